@@ -1,0 +1,9 @@
+//! Staged, resumable, provable emergency credential rotation.
+//!
+//! The layers, from the outside in; each may use those after it, never those before:
+//! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
+
+pub mod clock;
+pub mod provider;
+pub mod runbook;
+pub mod secret;

@@ -1,0 +1,486 @@
+//! What stanch can act on: small traits, and what implements them.
+//!
+//! Four traits cover the world: an [`Issuer`] decides whether a credential is valid, a [`Store`]
+//! holds versions of it, a [`Consumer`] uses it, a [`Probe`] tries it. [`Call`] and [`Gate`] are
+//! the user's own effects and conditions. A [`Provider`] makes them from the plan's words; the
+//! real one and the sandbox are two implementations, and one conformance suite
+//! (`tests/it/conformance.rs`) holds every issuer and every store to the same promises.
+//!
+//! Every method that changes something says how its outcome can be learned when the reply is lost
+//! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
+
+pub mod outcome;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::runbook::model;
+use crate::secret::{Material, Secret};
+
+pub use outcome::{CallError, Kind};
+
+/// What every call that changes something carries with it.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// The run's id: the tag on everything that the run creates.
+    pub run: String,
+    /// The step's id within the run.
+    pub step: String,
+    /// The idempotency token: a UUIDv5 of run, step and round. The same for every attempt, so that
+    /// a server which honours it sees one request however often it is sent.
+    pub token: Uuid,
+    /// When the intent of the first attempt was recorded: nothing that the step created is older.
+    pub since: Timestamp,
+}
+
+/// How the outcome of a call whose reply was lost is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Observation {
+    /// The call carries an idempotency token: the same bytes are sent again.
+    Token,
+    /// Compare-and-set: the version is read back and compared.
+    Conditional,
+    /// What was created carries a tag, or is one of few: it is listed.
+    Listable,
+    /// The target's state is read: alive, disabled or gone.
+    Readable,
+    /// Doing it again is harmless by contract.
+    Idempotent,
+    /// It cannot be: the run stops and asks.
+    Opaque,
+}
+
+/// Whether a credential is accepted by the system that decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// Valid.
+    Active,
+    /// Refused, reversibly.
+    Disabled,
+    /// Refused for good, or never existed.
+    Gone,
+}
+
+/// What an issuer can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerTraits {
+    /// Whether the server makes the secret. If so, a secret whose reply was lost is lost.
+    pub mints: bool,
+    /// Whether a credential can be disabled and enabled again.
+    pub disables: bool,
+    /// Whether it can be told, by handle, that the outgoing credential is to be refused for good.
+    pub revokes: bool,
+    /// Whether old and new may be valid at once.
+    pub coexists: bool,
+    /// How a lost reply to `issue` is settled.
+    pub issue: Observation,
+    /// How a lost reply to `disable`, `enable` and `revoke` is settled.
+    pub change: Observation,
+}
+
+/// A credential as its issuer names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The name that the issuer takes to inspect, disable or revoke it (a token's accessor, an
+    /// access key's id). Not a secret.
+    pub handle: String,
+    /// Whose credential it is, for people.
+    pub principal: String,
+}
+
+/// A credential that was just issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// How the issuer names it.
+    pub identity: Identity,
+    /// The secret itself.
+    pub material: Material,
+}
+
+/// What a credential really may do, as the issuer says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The policies that it carries; `None` where the issuer cannot say.
+    pub policies: Option<Vec<String>>,
+    /// How long it lives from its making; `None` where it never expires.
+    pub ttl: Option<Duration>,
+    /// Who it is for, where the issuer keeps that.
+    pub audience: Option<String>,
+    /// What else is wider than the runbook asked for, each a sentence.
+    pub wider: Vec<String>,
+}
+
+/// The answer of something that was asked to accept a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// It was accepted.
+    Accepted,
+    /// It was refused; how.
+    Refused(String),
+}
+
+/// One finding of preflight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// What it means for the run.
+    pub verdict: CheckVerdict,
+    /// What was found, in a sentence.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Decides the exit code when the check fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+}
+
+/// What a check means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckVerdict {
+    /// As it should be.
+    Pass,
+    /// It could not be checked, or it is worth knowing.
+    Warn,
+    /// The run must not begin.
+    Fail,
+}
+
+impl Check {
+    /// A check that found things as they should be.
+    pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: CheckVerdict::Pass, detail: detail.into(), hint: None, kind: None }
+    }
+
+    /// A check that could not be made, or found something worth knowing.
+    pub fn warn(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verdict: CheckVerdict::Warn, ..Self::pass(name, detail) }
+    }
+
+    /// A check that forbids the run.
+    pub fn fail(
+        name: impl Into<String>,
+        kind: Kind,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: CheckVerdict::Fail,
+            hint: Some(hint.into()),
+            kind: Some(kind),
+            ..Self::pass(name, detail)
+        }
+    }
+}
+
+/// The versions that a store holds of one secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The one that consumers get.
+    pub current: Option<String>,
+    /// The one before, where the store names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// One that is staged and not yet current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
+}
+
+/// What a store can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreTraits {
+    /// Whether a version can be staged without becoming current.
+    pub stages: bool,
+    /// Whether the outgoing version is to be destroyed in `revoke`.
+    pub destroys: bool,
+    /// How a lost reply is settled.
+    pub change: Observation,
+}
+
+/// The system that decides whether a credential is valid.
+#[async_trait]
+pub trait Issuer: Send + Sync {
+    /// What it can do.
+    fn traits(&self) -> IssuerTraits;
+
+    /// Looks, read-only, whether every later step will be permitted, and whether the run is about
+    /// to revoke the credential that it runs on. `outgoing` is known where a store held it.
+    async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
+
+    /// Who a credential belongs to and how the issuer names it. Uses the credential.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the credential is not valid any more.
+    async fn identify(&self, material: &Material) -> Result<Identity, CallError>;
+
+    /// A candidate for `issue`, where the secret is made here and not by the server.
+    fn candidate(&self) -> Option<Material>;
+
+    /// Makes the incoming credential. `candidate` is what [`Issuer::candidate`] made, the same for
+    /// every attempt.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when the issuer allows no further credential.
+    async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError>;
+
+    /// What `issue` with this context has left at the issuer: handles, and nothing else's. `before`
+    /// are the handles that existed when the plan was made.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked, or cannot tell ours from others'.
+    async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError>;
+
+    /// The handles that exist now, where telling ours from others' needs that; else empty.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn existing(&self) -> Result<Vec<String>, CallError>;
+
+    /// What the credential really may do.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn inspect(&self, handle: &str) -> Result<Grant, CallError>;
+
+    /// Whether the credential is accepted, asked of the issuer and not tried.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked: an issuer that is down proves nothing.
+    async fn life(&self, handle: &str) -> Result<Life, CallError>;
+
+    /// Makes the credential refused, reversibly.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where [`IssuerTraits::disables`] is false.
+    async fn disable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
+
+    /// Takes [`Issuer::disable`] back.
+    ///
+    /// # Errors
+    /// As for `disable`.
+    async fn enable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
+
+    /// Makes the credential, and everything minted from it, refused for good. Succeeds when that
+    /// is so already. `material` is given where it is known.
+    ///
+    /// # Errors
+    /// When the issuer refuses, or its answer is lost.
+    async fn revoke(
+        &self,
+        context: &CallContext,
+        handle: &str,
+        material: Option<&Material>,
+    ) -> Result<(), CallError>;
+
+    /// Tries the credential itself: identity, and nothing more.
+    ///
+    /// # Errors
+    /// When no answer of the issuer's came: that is neither acceptance nor refusal.
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError>;
+}
+
+/// A versioned place that consumers read from.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// What it can do.
+    fn traits(&self) -> StoreTraits;
+
+    /// Looks, read-only, whether every later step will be permitted.
+    async fn preflight(&self) -> Vec<Check>;
+
+    /// Which versions there are.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such secret.
+    async fn observe(&self) -> Result<Versions, CallError>;
+
+    /// The value of one version; of the current one without a version.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such version or field.
+    async fn read(&self, version: Option<&str>) -> Result<Material, CallError>;
+
+    /// Writes the incoming value as a version that is not yet current. Returns the version.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where [`StoreTraits::stages`] is false.
+    async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError>;
+
+    /// Takes [`Store::stage`] back. Succeeds when nothing is staged any more.
+    ///
+    /// # Errors
+    /// When the store refuses, or its answer is lost.
+    async fn retire(&self, context: &CallContext, staged: &str) -> Result<(), CallError>;
+
+    /// Makes `value` current, if `expected` is current now. `staged` is what [`Store::stage`]
+    /// returned. Also the way back: there, `value` is the outgoing one, `expected` the version that
+    /// the promotion made, and `staged` the version that was current before, where the store keeps it.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when another version is current.
+    async fn promote(
+        &self,
+        context: &CallContext,
+        value: &Material,
+        staged: Option<&str>,
+        expected: &str,
+    ) -> Result<String, CallError>;
+
+    /// Destroys a version that is not current, for good.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where [`StoreTraits::destroys`] is false.
+    async fn destroy(&self, context: &CallContext, version: &str) -> Result<(), CallError>;
+}
+
+/// What uses a credential.
+#[async_trait]
+pub trait Consumer: Send + Sync {
+    /// Tells it to read its store again. Harmless to repeat.
+    ///
+    /// # Errors
+    /// When it refuses or does not answer.
+    async fn reload(&self, context: &CallContext) -> Result<(), CallError>;
+
+    /// What each instance says it uses. An instance that gives no answer is an `Err` in the list:
+    /// it counts, and it is not a yes.
+    async fn attest(&self) -> Vec<Result<Attestation, CallError>>;
+}
+
+/// What one instance of a consumer says that it uses: the SHA-256 (lower-case hex) of the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attestation(pub Secret256);
+
+/// An unkeyed digest of a secret. Compared, never shown or stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret256(String);
+
+impl Secret256 {
+    /// From the hexadecimal text that a consumer sent.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().strip_prefix("sha256:").unwrap_or(text.trim()).to_ascii_lowercase();
+        (text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit())).then_some(Self(text))
+    }
+
+    /// Whether it is the digest of this secret.
+    pub fn is_of(&self, secret: &Secret) -> bool {
+        self.0 == secret.sha256_hex()
+    }
+}
+
+impl std::fmt::Debug for Secret256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret256(…)")
+    }
+}
+
+/// A check against a relying party.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Tries the credential once.
+    ///
+    /// # Errors
+    /// When the answer was neither acceptance nor refusal.
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError>;
+}
+
+/// An effect of the user's own.
+#[async_trait]
+pub trait Call: Send + Sync {
+    /// Performs it, with a credential where the runbook gives it one.
+    ///
+    /// # Errors
+    /// When it refuses, fails, or does not answer.
+    async fn perform(&self, context: &CallContext, material: Option<&Material>) -> Result<(), CallError>;
+}
+
+/// A condition between phases.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Looks once.
+    async fn evaluate(&self) -> Judgement;
+}
+
+/// A gate's verdict, with what it was found from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it was found from, for people.
+    pub detail: String,
+}
+
+/// A gate's verdict. Only `Pass` passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The condition holds.
+    Pass,
+    /// It does not hold, and that is a reason to go back.
+    Fail,
+    /// It cannot be said yet.
+    Inconclusive,
+    /// It could not be asked.
+    Error,
+}
+
+/// Makes the parts of a plan callable.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Who are we on this connection, is the server fit for a run, do the clocks agree.
+    async fn preflight(&self, connection: &str) -> Vec<Check>;
+    /// The issuer of a credential. `name` is the credential's.
+    ///
+    /// # Errors
+    /// When the connection cannot be set up, with a sentence that says why.
+    async fn issuer(&self, name: &str, credential: &model::Credential) -> Result<Arc<dyn Issuer>, CallError>;
+    /// A store of a credential.
+    ///
+    /// # Errors
+    /// As for `issuer`.
+    async fn store(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Store>, CallError>;
+    /// A consumer of a credential.
+    ///
+    /// # Errors
+    /// As for `issuer`.
+    async fn consumer(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Consumer>, CallError>;
+    /// A probe for a credential.
+    ///
+    /// # Errors
+    /// As for `issuer`.
+    async fn probe(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        probe: &model::Probe,
+    ) -> Result<Arc<dyn Probe>, CallError>;
+    /// An effect of the user's own.
+    ///
+    /// # Errors
+    /// As for `issuer`.
+    async fn call(&self, call: &model::Call) -> Result<Arc<dyn Call>, CallError>;
+    /// A gate.
+    ///
+    /// # Errors
+    /// As for `issuer`.
+    async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError>;
+}

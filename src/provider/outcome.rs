@@ -1,0 +1,138 @@
+//! How calls end when they do not succeed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, as far as the difference matters to what is done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// No connection was made: definitely nothing changed.
+    Unreachable,
+    /// The server knows who we are and forbids it.
+    Denied,
+    /// The server does not accept the credential that we (or the call) presented.
+    Refused,
+    /// There is no such thing.
+    NotFound,
+    /// Something else changed the target first.
+    Conflict,
+    /// Too many requests.
+    Throttled,
+    /// No further credential is allowed.
+    Limit,
+    /// Vault is sealed, a standby that does not forward, or not initialised.
+    NotReady,
+    /// The request, or what the server holds, cannot be right.
+    Invalid,
+    /// This server or target cannot do it.
+    Unsupported,
+    /// The request was sent and no clear answer came.
+    NoAnswer,
+    /// A program or a person said no.
+    Declined,
+    /// Nobody was there to answer.
+    Unanswered,
+    /// Something on this machine failed.
+    Local,
+}
+
+impl Kind {
+    /// Whether trying again, unchanged and after a while, may help.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Throttled | Self::NotReady)
+    }
+}
+
+/// A call did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What went wrong.
+    pub kind: Kind,
+    /// Whether the effect may have happened all the same. A read is never in doubt.
+    pub in_doubt: bool,
+    /// What happened and where, in a sentence, without secrets.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The server's id of the request.
+    pub request_id: Option<String>,
+    /// How long the server asked to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl CallError {
+    /// The call definitely changed nothing.
+    pub fn rejected(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            in_doubt: false,
+            message: message.into(),
+            hint: None,
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
+    /// The call may or may not have changed something.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self { in_doubt: true, ..Self::rejected(Kind::NoAnswer, message) }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the server's id of the request.
+    #[must_use]
+    pub fn request(mut self, id: Option<String>) -> Self {
+        self.request_id = id;
+        self
+    }
+
+    /// For calls that only read: whatever happened, nothing changed.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.in_doubt = false;
+        self
+    }
+}
+
+/// The longest text from outside that is kept in a message.
+const MAX_TEXT: usize = 400;
+
+/// Makes a text from outside fit for a message: control characters (and with them terminal escape
+/// sequences) and bidirectional overrides are replaced, and its length is bounded.
+pub fn tame(text: &str) -> String {
+    let mut tame: String = text
+        .chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+            c => c,
+        })
+        .take(MAX_TEXT)
+        .collect();
+    if text.chars().nth(MAX_TEXT).is_some() {
+        tame.push('…');
+    }
+    tame.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tame_takes_the_teeth_out() {
+        assert_eq!(tame("\x1b[2Jhi\r\nthere"), "\u{fffd}[2Jhi\u{fffd} there");
+        assert_eq!(tame(&"x".repeat(1000)).chars().count(), MAX_TEXT + 1);
+        assert_eq!(tame("a\u{202e}b"), "a\u{fffd}b");
+    }
+}

@@ -1,0 +1,97 @@
+//! Sealing: secrets at rest, encrypted with age to an identity that stands outside the run.
+
+use std::io::Read;
+use std::str::FromStr;
+
+use age::x25519;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::Secret;
+
+/// Encrypts to, and decrypts with, one age identity.
+pub struct Sealer {
+    identity: x25519::Identity,
+    recipient: x25519::Recipient,
+}
+
+/// Sealing or unsealing failed. The message never contains plaintext.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The identity file's content is not an age identity.
+    #[error("the sealing identity is not an age X25519 identity: {0}")]
+    Identity(&'static str),
+    /// Encryption failed.
+    #[error("cannot seal")]
+    Seal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The sealed text is damaged, or was sealed to another identity.
+    #[error("cannot open a sealed secret: it is damaged, or it was sealed to another identity")]
+    Open(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Sealer {
+    /// A sealer with a new identity, and the identity's text, which is a secret.
+    pub fn generate() -> (Self, Secret) {
+        use age::secrecy::ExposeSecret as _;
+        let identity = x25519::Identity::generate();
+        let text = Secret::new(identity.to_string().expose_secret());
+        (Self::new(identity), text)
+    }
+
+    /// A sealer from an identity's text.
+    ///
+    /// # Errors
+    /// When the text is not an age identity.
+    pub fn from_identity(text: &Secret) -> Result<Self, SealError> {
+        let identity = x25519::Identity::from_str(text.expose().trim()).map_err(SealError::Identity)?;
+        Ok(Self::new(identity))
+    }
+
+    fn new(identity: x25519::Identity) -> Self {
+        let recipient = identity.to_public();
+        Self { identity, recipient }
+    }
+
+    /// Encrypts a secret; the result is base64 text.
+    ///
+    /// # Errors
+    /// When age fails.
+    pub fn seal(&self, secret: &Secret) -> Result<String, SealError> {
+        let bytes = age::encrypt(&self.recipient, secret.expose().as_bytes())
+            .map_err(|e| SealError::Seal(Box::new(e)))?;
+        Ok(BASE64.encode(bytes))
+    }
+
+    /// Decrypts what [`Sealer::seal`] made.
+    ///
+    /// # Errors
+    /// When the text is damaged or was sealed to another identity.
+    pub fn open(&self, sealed: &str) -> Result<Secret, SealError> {
+        let fail = |e: Box<dyn std::error::Error + Send + Sync>| SealError::Open(e);
+        let bytes = BASE64.decode(sealed).map_err(|e| fail(Box::new(e)))?;
+        let decryptor = age::Decryptor::new(&bytes[..]).map_err(|e| fail(Box::new(e)))?;
+        let mut reader = decryptor
+            .decrypt(std::iter::once(&self.identity as &dyn age::Identity))
+            .map_err(|e| fail(Box::new(e)))?;
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map_err(|e| fail(Box::new(e)))?;
+        Ok(Secret::new(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_what_it_sealed_and_nothing_else() {
+        let (sealer, identity) = Sealer::generate();
+        let sealed = sealer.seal(&Secret::new("canary-value")).expect("seal");
+        assert!(!sealed.contains("canary"));
+        let again = Sealer::from_identity(&identity).expect("identity");
+        assert_eq!(again.open(&sealed).expect("open").expose(), "canary-value");
+        let (other, _) = Sealer::generate();
+        assert!(matches!(other.open(&sealed), Err(SealError::Open(_))));
+        assert!(matches!(sealer.open(&sealed[..sealed.len() - 8]), Err(SealError::Open(_))));
+    }
+}
