@@ -4,6 +4,9 @@
 //! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
 
 pub mod clock;
+pub mod journal;
+pub mod plan;
 pub mod provider;
+pub mod rotation;
 pub mod runbook;
 pub mod secret;

@@ -10,6 +10,7 @@
 //! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
 
 pub mod outcome;
+pub mod sandbox;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub struct IssuerTraits {
     pub revokes: bool,
     /// Whether old and new may be valid at once.
     pub coexists: bool,
+    /// Whether a credential can be tried at the issuer itself (`Issuer::attempt`).
+    pub tries: bool,
     /// How a lost reply to `issue` is settled.
     pub issue: Observation,
     /// How a lost reply to `disable`, `enable` and `revoke` is settled.
@@ -436,6 +439,11 @@ pub enum Verdict {
 /// Makes the parts of a plan callable.
 #[async_trait]
 pub trait Provider: Send + Sync {
+    /// What is less safe than it should be, for example TLS that is not verified. Said again in
+    /// every phase, and on the record.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Who are we on this connection, is the server fit for a run, do the clocks agree.
     async fn preflight(&self, connection: &str) -> Vec<Check>;
     /// The issuer of a credential. `name` is the credential's.
@@ -483,4 +491,13 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// As for `issuer`.
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError>;
+}
+
+/// The names of the parts that an issuer's credentials have.
+pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
+    match issuer {
+        model::Issuer::Sandbox { .. } | model::Issuer::Random { .. } => &["value"],
+        model::Issuer::VaultToken { .. } => &["token"],
+        model::Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
+    }
 }

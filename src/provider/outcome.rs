@@ -34,6 +34,8 @@ pub enum Kind {
     Declined,
     /// Nobody was there to answer.
     Unanswered,
+    /// It was only looking, and was told to stop.
+    Cancelled,
     /// Something on this machine failed.
     Local,
 }

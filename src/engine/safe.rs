@@ -1,0 +1,123 @@
+//! The run's secrets: in memory while the process lives, sealed on disk before anything sees them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::SealedEntry;
+use crate::provider::Identity;
+use crate::secret::{Fingerprint, FingerprintKey, Material, NotMaterial, SealError, Sealer, Secret};
+
+/// One version of a credential, with the name that its issuer has for it, where that is known.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) material: Arc<Material>,
+    pub(super) identity: Option<Identity>,
+}
+
+/// Names, in the sealed file, of what is kept.
+pub(super) fn incoming(credential: &str, round: u32) -> String {
+    format!("incoming/{credential}/{round}")
+}
+
+pub(super) fn outgoing(credential: &str, store: usize) -> String {
+    format!("outgoing/{credential}/{store}")
+}
+
+const FINGERPRINT_KEY: &str = "fingerprint-key";
+
+/// Holds and seals.
+pub(super) struct Safe {
+    sealer: Arc<Sealer>,
+    key: FingerprintKey,
+    held: Mutex<HashMap<String, Held>>,
+}
+
+/// A sealed secret cannot be made, or cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum SafeError {
+    /// Sealing or opening failed.
+    #[error("a secret of this run cannot be sealed or opened")]
+    Seal(#[source] SealError),
+    /// What was opened is not what was sealed.
+    #[error("a sealed secret of this run has an unknown form")]
+    Form,
+}
+
+/// The sealed text's form. It is made and read here only.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    material: String,
+    identity: Option<Identity>,
+}
+
+impl Safe {
+    /// The safe of a run: what was sealed before, and the run's fingerprint key, which is made and
+    /// returned for keeping where there is none.
+    pub(super) fn open(
+        sealer: Arc<Sealer>,
+        entries: &[SealedEntry],
+    ) -> Result<(Self, Option<SealedEntry>), SafeError> {
+        let mut held = HashMap::new();
+        let mut key = None;
+        for entry in entries {
+            let text = sealer.open(&entry.sealed).map_err(SafeError::Seal)?;
+            if entry.name == FINGERPRINT_KEY {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(text.expose(), &mut bytes).map_err(|_| SafeError::Form)?;
+                key = Some(FingerprintKey::from_bytes(bytes));
+            } else {
+                let form: Form = serde_json::from_str(text.expose()).map_err(|_| SafeError::Form)?;
+                let material =
+                    Material::from_json(&Secret::new(form.material)).map_err(|NotMaterial| SafeError::Form)?;
+                held.insert(
+                    entry.name.clone(),
+                    Held { material: Arc::new(material), identity: form.identity },
+                );
+            }
+        }
+        let (key, fresh) = match key {
+            Some(key) => (key, None),
+            None => {
+                let key = FingerprintKey::generate();
+                let text = Secret::new(hex::encode(key.expose()));
+                let sealed = sealer.seal(&text).map_err(SafeError::Seal)?;
+                (key, Some(SealedEntry { name: FINGERPRINT_KEY.into(), sealed }))
+            }
+        };
+        Ok((Self { sealer, key, held: Mutex::new(held) }, fresh))
+    }
+
+    /// Puts something in. The entry must be made durable before anything outside sees the secret.
+    pub(super) fn put(
+        &self,
+        name: &str,
+        material: Material,
+        identity: Option<Identity>,
+    ) -> Result<SealedEntry, SafeError> {
+        let form = Form { material: material.to_json().expose().to_owned(), identity: identity.clone() };
+        let text = Secret::new(serde_json::to_string(&form).map_err(|_| SafeError::Form)?);
+        let sealed = self.sealer.seal(&text).map_err(SafeError::Seal)?;
+        let held = Held { material: Arc::new(material), identity };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), held);
+        Ok(SealedEntry { name: name.to_owned(), sealed })
+    }
+
+    /// Takes something out.
+    pub(super) fn get(&self, name: &str) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The keyed fingerprint of a credential.
+    pub(super) fn fingerprint(&self, material: &Material) -> Fingerprint {
+        self.key.of(material)
+    }
+}
+
+impl Drop for Form {
+    fn drop(&mut self) {
+        use zeroize::Zeroize as _;
+        self.material.zeroize();
+    }
+}

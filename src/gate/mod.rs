@@ -1,0 +1,110 @@
+//! The built-in gate, and how gates are watched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::provider::{CallError, Consumer, Judgement, Verdict};
+use crate::secret::{Material, Secret};
+
+/// How many consumers are asked at once.
+const AT_ONCE: usize = 32;
+
+/// A consumer whose adoption counts, with the value that it should use.
+#[derive(Clone)]
+pub struct Watched {
+    /// The credential's name.
+    pub credential: String,
+    /// The consumer's name.
+    pub consumer: String,
+    /// Whom to ask.
+    pub ask: Arc<dyn Consumer>,
+    /// The value that it should use.
+    pub wanted: Arc<Material>,
+}
+
+/// How many instances of a consumer use the wanted value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// The credential's name.
+    pub credential: String,
+    /// The consumer's name.
+    pub consumer: String,
+    /// How many use it.
+    pub instances: usize,
+    /// Of how many that were asked.
+    pub of: usize,
+    /// The first that gave no answer.
+    pub trouble: Option<String>,
+}
+
+/// Asks one consumer. An instance that gives no answer counts, and it is not a yes.
+pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
+    let wanted = watched.wanted.main();
+    let answers = match tokio::time::timeout(patience, watched.ask.attest()).await {
+        Ok(answers) => answers,
+        Err(_) => vec![Err(CallError::unknown("no answer in time"))],
+    };
+    let uses = |secret: Option<&Secret>, a: &Result<crate::provider::Attestation, CallError>| {
+        matches!((secret, a), (Some(secret), Ok(a)) if a.0.is_of(secret))
+    };
+    Adoption {
+        credential: watched.credential.clone(),
+        consumer: watched.consumer.clone(),
+        instances: answers.iter().filter(|a| uses(wanted, a)).count(),
+        of: answers.len(),
+        trouble: answers.iter().find_map(|a| a.as_ref().err().map(|e| e.message.clone())),
+    }
+}
+
+/// Asks all consumers, some at a time.
+pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption> {
+    let mut found = Vec::with_capacity(watched.len());
+    let mut asking = JoinSet::new();
+    for one in watched.iter().cloned() {
+        if asking.len() >= AT_ONCE
+            && let Some(Ok(done)) = asking.join_next().await
+        {
+            found.push(done);
+        }
+        asking.spawn(async move { adoption(&one, patience).await });
+    }
+    while let Some(done) = asking.join_next().await {
+        found.extend(done);
+    }
+    found
+}
+
+/// The verdict of the gate `adopted`. No consumer at all is never a pass.
+pub fn adopted(found: &[Adoption]) -> Judgement {
+    let (instances, of) = found.iter().fold((0, 0), |(i, n), a| (i + a.instances, n + a.of));
+    let silent = found.iter().any(|a| a.of == 0);
+    let verdict = if of > 0 && instances == of && !silent { Verdict::Pass } else { Verdict::Inconclusive };
+    let mut detail = format!("{instances}/{of} instances use the new one");
+    if let Some((consumer, trouble)) =
+        found.iter().find_map(|a| a.trouble.as_ref().map(|t| (&a.consumer, t)))
+    {
+        detail.push_str(&format!("; {consumer}: {trouble}"));
+    }
+    Judgement { verdict, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(instances: usize, of: usize) -> Adoption {
+        let (credential, consumer) = ("c".into(), "x".into());
+        Adoption { credential, consumer, instances, of, trouble: None }
+    }
+
+    #[test]
+    fn only_all_of_some_is_a_pass() {
+        assert_eq!(adopted(&[]).verdict, Verdict::Inconclusive);
+        assert_eq!(adopted(&[found(0, 0)]).verdict, Verdict::Inconclusive);
+        assert_eq!(adopted(&[found(1, 2)]).verdict, Verdict::Inconclusive);
+        assert_eq!(adopted(&[found(2, 2), found(0, 0)]).verdict, Verdict::Inconclusive);
+        assert_eq!(adopted(&[found(2, 2), found(1, 1)]).verdict, Verdict::Pass);
+    }
+}

@@ -1,0 +1,140 @@
+//! The journal's signing key, and the checkpoints that it signs: C2SP signed notes over
+//! C2SP tlog-checkpoints (<https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>).
+
+use signed_note::{Note, StandardSigner, StandardVerifier, Verifier, VerifierList};
+use tlog_tiles::{Checkpoint, Hash};
+
+use crate::secret::Secret;
+
+/// The name in the key, and so in every signature line.
+const KEY_NAME: &str = "stanch-journal";
+
+/// Signs checkpoints.
+pub(super) struct SigningKey {
+    signer: StandardSigner,
+}
+
+/// Checks checkpoints. Holds verifier keys in the note format.
+#[derive(Debug, Clone)]
+pub struct VerifyingKeys {
+    keys: Vec<String>,
+}
+
+/// A key, or a checkpoint, is not right.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KeyError {
+    /// The key's text is not one.
+    #[error("it is not a key in the signed-note format")]
+    Malformed,
+    /// The note cannot be read, or its signature is not by a known key.
+    #[error("its signature is not by a known key")]
+    Signature,
+    /// The signature is good, and the note is about something else.
+    #[error("its signature is good, but it speaks of another {0}")]
+    Other(&'static str),
+}
+
+/// The first line of a run's checkpoints, so that another run's cannot stand in for them.
+pub(super) fn origin(run: &str) -> String {
+    format!("stanch-journal/{run}")
+}
+
+impl SigningKey {
+    /// A new key: its private text, which is a secret, and its public text.
+    pub(super) fn generate() -> (Secret, String) {
+        let (private, public) = signed_note::generate_key(&mut rand::rngs::OsRng, KEY_NAME);
+        (Secret::new(private), public)
+    }
+
+    pub(super) fn parse(private: &Secret) -> Result<Self, KeyError> {
+        let signer = StandardSigner::new(private.expose().trim()).map_err(|_| KeyError::Malformed)?;
+        Ok(Self { signer })
+    }
+
+    /// A signed checkpoint, as text. `about` is a line that the signature covers as well.
+    pub(super) fn sign(&self, run: &str, size: u64, root: Hash, about: &str) -> Result<String, KeyError> {
+        let checkpoint = Checkpoint::new(&origin(run), size, root, &format!("{about}\n"))
+            .map_err(|_| KeyError::Malformed)?;
+        let mut note = Note::new(&checkpoint.to_bytes(), &[]).map_err(|_| KeyError::Malformed)?;
+        note.add_sigs(&[&self.signer]).map_err(|_| KeyError::Malformed)?;
+        String::from_utf8(note.to_bytes()).map_err(|_| KeyError::Malformed)
+    }
+}
+
+impl VerifyingKeys {
+    /// Keys from text: one verifier key a line; empty lines and lines that begin with `#` are
+    /// passed over.
+    ///
+    /// # Errors
+    /// When a line is not a key, or there is none.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let keys: Vec<String> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(str::to_owned)
+            .collect();
+        if keys.is_empty() || keys.iter().any(|k| StandardVerifier::new(k).is_err()) {
+            return Err(KeyError::Malformed);
+        }
+        Ok(Self { keys })
+    }
+
+    /// Checks that `note` is a checkpoint of this run, of this size, with this root, and `about` the
+    /// same thing.
+    pub(super) fn check(
+        &self,
+        note: &str,
+        run: &str,
+        size: u64,
+        root: Hash,
+        about: &str,
+    ) -> Result<(), KeyError> {
+        let verifiers: Vec<Box<dyn Verifier>> = self
+            .keys
+            .iter()
+            .filter_map(|k| StandardVerifier::new(k).ok())
+            .map(|v| Box::new(v) as Box<dyn Verifier>)
+            .collect();
+        let note = Note::from_bytes(note.as_bytes()).map_err(|_| KeyError::Signature)?;
+        note.verify(&VerifierList::new(verifiers)).map_err(|_| KeyError::Signature)?;
+        let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| KeyError::Other("thing"))?;
+        if checkpoint.origin() != origin(run) {
+            return Err(KeyError::Other("run"));
+        }
+        if checkpoint.size() != size {
+            return Err(KeyError::Other("number of records"));
+        }
+        if *checkpoint.hash() != root {
+            return Err(KeyError::Other("content"));
+        }
+        if checkpoint.extension().strip_suffix('\n') != Some(about) {
+            return Err(KeyError::Other("envelope"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_good_for_one_run_one_size_and_one_root() {
+        let (private, public) = SigningKey::generate();
+        let key = SigningKey::parse(&private).expect("own key");
+        let keys = VerifyingKeys::parse(&public).expect("own key");
+        let root = Hash([7; 32]);
+        let note = key.sign("run-a", 5, root, "x").expect("sign");
+        assert_eq!(keys.check(&note, "run-a", 5, root, "x"), Ok(()));
+        assert_eq!(keys.check(&note, "run-b", 5, root, "x"), Err(KeyError::Other("run")));
+        assert_eq!(keys.check(&note, "run-a", 6, root, "x"), Err(KeyError::Other("number of records")));
+        assert_eq!(keys.check(&note, "run-a", 5, Hash([8; 32]), "x"), Err(KeyError::Other("content")));
+        assert_eq!(keys.check(&note, "run-a", 5, root, "y"), Err(KeyError::Other("envelope")));
+        let (_, other) = SigningKey::generate();
+        let other = VerifyingKeys::parse(&other).expect("key");
+        assert_eq!(other.check(&note, "run-a", 5, root, "x"), Err(KeyError::Signature));
+        let forged = note.replace("\n5\n", "\n4\n");
+        assert_eq!(keys.check(&forged, "run-a", 4, root, "x"), Err(KeyError::Signature));
+    }
+}

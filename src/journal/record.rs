@@ -1,0 +1,110 @@
+//! One line of a journal.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::plan::Plan;
+use crate::rotation::Event;
+
+/// The version of the record's format.
+pub const VERSION: u32 = 1;
+
+/// One record: what happened, when, who wrote it down, and what it follows.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What stands around the event.
+    pub envelope: Envelope,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What stands around an event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The format's version.
+    pub v: u32,
+    /// The run's id.
+    pub run: String,
+    /// The record's number in the run, from 0, without gaps.
+    pub seq: u64,
+    /// The leaf hash (RFC 6962) of the previous line, in hex.
+    pub prev: String,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The writing process' monotonic clock, in milliseconds.
+    pub mono_ms: u64,
+    /// Who ran the process.
+    pub actor: String,
+    /// Where.
+    pub host: String,
+    /// The plan's digest, in hex.
+    pub plan: String,
+}
+
+/// A line is not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRecord {
+    /// It does not parse.
+    #[error("it is not a record: {0}")]
+    Malformed(String),
+    /// It was written by another version.
+    #[error("it has format version {0}; this program reads version {VERSION}")]
+    Version(u32),
+}
+
+impl Envelope {
+    /// What a checkpoint says of the envelope that it stands in, so that its signature covers the
+    /// line's other bytes too.
+    pub(super) fn about(&self) -> String {
+        let text = serde_json::to_vec(self).expect("an envelope is always JSON");
+        format!("envelope {}", hex::encode(Sha256::digest(text)))
+    }
+}
+
+impl Record {
+    /// The record as a line, without the newline.
+    pub(super) fn line(&self) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            envelope: &'a Envelope,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        let line = Line { envelope: &self.envelope, event: &self.event };
+        serde_json::to_string(&line).expect("a record is always JSON")
+    }
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// When it is not a record of this version.
+    pub fn parse(line: &[u8]) -> Result<Self, BadRecord> {
+        /// The event's type alone. serde buffers a whole internally tagged value before it looks at
+        /// it, which a plan of many megabytes should be spared.
+        #[derive(Deserialize)]
+        struct Head {
+            v: u32,
+            r#type: String,
+        }
+        #[derive(Deserialize)]
+        struct Opened {
+            plan_body: Box<Plan>,
+            reason: Option<String>,
+        }
+        let malformed = |e: serde_json::Error| BadRecord::Malformed(e.to_string());
+        let head: Head = serde_json::from_slice(line).map_err(malformed)?;
+        if head.v != VERSION {
+            return Err(BadRecord::Version(head.v));
+        }
+        let envelope = serde_json::from_slice(line).map_err(malformed)?;
+        let event = if head.r#type == "opened" {
+            let opened: Opened = serde_json::from_slice(line).map_err(malformed)?;
+            Event::Opened { plan: opened.plan_body, reason: opened.reason }
+        } else {
+            serde_json::from_slice(line).map_err(malformed)?
+        };
+        Ok(Self { envelope, event })
+    }
+}

@@ -1,0 +1,468 @@
+//! The state folder: keys, latches, what open runs hold, and the runs' own folders.
+//!
+//! ```text
+//! <state>/version               the layout's version
+//! <state>/lock                  held while a run is opened
+//! <state>/halt                  the latch for all runs
+//! <state>/keys/journal.key      signs checkpoints        (journal.vkey: its public half)
+//! <state>/keys/seal.key         the age identity that opens sealed secrets
+//! <state>/open/RUN.json         the targets that an open run holds
+//! <state>/runs/RUN/…            see `file.rs`
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file::FileJournal;
+use super::key::{SigningKey, VerifyingKeys};
+use super::verify::{Report, verify};
+use super::{JournalError, Latch, Record, RollbackRequest};
+use crate::clock::Moment;
+use crate::plan::Plan;
+use crate::rotation::State;
+use crate::secret::{Sealer, Secret};
+
+/// The layout's version.
+const LAYOUT: u32 = 1;
+
+/// A state folder.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+/// A run, in short.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// The run's id.
+    pub run: String,
+    /// Its state, or why it cannot be read.
+    pub state: Result<Box<State>, String>,
+    /// Whether a process is working on it now.
+    pub live: bool,
+}
+
+impl StateDir {
+    /// Opens the folder, and makes it, private to its owner, where it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or read, or has another version.
+    pub fn open(root: &Path) -> Result<Self, JournalError> {
+        let dir = Self { root: root.to_owned() };
+        make_dir(root)?;
+        for name in ["keys", "open", "runs"] {
+            make_dir(&root.join(name))?;
+        }
+        let version = root.join("version");
+        match read(&version)? {
+            Some(found) if found.trim() == LAYOUT.to_string() => {}
+            Some(found) => {
+                let found = crate::provider::outcome::tame(&found);
+                return Err(JournalError::OtherVersion { path: root.to_owned(), found, expected: LAYOUT });
+            }
+            None => replace(&version, &format!("{LAYOUT}\n"))?,
+        }
+        Ok(dir)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The world of the sandbox.
+    pub fn sandbox(&self) -> PathBuf {
+        self.root.join("sandbox")
+    }
+
+    /// Refuses a folder whose disk could fill in the middle of a run.
+    ///
+    /// # Errors
+    /// When there is too little room, or it cannot be asked.
+    pub fn check_room(&self, steps: usize) -> Result<(), JournalError> {
+        // A step leaves two records of about 700 bytes; tries, gates and checkpoints leave more. Ten
+        // times that, and never less than 16 MiB, since a full disk stops a run halfway.
+        let needed = 16 + (steps as u64 * 14_000 >> 20);
+        let stat = rustix::fs::statvfs(&self.root).map_err(|e| io("look at", &self.root)(e.into()))?;
+        let free = (stat.f_bavail * stat.f_frsize) >> 20;
+        if free < needed {
+            return Err(JournalError::NoRoom { path: self.root.clone(), free, needed });
+        }
+        Ok(())
+    }
+
+    /// The keys that checkpoints are checked with.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn verifying_keys(&self) -> Result<VerifyingKeys, JournalError> {
+        self.signing_key()?;
+        let path = self.root.join("keys/journal.vkey");
+        let text = read(&path)?.unwrap_or_default();
+        VerifyingKeys::parse(&text).map_err(|source| JournalError::Key { path, source })
+    }
+
+    pub(super) fn signing_key(&self) -> Result<SigningKey, JournalError> {
+        let (private, public) = (self.root.join("keys/journal.key"), self.root.join("keys/journal.vkey"));
+        if !private.exists() {
+            if public.exists() {
+                // A new key would make every old journal look forged.
+                return Err(JournalError::Key { path: private, source: super::KeyError::Malformed });
+            }
+            let (secret, verifier) = SigningKey::generate();
+            replace(&public, &format!("{verifier}\n"))?;
+            create_secret(&private, &secret)?;
+        }
+        let text = Secret::new(read(&private)?.unwrap_or_default());
+        SigningKey::parse(&text).map_err(|source| JournalError::Key { path: private, source })
+    }
+
+    /// What opens sealed secrets. The identity stands outside the runs' folders.
+    ///
+    /// # Errors
+    /// When it cannot be read or made.
+    pub fn sealer(&self) -> Result<Sealer, JournalError> {
+        let path = self.root.join("keys/seal.key");
+        if !path.exists() {
+            let (_, identity) = Sealer::generate();
+            create_secret(&path, &identity)?;
+        }
+        let text = Secret::new(read(&path)?.unwrap_or_default());
+        Sealer::from_identity(&text).map_err(|source| JournalError::Identity { path, source })
+    }
+
+    /// Opens a new run: refuses when an open run holds one of the plan's targets, and otherwise
+    /// holds them and writes the first record.
+    ///
+    /// # Errors
+    /// When a target is held, or something cannot be written.
+    pub fn create(
+        &self,
+        plan: &Arc<Plan>,
+        reason: Option<String>,
+        who: (&str, &str),
+        at: Moment,
+    ) -> Result<FileJournal, JournalError> {
+        let path = self.root.join("lock");
+        let lock = private_file(&path, true)?;
+        lock.lock().map_err(io("lock", &path))?;
+        let holds = plan.holds();
+        if let Some((target, run)) = self.held(&holds)? {
+            return Err(JournalError::Held { target, run });
+        }
+        let run = run_id(&plan.runbook.name, at);
+        let hold = self.hold_path(&run);
+        replace(&hold, &serde_json::to_string(&holds).expect("a map of texts is always JSON"))?;
+        make_dir(&self.run_dir(&run))?;
+        let journal = FileJournal::create(self, &run, plan, reason, who, at);
+        if journal.is_err() {
+            // Nothing was recorded, so nothing is held.
+            let _ = fs::remove_file(&hold);
+        }
+        journal
+    }
+
+    /// The first of the targets that an open run holds.
+    fn held(&self, wanted: &BTreeMap<String, String>) -> Result<Option<(String, String)>, JournalError> {
+        for entry in list(&self.root.join("open"))? {
+            let Some(run) = entry.strip_suffix(".json") else { continue };
+            let path = self.hold_path(run);
+            let Some(text) = read(&path)? else { continue };
+            let held: BTreeMap<String, String> = serde_json::from_str(&text)
+                .map_err(|source| JournalError::Damaged { path: path.clone(), source })?;
+            let Some(target) = wanted.keys().find(|t| held.contains_key(*t)) else { continue };
+            // A crash may have left the hold of a run that never began, or is over already.
+            let over = match self.load(run) {
+                Ok((state, _)) => state.end().is_some(),
+                Err(JournalError::NoSuchRun(_)) => true,
+                Err(JournalError::Invalid { fault, .. }) => fault.line == 1,
+                Err(other) => return Err(other),
+            };
+            if over {
+                fs::remove_file(&path).map_err(io("remove", &path))?;
+            } else {
+                return Ok(Some((target.clone(), run.to_owned())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes up a run: takes its lock, checks its journal, and folds it.
+    ///
+    /// # Errors
+    /// When another process has it, or its journal is not good.
+    pub fn resume(
+        &self,
+        run: &str,
+        who: (&str, &str),
+        at: Moment,
+    ) -> Result<(FileJournal, State), JournalError> {
+        FileJournal::resume(self, run, who, at)
+    }
+
+    /// Reads a run without touching it: its state, and what verification found.
+    ///
+    /// # Errors
+    /// When there is no such run, or its journal is not good.
+    pub fn load(&self, run: &str) -> Result<(State, Report), JournalError> {
+        let mut folded = Folding::default();
+        let (report, _) = self.scan(run, &mut |record| folded.push(record))?;
+        Ok((folded.finish(run, &report)?, report))
+    }
+
+    /// Checks a run's journal, handing every good record to `each`.
+    ///
+    /// # Errors
+    /// When there is no such run, or reading fails.
+    pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, JournalError> {
+        self.scan(run, &mut each).map(|(report, _)| report)
+    }
+
+    pub(super) fn scan(
+        &self,
+        run: &str,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(Report, super::verify::Tail), JournalError> {
+        let path = self.journal_path(run);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(JournalError::NoSuchRun(run.into())),
+            Err(e) => return Err(io("open", &path)(e)),
+        };
+        let keys = self.verifying_keys()?;
+        let reader = std::io::BufReader::with_capacity(1 << 16, file);
+        verify(reader, &keys, each).map_err(io("read", &path))
+    }
+
+    /// All runs, by name.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn runs(&self) -> Result<Vec<String>, JournalError> {
+        let mut runs = list(&self.root.join("runs"))?;
+        runs.retain(|r| self.journal_path(r).exists());
+        runs.sort_unstable();
+        Ok(runs)
+    }
+
+    /// A run, in short.
+    pub fn summary(&self, run: &str) -> RunSummary {
+        let state = self.load(run).map(|(state, _)| Box::new(state)).map_err(|e| e.to_string());
+        RunSummary { run: run.to_owned(), state, live: self.is_live(run) }
+    }
+
+    /// Whether a process is working on the run.
+    pub fn is_live(&self, run: &str) -> bool {
+        File::open(self.lock_path(run)).is_ok_and(|f| f.try_lock_shared().is_err())
+    }
+
+    /// The run that a name, or the beginning of one, means; without one the only open run.
+    ///
+    /// # Errors
+    /// When it means none, or several.
+    pub fn find(&self, name: Option<&str>) -> Result<String, JournalError> {
+        let runs = self.runs()?;
+        let fits: Vec<String> = match name {
+            Some(name) if runs.iter().any(|r| r == name) => return Ok(name.to_owned()),
+            Some(name) => runs.into_iter().filter(|r| r.starts_with(name)).collect(),
+            None => list(&self.root.join("open"))?
+                .iter()
+                .filter_map(|f| f.strip_suffix(".json"))
+                .map(str::to_owned)
+                .filter(|r| runs.contains(r))
+                .collect(),
+        };
+        let given = name.unwrap_or("(the open run)").to_owned();
+        match fits.len() {
+            0 => Err(JournalError::NoSuchRun(given)),
+            1 => Ok(fits.into_iter().next().unwrap_or_default()),
+            _ => Err(JournalError::Ambiguous { name: given, runs: fits }),
+        }
+    }
+
+    /// Sets the latch: on one run, or on all.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub fn set_latch(&self, run: Option<&str>, latch: &Latch) -> Result<(), JournalError> {
+        let text = serde_json::to_string(latch).expect("a latch is always JSON");
+        replace(&self.latch_path(run), &text)
+    }
+
+    /// Takes the latch off. Returns whether it was set.
+    ///
+    /// # Errors
+    /// When it cannot be taken off durably.
+    pub fn clear_latch(&self, run: Option<&str>) -> Result<bool, JournalError> {
+        remove(&self.latch_path(run))
+    }
+
+    /// The latch on a run, or on all.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, JournalError> {
+        let path = self.latch_path(run);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|source| JournalError::Damaged { path, source })
+    }
+
+    /// Asks the process that works on a run to roll back.
+    ///
+    /// # Errors
+    /// When the request cannot be left.
+    pub fn request(&self, run: &str, request: &RollbackRequest) -> Result<(), JournalError> {
+        let text = serde_json::to_string(request).expect("a request is always JSON");
+        replace(&self.request_path(run), &text)
+    }
+
+    fn latch_path(&self, run: Option<&str>) -> PathBuf {
+        run.map_or_else(|| self.root.join("halt"), |run| self.run_dir(run).join("halt"))
+    }
+
+    pub(super) fn request_path(&self, run: &str) -> PathBuf {
+        self.run_dir(run).join("request.json")
+    }
+
+    pub(super) fn run_dir(&self, run: &str) -> PathBuf {
+        self.root.join("runs").join(run)
+    }
+
+    /// A run's journal.
+    pub fn journal_path(&self, run: &str) -> PathBuf {
+        self.run_dir(run).join("journal.jsonl")
+    }
+
+    pub(super) fn lock_path(&self, run: &str) -> PathBuf {
+        self.run_dir(run).join("lock")
+    }
+
+    pub(super) fn hold_path(&self, run: &str) -> PathBuf {
+        self.root.join("open").join(format!("{run}.json"))
+    }
+}
+
+/// Folds records into a state.
+#[derive(Default)]
+pub(super) struct Folding {
+    state: Option<State>,
+    bad: Option<(u64, crate::rotation::IllegalTransition)>,
+}
+
+impl Folding {
+    pub(super) fn push(&mut self, record: Record) {
+        use crate::rotation::Event;
+        if self.bad.is_some() {
+            return;
+        }
+        match (&mut self.state, record.event) {
+            (None, Event::Opened { plan, .. }) => {
+                self.state = Some(State::new(Arc::from(plan), record.envelope.wall));
+            }
+            (None, _) => {}
+            (Some(state), event) => {
+                if let Err(e) = state.apply(&event, record.envelope.wall) {
+                    self.bad = Some((record.envelope.seq, e));
+                }
+            }
+        }
+    }
+
+    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, JournalError> {
+        if let Some(fault) = &report.fault {
+            return Err(JournalError::Invalid { run: run.into(), fault: fault.clone() });
+        }
+        if let Some((seq, source)) = self.bad {
+            return Err(JournalError::Nonsense { run: run.into(), seq, source });
+        }
+        self.state.ok_or_else(|| JournalError::NoSuchRun(run.into()))
+    }
+}
+
+/// A run's id: the runbook's name, the moment, and four random digits, so that two runs that
+/// begin in the same second on two machines differ.
+fn run_id(runbook: &str, at: Moment) -> String {
+    let salt: u16 = rand::random();
+    format!("{runbook}-{}-{salt:04x}", at.wall.strftime("%Y%m%d-%H%M%S"))
+}
+
+pub(super) fn io<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
+    move |source| JournalError::Io { doing, path: path.to_owned(), source }
+}
+
+fn make_dir(path: &Path) -> Result<(), JournalError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make the folder", path))
+}
+
+/// Opens a file that only its owner can read, and makes it where that is asked.
+pub(super) fn private_file(path: &Path, create: bool) -> Result<File, JournalError> {
+    OpenOptions::new().read(true).append(true).create(create).mode(0o600).open(path).map_err(io("open", path))
+}
+
+/// A small file's text, or `None` where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<String>, JournalError> {
+    /// No small file of a state folder is larger; the lists of held targets are the largest.
+    const MAX: u64 = 64 << 20;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io("open", path)(e)),
+    };
+    let mut text = String::new();
+    file.take(MAX).read_to_string(&mut text).map_err(io("read", path))?;
+    Ok(Some(text))
+}
+
+/// Writes a file of which a crash leaves either the old or the new content.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), JournalError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
+    file.write_all(text.as_bytes()).map_err(io("write", path))?;
+    file.as_file().sync_all().map_err(io("write", path))?;
+    file.persist(path).map_err(|e| io("write", path)(e.error))?;
+    sync_dir(folder)
+}
+
+/// Writes a secret that must not be there yet, so that two processes cannot make two.
+fn create_secret(path: &Path, secret: &Secret) -> Result<(), JournalError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
+    file.write_all(secret.expose().as_bytes()).map_err(io("write", path))?;
+    file.as_file().sync_all().map_err(io("write", path))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_dir(folder),
+        // The other process' one is as good.
+        Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(io("write", path)(e.error)),
+    }
+}
+
+/// Removes a file durably. Returns whether it was there.
+pub(super) fn remove(path: &Path) -> Result<bool, JournalError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))).map(|()| true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io("remove", path)(e)),
+    }
+}
+
+pub(super) fn sync_dir(path: &Path) -> Result<(), JournalError> {
+    File::open(path).and_then(|d| d.sync_all()).map_err(io("sync", path))
+}
+
+fn list(path: &Path) -> Result<Vec<String>, JournalError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(io("list", path))? {
+        let entry = entry.map_err(io("list", path))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,228 @@
+//! The plan: runbook and observations, compiled to steps. Immutable, with a digest.
+//!
+//! Everything is decided here; the engine has no choices left. The plan holds the resolved
+//! runbook, what was observed of every target, and the steps with what each waits for. It holds
+//! no secret, and nothing derived from one.
+
+mod compile;
+mod phase;
+mod preview;
+mod step;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions};
+use crate::runbook::Period;
+use crate::runbook::model::{Credential, Runbook, Strategy};
+
+pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Request, compile};
+pub use phase::{NoSuchPhase, Phase};
+pub use preview::preview;
+pub use step::{Action, Step, Undo};
+
+/// The version of the plan's format.
+pub const FORMAT: u32 = 1;
+
+/// Built in: every consumer attests that it uses the incoming credential.
+pub const ADOPTED: &str = "adopted";
+
+/// An immutable plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The format's version.
+    pub format: u32,
+    /// The program that made it.
+    pub tool: String,
+    /// The environment that it is for.
+    pub environment: String,
+    /// Whether every connection is replaced by the sandbox.
+    pub sandbox: bool,
+    /// The order of the phases.
+    pub strategy: Strategy,
+    /// SHA-256 of the runbook's text, in hex.
+    pub runbook_sha256: String,
+    /// The runbook, with the environment's values in place, and only what this plan rotates.
+    pub runbook: Runbook,
+    /// The credentials with what was observed of them, in the order of their names.
+    pub credentials: Vec<Planned>,
+    /// The phases in the order in which they are walked.
+    pub phases: Vec<PlannedPhase>,
+    /// The steps. A step is named by its index here, and by its id everywhere else.
+    pub steps: Vec<Step>,
+    /// What was found while observing.
+    pub checks: Vec<Check>,
+    /// What nobody checked, each a sentence.
+    pub unchecked: Vec<String>,
+}
+
+/// A credential, with what was observed of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// Its name in the runbook.
+    pub name: String,
+    /// What its issuer can do.
+    pub issuer: IssuerTraits,
+    /// The outgoing version, as its issuer names it; `None` where the issuer no longer knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outgoing: Option<Identity>,
+    /// The handles that existed, where telling ours from others' needs that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub existing: Vec<String>,
+    /// Its stores, in the runbook's order.
+    pub stores: Vec<PlannedStore>,
+}
+
+/// A store, with what was observed of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedStore {
+    /// What it can do.
+    pub traits: StoreTraits,
+    /// The versions it had. The run refuses to begin when the current one has moved.
+    pub versions: Versions,
+}
+
+/// A phase, with what it waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedPhase {
+    /// The phase.
+    pub phase: Phase,
+    /// It lasts at least this long.
+    pub at_least: Period,
+    /// Its gates must pass by then, or the run pauses.
+    pub at_most: Period,
+    /// The gates that must pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub until: Vec<String>,
+    /// How many answers in a row count, for steps that ask.
+    pub times: u32,
+    /// How long between two answers.
+    pub every: Period,
+}
+
+impl PlannedPhase {
+    /// Whether there is anything to wait for once its steps are done.
+    pub fn waits(&self) -> bool {
+        !self.at_least.get().is_zero() || !self.until.is_empty()
+    }
+}
+
+/// The plan cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It is not a plan.
+    #[error("this is not a plan of stanch: {0}")]
+    Malformed(String),
+    /// It was made by another version.
+    #[error("the plan has format {found}; this program reads format {FORMAT}")]
+    Format {
+        /// The format found.
+        found: u64,
+    },
+    /// What it says of itself does not fit together.
+    #[error("the plan contradicts itself: {0}")]
+    Inconsistent(String),
+}
+
+impl Plan {
+    /// The plan's digest: SHA-256 over its canonical JSON (RFC 8785), in hex.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        serde_json_canonicalizer::to_writer(self, &mut hasher).expect("a plan is always JSON");
+        hex::encode(hasher.finalize())
+    }
+
+    /// Reads a plan and checks that it holds together, so that nothing later can be surprised
+    /// by an index or a name that leads nowhere.
+    ///
+    /// # Errors
+    /// When the text is no plan, has another format, or contradicts itself.
+    pub fn from_json(text: &str) -> Result<Self, PlanError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u64,
+        }
+        let malformed = |e: serde_json::Error| PlanError::Malformed(e.to_string());
+        let head: Head = serde_json::from_str(text).map_err(malformed)?;
+        if head.format != u64::from(FORMAT) {
+            return Err(PlanError::Format { found: head.format });
+        }
+        let plan: Self = serde_json::from_str(text).map_err(malformed)?;
+        plan.consistent().map_err(PlanError::Inconsistent)?;
+        Ok(plan)
+    }
+
+    fn consistent(&self) -> Result<(), String> {
+        let phases: Vec<Phase> = self.phases.iter().map(|p| p.phase).collect();
+        if phases != Phase::order(self.strategy) {
+            return Err("its phases are not those of its strategy".into());
+        }
+        // The steps are a function of the rest. A plan in which they differ was edited by hand, and
+        // a hand may have left out the step that revokes.
+        if self.steps != step::steps(&self.runbook, self.strategy, &self.credentials) {
+            return Err("its steps do not follow from its runbook and observations".into());
+        }
+        for planned in &self.credentials {
+            let Some(credential) = self.runbook.credentials.get(&planned.name) else {
+                return Err(format!("it has no credential `{}`", planned.name));
+            };
+            if credential.stores.len() != planned.stores.len() {
+                return Err(format!("`{}` has another number of stores", planned.name));
+            }
+        }
+        for gate in self.phases.iter().flat_map(|p| &p.until) {
+            if gate != ADOPTED && !self.runbook.gates.contains_key(gate) {
+                return Err(format!("it has no gate `{gate}`"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A phase's waits.
+    pub fn phase(&self, phase: Phase) -> Option<&PlannedPhase> {
+        self.phases.iter().find(|p| p.phase == phase)
+    }
+
+    /// The phase after this one.
+    pub fn after(&self, phase: Phase) -> Option<Phase> {
+        let at = self.phases.iter().position(|p| p.phase == phase)?;
+        self.phases.get(at + 1).map(|p| p.phase)
+    }
+
+    /// The runbook's words on a planned credential.
+    pub fn credential(&self, index: usize) -> (&Planned, &Credential) {
+        let planned = &self.credentials[index];
+        (planned, &self.runbook.credentials[&planned.name])
+    }
+
+    /// What the run holds while it is open, so that no other run touches it: the targets that it
+    /// writes, by environment.
+    pub fn holds(&self) -> BTreeMap<String, String> {
+        let mut holds = BTreeMap::new();
+        for planned in &self.credentials {
+            let credential = &self.runbook.credentials[&planned.name];
+            let targets = credential
+                .stores
+                .iter()
+                .map(|s| step::store_target(s))
+                .chain(step::issuer_target(&credential.issuer));
+            for target in targets {
+                holds.insert(format!("{}: {target}", self.environment), planned.name.clone());
+            }
+        }
+        holds
+    }
+
+    /// The first step that cannot be taken back.
+    pub fn point_of_no_return(&self) -> Option<&Step> {
+        Phase::order(self.strategy)
+            .iter()
+            .find_map(|phase| self.steps.iter().find(|s| s.phase == *phase && s.irreversible))
+    }
+}

@@ -1,0 +1,118 @@
+//! The phases, and the orders in which the strategies walk them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runbook::model::{PhaseSpec, Phases, Strategy};
+
+/// A named part of the rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Looks, read-only, whether everything later can work. Next: `prepare`, or under `contain` `sunset`.
+    Preflight,
+    /// Issues incoming and checks that it is not wider than asked. Undo: revoke incoming.
+    Prepare,
+    /// Stages incoming in every store that can. Undo: retire the staged version.
+    Distribute,
+    /// Proves that incoming is accepted. Nothing to undo.
+    Verify,
+    /// Makes incoming current and tells consumers. Undo: swap back, reload.
+    Cutover,
+    /// Both are valid while consumers move. Left only when its gates pass.
+    Overlap,
+    /// Outgoing is disabled, reversibly, and the world is watched. Undo: enable.
+    Sunset,
+    /// Outgoing is destroyed. The point of no return.
+    Revoke,
+    /// Outgoing is used and must be refused.
+    Proof,
+}
+
+impl Phase {
+    /// All phases, in the order of `overlap`.
+    pub const ALL: [Self; 9] = [
+        Self::Preflight,
+        Self::Prepare,
+        Self::Distribute,
+        Self::Verify,
+        Self::Cutover,
+        Self::Overlap,
+        Self::Sunset,
+        Self::Revoke,
+        Self::Proof,
+    ];
+
+    /// `contain` cuts the attacker off first, and knows no overlap.
+    const CONTAIN: [Self; 8] = [
+        Self::Preflight,
+        Self::Sunset,
+        Self::Prepare,
+        Self::Distribute,
+        Self::Verify,
+        Self::Cutover,
+        Self::Revoke,
+        Self::Proof,
+    ];
+
+    /// The order of a strategy.
+    pub fn order(strategy: Strategy) -> &'static [Self] {
+        match strategy {
+            Strategy::Overlap => &Self::ALL,
+            Strategy::Contain => &Self::CONTAIN,
+        }
+    }
+
+    /// What the runbook says about this phase.
+    pub fn spec(self, phases: &Phases) -> Option<&PhaseSpec> {
+        match self {
+            Self::Preflight => None,
+            Self::Prepare => phases.prepare.as_ref(),
+            Self::Distribute => phases.distribute.as_ref(),
+            Self::Verify => phases.verify.as_ref(),
+            Self::Cutover => phases.cutover.as_ref(),
+            Self::Overlap => phases.overlap.as_ref(),
+            Self::Sunset => phases.sunset.as_ref(),
+            Self::Revoke => phases.revoke.as_ref(),
+            Self::Proof => phases.proof.as_ref(),
+        }
+    }
+
+    /// The phase's name, as in the runbook.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Prepare => "prepare",
+            Self::Distribute => "distribute",
+            Self::Verify => "verify",
+            Self::Cutover => "cutover",
+            Self::Overlap => "overlap",
+            Self::Sunset => "sunset",
+            Self::Revoke => "revoke",
+            Self::Proof => "proof",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// There is no such phase.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no phase `{0}`; the phases are preflight, prepare, distribute, verify, cutover, overlap, sunset, revoke and proof"
+)]
+pub struct NoSuchPhase(String);
+
+impl FromStr for Phase {
+    type Err = NoSuchPhase;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchPhase> {
+        Self::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| NoSuchPhase(text.to_owned()))
+    }
+}

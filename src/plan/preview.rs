@@ -1,0 +1,226 @@
+//! The plan as a person reads it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{ADOPTED, Action, Phase, Plan, Step, step};
+use crate::provider::{CheckVerdict, Observation};
+use crate::runbook::Period;
+use crate::runbook::model::Strategy;
+
+/// How many steps of one kind are shown one by one.
+const SHOWN: usize = 12;
+
+/// The plan in words: the phases with their steps, what each can be undone by and until when, the
+/// point of no return, the expected outage and exposure, and what nobody checked.
+pub fn preview(plan: &Plan) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(plan, &mut out);
+    out
+}
+
+fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    let strategy = strategy_name(plan.strategy);
+    writeln!(out, "Plan {} for `{}` in {}", &plan.digest()[..12], plan.runbook.name, plan.environment)?;
+    if let Some(summary) = &plan.runbook.summary {
+        writeln!(out, "  {summary}")?;
+    }
+    let n = plan.credentials.len();
+    writeln!(out, "  strategy {strategy}, {n} credential{}, {} steps", plural(n), plan.steps.len())?;
+    if plan.sandbox {
+        writeln!(out, "  Every connection is replaced by the sandbox: nothing outside is touched.")?;
+    }
+    let last = plan.point_of_no_return().map(|s| s.phase);
+    for waits in &plan.phases {
+        let steps: Vec<&Step> = plan.steps.iter().filter(|s| s.phase == waits.phase).collect();
+        if steps.is_empty() && !waits.waits() {
+            continue;
+        }
+        writeln!(out)?;
+        if last == Some(waits.phase) {
+            writeln!(out, "  ───────── point of no return: the first such step stands here ─────────")?;
+        }
+        writeln!(out, "{}", waits.phase)?;
+        for step in steps.iter().take(SHOWN) {
+            let undo = undo(plan, step);
+            writeln!(out, "  {:<58} {undo}", describe(plan, step))?;
+        }
+        if steps.len() > SHOWN {
+            writeln!(out, "  … and {} more", steps.len() - SHOWN)?;
+        }
+        if waits.waits() {
+            write!(out, "  wait")?;
+            if !waits.at_least.get().is_zero() {
+                write!(out, " at least {}", waits.at_least)?;
+            }
+            if !waits.until.is_empty() {
+                let gates: Vec<_> = waits.until.iter().map(|g| gate_words(plan, g)).collect();
+                write!(out, " until {} (pause after {})", gates.join(" and "), waits.at_most)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    writeln!(out)?;
+    let (outage, exposure) = costs(plan);
+    writeln!(out, "Expected outage    {outage}")?;
+    writeln!(out, "Expected exposure  {exposure}")?;
+    writeln!(out, "Requests           about {}", requests(plan))?;
+    let policy = match plan.strategy {
+        Strategy::Overlap => {
+            "a gate that fails, or an incoming credential that is refused, rolls back by itself"
+        }
+        Strategy::Contain => "nothing rolls back by itself: that would give the attacker the credential back",
+    };
+    writeln!(out, "Rollback           {policy}")?;
+    let failed: Vec<_> = plan.checks.iter().filter(|c| c.verdict == CheckVerdict::Fail).collect();
+    if !failed.is_empty() {
+        writeln!(out, "\nThe run would be refused:")?;
+        for check in failed {
+            writeln!(out, "  ✗ {}: {}", check.name, check.detail)?;
+            if let Some(hint) = &check.hint {
+                writeln!(out, "    {hint}")?;
+            }
+        }
+    }
+    if !plan.unchecked.is_empty() {
+        writeln!(out, "\nNot checked, or worth knowing:")?;
+        for gap in plan.unchecked.iter().take(SHOWN * 2) {
+            writeln!(out, "  - {gap}")?;
+        }
+        if plan.unchecked.len() > SHOWN * 2 {
+            writeln!(out, "  - … and {} more", plan.unchecked.len() - SHOWN * 2)?;
+        }
+    }
+    Ok(())
+}
+
+/// A strategy's name as in the runbook.
+pub(crate) fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Overlap => "overlap",
+        Strategy::Contain => "contain",
+    }
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn gate_words<'a>(plan: &'a Plan, gate: &'a str) -> String {
+    if gate != ADOPTED {
+        return gate.to_owned();
+    }
+    let consumers: usize = plan.runbook.credentials.values().map(|c| step::attesting(c).count()).sum();
+    format!("{gate} ({consumers} consumer{})", plural(consumers))
+}
+
+/// One step in words.
+pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
+    let name = |c: usize| plan.credentials[c].name.as_str();
+    let store = |c: usize, s: usize| step::store_target(&plan.credential(c).1.stores[s]);
+    match &step.action {
+        Action::Connection { connection } => format!("look at connection {connection}"),
+        Action::Permission { credential } => format!("look whether {} may be rotated", name(*credential)),
+        Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
+        Action::Issue { credential } => format!("issue a new {}", name(*credential)),
+        Action::Inspect { credential } => format!("compare the new {} with its scope", name(*credential)),
+        Action::Stage { credential, store: s } => format!("stage in {}", store(*credential, *s)),
+        Action::Accept { credential, probe } => format!("use the new {}{}", name(*credential), at(*probe)),
+        Action::Promote { credential, store: s } => format!("make current in {}", store(*credential, *s)),
+        Action::Reload { credential, consumer } => {
+            format!("tell {} to reload", plan.credential(*credential).1.consumers[*consumer].name)
+        }
+        Action::Disable { credential } => format!("disable the old {}", name(*credential)),
+        Action::Revoke { credential } => {
+            format!("revoke the old {} and all minted from it", name(*credential))
+        }
+        Action::Destroy { credential, store: s } => {
+            format!("destroy the old version in {}", store(*credential, *s))
+        }
+        Action::Reject { credential, probe } => {
+            format!("use the old {}{}, demand refusal", name(*credential), at(*probe))
+        }
+        Action::Own { name } => format!("own step {name}"),
+    }
+}
+
+fn at(probe: Option<usize>) -> String {
+    match probe {
+        None => " at its issuer".into(),
+        Some(p) => format!(" at check {}", p + 1),
+    }
+}
+
+fn undo(plan: &Plan, step: &Step) -> String {
+    let how = match &step.action {
+        _ if !step.is_effect() => return String::new(),
+        _ if step.irreversible => return "✗ cannot be undone".into(),
+        Action::Issue { .. } => "revoke it",
+        Action::Stage { .. } => "retire the version",
+        Action::Promote { credential, store }
+            if plan.credentials[*credential].stores[*store].traits.stages =>
+        {
+            "swap the labels back"
+        }
+        Action::Promote { .. } => "write the old value again",
+        Action::Reload { .. } => "reload again",
+        Action::Disable { .. } => "enable it",
+        Action::Own { .. } => "its own undo",
+        _ => "nothing to undo",
+    };
+    let doubt = match step.class {
+        Some(Observation::Opaque) => "; a lost reply needs `resolve`",
+        _ => "",
+    };
+    format!("↶ {how}{doubt}")
+}
+
+/// The expected outage and exposure, in words.
+fn costs(plan: &Plan) -> (String, String) {
+    let waiting = |phases: &[Phase]| -> Duration {
+        plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| p.at_least.get()).sum()
+    };
+    let words = |d: Duration| Period::millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).to_string();
+    match plan.strategy {
+        Strategy::Overlap => {
+            let before = [Phase::Prepare, Phase::Distribute, Phase::Verify, Phase::Cutover, Phase::Overlap];
+            let disabled = plan.credentials.iter().filter(|c| c.issuer.disables).count();
+            let usable = waiting(&before);
+            let late = usable + waiting(&[Phase::Sunset]);
+            let exposure = if disabled == plan.credentials.len() {
+                format!("the old one stays usable for {} and the time its gates take", words(usable))
+            } else {
+                format!(
+                    "the old one stays usable for {} and the time its gates take ({} of {} can be disabled before they are revoked)",
+                    words(late),
+                    disabled,
+                    plan.credentials.len()
+                )
+            };
+            ("none: old and new are both valid until every consumer moved".into(), exposure)
+        }
+        Strategy::Contain => (
+            format!(
+                "from now until cutover: consumers are refused for {} and the time the steps take",
+                words(waiting(&[Phase::Sunset, Phase::Prepare, Phase::Distribute, Phase::Verify]))
+            ),
+            "the old one is refused right after preflight".into(),
+        ),
+    }
+}
+
+/// Roughly how many requests the plan will send, without waits' polling.
+fn requests(plan: &Plan) -> usize {
+    plan.steps
+        .iter()
+        .map(|s| match s.action {
+            Action::Own { .. } | Action::Reload { .. } => 1,
+            Action::Accept { .. } | Action::Reject { .. } => {
+                plan.phase(s.phase).map_or(1, |p| p.times as usize)
+            }
+            Action::Capture { .. } | Action::Promote { .. } => 3,
+            _ => 2,
+        })
+        .sum()
+}

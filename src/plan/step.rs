@@ -1,0 +1,432 @@
+//! Steps: which there are, what each waits for, and how each is taken back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, Planned};
+use crate::provider::Observation;
+use crate::runbook::model::{self, Consumer, Issuer, OwnClass, Runbook, Store, Strategy};
+
+/// One action on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Its name, unique in the plan: `cutover/payments-key/promote/kv2`.
+    pub id: String,
+    /// The phase that it belongs to.
+    pub phase: Phase,
+    /// What it does.
+    pub action: Action,
+    /// The steps of the same phase that must be done before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
+    /// How it is taken back; `None` when it only looks, or cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
+    /// How a lost reply is settled; `None` when it only looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Observation>,
+    /// Whether it cannot be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub irreversible: bool,
+}
+
+/// How a step is taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// The steps of the same phase that must be taken back before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
+}
+
+/// What a step does. Credentials, stores and consumers are named by their index in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are the indexes that the type's comment speaks of")]
+pub enum Action {
+    /// Looks at a connection.
+    Connection { connection: String },
+    /// Looks whether the issuer will permit every later step.
+    Permission { credential: usize },
+    /// Looks at a store, and reads and seals the outgoing value.
+    Capture { credential: usize, store: usize },
+    /// Issues the incoming credential.
+    Issue { credential: usize },
+    /// Compares what the incoming credential may do with what the runbook allows.
+    Inspect { credential: usize },
+    /// Writes incoming as a version that is not yet current.
+    Stage { credential: usize, store: usize },
+    /// Uses incoming: at its issuer, or at a relying party.
+    Accept { credential: usize, probe: Option<usize> },
+    /// Makes incoming current.
+    Promote { credential: usize, store: usize },
+    /// Tells a consumer to read its store again.
+    Reload { credential: usize, consumer: usize },
+    /// Disables outgoing, reversibly.
+    Disable { credential: usize },
+    /// Revokes outgoing and what was minted from it.
+    Revoke { credential: usize },
+    /// Destroys the version of a store that holds outgoing.
+    Destroy { credential: usize, store: usize },
+    /// Uses outgoing and demands refusal.
+    Reject { credential: usize, probe: Option<usize> },
+    /// A step of the runbook's own.
+    Own { name: String },
+}
+
+impl Action {
+    /// The index of the credential that it concerns.
+    pub fn credential(&self) -> Option<usize> {
+        match self {
+            Self::Connection { .. } | Self::Own { .. } => None,
+            Self::Permission { credential }
+            | Self::Capture { credential, .. }
+            | Self::Issue { credential }
+            | Self::Inspect { credential }
+            | Self::Stage { credential, .. }
+            | Self::Accept { credential, .. }
+            | Self::Promote { credential, .. }
+            | Self::Reload { credential, .. }
+            | Self::Disable { credential }
+            | Self::Revoke { credential }
+            | Self::Destroy { credential, .. }
+            | Self::Reject { credential, .. } => Some(*credential),
+        }
+    }
+}
+
+impl Step {
+    /// Whether it changes anything outside.
+    pub fn is_effect(&self) -> bool {
+        self.class.is_some()
+    }
+}
+
+/// What a store writes, for people and for telling targets apart.
+pub(super) fn store_target(store: &Store) -> String {
+    let fields = |field: &Option<String>, fields: &BTreeMap<String, String>| match field {
+        Some(field) => format!("#{field}"),
+        None if fields.is_empty() => String::new(),
+        None => format!("#{}", fields.keys().cloned().collect::<Vec<_>>().join(",")),
+    };
+    match store {
+        Store::Sandbox { path, .. } => format!("sandbox {path}"),
+        Store::Kv2 { mount, path, field, fields: many, .. } => {
+            format!("kv2 {mount}/{path}{}", fields(field, many))
+        }
+        Store::Secretsmanager { secret, field, fields: many, .. } => {
+            format!("secretsmanager {secret}{}", fields(field, many))
+        }
+        Store::File { path, key, .. } => {
+            format!("file {path}{}", key.as_ref().map(|k| format!("#{k}")).unwrap_or_default())
+        }
+    }
+}
+
+/// What an issuer changes beyond the credential itself, where runs could get into each other's way.
+pub(super) fn issuer_target(issuer: &Issuer) -> Option<String> {
+    match issuer {
+        Issuer::IamAccessKey { user, .. } => Some(format!("iam user {user}")),
+        Issuer::Sandbox { .. } | Issuer::Random { .. } | Issuer::VaultToken { .. } => None,
+    }
+}
+
+/// A store's word in step ids.
+fn store_word(stores: &[Store], index: usize) -> String {
+    let word = |s: &Store| match s {
+        Store::Sandbox { .. } => "sandbox",
+        Store::Kv2 { .. } => "kv2",
+        Store::Secretsmanager { .. } => "secretsmanager",
+        Store::File { .. } => "file",
+    };
+    let this = word(&stores[index]);
+    let nth = stores[..index].iter().filter(|s| word(s) == this).count() + 1;
+    if nth == 1 { this.to_owned() } else { format!("{this}-{nth}") }
+}
+
+/// The checks that must refuse the outgoing credential.
+pub(crate) fn rejects(credential: &model::Credential) -> &[model::Probe] {
+    credential.rejects.as_deref().unwrap_or(&credential.accepts)
+}
+
+/// All steps of a plan.
+pub(super) fn steps(runbook: &Runbook, strategy: Strategy, credentials: &[Planned]) -> Vec<Step> {
+    let mut builder = Builder { runbook, credentials, steps: Vec::new() };
+    for &phase in Phase::order(strategy) {
+        builder.phase(phase, strategy);
+    }
+    builder.steps
+}
+
+struct Builder<'a> {
+    runbook: &'a Runbook,
+    credentials: &'a [Planned],
+    steps: Vec<Step>,
+}
+
+impl Builder<'_> {
+    fn phase(&mut self, phase: Phase, strategy: Strategy) {
+        if phase == Phase::Preflight {
+            for connection in self.runbook.connections.keys() {
+                let action = Action::Connection { connection: connection.clone() };
+                self.push(phase, format!("connection/{connection}"), action, vec![], None);
+            }
+        }
+        let spec = phase.spec(&self.runbook.phases);
+        let mut gate = Vec::new();
+        if let Some(spec) = spec {
+            gate = self.own(phase, &spec.before, gate);
+        }
+        // The last steps of each credential so far, for those that come after it.
+        let mut last: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for index in self.dependency_order() {
+            let planned = &self.credentials[index];
+            let credential = &self.runbook.credentials[&planned.name];
+            let mut after = gate.clone();
+            for name in &credential.after {
+                after.extend(last.get(name.as_str()).into_iter().flatten());
+            }
+            let tail = self.credential(phase, strategy, index, after);
+            last.insert(&planned.name, tail);
+        }
+        if let Some(spec) = spec {
+            let all = self.leaves(phase);
+            self.own(phase, &spec.after, all);
+        }
+        self.undo_order(phase);
+    }
+
+    /// Every credential after those that it names in `after:`. The runbook's check has made sure
+    /// that there is no cycle; a name that this plan does not rotate is passed over.
+    fn dependency_order(&self) -> Vec<usize> {
+        fn visit(at: usize, builder: &Builder<'_>, seen: &mut Vec<bool>, order: &mut Vec<usize>) {
+            if std::mem::replace(&mut seen[at], true) {
+                return;
+            }
+            for name in &builder.runbook.credentials[&builder.credentials[at].name].after {
+                if let Some(earlier) = builder.credentials.iter().position(|p| p.name == *name) {
+                    visit(earlier, builder, seen, order);
+                }
+            }
+            order.push(at);
+        }
+        let mut seen = vec![false; self.credentials.len()];
+        let mut order = Vec::with_capacity(seen.len());
+        for at in 0..seen.len() {
+            visit(at, self, &mut seen, &mut order);
+        }
+        order
+    }
+
+    /// The steps of one credential in one phase. Returns those that nothing in it waits for.
+    fn credential(&mut self, phase: Phase, strategy: Strategy, c: usize, after: Vec<usize>) -> Vec<usize> {
+        let planned = &self.credentials[c];
+        let credential = &self.runbook.credentials[&planned.name];
+        let issuer = planned.issuer;
+        let name = &planned.name;
+        let id = |verb: &str| format!("{name}/{verb}");
+        let stores = 0..credential.stores.len();
+        let store_id = |verb: &str, s: usize| format!("{name}/{verb}/{}", store_word(&credential.stores, s));
+        match phase {
+            Phase::Preflight => {
+                let captures: Vec<usize> = stores
+                    .map(|store| {
+                        let action = Action::Capture { credential: c, store };
+                        self.push(phase, store_id("capture", store), action, after.clone(), None)
+                    })
+                    .collect();
+                // The issuer's look needs to know who the outgoing credential is.
+                vec![self.push(phase, id("permission"), Action::Permission { credential: c }, captures, None)]
+            }
+            Phase::Prepare => {
+                let issue = Action::Issue { credential: c };
+                let issue = self.push(phase, id("issue"), issue, after, Some(issuer.issue));
+                vec![self.push(phase, id("inspect"), Action::Inspect { credential: c }, vec![issue], None)]
+            }
+            Phase::Distribute => stores
+                .filter(|s| planned.stores[*s].traits.stages)
+                .map(|store| {
+                    let action = Action::Stage { credential: c, store };
+                    let class = planned.stores[store].traits.change;
+                    self.push(phase, store_id("stage", store), action, after.clone(), Some(class))
+                })
+                .collect(),
+            Phase::Verify => self.ask(phase, c, "accept", credential.accepts.len(), after),
+            Phase::Cutover => {
+                let promotes: Vec<usize> = stores
+                    .map(|store| {
+                        let action = Action::Promote { credential: c, store };
+                        let class = planned.stores[store].traits.change;
+                        self.push(phase, store_id("promote", store), action, after.clone(), Some(class))
+                    })
+                    .collect();
+                let reloads: Vec<usize> = (0..credential.consumers.len())
+                    .filter(|i| credential.consumers[*i].reload.is_some())
+                    .map(|consumer| {
+                        let action = Action::Reload { credential: c, consumer };
+                        let id = format!("{name}/reload/{}", credential.consumers[consumer].name);
+                        self.push(phase, id, action, promotes.clone(), Some(Observation::Idempotent))
+                    })
+                    .collect();
+                if reloads.is_empty() { promotes } else { reloads }
+            }
+            Phase::Sunset if planned.outgoing.is_some() => {
+                if issuer.disables {
+                    let action = Action::Disable { credential: c };
+                    vec![self.push(phase, id("disable"), action, after, Some(issuer.change))]
+                } else if strategy == Strategy::Contain && issuer.revokes {
+                    // Under contain the attacker is cut off first; where nothing milder exists, by
+                    // revoking. The plan shows that the point of no return stands here.
+                    vec![self.revoke(phase, c, after)]
+                } else {
+                    vec![]
+                }
+            }
+            Phase::Revoke => {
+                let mut tail = Vec::new();
+                let early = strategy == Strategy::Contain && !issuer.disables;
+                if planned.outgoing.is_some() && issuer.revokes && !early {
+                    tail.push(self.revoke(phase, c, after.clone()));
+                }
+                for store in stores.filter(|s| planned.stores[*s].traits.destroys) {
+                    let action = Action::Destroy { credential: c, store };
+                    let at = self.push(
+                        phase,
+                        store_id("destroy", store),
+                        action,
+                        after.clone(),
+                        Some(planned.stores[store].traits.change),
+                    );
+                    tail.push(at);
+                }
+                tail
+            }
+            Phase::Proof => self.ask(phase, c, "reject", rejects(credential).len(), after),
+            Phase::Overlap | Phase::Sunset => vec![],
+        }
+    }
+
+    fn revoke(&mut self, phase: Phase, credential: usize, after: Vec<usize>) -> usize {
+        let planned = &self.credentials[credential];
+        let (id, class) = (format!("{}/revoke", planned.name), planned.issuer.change);
+        self.push(phase, id, Action::Revoke { credential }, after, Some(class))
+    }
+
+    /// The steps that use a credential: at its issuer, where that can be tried, and at every probe.
+    fn ask(
+        &mut self,
+        phase: Phase,
+        credential: usize,
+        verb: &str,
+        probes: usize,
+        after: Vec<usize>,
+    ) -> Vec<usize> {
+        let planned = &self.credentials[credential];
+        let asks_issuer = planned.issuer.tries
+            && (phase == Phase::Verify || planned.issuer.revokes || planned.issuer.disables);
+        asks_issuer
+            .then_some(None)
+            .into_iter()
+            .chain((0..probes).map(Some))
+            .map(|probe| {
+                let action = match phase {
+                    Phase::Verify => Action::Accept { credential, probe },
+                    _ => Action::Reject { credential, probe },
+                };
+                let what = probe.map_or("issuer".into(), |p| format!("probe-{}", p + 1));
+                self.push(phase, format!("{}/{verb}/{what}", planned.name), action, after.clone(), None)
+            })
+            .collect()
+    }
+
+    /// The runbook's own steps, one after the other. Returns the last.
+    fn own(&mut self, phase: Phase, own: &[model::OwnStep], mut after: Vec<usize>) -> Vec<usize> {
+        for step in own {
+            let class = match (step.class, &step.observe, &step.manual) {
+                // A question changes nothing by itself and can be asked again.
+                (OwnClass::Idempotent, _, _) | (_, _, Some(_)) => Observation::Idempotent,
+                (_, Some(_), _) => Observation::Readable,
+                (OwnClass::Opaque, None, None) => Observation::Opaque,
+            };
+            let action = Action::Own { name: step.name.clone() };
+            let at = self.push(phase, format!("own/{}", step.name), action, after, Some(class));
+            if step.undo.is_none() && step.manual.is_none() {
+                self.steps[at].irreversible = true;
+                self.steps[at].undo = None;
+            }
+            after = vec![at];
+        }
+        after
+    }
+
+    /// The steps of a phase that no other step of it waits for.
+    fn leaves(&self, phase: Phase) -> Vec<usize> {
+        let of_phase = || self.steps.iter().enumerate().filter(|(_, s)| s.phase == phase);
+        let mut waited = vec![false; self.steps.len()];
+        for (_, step) in of_phase() {
+            for &at in &step.after {
+                waited[at] = true;
+            }
+        }
+        of_phase().map(|(at, _)| at).filter(|at| !waited[*at]).collect()
+    }
+
+    /// Steps are taken back in the reverse of the order in which they were taken; but a consumer
+    /// is told to reload only after its stores were swapped back, for else it would read the
+    /// incoming value once more.
+    fn undo_order(&mut self, phase: Phase) {
+        for at in 0..self.steps.len() {
+            if self.steps[at].phase != phase || self.steps[at].undo.is_none() {
+                continue;
+            }
+            for earlier in self.steps[at].after.clone() {
+                if self.steps[earlier].undo.is_none() {
+                    continue;
+                }
+                let swapped = matches!(self.steps[at].action, Action::Reload { .. })
+                    && matches!(self.steps[earlier].action, Action::Promote { .. });
+                let (first, then) = if swapped { (earlier, at) } else { (at, earlier) };
+                if let Some(undo) = &mut self.steps[then].undo {
+                    undo.after.push(first);
+                }
+                if swapped {
+                    // What came before the swap is taken back after the reload, as ever.
+                    for before in self.steps[earlier].after.clone() {
+                        if let Some(undo) = &mut self.steps[before].undo {
+                            undo.after.push(at);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        phase: Phase,
+        id: String,
+        action: Action,
+        after: Vec<usize>,
+        class: Option<Observation>,
+    ) -> usize {
+        let irreversible = matches!(action, Action::Revoke { .. } | Action::Destroy { .. });
+        let undo = (class.is_some() && !irreversible).then(Undo::default);
+        self.steps.push(Step {
+            id: format!("{phase}/{id}"),
+            phase,
+            action,
+            after,
+            undo,
+            class,
+            irreversible,
+        });
+        self.steps.len() - 1
+    }
+}
+
+/// The consumers of a credential that can say what they use.
+pub(crate) fn attesting(credential: &model::Credential) -> impl Iterator<Item = &Consumer> {
+    credential.consumers.iter().filter(|c| c.attest.is_some())
+}

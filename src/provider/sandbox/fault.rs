@@ -1,0 +1,39 @@
+//! Faults that drills and tests inject.
+
+use std::time::Duration;
+
+use crate::provider::Kind;
+
+/// What befalls one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The server refuses it; nothing changes.
+    Reject(Kind),
+    /// It never arrives, and nobody knows.
+    LostRequest,
+    /// It takes effect, and the reply is lost.
+    LostReply,
+    /// It takes effect late.
+    Delay(Duration),
+}
+
+/// Decides what befalls each call.
+pub trait Faults: Send + Sync {
+    /// What befalls the next call of `op` on `target`.
+    fn next(&self, op: &'static str, target: &str) -> Option<Fault>;
+}
+
+/// Nothing ever goes wrong.
+pub(super) struct NoFaults;
+
+impl Faults for NoFaults {
+    fn next(&self, _op: &'static str, _target: &str) -> Option<Fault> {
+        None
+    }
+}
+
+impl<F: Fn(&'static str, &str) -> Option<Fault> + Send + Sync> Faults for F {
+    fn next(&self, op: &'static str, target: &str) -> Option<Fault> {
+        self(op, target)
+    }
+}

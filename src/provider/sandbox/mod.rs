@@ -1,0 +1,279 @@
+//! The sandbox: the same traits over a small embedded world. It is what the quickstart and drills
+//! run on, so it refuses what real servers refuse: unknown and dead credentials, wrong versions,
+//! a third access key, another value under a used idempotency token.
+//!
+//! It stands in for every kind of connection: a Vault token in the sandbox has no reversible
+//! disable, an access key has, a KV v2 store has no labels, and so on.
+
+mod fault;
+mod parts;
+mod world;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use fault::{Fault, Faults};
+
+use self::parts::{SandboxConsumer, SandboxIssuer, SandboxStore};
+use self::world::{Client, Credential, Secrets, World};
+use super::{
+    Call, CallContext, CallError, Check, Consumer, Gate, Issuer, Judgement, Kind, Life, Probe, Provider,
+    Store, Use, Verdict, Versions,
+};
+use crate::runbook::model;
+use crate::secret::{Material, Sealer};
+
+/// The sandbox.
+#[derive(Clone)]
+pub struct Sandbox {
+    world: Arc<Mutex<World>>,
+    latency: Duration,
+    faults: Arc<dyn Faults>,
+}
+
+impl Sandbox {
+    /// Opens the world in a folder of the state folder. `sealer` is the state folder's.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub fn open(folder: &Path, sealer: Sealer) -> std::io::Result<Self> {
+        Ok(Self {
+            world: Arc::new(Mutex::new(World::open(folder, sealer)?)),
+            latency: Duration::ZERO,
+            faults: Arc::new(fault::NoFaults),
+        })
+    }
+
+    /// With a time that each call takes.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// With faults that calls suffer.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Puts a live outgoing version of a credential, its stores and its consumers into the world,
+    /// where they are not there yet: the world as it stood before the leak.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    pub fn seed(&self, name: &str, credential: &model::Credential) -> Result<(), CallError> {
+        let issuer = parts::IssuerSpec::of(name, credential);
+        self.transact(|world| {
+            let known = credential.stores.iter().find_map(|store| {
+                let secrets = world.secrets(&parts::store_path(store))?;
+                secrets.versions.get(secrets.labels.current.as_ref()?).cloned()
+            });
+            let value = known.unwrap_or_else(|| {
+                let (handle, value) = world.mint(issuer.parts);
+                world.put_credential(
+                    &handle,
+                    Credential {
+                        principal: issuer.principal.clone(),
+                        value: value.clone(),
+                        life: Life::Active,
+                        policies: issuer.policies.clone(),
+                        ttl_ms: issuer.ttl_ms,
+                        audience: credential.scope.audience.clone(),
+                        tag: None,
+                        used: true,
+                    },
+                );
+                value
+            });
+            for store in &credential.stores {
+                let path = parts::store_path(store);
+                if world.secrets(&path).is_none() {
+                    let version = "1".to_owned();
+                    let secrets = Secrets {
+                        versions: [(version.clone(), value.clone())].into(),
+                        labels: Versions { current: Some(version), ..Versions::default() },
+                        next: 2,
+                        tokens: Default::default(),
+                    };
+                    world.put_secrets(&path, secrets);
+                }
+            }
+            for consumer in &credential.consumers {
+                let client = parts::client_name(name, consumer);
+                let instances = vec![value.clone(); parts::instances(consumer)];
+                if world.client(&client).is_none_or(|c| c.instances.len() != instances.len()) {
+                    world.put_client(&client, Client { instances, ..Client::default() });
+                }
+            }
+        })
+    }
+
+    /// Reads or changes the world at once, without latency or faults.
+    fn transact<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, CallError> {
+        let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        world.transact(act).map_err(|e| {
+            CallError::rejected(Kind::Local, format!("the sandbox's world cannot be read or written: {e}"))
+        })
+    }
+
+    /// A call, as a server would take it: with latency, and with the faults that were injected.
+    async fn call<T>(
+        &self,
+        op: &'static str,
+        target: &str,
+        act: impl FnOnce(&mut World) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        match self.faults.next(op, target) {
+            None => self.transact(act)?,
+            Some(Fault::Reject(kind)) => Err(CallError::rejected(
+                kind,
+                format!("sandbox {target}: {op} was refused by an injected fault"),
+            )),
+            Some(Fault::LostRequest) => {
+                Err(CallError::unknown(format!("sandbox {target}: no answer to {op}")))
+            }
+            Some(Fault::LostReply) => {
+                // It takes effect, and nobody hears of it.
+                self.transact(act)?
+                    .and(Err(CallError::unknown(format!("sandbox {target}: no answer to {op}"))))
+            }
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                self.transact(act)?
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Sandbox {
+    async fn preflight(&self, connection: &str) -> Vec<Check> {
+        vec![Check::pass(format!("connection {connection}"), "the sandbox answers")]
+    }
+
+    async fn issuer(&self, name: &str, credential: &model::Credential) -> Result<Arc<dyn Issuer>, CallError> {
+        Ok(Arc::new(SandboxIssuer::new(self.clone(), name, credential)))
+    }
+
+    async fn store(
+        &self,
+        _name: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Store>, CallError> {
+        Ok(Arc::new(SandboxStore::new(self.clone(), &credential.stores[index])))
+    }
+
+    async fn consumer(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Consumer>, CallError> {
+        Ok(Arc::new(SandboxConsumer::new(self.clone(), name, credential, index)))
+    }
+
+    async fn probe(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        probe: &model::Probe,
+    ) -> Result<Arc<dyn Probe>, CallError> {
+        let policy = match probe {
+            model::Probe::Sandbox { policy } => policy.clone(),
+            model::Probe::Http { .. } | model::Probe::Exec(_) => None,
+        };
+        let principal = parts::IssuerSpec::of(name, credential).principal;
+        Ok(Arc::new(RelyingParty { sandbox: self.clone(), principal, policy }))
+    }
+
+    async fn call(&self, _call: &model::Call) -> Result<Arc<dyn Call>, CallError> {
+        Ok(Arc::new(Simulated(self.clone())))
+    }
+
+    async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
+        let at_most = match gate {
+            model::Gate::Sandbox { at_most, .. } => *at_most,
+            // What the real gate would look at does not exist here; errors of consumers do.
+            model::Gate::Http { .. } | model::Gate::Exec { .. } => 0.0,
+        };
+        let before = self.transact(|world| world.traffic())?;
+        Ok(Arc::new(ErrorRate { sandbox: self.clone(), at_most, before }))
+    }
+}
+
+/// Something that accepts a credential of one principal if it carries a policy.
+struct RelyingParty {
+    sandbox: Sandbox,
+    principal: String,
+    policy: Option<String>,
+}
+
+#[async_trait]
+impl Probe for RelyingParty {
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        self.sandbox
+            .call("use", &self.principal, |world| {
+                Ok(match world.credential_of(material) {
+                    Some((_, c)) if c.principal != self.principal => {
+                        Use::Refused("it is somebody else's".into())
+                    }
+                    Some((_, c)) if c.life != Life::Active => {
+                        Use::Refused(format!("it is {:?}", c.life).to_lowercase())
+                    }
+                    Some((_, c)) => match &self.policy {
+                        Some(policy) if !c.policies.contains(policy) => {
+                            Use::Refused(format!("it does not carry the policy {policy}"))
+                        }
+                        _ => Use::Accepted,
+                    },
+                    None => Use::Refused("it is unknown".into()),
+                })
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+}
+
+/// An own step in the sandbox: nothing outside is called.
+struct Simulated(Sandbox);
+
+#[async_trait]
+impl Call for Simulated {
+    async fn perform(&self, _context: &CallContext, _material: Option<&Material>) -> Result<(), CallError> {
+        self.0.call("call", "own step", |_| Ok(())).await
+    }
+}
+
+/// The share of consumers' calls that were refused since the gate was made.
+struct ErrorRate {
+    sandbox: Sandbox,
+    at_most: f64,
+    before: (u64, u64),
+}
+
+#[async_trait]
+impl Gate for ErrorRate {
+    async fn evaluate(&self) -> Judgement {
+        let traffic = self.sandbox.call("gate", "error rate", |world| Ok(world.traffic())).await;
+        let (calls, refused) = match traffic {
+            Ok((calls, refused)) => (calls - self.before.0, refused - self.before.1),
+            Err(e) => return Judgement { verdict: Verdict::Error, detail: e.message },
+        };
+        if calls == 0 {
+            let detail = "no consumer called yet".to_owned();
+            return Judgement { verdict: Verdict::Inconclusive, detail };
+        }
+        let rate = refused as f64 / calls as f64;
+        let verdict = if rate > self.at_most { Verdict::Fail } else { Verdict::Pass };
+        Judgement { verdict, detail: format!("{refused} of {calls} calls refused") }
+    }
+}

@@ -1,0 +1,557 @@
+//! The sandbox's issuer, store and consumer.
+
+use async_trait::async_trait;
+
+use super::Sandbox;
+use super::world::{Client, Credential, Secrets, Value, World};
+use crate::provider::{
+    Attestation, CallContext, CallError, Check, Consumer, Grant, Identity, Issued, Issuer, IssuerTraits,
+    Kind, Life, Observation, Secret256, Store, StoreTraits, Use, Versions,
+};
+use crate::runbook::model;
+use crate::secret::{Material, Recipe};
+
+/// What the sandbox's issuer is like, in place of which real one.
+pub(super) struct IssuerSpec {
+    pub(super) principal: String,
+    pub(super) parts: &'static [&'static str],
+    pub(super) policies: Vec<String>,
+    pub(super) ttl_ms: Option<u64>,
+    traits: IssuerTraits,
+    /// How many may be alive at once.
+    coexist: Option<usize>,
+    recipe: Option<Recipe>,
+}
+
+impl IssuerSpec {
+    pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
+        let millis = |p: crate::runbook::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
+        let traits = IssuerTraits {
+            mints: true,
+            disables: false,
+            revokes: true,
+            coexists: true,
+            tries: true,
+            issue: Observation::Listable,
+            change: Observation::Readable,
+        };
+        let spec = Self {
+            principal: name.to_owned(),
+            parts: crate::provider::part_names(&credential.issuer),
+            policies: Vec::new(),
+            ttl_ms: None,
+            traits,
+            coexist: None,
+            recipe: None,
+        };
+        match &credential.issuer {
+            model::Issuer::Sandbox { policies, ttl, coexist, can_disable, .. } => Self {
+                policies: policies.clone(),
+                ttl_ms: ttl.map(millis),
+                traits: IssuerTraits { disables: *can_disable, coexists: *coexist != Some(1), ..traits },
+                coexist: coexist.map(|n| n as usize),
+                ..spec
+            },
+            model::Issuer::VaultToken { policies, ttl, .. } => {
+                Self { policies: policies.clone(), ttl_ms: Some(millis(*ttl)), ..spec }
+            }
+            model::Issuer::IamAccessKey { user, .. } => Self {
+                principal: user.clone(),
+                policies: credential.scope.policies.clone().unwrap_or_default(),
+                traits: IssuerTraits { disables: true, ..traits },
+                coexist: Some(2),
+                ..spec
+            },
+            model::Issuer::Random { alphabet, length, apply, revoke, .. } => Self {
+                // `apply` and `revoke` are simulated: the authority is this world.
+                traits: IssuerTraits {
+                    mints: false,
+                    tries: false,
+                    revokes: revoke.is_some(),
+                    coexists: revoke.is_some() || apply.is_none(),
+                    ..traits
+                },
+                recipe: Recipe::new(*alphabet, *length).ok(),
+                ..spec
+            },
+        }
+    }
+}
+
+/// Where a store's secret stands in the world.
+pub(super) fn store_path(store: &model::Store) -> String {
+    match store {
+        model::Store::Sandbox { path, .. } => format!("sandbox:{path}"),
+        model::Store::Kv2 { mount, path, .. } => format!("kv2:{mount}/{path}"),
+        model::Store::Secretsmanager { secret, .. } => format!("secretsmanager:{secret}"),
+        model::Store::File { path, .. } => format!("file:{path}"),
+    }
+}
+
+/// A consumer's name in the world.
+pub(super) fn client_name(credential: &str, consumer: &model::Consumer) -> String {
+    format!("{credential}/{}", consumer.name)
+}
+
+/// How many instances a consumer has.
+pub(super) fn instances(consumer: &model::Consumer) -> usize {
+    match &consumer.attest {
+        Some(model::Attest::Sandbox { instances }) => *instances as usize,
+        Some(model::Attest::Http { urls, .. }) => urls.len().max(1),
+        Some(model::Attest::Exec { .. }) | None => 1,
+    }
+}
+
+pub(super) struct SandboxIssuer {
+    sandbox: Sandbox,
+    spec: IssuerSpec,
+    audience: Option<String>,
+}
+
+impl SandboxIssuer {
+    pub(super) fn new(sandbox: Sandbox, name: &str, credential: &model::Credential) -> Self {
+        Self { sandbox, spec: IssuerSpec::of(name, credential), audience: credential.scope.audience.clone() }
+    }
+
+    async fn set(&self, op: &'static str, handle: &str, life: Life) -> Result<(), CallError> {
+        self.sandbox
+            .call(op, &self.spec.principal, |world| {
+                let Some(credential) = world.credential(handle).filter(|c| c.life != Life::Gone) else {
+                    // What is gone is gone: revoking it again is success, anything else is too late.
+                    return if life == Life::Gone { Ok(()) } else { Err(self.missing(handle)) };
+                };
+                let credential = Credential { life, ..credential.clone() };
+                world.put_credential(handle, credential);
+                Ok(())
+            })
+            .await
+    }
+
+    fn missing(&self, handle: &str) -> CallError {
+        CallError::rejected(
+            Kind::NotFound,
+            format!("sandbox {}: there is no credential {handle}", self.spec.principal),
+        )
+    }
+
+    fn identity(&self, handle: &str) -> Identity {
+        Identity { handle: handle.to_owned(), principal: self.spec.principal.clone() }
+    }
+}
+
+fn tag(context: &CallContext) -> String {
+    format!("{} {} {}", context.run, context.step, context.token)
+}
+
+#[async_trait]
+impl Issuer for SandboxIssuer {
+    fn traits(&self) -> IssuerTraits {
+        self.spec.traits
+    }
+
+    async fn preflight(&self, _outgoing: Option<&Identity>) -> Vec<Check> {
+        let name = format!("issuer of {}", self.spec.principal);
+        let alive = self.sandbox.call("list", &self.spec.principal, |world| {
+            Ok(world.credentials(&self.spec.principal).filter(|(_, c)| c.life != Life::Gone).count())
+        });
+        match (alive.await, self.spec.coexist) {
+            (Err(e), _) => {
+                vec![Check::fail(name, e.kind, e.message, "see whether the sandbox's folder is writable")]
+            }
+            (Ok(alive), Some(limit)) if alive >= limit => vec![Check::fail(
+                name,
+                Kind::Limit,
+                format!("{alive} of {limit} credentials are alive: there is no room for the incoming one"),
+                "revoke the one that nobody uses, then plan again",
+            )],
+            (Ok(_), _) => vec![Check::pass(name, "every later step is permitted")],
+        }
+    }
+
+    async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
+        self.sandbox
+            .call("identify", &self.spec.principal, |world| match world.credential_of(material) {
+                Some((handle, c)) if c.life != Life::Gone => Ok(self.identity(handle)),
+                _ => Err(CallError::rejected(
+                    Kind::Refused,
+                    format!("sandbox {}: the credential is not valid", self.spec.principal),
+                )),
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    fn candidate(&self) -> Option<Material> {
+        self.spec.recipe.map(|recipe| Material::single(self.spec.parts[0], recipe.generate()))
+    }
+
+    async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
+        self.sandbox
+            .call("issue", &self.spec.principal, |world| {
+                let alive =
+                    world.credentials(&self.spec.principal).filter(|(_, c)| c.life != Life::Gone).count();
+                if self.spec.coexist.is_some_and(|limit| alive >= limit) {
+                    let message = format!("sandbox {}: {alive} credentials are alive", self.spec.principal);
+                    return Err(CallError::rejected(Kind::Limit, message).hint("revoke one that nobody uses"));
+                }
+                let (handle, value) = match candidate {
+                    Some(candidate) => {
+                        // The same value applied twice is one credential.
+                        match world.credential_of(candidate) {
+                            Some((handle, credential)) => (handle.to_owned(), credential.value.clone()),
+                            None => (format!("ext-{}", context.token.simple()), world.value_of(candidate)),
+                        }
+                    }
+                    None => world.mint(self.spec.parts),
+                };
+                let material = world.material(&value);
+                let credential = Credential {
+                    principal: self.spec.principal.clone(),
+                    value,
+                    life: Life::Active,
+                    policies: self.spec.policies.clone(),
+                    ttl_ms: self.spec.ttl_ms,
+                    audience: self.audience.clone(),
+                    tag: Some(tag(context)),
+                    used: false,
+                };
+                world.put_credential(&handle, credential);
+                Ok(Issued { identity: self.identity(&handle), material })
+            })
+            .await
+    }
+
+    async fn find(&self, context: &CallContext, _before: &[String]) -> Result<Vec<String>, CallError> {
+        let tag = tag(context);
+        self.sandbox
+            .call("list", &self.spec.principal, |world| {
+                let ours = world
+                    .credentials(&self.spec.principal)
+                    .filter(|(_, c)| c.tag.as_ref() == Some(&tag) && c.life != Life::Gone);
+                Ok(ours.map(|(handle, _)| handle.to_owned()).collect())
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    async fn existing(&self) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
+
+    async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
+        self.sandbox
+            .call("inspect", &self.spec.principal, |world| {
+                let credential = world.credential(handle).ok_or_else(|| self.missing(handle))?;
+                Ok(Grant {
+                    policies: Some(credential.policies.clone()),
+                    ttl: credential.ttl_ms.map(std::time::Duration::from_millis),
+                    audience: credential.audience.clone(),
+                    wider: Vec::new(),
+                })
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        self.sandbox
+            .call("life", &self.spec.principal, |world| {
+                Ok(world.credential(handle).map_or(Life::Gone, |c| c.life))
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    async fn disable(&self, _context: &CallContext, handle: &str) -> Result<(), CallError> {
+        if !self.spec.traits.disables {
+            let message = format!("sandbox {}: this kind cannot be disabled", self.spec.principal);
+            return Err(CallError::rejected(Kind::Unsupported, message));
+        }
+        self.set("disable", handle, Life::Disabled).await
+    }
+
+    async fn enable(&self, _context: &CallContext, handle: &str) -> Result<(), CallError> {
+        self.set("enable", handle, Life::Active).await
+    }
+
+    async fn revoke(
+        &self,
+        _context: &CallContext,
+        handle: &str,
+        _material: Option<&Material>,
+    ) -> Result<(), CallError> {
+        self.set("revoke", handle, Life::Gone).await
+    }
+
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        if !self.spec.traits.tries {
+            let message = format!("sandbox {}: this kind can only be tried by a check", self.spec.principal);
+            return Err(CallError::rejected(Kind::Unsupported, message));
+        }
+        self.sandbox
+            .call("use", &self.spec.principal, |world| {
+                let found = world.credential_of(material).map(|(h, c)| (h.to_owned(), c.clone()));
+                Ok(match found {
+                    Some((handle, c)) if c.life == Life::Active => {
+                        if !c.used {
+                            world.put_credential(&handle, Credential { used: true, ..c });
+                        }
+                        Use::Accepted
+                    }
+                    Some((_, c)) => Use::Refused(format!("it is {:?}", c.life).to_lowercase()),
+                    None => Use::Refused("it is unknown".into()),
+                })
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+}
+
+pub(super) struct SandboxStore {
+    sandbox: Sandbox,
+    path: String,
+    traits: StoreTraits,
+}
+
+impl SandboxStore {
+    pub(super) fn new(sandbox: Sandbox, store: &model::Store) -> Self {
+        let (stages, destroys) = match store {
+            model::Store::Sandbox { labels, .. } => (*labels, false),
+            model::Store::Secretsmanager { .. } => (true, false),
+            model::Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing),
+            model::Store::File { .. } => (false, false),
+        };
+        let change = if stages { Observation::Token } else { Observation::Conditional };
+        Self { sandbox, path: store_path(store), traits: StoreTraits { stages, destroys, change } }
+    }
+
+    fn secrets(&self, world: &World) -> Result<Secrets, CallError> {
+        world.secrets(&self.path).cloned().ok_or_else(|| {
+            CallError::rejected(Kind::NotFound, format!("{}: there is no such secret", self.path))
+        })
+    }
+
+    /// Adds a version; a token that was used for it before gives the same version again.
+    fn add(
+        &self,
+        world: &World,
+        secrets: &mut Secrets,
+        context: &CallContext,
+        value: &Material,
+    ) -> Result<String, CallError> {
+        if value.is_blank() {
+            let message = format!("{}: an empty value is never written", self.path);
+            return Err(CallError::rejected(Kind::Invalid, message));
+        }
+        let token = context.token.to_string();
+        if let Some(version) = secrets.tokens.get(&token) {
+            let same = secrets.versions.get(version).is_some_and(|v| world.material(v).same_as(value));
+            return if same {
+                Ok(version.clone())
+            } else {
+                let message = format!("{}: the token of this request was used with another value", self.path);
+                Err(CallError::rejected(Kind::Conflict, message))
+            };
+        }
+        let version = secrets.next.to_string();
+        secrets.next += 1;
+        secrets.versions.insert(version.clone(), world.value_of(value));
+        if self.traits.stages {
+            secrets.tokens.insert(token, version.clone());
+        }
+        Ok(version)
+    }
+}
+
+#[async_trait]
+impl Store for SandboxStore {
+    fn traits(&self) -> StoreTraits {
+        self.traits
+    }
+
+    async fn preflight(&self) -> Vec<Check> {
+        match self.observe().await {
+            Ok(_) => vec![Check::pass(self.path.clone(), "can be read and written")],
+            Err(e) => vec![Check::fail(self.path.clone(), e.kind, e.message, "check the path")],
+        }
+    }
+
+    async fn observe(&self) -> Result<Versions, CallError> {
+        self.sandbox
+            .call("observe", &self.path, |world| Ok(self.secrets(world)?.labels))
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
+        self.sandbox
+            .call("read", &self.path, |world| {
+                let secrets = self.secrets(world)?;
+                let version = version.map(str::to_owned).or(secrets.labels.current);
+                version.and_then(|v| secrets.versions.get(&v)).map(|v| world.material(v)).ok_or_else(|| {
+                    CallError::rejected(Kind::NotFound, format!("{}: there is no such version", self.path))
+                })
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError> {
+        if !self.traits.stages {
+            let message = format!("{}: this kind of store cannot stage", self.path);
+            return Err(CallError::rejected(Kind::Unsupported, message));
+        }
+        self.sandbox
+            .call("stage", &self.path, |world| {
+                let mut secrets = self.secrets(world)?;
+                let version = self.add(world, &mut secrets, context, incoming)?;
+                if secrets.labels.pending.as_ref().is_some_and(|p| *p != version) {
+                    let message = format!("{}: another version is staged already", self.path);
+                    return Err(CallError::rejected(Kind::Conflict, message));
+                }
+                if secrets.labels.current.as_ref() != Some(&version) {
+                    secrets.labels.pending = Some(version.clone());
+                }
+                world.put_secrets(&self.path, secrets);
+                Ok(version)
+            })
+            .await
+    }
+
+    async fn retire(&self, _context: &CallContext, staged: &str) -> Result<(), CallError> {
+        self.sandbox
+            .call("retire", &self.path, |world| {
+                let mut secrets = self.secrets(world)?;
+                if secrets.labels.pending.as_deref() == Some(staged) {
+                    secrets.labels.pending = None;
+                    world.put_secrets(&self.path, secrets);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn promote(
+        &self,
+        context: &CallContext,
+        value: &Material,
+        staged: Option<&str>,
+        expected: &str,
+    ) -> Result<String, CallError> {
+        self.sandbox
+            .call("promote", &self.path, |world| {
+                let mut secrets = self.secrets(world)?;
+                let current = secrets.labels.current.clone().unwrap_or_default();
+                let version = match staged {
+                    Some(staged) if self.traits.stages && secrets.versions.contains_key(staged) => {
+                        if current == staged {
+                            return Ok(current);
+                        }
+                        staged.to_owned()
+                    }
+                    _ if current != expected => String::new(),
+                    _ => self.add(world, &mut secrets, context, value)?,
+                };
+                if current != expected {
+                    let message =
+                        format!("{}: version {current} is current where {expected} was expected", self.path);
+                    return Err(CallError::rejected(Kind::Conflict, message));
+                }
+                secrets.labels = Versions {
+                    previous: Some(current),
+                    pending: secrets.labels.pending.filter(|p| *p != version),
+                    current: Some(version.clone()),
+                };
+                world.put_secrets(&self.path, secrets);
+                Ok(version)
+            })
+            .await
+    }
+
+    async fn destroy(&self, _context: &CallContext, version: &str) -> Result<(), CallError> {
+        self.sandbox
+            .call("destroy", &self.path, |world| {
+                let mut secrets = self.secrets(world)?;
+                if secrets.labels.current.as_deref() == Some(version) {
+                    let message = format!("{}: the current version is never destroyed", self.path);
+                    return Err(CallError::rejected(Kind::Invalid, message));
+                }
+                secrets.versions.remove(version);
+                world.put_secrets(&self.path, secrets);
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// A consumer that caches what it read until it is told to reload. One that cannot be told reads
+/// its store again each time.
+pub(super) struct SandboxConsumer {
+    sandbox: Sandbox,
+    name: String,
+    path: String,
+    caches: bool,
+}
+
+impl SandboxConsumer {
+    pub(super) fn new(sandbox: Sandbox, name: &str, credential: &model::Credential, index: usize) -> Self {
+        let consumer = &credential.consumers[index];
+        let path = credential.stores.first().map(store_path).unwrap_or_default();
+        Self { sandbox, name: client_name(name, consumer), path, caches: consumer.reload.is_some() }
+    }
+
+    fn read_again(&self, world: &World, client: &mut Client) {
+        let current: Option<Value> = world
+            .secrets(&self.path)
+            .and_then(|s| s.labels.current.as_ref().and_then(|v| s.versions.get(v)))
+            .cloned();
+        if let Some(current) = current {
+            client.instances.fill(current);
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer for SandboxConsumer {
+    async fn reload(&self, _context: &CallContext) -> Result<(), CallError> {
+        self.sandbox
+            .call("reload", &self.name, |world| {
+                let mut client = world.client(&self.name).cloned().unwrap_or_default();
+                self.read_again(world, &mut client);
+                world.put_client(&self.name, client);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn attest(&self) -> Vec<Result<Attestation, CallError>> {
+        let asked = self.sandbox.call("attest", &self.name, |world| {
+            let mut client = world.client(&self.name).cloned().unwrap_or_default();
+            if !self.caches {
+                self.read_again(world, &mut client);
+            }
+            let mut answers = Vec::new();
+            // Each instance also makes a call, so that the error rate means something.
+            for value in &client.instances {
+                let material = world.material(value);
+                let active = world.credential_of(&material).is_none_or(|(_, c)| c.life == Life::Active);
+                client.calls += 1;
+                client.refused += u64::from(!active);
+                answers.push(material.main().map(crate::secret::Secret::sha256_hex));
+            }
+            world.put_client(&self.name, client);
+            Ok(answers)
+        });
+        match asked.await {
+            Err(e) => vec![Err(e.read_only())],
+            Ok(answers) => answers
+                .into_iter()
+                .map(|digest| {
+                    digest.and_then(|d| Secret256::parse(&d)).map(Attestation).ok_or_else(|| {
+                        CallError::rejected(Kind::Invalid, format!("sandbox {}: holds no value", self.name))
+                    })
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The sandbox's world: issuers, stores and consumers, kept in an append-only file.
+//!
+//! The file survives a `kill -9` of the process that wrote it, as a server would; it is not synced,
+//! since a sandbox need not survive the machine. Several processes may share it: each change is
+//! made under a file lock, after what others wrote was read.
+//!
+//! No secret stands in it. Values that the sandbox mints are derived from a sealed key and a
+//! number; values that come from outside are sealed one by one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use hmac::{Hmac, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::provider::{Life, Versions};
+use crate::secret::{Material, Sealer, Secret};
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Value {
+    /// Minted here: derived from the world's key, this number and the names of its parts.
+    Minted {
+        /// The number.
+        number: u64,
+        /// The parts' names.
+        parts: Vec<String>,
+    },
+    /// From outside: sealed.
+    Sealed(String),
+}
+
+/// A credential, as its issuer knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Credential {
+    /// Which issuer, and whose: one for each credential of each runbook.
+    pub(super) principal: String,
+    pub(super) value: Value,
+    pub(super) life: Life,
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
+    #[serde(default)]
+    pub(super) ttl_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) audience: Option<String>,
+    /// The step that made it, as `RUN STEP`.
+    #[serde(default)]
+    pub(super) tag: Option<String>,
+    #[serde(default)]
+    pub(super) used: bool,
+}
+
+/// A secret in a store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Secrets {
+    pub(super) versions: BTreeMap<String, Value>,
+    pub(super) labels: Versions,
+    pub(super) next: u64,
+    /// The version that each idempotency token made.
+    #[serde(default)]
+    pub(super) tokens: BTreeMap<String, String>,
+}
+
+/// A consumer: what each of its instances holds, and how it fared.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Client {
+    pub(super) instances: Vec<Value>,
+    pub(super) calls: u64,
+    pub(super) refused: u64,
+}
+
+/// One line of the file: an object's new state.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Credential(String, Credential),
+    Secrets(String, Secrets),
+    Client(String, Client),
+}
+
+/// How many versions a store keeps, as AWS Secrets Manager prunes past about a hundred.
+const KEPT: usize = 100;
+
+/// All that the sandbox holds.
+pub(super) struct World {
+    key: [u8; 32],
+    sealer: Sealer,
+    file: File,
+    read_to: u64,
+    minted: u64,
+    credentials: BTreeMap<String, Credential>,
+    /// The handles of each principal's credentials, oldest first.
+    by_principal: BTreeMap<String, Vec<String>>,
+    secrets: BTreeMap<String, Secrets>,
+    clients: BTreeMap<String, Client>,
+    pending: Vec<u8>,
+}
+
+impl World {
+    /// Opens the world in a folder, and makes it where it is not there.
+    pub(super) fn open(folder: &Path, sealer: Sealer) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let key = Self::key(&folder.join("key.age"), &sealer)?;
+        let file = private(&folder.join("world.jsonl"))?;
+        let mut world = Self {
+            key,
+            sealer,
+            file,
+            read_to: 0,
+            minted: 0,
+            credentials: BTreeMap::new(),
+            by_principal: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            pending: Vec::new(),
+        };
+        world.transact(|_| ())?;
+        Ok(world)
+    }
+
+    fn key(path: &Path, sealer: &Sealer) -> io::Result<[u8; 32]> {
+        let mut file = private(path)?;
+        file.lock()?;
+        let mut sealed = String::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_string(&mut sealed)?;
+        let text = if sealed.is_empty() {
+            let recipe =
+                crate::secret::Recipe::new(crate::secret::Alphabet::Hex, 64).map_err(io::Error::other)?;
+            let key = recipe.generate();
+            file.write_all(sealer.seal(&key).map_err(io::Error::other)?.as_bytes())?;
+            key
+        } else {
+            sealer.open(&sealed).map_err(io::Error::other)?
+        };
+        let mut key = [0; 32];
+        hex::decode_to_slice(text.expose(), &mut key).map_err(io::Error::other)?;
+        Ok(key)
+    }
+
+    /// Does something with the world as it is now, and keeps what changed.
+    pub(super) fn transact<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
+        self.file.lock()?;
+        let result = self.catch_up().and_then(|()| {
+            let result = act(self);
+            let pending = std::mem::take(&mut self.pending);
+            self.file.write_all(&pending)?;
+            self.read_to += pending.len() as u64;
+            Ok(result)
+        });
+        self.file.unlock()?;
+        result
+    }
+
+    /// Reads what other processes wrote.
+    fn catch_up(&mut self) -> io::Result<()> {
+        let end = self.file.metadata()?.len();
+        if end == self.read_to {
+            return Ok(());
+        }
+        self.file.seek(SeekFrom::Start(self.read_to))?;
+        let mut reader = BufReader::new(self.file.try_clone()?);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if line.last() != Some(&b'\n') {
+                // A process was killed while it wrote: the change was never acknowledged.
+                self.file.set_len(self.read_to)?;
+                break;
+            }
+            self.read_to += line.len() as u64;
+            self.fold(serde_json::from_slice(&line).map_err(io::Error::other)?);
+            line.clear();
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, line: Line) {
+        match line {
+            Line::Credential(handle, credential) => {
+                if let Value::Minted { number, .. } = credential.value {
+                    self.minted = self.minted.max(number + 1);
+                }
+                if !self.credentials.contains_key(&handle) {
+                    self.by_principal.entry(credential.principal.clone()).or_default().push(handle.clone());
+                }
+                self.credentials.insert(handle, credential);
+            }
+            Line::Secrets(path, secrets) => drop(self.secrets.insert(path, secrets)),
+            Line::Client(name, client) => drop(self.clients.insert(name, client)),
+        }
+    }
+
+    fn write(&mut self, line: Line) {
+        serde_json::to_writer(&mut self.pending, &line).expect("the world is always JSON");
+        self.pending.push(b'\n');
+        self.fold(line);
+    }
+
+    /// The value that stands for a material: minted here, or sealed.
+    pub(super) fn value_of(&self, material: &Material) -> Value {
+        self.credential_of(material).map_or_else(
+            || Value::Sealed(self.sealer.seal(&material.to_json()).unwrap_or_default()),
+            |(_, credential)| credential.value.clone(),
+        )
+    }
+
+    /// The material of a value.
+    pub(super) fn material(&self, value: &Value) -> Material {
+        match value {
+            Value::Minted { number, parts } => parts.iter().fold(Material::default(), |material, part| {
+                let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length");
+                mac.update(&number.to_be_bytes());
+                mac.update(part.as_bytes());
+                // The number in front makes it possible to find a value without trying them all.
+                let tail = hex::encode(&mac.finalize().into_bytes()[..20]);
+                material.with(part, Secret::new(format!("sbx-{number}-{tail}")))
+            }),
+            Value::Sealed(text) => self
+                .sealer
+                .open(text)
+                .ok()
+                .and_then(|json| Material::from_json(&json).ok())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The credential that a material is.
+    pub(super) fn credential_of(&self, material: &Material) -> Option<(&str, &Credential)> {
+        let number = material
+            .parts()
+            .find_map(|(_, s)| s.expose().strip_prefix("sbx-")?.split_once('-')?.0.parse::<u64>().ok());
+        let same = |credential: &Credential| self.material(&credential.value).same_as(material);
+        match number {
+            Some(number) => {
+                let handle = handle(number);
+                let (handle, credential) = self.credentials.get_key_value(&handle)?;
+                same(credential).then_some((handle.as_str(), credential))
+            }
+            None => self
+                .credentials
+                .iter()
+                .filter(|(_, c)| matches!(c.value, Value::Sealed(_)))
+                .find(|(_, c)| same(c))
+                .map(|(handle, credential)| (handle.as_str(), credential)),
+        }
+    }
+
+    /// Mints a value with these parts; returns its credential's handle, too.
+    pub(super) fn mint(&mut self, parts: &[&str]) -> (String, Value) {
+        let number = self.minted;
+        self.minted += 1;
+        (handle(number), Value::Minted { number, parts: parts.iter().map(|p| (*p).to_owned()).collect() })
+    }
+
+    pub(super) fn credential(&self, handle: &str) -> Option<&Credential> {
+        self.credentials.get(handle)
+    }
+
+    /// The credentials of a principal, oldest first.
+    pub(super) fn credentials(&self, principal: &str) -> impl Iterator<Item = (&str, &Credential)> {
+        let handles = self.by_principal.get(principal).map(Vec::as_slice).unwrap_or_default();
+        handles.iter().filter_map(|h| self.credentials.get_key_value(h)).map(|(h, c)| (h.as_str(), c))
+    }
+
+    pub(super) fn put_credential(&mut self, handle: &str, credential: Credential) {
+        self.write(Line::Credential(handle.to_owned(), credential));
+    }
+
+    pub(super) fn secrets(&self, path: &str) -> Option<&Secrets> {
+        self.secrets.get(path)
+    }
+
+    pub(super) fn put_secrets(&mut self, path: &str, mut secrets: Secrets) {
+        let labels = secrets.labels.clone();
+        let labelled = |v: &String| {
+            [&labels.current, &labels.previous, &labels.pending].into_iter().any(|l| l.as_ref() == Some(v))
+        };
+        while secrets.versions.len() > KEPT {
+            let Some(oldest) = secrets.versions.keys().find(|v| !labelled(v)).cloned() else { break };
+            secrets.versions.remove(&oldest);
+        }
+        self.write(Line::Secrets(path.to_owned(), secrets));
+    }
+
+    pub(super) fn client(&self, name: &str) -> Option<&Client> {
+        self.clients.get(name)
+    }
+
+    pub(super) fn put_client(&mut self, name: &str, client: Client) {
+        self.write(Line::Client(name.to_owned(), client));
+    }
+
+    /// How many calls of consumers there were, and how many of them were refused.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        self.clients.values().fold((0, 0), |(calls, refused), c| (calls + c.calls, refused + c.refused))
+    }
+}
+
+/// The handle of a minted credential.
+fn handle(number: u64) -> String {
+    format!("sbx-{number:06}")
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}

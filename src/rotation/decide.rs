@@ -1,0 +1,260 @@
+//! What may happen next.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::event::{End, Event, Op, Stop};
+use super::state::{Direction, State, Status};
+use crate::clock::add;
+use crate::plan::{Action, Phase};
+use crate::provider::{Kind, Observation, Verdict};
+use crate::runbook::model::Strategy;
+
+/// How often an unknown outcome is looked into in one session before the run stops and asks.
+const MAX_LOOKS: u32 = 5;
+
+/// What whoever runs this session wants.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// No new intents: Ctrl-C, SIGTERM, or the latch.
+    pub interrupted: bool,
+    /// Stop after this phase.
+    pub until: Option<Phase>,
+    /// Stop wherever the run would only wait.
+    pub no_wait: bool,
+    /// How many calls may be started.
+    pub capacity: usize,
+    /// The steps that are being observed.
+    pub observing: BTreeSet<usize>,
+}
+
+/// What may be done now, and what follows when nothing is under way any more.
+#[derive(Debug)]
+pub struct Decision {
+    /// What may be started.
+    pub tasks: Vec<Task>,
+    /// What follows.
+    pub next: Next,
+}
+
+/// Something that may be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Record the intent, then make the call.
+    Perform {
+        /// The step.
+        step: usize,
+        /// What to do with it.
+        op: Op,
+        /// Which try it is.
+        attempt: u32,
+    },
+    /// Look what became of an earlier try.
+    Observe {
+        /// The step.
+        step: usize,
+        /// What was done with it.
+        op: Op,
+        /// Which try it was.
+        attempt: u32,
+    },
+}
+
+/// What follows when the tasks have been started.
+#[derive(Debug)]
+pub enum Next {
+    /// Wait for what is under way.
+    InFlight,
+    /// Record this, and decide again.
+    Record(Event),
+    /// Wait until a moment, for a try that must not come sooner.
+    Sleep(Timestamp),
+    /// The phase waits: for its gates, and at the longest until the moment.
+    Wait(Timestamp),
+    /// Nothing: the run is closed.
+    Over,
+}
+
+impl State {
+    /// What may happen next.
+    pub fn decide(&self, now: Timestamp, wishes: &Wishes) -> Decision {
+        if self.end.is_some() {
+            return Decision { tasks: vec![], next: Next::Over };
+        }
+        let stopping = wishes.interrupted || self.halted.is_some();
+        let mut delayed: Option<Timestamp> = None;
+        let tasks = if stopping { vec![] } else { self.tasks(now, wishes, &mut delayed) };
+        let busy = !self.work.started.is_empty() || !wishes.observing.is_empty() || !tasks.is_empty();
+        let next = if busy {
+            Next::InFlight
+        } else if stopping {
+            let reason = if self.halted.is_some() { Stop::Halted } else { Stop::Interrupted };
+            stop(reason)
+        } else {
+            self.settle_down(now, wishes, delayed)
+        };
+        Decision { tasks, next }
+    }
+
+    fn tasks(&self, now: Timestamp, wishes: &Wishes, delayed: &mut Option<Timestamp>) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let mut later = |at: &Option<Timestamp>| match at {
+            Some(at) if *at > now => {
+                *delayed = Some(delayed.map_or(*at, |d| d.min(*at)));
+                true
+            }
+            _ => false,
+        };
+        for &step in self.work.unknown.iter().filter(|s| !wishes.observing.contains(s)) {
+            if let Status::Unknown { op, attempt, not_before, .. } = &self.status[step]
+                && !self.is_blocked(step)
+                && !later(not_before)
+                && tasks.len() < wishes.capacity
+            {
+                tasks.push(Task::Observe { step, op: *op, attempt: *attempt });
+            }
+        }
+        // After a failure nothing new begins; what is under way is awaited.
+        if self.work.failed.is_empty() {
+            for &step in &self.work.ready {
+                if tasks.len() >= wishes.capacity {
+                    break;
+                }
+                let (op, attempt, not_before) = match &self.status[step] {
+                    Status::Pending { attempt, not_before } => (Op::Do, *attempt, not_before),
+                    Status::Undoing { attempt, not_before } => (Op::Undo, *attempt, not_before),
+                    Status::Orphaned { discard, not_before, .. } => (Op::Discard, *discard, not_before),
+                    _ => continue,
+                };
+                if !later(not_before) {
+                    tasks.push(Task::Perform { step, op, attempt });
+                }
+            }
+        }
+        tasks
+    }
+
+    /// Whether nothing but a person can say what became of the step.
+    fn is_blocked(&self, step: usize) -> bool {
+        let opaque = matches!(self.plan.steps[step].class, None | Some(Observation::Opaque));
+        opaque || matches!(self.status[step], Status::Unknown { looks, .. } if looks >= MAX_LOOKS)
+    }
+
+    /// What follows when nothing is, or can be, under way.
+    fn settle_down(&self, now: Timestamp, wishes: &Wishes, delayed: Option<Timestamp>) -> Next {
+        let id = |step: usize| self.plan.steps[step].id.clone();
+        let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
+        if let (Some(at), true) = (delayed, self.work.failed.is_empty()) {
+            return Next::Sleep(at);
+        }
+        if !blocked.is_empty() {
+            return stop(Stop::Unknown { steps: blocked.into_iter().map(id).collect() });
+        }
+        if let Some(&step) = self.work.failed.first() {
+            return self.after_failure(step);
+        }
+        if let (Some(at), false) = (delayed, self.work.open == 0) {
+            return Next::Sleep(at);
+        }
+        let Some(phase) = self.phase else {
+            return match self.direction {
+                Direction::Forward => Next::Record(Event::Entered { phase: Phase::Preflight }),
+                Direction::Back { .. } => self.rolled_back(),
+            };
+        };
+        match &self.direction {
+            Direction::Back { to, .. } => match self.before(phase) {
+                None => self.rolled_back(),
+                Some(before) if Some(before) == *to => Next::Record(Event::Returned { phase: before }),
+                Some(before) => Next::Record(Event::Entered { phase: before }),
+            },
+            Direction::Forward => self.wait(phase, now, wishes),
+        }
+    }
+
+    fn rolled_back(&self) -> Next {
+        let by_gate = matches!(self.direction, Direction::Back { by_gate: true, .. });
+        let end = if by_gate { End::GateRolledBack } else { End::RolledBack };
+        Next::Record(Event::Closed { end })
+    }
+
+    fn after_failure(&self, step: usize) -> Next {
+        let id = self.plan.steps[step].id.clone();
+        let Status::Failed { failure, op, .. } = &self.status[step] else {
+            return stop(Stop::Failed { step: id });
+        };
+        if failure.kind == Kind::Unanswered {
+            return stop(Stop::Unanswered { step: id });
+        }
+        if self.direction != Direction::Forward || *op == Op::Undo {
+            return stop(Stop::Stuck { step: id });
+        }
+        if !self.changed {
+            return Next::Record(Event::Closed { end: End::Failed });
+        }
+        // Incoming is not what it should be. Under overlap nobody depends on it yet, or everybody
+        // can go back; under contain going back would hand the attacker the credential again.
+        let refused = matches!(self.plan.steps[step].action, Action::Accept { .. } | Action::Inspect { .. })
+            && matches!(failure.kind, Kind::Declined | Kind::Refused);
+        if refused && self.may_turn() {
+            return Next::Record(Event::Turned { to: None, why: failure.message.clone(), by_gate: true });
+        }
+        stop(Stop::Failed { step: id })
+    }
+
+    /// Whether the engine may begin a rollback by itself.
+    fn may_turn(&self) -> bool {
+        self.plan.strategy == Strategy::Overlap && !self.past_return
+    }
+
+    /// The phase's steps are done: what does it wait for?
+    fn wait(&self, phase: Phase, now: Timestamp, wishes: &Wishes) -> Next {
+        let Some(waits) = self.plan.phase(phase) else {
+            return self.leave(phase, wishes);
+        };
+        let verdict = |gate: &String| self.judged.get(gate).map(|(v, _)| *v);
+        if let Some(gate) = waits.until.iter().find(|g| verdict(g) == Some(Verdict::Fail)) {
+            let detail = self.judged.get(gate).map(|(_, d)| d.clone()).unwrap_or_default();
+            return if self.may_turn() {
+                Next::Record(Event::Turned {
+                    to: None,
+                    why: format!("gate `{gate}` failed: {detail}"),
+                    by_gate: true,
+                })
+            } else {
+                stop(Stop::GateFailed { gate: gate.clone() })
+            };
+        }
+        let missing: Vec<String> =
+            waits.until.iter().filter(|g| verdict(g) != Some(Verdict::Pass)).cloned().collect();
+        let earliest = add(self.entered, waits.at_least.get());
+        let latest = add(self.patience.max(self.entered), waits.at_most.get()).max(earliest);
+        if now >= earliest && missing.is_empty() {
+            return self.leave(phase, wishes);
+        }
+        if now >= latest && !missing.is_empty() {
+            return stop(Stop::Inconclusive { phase, gates: missing });
+        }
+        // Every gate is asked at least once before a session gives up waiting.
+        let asked = waits.until.iter().all(|g| verdict(g).is_some());
+        if wishes.no_wait && asked {
+            return stop(Stop::Waiting { resume_at: earliest.max(now) });
+        }
+        Next::Wait(if now < earliest { earliest } else { latest })
+    }
+
+    fn leave(&self, phase: Phase, wishes: &Wishes) -> Next {
+        if wishes.until == Some(phase) {
+            return stop(Stop::Until { phase });
+        }
+        Next::Record(match self.plan.after(phase) {
+            Some(phase) => Event::Entered { phase },
+            None => Event::Closed { end: End::Done },
+        })
+    }
+}
+
+fn stop(reason: Stop) -> Next {
+    Next::Record(Event::Stopped { reason })
+}

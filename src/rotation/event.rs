@@ -1,0 +1,295 @@
+//! What can happen in a run. These are the bodies of the journal's records; the state is a fold
+//! over them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Phase, Plan};
+use crate::provider::{Check, Kind, Verdict};
+
+/// Something that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run was opened with this plan. Always, and only, the first record.
+    Opened {
+        /// The plan. Only this one is ever used.
+        #[serde(rename = "plan_body")]
+        plan: Box<Plan>,
+        /// Why, in the words of whoever started it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A process took the run up again. Whatever was under way has an unknown outcome.
+    Resumed {},
+    /// A phase began.
+    Entered {
+        /// The phase.
+        phase: Phase,
+    },
+    /// An effect is about to be made. Durable before the call.
+    Intent {
+        /// The step's id.
+        step: String,
+        /// What is done with the step.
+        op: Op,
+        /// Which try it is, from 1.
+        attempt: u32,
+        /// How often the step was taken back before. Part of the idempotency token.
+        round: u32,
+    },
+    /// How an effect, or a look, ended.
+    Outcome {
+        /// The step's id.
+        step: String,
+        /// What was done with it.
+        op: Op,
+        /// Which try it was.
+        attempt: u32,
+        /// How it ended.
+        result: Ended,
+        /// What later steps need to know of it; never a secret.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: Facts,
+        /// What was looked at, and found.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        checks: Vec<Check>,
+        /// What went wrong.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Failure>,
+        /// How long the call took, in milliseconds.
+        latency_ms: u64,
+    },
+    /// An unknown outcome was looked into.
+    Settled {
+        /// The step's id.
+        step: String,
+        /// What had been done with it.
+        op: Op,
+        /// Which try it was.
+        attempt: u32,
+        /// What was found.
+        found: Found,
+        /// What later steps need to know of it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: Facts,
+        /// What it was found from.
+        detail: String,
+    },
+    /// A person said what became of a step.
+    Resolved {
+        /// The step's id.
+        step: String,
+        /// What the person says.
+        applied: bool,
+        /// What the person looked at.
+        evidence: String,
+    },
+    /// A gate's verdict changed.
+    Judged {
+        /// The gate.
+        gate: String,
+        /// The verdict.
+        verdict: Verdict,
+        /// What it was found from.
+        detail: String,
+    },
+    /// The number of a consumer's instances that use the wanted version changed.
+    Adopted {
+        /// The credential.
+        credential: String,
+        /// The consumer.
+        consumer: String,
+        /// How many use it.
+        instances: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Rollback begins.
+    Turned {
+        /// Back to the end of this phase; `None` is all the way.
+        to: Option<Phase>,
+        /// Why.
+        why: String,
+        /// Whether the engine decided it, because a gate failed.
+        by_gate: bool,
+    },
+    /// Rollback reached the phase that it was to reach.
+    Returned {
+        /// The phase.
+        phase: Phase,
+    },
+    /// The latch was seen.
+    Halted {
+        /// Who set it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The latch was taken off.
+    HaltCleared {
+        /// Who did.
+        by: String,
+    },
+    /// Still waiting. Shows that nothing was cut off the end.
+    Heartbeat {},
+    /// Something to know that changes nothing.
+    Noted {
+        /// A sentence.
+        text: String,
+    },
+    /// A line that was torn by a crash was cut off. Always the first record after it.
+    Repaired {
+        /// How many bytes.
+        bytes: u64,
+        /// Their SHA-256, in hex.
+        sha256: String,
+    },
+    /// The process ends here; the run stays open.
+    Stopped {
+        /// Why.
+        reason: Stop,
+    },
+    /// The run is over.
+    Closed {
+        /// How it ended.
+        end: End,
+    },
+    /// A signed note over the Merkle root of all lines before it.
+    Checkpoint {
+        /// The note's text.
+        note: String,
+    },
+}
+
+/// What is done with a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// The step itself.
+    Do,
+    /// It is taken back.
+    Undo,
+    /// What an attempt left behind, and nobody can use, is revoked.
+    Discard,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// It did what it should.
+    Succeeded,
+    /// It definitely changed nothing.
+    Rejected,
+    /// It may have changed something.
+    Unknown,
+}
+
+/// What was found of an unknown outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// It took effect.
+    Applied,
+    /// It did not.
+    Absent,
+    /// It made credentials that nobody can use, with these handles.
+    Orphans(Vec<String>),
+    /// It could not be found out.
+    Undecided,
+}
+
+/// What later steps need to know of a step, by name; never a secret.
+pub type Facts = BTreeMap<String, String>;
+
+/// Why a call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: Kind,
+    /// In a sentence.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The server's id of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// How long the server asked to wait, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Why a process stopped working on a run that is still open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Stop {
+    /// A step failed for good; something had changed already.
+    Failed {
+        /// The step's id.
+        step: String,
+    },
+    /// The outcome of steps is unknown and cannot be observed.
+    Unknown {
+        /// The steps' ids.
+        steps: Vec<String>,
+    },
+    /// Gates did not pass in time.
+    Inconclusive {
+        /// The phase.
+        phase: Phase,
+        /// The gates that did not pass.
+        gates: Vec<String>,
+    },
+    /// A gate failed where nothing goes back by itself.
+    GateFailed {
+        /// The gate.
+        gate: String,
+    },
+    /// The latch is set.
+    Halted,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The phase that the run was to stop after is over.
+    Until {
+        /// The phase.
+        phase: Phase,
+    },
+    /// The run would only wait.
+    Waiting {
+        /// The earliest moment at which going on can help.
+        resume_at: Timestamp,
+    },
+    /// A step could not be taken back.
+    Stuck {
+        /// The step's id.
+        step: String,
+    },
+    /// A person's answer is missing.
+    Unanswered {
+        /// The step's id.
+        step: String,
+    },
+    /// Rollback reached the phase that it was to reach.
+    Returned {
+        /// The phase.
+        phase: Phase,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Outgoing is dead, and that is proved.
+    Done,
+    /// Everything was taken back, because somebody asked for it.
+    RolledBack,
+    /// Everything was taken back, because a gate failed or incoming was refused.
+    GateRolledBack,
+    /// A step failed before anything was changed.
+    Failed,
+}

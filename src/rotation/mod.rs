@@ -1,0 +1,13 @@
+//! The rotation itself, as a pure function of what happened: [`State`] folds events, [`State::decide`]
+//! says what may happen next. No clock, no randomness, no files, no tasks: moments arrive as
+//! arguments, so that a whole incident can be played in milliseconds.
+
+mod decide;
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decision, Next, Task, Wishes};
+pub use event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
+pub use state::{Direction, IllegalTransition, State, Status};

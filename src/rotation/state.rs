@@ -1,0 +1,847 @@
+//! The state of a run: a fold over its events.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
+use crate::clock::add;
+use crate::plan::{Action, Phase, Plan};
+use crate::provider::{Kind, Observation, Verdict};
+
+/// Where one step stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// To be done; `attempt` is the next try, not to be made before `not_before`.
+    Pending {
+        /// The next try.
+        attempt: u32,
+        /// After a failure that may pass.
+        not_before: Option<Timestamp>,
+    },
+    /// There is an intent and no outcome, and this process is at it.
+    Started {
+        /// What is done.
+        op: Op,
+        /// Which try.
+        attempt: u32,
+    },
+    /// There is an intent, and nobody knows the outcome. To be observed.
+    Unknown {
+        /// What was done.
+        op: Op,
+        /// Which try.
+        attempt: u32,
+        /// How often it was looked into in vain in this session.
+        looks: u32,
+        /// Not to be looked into before.
+        not_before: Option<Timestamp>,
+    },
+    /// An attempt left credentials that nobody can use; they must die before the next one.
+    Orphaned {
+        /// The attempt.
+        attempt: u32,
+        /// What it left.
+        handles: Vec<String>,
+        /// The next try to discard them.
+        discard: u32,
+        /// Not to be tried before.
+        not_before: Option<Timestamp>,
+    },
+    /// Done.
+    Done,
+    /// Taken back, or never to be done in this direction.
+    Undone,
+    /// Being taken back; `attempt` is the next try.
+    Undoing {
+        /// The next try.
+        attempt: u32,
+        /// After a failure that may pass.
+        not_before: Option<Timestamp>,
+    },
+    /// The last try failed for good; definitely nothing changed by it.
+    Failed {
+        /// What was tried.
+        op: Op,
+        /// Why it failed.
+        failure: Failure,
+        /// What must still be discarded, where that is what failed.
+        orphans: Vec<String>,
+    },
+}
+
+impl Status {
+    /// In one word, for people.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Started { .. } => "started",
+            Self::Unknown { .. } => "unknown",
+            Self::Orphaned { .. } => "orphaned",
+            Self::Done => "done",
+            Self::Undone => "undone",
+            Self::Undoing { .. } => "undoing",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Which way the run goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards done.
+    Forward,
+    /// Back to the end of a phase, or all the way.
+    Back {
+        /// The phase; `None` is all the way.
+        to: Option<Phase>,
+        /// Why.
+        why: String,
+        /// Whether the engine decided it.
+        by_gate: bool,
+    },
+}
+
+/// An event does not fit the state: the journal is damaged, or the program is wrong.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{event} cannot follow here: {subject} is {state}")]
+pub struct IllegalTransition {
+    /// The event.
+    pub event: &'static str,
+    /// What it concerns.
+    pub subject: String,
+    /// The state that it met.
+    pub state: String,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(super) plan: Arc<Plan>,
+    index: Arc<HashMap<String, usize>>,
+    pub(super) status: Vec<Status>,
+    facts: HashMap<usize, Facts>,
+    rounds: HashMap<usize, u32>,
+    since: HashMap<usize, Timestamp>,
+    pub(super) opened: Timestamp,
+    pub(super) phase: Option<Phase>,
+    pub(super) entered: Timestamp,
+    /// When this session's patience began: entering the phase, or resuming in it.
+    pub(super) patience: Timestamp,
+    pub(super) direction: Direction,
+    pub(super) halted: Option<String>,
+    pub(super) end: Option<End>,
+    stopped: Option<Stop>,
+    pub(super) judged: BTreeMap<String, (Verdict, String)>,
+    adopted: BTreeMap<(String, String), (usize, usize)>,
+    pub(super) changed: bool,
+    pub(super) past_return: bool,
+    dead: BTreeSet<usize>,
+    used_until: Option<Timestamp>,
+    pub(super) work: Work,
+}
+
+/// The steps of the present phase and direction, sorted by what can be done with them, so that a
+/// decision need not look at all steps again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Work {
+    /// The phase whose steps are at work, and nothing when it must be drawn up anew.
+    pub(super) drawn: bool,
+    /// Nothing stands in their way.
+    pub(super) ready: BTreeSet<usize>,
+    /// A call, with its intent on record, is under way.
+    pub(super) started: BTreeSet<usize>,
+    /// Their outcome must be observed.
+    pub(super) unknown: BTreeSet<usize>,
+    /// They failed for good.
+    pub(super) failed: BTreeSet<usize>,
+    /// How many others each still waits for.
+    unmet: HashMap<usize, usize>,
+    /// Which others wait for each.
+    waiting: HashMap<usize, Vec<usize>>,
+    /// How many are not finished.
+    pub(super) open: usize,
+}
+
+/// The first wait after a failure that may pass; doubled with each try.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// The longest wait that doubling leads to.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+impl State {
+    /// The state right after a run was opened.
+    pub fn new(plan: Arc<Plan>, opened: Timestamp) -> Self {
+        let steps = plan.steps.len();
+        let index = plan.steps.iter().enumerate().map(|(at, s)| (s.id.clone(), at)).collect();
+        Self {
+            plan,
+            index: Arc::new(index),
+            status: vec![Status::Pending { attempt: 1, not_before: None }; steps],
+            facts: HashMap::new(),
+            rounds: HashMap::new(),
+            since: HashMap::new(),
+            opened,
+            phase: None,
+            entered: opened,
+            patience: opened,
+            direction: Direction::Forward,
+            halted: None,
+            end: None,
+            stopped: None,
+            judged: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            changed: false,
+            past_return: false,
+            dead: BTreeSet::new(),
+            used_until: None,
+            work: Work::default(),
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// When the run was opened.
+    pub fn opened(&self) -> Timestamp {
+        self.opened
+    }
+
+    /// The phase that the run is in; `None` before the first.
+    pub fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
+    /// When the phase began.
+    pub fn entered(&self) -> Timestamp {
+        self.entered
+    }
+
+    /// Which way the run goes.
+    pub fn direction(&self) -> &Direction {
+        &self.direction
+    }
+
+    /// Who set the latch and why, while it is set.
+    pub fn halted(&self) -> Option<&str> {
+        self.halted.as_deref()
+    }
+
+    /// How the run ended, once it has.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Why the last process stopped, if it said so.
+    pub fn stopped(&self) -> Option<&Stop> {
+        self.stopped.as_ref()
+    }
+
+    /// Where a step stands.
+    pub fn status(&self, step: usize) -> &Status {
+        &self.status[step]
+    }
+
+    /// A step by its id.
+    pub fn step(&self, id: &str) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// What a finished step left for later ones.
+    pub fn fact(&self, step: usize, name: &str) -> Option<&str> {
+        self.facts.get(&step)?.get(name).map(String::as_str)
+    }
+
+    /// How often a step was taken back.
+    pub fn round(&self, step: usize) -> u32 {
+        self.rounds.get(&step).copied().unwrap_or(0)
+    }
+
+    /// When the first intent of a step's present round was recorded.
+    pub fn since(&self, step: usize) -> Option<Timestamp> {
+        self.since.get(&step).copied()
+    }
+
+    /// The gates' last verdicts in this session.
+    pub fn judged(&self) -> &BTreeMap<String, (Verdict, String)> {
+        &self.judged
+    }
+
+    /// Of each credential and consumer: how many instances use the wanted version, of how many.
+    pub fn adopted(&self) -> &BTreeMap<(String, String), (usize, usize)> {
+        &self.adopted
+    }
+
+    /// Whether something was done that cannot be taken back.
+    pub fn is_past_return(&self) -> bool {
+        self.past_return
+    }
+
+    /// Whether anything outside was, or may have been, changed.
+    pub fn has_changed_anything(&self) -> bool {
+        self.changed
+    }
+
+    /// When the last outgoing version stopped being usable, as far as the record shows.
+    pub fn exposed_until(&self) -> Option<Timestamp> {
+        self.used_until
+    }
+
+    /// The steps whose outcome nobody knows.
+    pub fn unknown(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
+    }
+
+    /// The failure that a step ended in.
+    pub fn failure(&self, step: usize) -> Option<&Failure> {
+        match &self.status[step] {
+            Status::Failed { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Folds one event in.
+    ///
+    /// # Errors
+    /// When the event cannot follow in this state. The state is then unchanged.
+    pub fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalTransition> {
+        if let (Some(end), false) =
+            (self.end, matches!(event, Event::Checkpoint { .. } | Event::Repaired { .. }))
+        {
+            return Err(illegal(event, "the run".into(), format!("closed ({end:?})")));
+        }
+        match event {
+            Event::Opened { .. } => return Err(illegal(event, "the run".into(), "open".into())),
+            Event::Resumed {} => self.resume(at),
+            Event::Entered { phase } => self.enter(event, *phase, at)?,
+            Event::Intent { step, op, attempt, round } => {
+                self.intend(event, step, *op, *attempt, *round, at)?;
+            }
+            Event::Outcome { step, op, attempt, result, facts, error, .. } => {
+                let step = self.started(event, step, *op, *attempt)?;
+                match result {
+                    Ended::Succeeded => self.succeed(step, *op, facts.clone(), at),
+                    Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
+                    Ended::Unknown => self.doubt(step, *op, *attempt, 0, None),
+                }
+            }
+            Event::Settled { step, op, attempt, found, facts, .. } => {
+                let (step, looks) = self.in_doubt(event, step, *op, *attempt)?;
+                self.settle(step, *op, *attempt, found, facts, looks, at);
+            }
+            Event::Resolved { step, applied, .. } => {
+                let at_step = self.find(event, step)?;
+                let Status::Unknown { op, attempt, .. } = self.status[at_step] else {
+                    return Err(self.misfit(event, at_step));
+                };
+                let found = if *applied { Found::Applied } else { Found::Absent };
+                self.settle(at_step, op, attempt, &found, &Facts::new(), 0, at);
+            }
+            Event::Judged { gate, verdict, detail } => {
+                self.judged.insert(gate.clone(), (*verdict, detail.clone()));
+            }
+            Event::Adopted { credential, consumer, instances, of } => {
+                self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));
+            }
+            Event::Turned { to, why, by_gate } => self.turn(event, *to, why, *by_gate)?,
+            Event::Returned { phase } => self.arrive(event, *phase, at)?,
+            Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
+            Event::HaltCleared { .. } => self.halted = None,
+            Event::Stopped { reason } => self.stopped = Some(reason.clone()),
+            Event::Closed { end } => self.end = Some(*end),
+            Event::Heartbeat {} | Event::Noted { .. } | Event::Repaired { .. } | Event::Checkpoint { .. } => {
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, at: Timestamp) {
+        self.stopped = None;
+        // Yesterday's verdicts prove nothing today.
+        self.judged.clear();
+        self.patience = at;
+        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
+            match status {
+                Status::Started { .. } if !step.is_effect() => {
+                    *status = Status::Pending { attempt: 1, not_before: None };
+                }
+                Status::Started { op, attempt } => {
+                    *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: None };
+                }
+                Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, None),
+                // Somebody who resumes has mended what was broken: everything gets its tries again.
+                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
+                Status::Pending { not_before, .. }
+                | Status::Undoing { not_before, .. }
+                | Status::Orphaned { not_before, .. } => *not_before = None,
+                Status::Done | Status::Undone => {}
+            }
+        }
+        self.work.drawn = false;
+        self.draw_up();
+    }
+
+    fn enter(&mut self, event: &Event, phase: Phase, at: Timestamp) -> Result<(), IllegalTransition> {
+        let expected = match (&self.direction, self.phase) {
+            (Direction::Forward, None) => Some(Phase::Preflight),
+            (Direction::Forward, Some(now)) => self.plan.after(now),
+            (Direction::Back { .. }, Some(now)) => self.before(now),
+            (Direction::Back { .. }, None) => None,
+        };
+        if expected != Some(phase) || self.work.open > 0 {
+            let state =
+                format!("in {:?} with {} open steps, going {:?}", self.phase, self.work.open, self.direction);
+            return Err(illegal(event, "the run".into(), state));
+        }
+        self.phase = Some(phase);
+        (self.entered, self.patience) = (at, at);
+        self.judged.clear();
+        self.work.drawn = false;
+        self.draw_up();
+        Ok(())
+    }
+
+    /// The phase before this one, in the order of the strategy.
+    pub(super) fn before(&self, phase: Phase) -> Option<Phase> {
+        let order = Phase::order(self.plan.strategy);
+        let at = order.iter().position(|p| *p == phase)?;
+        at.checked_sub(1).map(|at| order[at])
+    }
+
+    fn intend(
+        &mut self,
+        event: &Event,
+        id: &str,
+        op: Op,
+        attempt: u32,
+        round: u32,
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        let step = self.find(event, id)?;
+        let fits = self.halted.is_none()
+            && round == self.round(step)
+            && match (&self.status[step], op) {
+                (Status::Pending { attempt: next, .. }, Op::Do)
+                | (Status::Undoing { attempt: next, .. }, Op::Undo)
+                | (Status::Orphaned { discard: next, .. }, Op::Discard) => attempt == *next,
+                _ => false,
+            };
+        if !fits {
+            return Err(self.misfit(event, step));
+        }
+        if self.plan.steps[step].is_effect() {
+            self.since.entry(step).or_insert(at);
+            self.changed = true;
+            if self.plan.steps[step].irreversible && op == Op::Do {
+                self.past_return = true;
+            }
+        }
+        self.work.ready.remove(&step);
+        self.work.started.insert(step);
+        if op != Op::Discard {
+            self.status[step] = Status::Started { op, attempt };
+        }
+        Ok(())
+    }
+
+    fn succeed(&mut self, step: usize, op: Op, facts: Facts, at: Timestamp) {
+        self.forget_work(step);
+        match op {
+            Op::Do => {
+                if !facts.is_empty() {
+                    self.facts.insert(step, facts);
+                }
+                self.status[step] = Status::Done;
+                self.note_exposure(step, op, at);
+                self.finish(step);
+            }
+            Op::Undo => {
+                self.status[step] = Status::Undone;
+                self.note_exposure(step, op, at);
+                // What the way back left (a restored version) is what the next way there starts from.
+                if facts.is_empty() {
+                    self.facts.remove(&step);
+                } else {
+                    self.facts.insert(step, facts);
+                }
+                self.since.remove(&step);
+                *self.rounds.entry(step).or_default() += 1;
+                self.finish(step);
+            }
+            Op::Discard => {
+                let attempt = match self.status[step] {
+                    Status::Orphaned { attempt, .. } => attempt + 1,
+                    _ => 1,
+                };
+                self.since.remove(&step);
+                *self.rounds.entry(step).or_default() += 1;
+                if attempt > self.plan.runbook.limits.attempts {
+                    let failure = exhausted("every try's reply was lost");
+                    self.fail(step, Op::Do, failure);
+                } else if self.direction == Direction::Forward {
+                    self.status[step] = Status::Pending { attempt, not_before: None };
+                    self.work.ready.insert(step);
+                } else {
+                    self.status[step] = Status::Undone;
+                    self.finish(step);
+                }
+            }
+        }
+    }
+
+    /// The call definitely changed nothing.
+    fn reject(&mut self, step: usize, op: Op, attempt: u32, failure: Option<&Failure>, at: Timestamp) {
+        self.forget_work(step);
+        let failure = failure.cloned().unwrap_or_else(|| exhausted("it was rejected without a reason"));
+        if failure.kind == Kind::Cancelled {
+            self.again(step, op, attempt, None);
+            return;
+        }
+        // A mismatch on a retry may be our own first write.
+        let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
+        if failure.kind == Kind::Conflict && attempt > 1 && observable && op != Op::Discard {
+            self.doubt(step, op, attempt, 0, None);
+            return;
+        }
+        // A look that got no answer changed nothing and can be taken again.
+        let passing = failure.kind.is_transient() || failure.kind == Kind::NoAnswer;
+        if passing && attempt < self.plan.runbook.limits.attempts {
+            let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
+            self.again(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
+            return;
+        }
+        self.fail(step, op, failure);
+    }
+
+    fn fail(&mut self, step: usize, op: Op, failure: Failure) {
+        let orphans = match &mut self.status[step] {
+            Status::Orphaned { handles, .. } => std::mem::take(handles),
+            _ => Vec::new(),
+        };
+        self.status[step] = Status::Failed { op, failure, orphans };
+        self.work.failed.insert(step);
+    }
+
+    /// The step gets another try.
+    fn again(&mut self, step: usize, op: Op, attempt: u32, not_before: Option<Timestamp>) {
+        match op {
+            Op::Do if self.direction != Direction::Forward => {
+                // It did not take effect, and nobody wants it any more.
+                self.status[step] = Status::Undone;
+                self.finish(step);
+                return;
+            }
+            Op::Do => self.status[step] = Status::Pending { attempt, not_before },
+            Op::Undo => self.status[step] = Status::Undoing { attempt, not_before },
+            Op::Discard => {
+                if let Status::Orphaned { discard, not_before: wait, .. } = &mut self.status[step] {
+                    (*discard, *wait) = (attempt, not_before);
+                }
+            }
+        }
+        self.work.ready.insert(step);
+    }
+
+    fn doubt(&mut self, step: usize, op: Op, attempt: u32, looks: u32, not_before: Option<Timestamp>) {
+        self.forget_work(step);
+        if op == Op::Discard {
+            // Revoking what is dead succeeds: it is simply done again.
+            self.again(step, op, attempt + 1, not_before);
+            return;
+        }
+        self.status[step] = Status::Unknown { op, attempt, looks, not_before };
+        self.work.unknown.insert(step);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
+    fn settle(
+        &mut self,
+        step: usize,
+        op: Op,
+        attempt: u32,
+        found: &Found,
+        facts: &Facts,
+        looks: u32,
+        at: Timestamp,
+    ) {
+        match found {
+            Found::Applied => self.succeed(step, op, facts.clone(), at),
+            Found::Absent => {
+                self.forget_work(step);
+                if attempt < self.plan.runbook.limits.attempts || self.direction != Direction::Forward {
+                    let wait = add(at, backoff(attempt));
+                    self.again(step, op, attempt + 1, Some(wait));
+                } else {
+                    self.fail(step, op, exhausted("no try took effect"));
+                }
+            }
+            Found::Orphans(handles) => {
+                self.forget_work(step);
+                self.status[step] =
+                    Status::Orphaned { attempt, handles: handles.clone(), discard: 1, not_before: None };
+                self.work.ready.insert(step);
+            }
+            Found::Undecided => {
+                let looks = looks + 1;
+                self.doubt(step, op, attempt, looks, Some(add(at, backoff(looks))));
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        event: &Event,
+        to: Option<Phase>,
+        why: &str,
+        by_gate: bool,
+    ) -> Result<(), IllegalTransition> {
+        if self.past_return {
+            return Err(illegal(event, "the run".into(), "past the point of no return".into()));
+        }
+        if !self.work.started.is_empty() {
+            return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
+        }
+        self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
+        self.judged.clear();
+        for (at, status) in self.status.iter_mut().enumerate() {
+            match status {
+                // Definitely nothing happened: there is nothing to take back.
+                Status::Pending { .. } | Status::Failed { op: Op::Do, .. } => *status = Status::Undone,
+                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
+                Status::Started { .. } | Status::Unknown { .. } if !self.plan.steps[at].is_effect() => {
+                    *status = Status::Undone;
+                }
+                _ => {}
+            }
+        }
+        self.work.drawn = false;
+        self.draw_up();
+        Ok(())
+    }
+
+    /// The end of a rollback that did not go all the way.
+    fn arrive(&mut self, event: &Event, phase: Phase, at: Timestamp) -> Result<(), IllegalTransition> {
+        if !matches!(self.direction, Direction::Back { to: Some(to), .. } if to == phase)
+            || self.work.open > 0
+        {
+            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
+        }
+        self.direction = Direction::Forward;
+        self.phase = Some(phase);
+        (self.entered, self.patience) = (at, at);
+        let order = Phase::order(self.plan.strategy);
+        let rank = |p: Phase| order.iter().position(|o| *o == p);
+        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
+            // What comes after is to be done once more, looks included: the world has moved on.
+            if rank(step.phase) > rank(phase) {
+                *status = Status::Pending { attempt: 1, not_before: None };
+            } else if *status == Status::Undone {
+                *status = Status::Pending { attempt: 1, not_before: None };
+            }
+        }
+        self.work.drawn = false;
+        self.draw_up();
+        Ok(())
+    }
+
+    /// Sorts the steps of the present phase by what can be done with them.
+    fn draw_up(&mut self) {
+        let mut work = Work { drawn: true, ..Work::default() };
+        let Some(phase) = self.phase else {
+            self.work = work;
+            return;
+        };
+        let forward = self.direction == Direction::Forward;
+        let plan = Arc::clone(&self.plan);
+        let mine: Vec<usize> = (0..plan.steps.len()).filter(|at| plan.steps[*at].phase == phase).collect();
+        if !forward {
+            for &at in &mine {
+                if self.status[at] == Status::Done && plan.steps[at].undo.is_some() {
+                    self.status[at] = Status::Undoing { attempt: 1, not_before: None };
+                }
+            }
+        }
+        for &at in &mine {
+            if self.is_finished(at) {
+                continue;
+            }
+            work.open += 1;
+            let before: &[usize] = match (forward, &plan.steps[at].undo) {
+                (true, _) => &plan.steps[at].after,
+                (false, Some(undo)) => &undo.after,
+                (false, None) => &[],
+            };
+            let unmet: Vec<usize> = before.iter().copied().filter(|b| !self.is_finished(*b)).collect();
+            for &b in &unmet {
+                work.waiting.entry(b).or_default().push(at);
+            }
+            work.unmet.insert(at, unmet.len());
+            match &self.status[at] {
+                Status::Pending { .. } | Status::Undoing { .. } => {
+                    if unmet.is_empty() {
+                        work.ready.insert(at);
+                    }
+                }
+                Status::Orphaned { .. } => {
+                    work.ready.insert(at);
+                }
+                Status::Unknown { .. } => {
+                    work.unknown.insert(at);
+                }
+                Status::Failed { .. } => {
+                    work.failed.insert(at);
+                }
+                Status::Started { .. } => {
+                    work.started.insert(at);
+                }
+                Status::Done | Status::Undone => {}
+            }
+        }
+        self.work = work;
+    }
+
+    /// Whether nothing remains to be done with a step in the present direction.
+    fn is_finished(&self, step: usize) -> bool {
+        match (&self.direction, &self.status[step]) {
+            (Direction::Forward, Status::Done) => true,
+            (Direction::Back { .. }, Status::Undone) => true,
+            (Direction::Back { .. }, Status::Done) => self.plan.steps[step].undo.is_none(),
+            _ => false,
+        }
+    }
+
+    fn finish(&mut self, step: usize) {
+        if !self.is_finished(step) {
+            // Found to have taken effect while the run goes back: now it must be taken back.
+            self.status[step] = Status::Undoing { attempt: 1, not_before: None };
+            if self.work.unmet.get(&step).is_none_or(|n| *n == 0) {
+                self.work.ready.insert(step);
+            }
+            return;
+        }
+        self.work.open = self.work.open.saturating_sub(1);
+        for waiting in self.work.waiting.remove(&step).unwrap_or_default() {
+            if let Some(unmet) = self.work.unmet.get_mut(&waiting) {
+                *unmet -= 1;
+                let idle = matches!(self.status[waiting], Status::Pending { .. } | Status::Undoing { .. });
+                if *unmet == 0 && idle {
+                    self.work.ready.insert(waiting);
+                }
+            }
+        }
+    }
+
+    fn forget_work(&mut self, step: usize) {
+        self.work.started.remove(&step);
+        self.work.unknown.remove(&step);
+        self.work.failed.remove(&step);
+        self.work.ready.remove(&step);
+    }
+
+    /// Outgoing is out of the attacker's hands when the last credential's was disabled or revoked.
+    fn note_exposure(&mut self, step: usize, op: Op, at: Timestamp) {
+        let (Action::Disable { credential } | Action::Revoke { credential }) = self.plan.steps[step].action
+        else {
+            return;
+        };
+        if op == Op::Do {
+            self.dead.insert(credential);
+        } else {
+            self.dead.remove(&credential);
+        }
+        let all = self.dead.len() == self.plan.credentials.len();
+        self.used_until = all.then(|| self.used_until.unwrap_or(at));
+    }
+
+    fn find(&self, event: &Event, id: &str) -> Result<usize, IllegalTransition> {
+        self.step(id).ok_or_else(|| illegal(event, format!("step `{id}`"), "not in the plan".into()))
+    }
+
+    fn started(&self, event: &Event, id: &str, op: Op, attempt: u32) -> Result<usize, IllegalTransition> {
+        let step = self.find(event, id)?;
+        let fits = match &self.status[step] {
+            Status::Started { op: o, attempt: a } => *o == op && *a == attempt,
+            Status::Orphaned { discard, .. } => {
+                op == Op::Discard && *discard == attempt && self.work.started.contains(&step)
+            }
+            _ => false,
+        };
+        if fits { Ok(step) } else { Err(self.misfit(event, step)) }
+    }
+
+    fn in_doubt(
+        &self,
+        event: &Event,
+        id: &str,
+        op: Op,
+        attempt: u32,
+    ) -> Result<(usize, u32), IllegalTransition> {
+        let step = self.find(event, id)?;
+        match self.status[step] {
+            Status::Unknown { op: o, attempt: a, looks, .. } if o == op && a == attempt => Ok((step, looks)),
+            _ => Err(self.misfit(event, step)),
+        }
+    }
+
+    fn misfit(&self, event: &Event, step: usize) -> IllegalTransition {
+        let subject = format!("step `{}`", self.plan.steps[step].id);
+        let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
+        illegal(event, subject, format!("{:?}{halted}", self.status[step]))
+    }
+}
+
+fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
+    IllegalTransition { event: name(event), subject, state }
+}
+
+/// An event's name as in the journal.
+pub(super) fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Opened { .. } => "opened",
+        Event::Resumed {} => "resumed",
+        Event::Entered { .. } => "entered",
+        Event::Intent { .. } => "intent",
+        Event::Outcome { .. } => "outcome",
+        Event::Settled { .. } => "settled",
+        Event::Resolved { .. } => "resolved",
+        Event::Judged { .. } => "judged",
+        Event::Adopted { .. } => "adopted",
+        Event::Turned { .. } => "turned",
+        Event::Returned { .. } => "returned",
+        Event::Halted { .. } => "halted",
+        Event::HaltCleared { .. } => "halt-cleared",
+        Event::Heartbeat {} => "heartbeat",
+        Event::Noted { .. } => "noted",
+        Event::Repaired { .. } => "repaired",
+        Event::Stopped { .. } => "stopped",
+        Event::Closed { .. } => "closed",
+        Event::Checkpoint { .. } => "checkpoint",
+    }
+}
+
+/// The status from which a failed step is tried again by somebody who mended something.
+fn fresh(op: Op, orphans: Vec<String>) -> Status {
+    match op {
+        Op::Do => Status::Pending { attempt: 1, not_before: None },
+        Op::Undo => Status::Undoing { attempt: 1, not_before: None },
+        Op::Discard => Status::Orphaned { attempt: 1, handles: orphans, discard: 1, not_before: None },
+    }
+}
+
+fn exhausted(message: &str) -> Failure {
+    Failure {
+        kind: Kind::Invalid,
+        message: message.into(),
+        hint: None,
+        request_id: None,
+        retry_after_ms: None,
+    }
+}
+
+/// The wait before the try after this one.
+fn backoff(attempt: u32) -> Duration {
+    BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+}
