@@ -4,6 +4,8 @@
 //! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
 
 pub mod clock;
+pub mod engine;
+pub mod gate;
 pub mod journal;
 pub mod plan;
 pub mod provider;

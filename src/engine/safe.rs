@@ -68,12 +68,12 @@ impl Safe {
                 hex::decode_to_slice(text.expose(), &mut bytes).map_err(|_| SafeError::Form)?;
                 key = Some(FingerprintKey::from_bytes(bytes));
             } else {
-                let form: Form = serde_json::from_str(text.expose()).map_err(|_| SafeError::Form)?;
-                let material =
-                    Material::from_json(&Secret::new(form.material)).map_err(|NotMaterial| SafeError::Form)?;
+                let mut form: Form = serde_json::from_str(text.expose()).map_err(|_| SafeError::Form)?;
+                let material = Material::from_json(&Secret::new(std::mem::take(&mut form.material)))
+                    .map_err(|NotMaterial| SafeError::Form)?;
                 held.insert(
                     entry.name.clone(),
-                    Held { material: Arc::new(material), identity: form.identity },
+                    Held { material: Arc::new(material), identity: form.identity.take() },
                 );
             }
         }

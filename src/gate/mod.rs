@@ -46,9 +46,7 @@ pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
         Ok(answers) => answers,
         Err(_) => vec![Err(CallError::unknown("no answer in time"))],
     };
-    let uses = |secret: Option<&Secret>, a: &Result<crate::provider::Attestation, CallError>| {
-        matches!((secret, a), (Some(secret), Ok(a)) if a.0.is_of(secret))
-    };
+    let uses = |secret: Option<&Secret>, a: &Result<crate::provider::Attestation, CallError>| matches!((secret, a), (Some(secret), Ok(a)) if a.0.is_of(secret));
     Adoption {
         credential: watched.credential.clone(),
         consumer: watched.consumer.clone(),
@@ -82,8 +80,7 @@ pub fn adopted(found: &[Adoption]) -> Judgement {
     let silent = found.iter().any(|a| a.of == 0);
     let verdict = if of > 0 && instances == of && !silent { Verdict::Pass } else { Verdict::Inconclusive };
     let mut detail = format!("{instances}/{of} instances use the new one");
-    if let Some((consumer, trouble)) =
-        found.iter().find_map(|a| a.trouble.as_ref().map(|t| (&a.consumer, t)))
+    if let Some((consumer, trouble)) = found.iter().find_map(|a| a.trouble.as_ref().map(|t| (&a.consumer, t)))
     {
         detail.push_str(&format!("; {consumer}: {trouble}"));
     }

@@ -20,8 +20,10 @@ use crate::runbook::model::{Credential, Runbook, Strategy};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Request, compile};
 pub use phase::{NoSuchPhase, Phase};
+pub(crate) use preview::describe;
 pub use preview::preview;
 pub use step::{Action, Step, Undo};
+pub(crate) use step::{attesting, rejects};
 
 /// The version of the plan's format.
 pub const FORMAT: u32 = 1;

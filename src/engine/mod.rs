@@ -1,0 +1,665 @@
+//! The loop: observe, decide, record the intent, act, record the outcome.
+//!
+//! One task owns the state and the journal; calls run beside it and send it what came of them.
+//! Everything that may happen next comes from [`State::decide`]; nothing is decided here. Resume is
+//! the same loop over a state that was folded from a journal.
+
+mod ask;
+mod job;
+mod safe;
+mod survey;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use self::job::{Index, Job, Yield};
+use self::safe::Safe;
+use crate::clock::{Clock, Moment, since};
+use crate::gate::{self, Adoption, Watched};
+use crate::journal::{Journal, JournalError, SealedEntry};
+use crate::plan::{ADOPTED, Action, Phase, Plan};
+use crate::provider::{CallError, Judgement, Provider, Verdict};
+use crate::rotation::{
+    Direction, Ended, Event, Facts, Failure, Found, IllegalTransition, Next, Op, State, Task, Wishes,
+};
+use crate::runbook::model;
+use crate::secret::Sealer;
+
+pub use safe::SafeError;
+pub use survey::{SurveyError, drift, survey};
+
+/// How often the latch and requests are looked at while nothing else happens.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a run that only waits says that it still does.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How often consumers are asked which version they use.
+const ADOPTION_EVERY: Duration = Duration::from_secs(1);
+
+/// What a person said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Nobody is there.
+    Nobody,
+}
+
+/// Whoever can answer questions.
+#[async_trait]
+pub trait Operator: Send + Sync {
+    /// Asks a question of the runbook's own. `name` is the step's.
+    async fn ask(&self, name: &str, question: &str) -> Answer;
+}
+
+/// Whoever shows what happens. Decoration: it cannot fail, and it cannot stop anything.
+pub trait Observer: Send {
+    /// These events are on the record now, and the state is what they led to.
+    fn recorded(&mut self, at: Moment, events: &[Event], state: &State);
+    /// Time passed.
+    fn tick(&mut self, at: Moment, state: &State);
+}
+
+/// How the run is to be conducted in this session.
+#[derive(Debug, Clone, Default)]
+pub struct Conduct {
+    /// Stop after this phase.
+    pub until: Option<Phase>,
+    /// Stop wherever the run would only wait.
+    pub no_wait: bool,
+    /// Begin by rolling back, to the end of this phase, or all the way.
+    pub rollback: Option<(Option<Phase>, String)>,
+}
+
+/// The engine cannot go on. What was begun is on the record.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No durable record, no effect.
+    #[error("the journal failed, so nothing more is done")]
+    Journal(#[from] JournalError),
+    /// Secrets cannot be sealed or opened.
+    #[error("the run's sealed secrets are not usable")]
+    Safe(#[from] SafeError),
+    /// The program contradicts itself. Stopping is all that is safe.
+    #[error("the engine made a step that its own rules forbid; nothing more is done")]
+    Illegal(#[from] IllegalTransition),
+}
+
+/// What the engine works with.
+pub struct Engine {
+    /// Makes the plan's parts callable.
+    pub provider: Arc<dyn Provider>,
+    /// The record.
+    pub journal: Box<dyn Journal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Seals and opens secrets.
+    pub sealer: Arc<Sealer>,
+    /// Answers questions.
+    pub operator: Arc<dyn Operator>,
+    /// Shows what happens.
+    pub observer: Box<dyn Observer>,
+    /// Turns true at the first Ctrl-C or SIGTERM.
+    pub interrupt: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Works on a run until it is over or this session must stop, and returns its state then.
+    ///
+    /// # Errors
+    /// When the record cannot be kept.
+    pub async fn run(self, state: State, conduct: Conduct) -> Result<State, EngineError> {
+        let (safe, fresh) = Safe::open(Arc::clone(&self.sealer), &self.journal.sealed()?)?;
+        let (send, receive) = mpsc::unbounded_channel();
+        let (cancel, cancelled) = watch::channel(false);
+        let plan = Arc::clone(state.plan());
+        let mut session = Session {
+            index: Index::of(&plan),
+            safe: Arc::new(safe),
+            wishes: Wishes { until: conduct.until, no_wait: conduct.no_wait, ..Wishes::default() },
+            calls: JoinSet::new(),
+            watching: None,
+            held: Vec::new(),
+            sealed: fresh.into_iter().collect(),
+            last_record: self.clock.now().mono_ms,
+            rollback: conduct.rollback,
+            send,
+            receive,
+            cancel,
+            cancelled,
+            engine: self,
+            plan,
+            state,
+        };
+        session.work().await?;
+        Ok(session.state)
+    }
+}
+
+/// What a call, an observation or a gate sends to the loop.
+enum Message {
+    Performed { step: usize, op: Op, attempt: u32, result: Result<Yield, CallError>, latency_ms: u64 },
+    Observed { step: usize, op: Op, attempt: u32, result: Result<(Found, Facts), CallError> },
+    Judged { phase: Phase, gate: String, judgement: Judgement },
+    Adopted { phase: Phase, found: Vec<Adoption> },
+}
+
+struct Session {
+    engine: Engine,
+    plan: Arc<Plan>,
+    state: State,
+    index: Index,
+    safe: Arc<Safe>,
+    wishes: Wishes,
+    calls: JoinSet<()>,
+    /// The gates being watched, with the phase that they are watched for.
+    watching: Option<(Phase, Vec<AbortHandle>)>,
+    /// Applied to the state, and not yet durable.
+    held: Vec<Event>,
+    /// To be made durable before the events are.
+    sealed: Vec<SealedEntry>,
+    last_record: u64,
+    rollback: Option<(Option<Phase>, String)>,
+    send: mpsc::UnboundedSender<Message>,
+    receive: mpsc::UnboundedReceiver<Message>,
+    cancel: watch::Sender<bool>,
+    cancelled: watch::Receiver<bool>,
+}
+
+impl Session {
+    async fn work(&mut self) -> Result<(), EngineError> {
+        let done = self.turns().await;
+        // Nothing that was looking may outlive the session; effects were awaited.
+        self.calls.abort_all();
+        done
+    }
+
+    async fn turns(&mut self) -> Result<(), EngineError> {
+        loop {
+            self.look_around()?;
+            let now = self.engine.clock.now();
+            self.wishes.capacity =
+                self.plan.runbook.limits.concurrency.saturating_sub(self.calls_under_way());
+            let decision = self.state.decide(now.wall, &self.wishes);
+            let jobs = self.intend(decision.tasks)?;
+            if jobs.is_empty()
+                && let Next::Record(event) = &decision.next
+            {
+                let event = event.clone();
+                let last = matches!(event, Event::Stopped { .. } | Event::Closed { .. });
+                let closed = matches!(event, Event::Closed { .. });
+                self.hold(event)?;
+                self.warn()?;
+                self.commit()?;
+                if closed {
+                    self.engine.journal.close()?;
+                }
+                if last {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.commit()?;
+            for (task, job) in jobs {
+                self.start(task, job);
+            }
+            match decision.next {
+                Next::Over => return Ok(()),
+                Next::InFlight | Next::Record(_) => self.wait(TICK).await?,
+                Next::Sleep(at) => self.wait(since(at, now.wall)).await?,
+                Next::Wait(at) => {
+                    self.watch_gates().await?;
+                    self.wait(since(at, now.wall)).await?;
+                }
+            }
+        }
+    }
+
+    fn calls_under_way(&self) -> usize {
+        let watching = self.watching.as_ref().map_or(0, |(_, gates)| gates.len());
+        self.calls.len().saturating_sub(watching)
+    }
+
+    /// The latch, requests from other processes, signals, and a session that begins by going back.
+    fn look_around(&mut self) -> Result<(), EngineError> {
+        if *self.engine.interrupt.borrow() {
+            self.wishes.interrupted = true;
+            let _ = self.cancel.send(true);
+        }
+        // A latch that cannot be read counts as set: the error ends the session.
+        if let Some(latch) = self.engine.journal.latch()?
+            && self.state.halted().is_none()
+        {
+            let _ = self.cancel.send(true);
+            self.hold(Event::Halted { by: latch.by, reason: latch.reason })?;
+        }
+        if let Some(request) = self.engine.journal.take_request()? {
+            self.rollback = Some((request.to, request.why));
+            let _ = self.cancel.send(true);
+        }
+        if let Some((to, why)) = self.rollback.clone() {
+            if self.state.is_past_return() {
+                self.rollback = None;
+                let text = format!("rollback was asked for ({why}) past the point of no return; going on");
+                self.hold(Event::Noted { text })?;
+            } else if matches!(self.state.direction(), Direction::Back { to: now, .. } if *now == to) {
+                self.rollback = None;
+            } else if self.is_idle() {
+                self.rollback = None;
+                self.stop_watching();
+                self.wishes.until = None;
+                let _ = self.cancel.send(*self.engine.interrupt.borrow());
+                self.hold(Event::Turned { to, why, by_gate: false })?;
+            }
+            // Else what is under way ends first; `intend` begins nothing new meanwhile.
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls_under_way() == 0 && self.receive.is_empty()
+    }
+
+    /// Records the intents of what may be started, and makes it ready to start.
+    fn intend(&mut self, tasks: Vec<Task>) -> Result<Vec<(Task, Job)>, EngineError> {
+        if self.rollback.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut jobs = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let job = match task {
+                Task::Perform { step, op, attempt } => {
+                    let round = self.state.round(step);
+                    let id = self.plan.steps[step].id.clone();
+                    // The way back and the discarding of orphans need to know what there was before
+                    // the intent changes the status.
+                    let orphans = match self.state.status(step) {
+                        crate::rotation::Status::Orphaned { handles, .. } => handles.clone(),
+                        _ => Vec::new(),
+                    };
+                    self.hold(Event::Intent { step: id, op, attempt, round })?;
+                    let mut job = self.job(step);
+                    job.needs.orphans = orphans;
+                    if op == Op::Do {
+                        self.seal_candidate(step)?;
+                    }
+                    job
+                }
+                Task::Observe { step, .. } => {
+                    self.wishes.observing.insert(step);
+                    self.job(step)
+                }
+            };
+            jobs.push((task, job));
+        }
+        Ok(jobs)
+    }
+
+    fn job(&self, step: usize) -> Job {
+        let planned = &self.plan.steps[step];
+        let now = self.engine.clock.now().wall;
+        let begun = self.state.since(step).unwrap_or(now);
+        Job {
+            plan: Arc::clone(&self.plan),
+            provider: Arc::clone(&self.engine.provider),
+            safe: Arc::clone(&self.safe),
+            clock: Arc::clone(&self.engine.clock),
+            operator: Arc::clone(&self.engine.operator),
+            cancel: self.cancelled.clone(),
+            step,
+            context: job::context(self.engine.journal.run(), planned, self.state.round(step), begun),
+            needs: self.index.needs(&self.state, planned),
+        }
+    }
+
+    /// A value that is made here is sealed before the first call that carries it, and every later
+    /// attempt sends the same one.
+    fn seal_candidate(&mut self, step: usize) -> Result<(), EngineError> {
+        let Action::Issue { credential } = self.plan.steps[step].action else { return Ok(()) };
+        let (planned, spec) = self.plan.credential(credential);
+        if planned.issuer.mints {
+            return Ok(());
+        }
+        let name = safe::incoming(&planned.name, self.index.round(&self.state, credential));
+        if self.safe.get(&name).is_some() {
+            return Ok(());
+        }
+        if let model::Issuer::Random { alphabet, length, .. } = &spec.issuer
+            && let Ok(recipe) = crate::secret::Recipe::new(*alphabet, *length)
+        {
+            let part = crate::provider::part_names(&spec.issuer)[0];
+            let material = crate::secret::Material::single(part, recipe.generate());
+            self.sealed.push(self.safe.put(&name, material, None)?);
+        }
+        Ok(())
+    }
+
+    /// Starts what has a durable intent.
+    fn start(&mut self, task: Task, job: Job) {
+        let send = self.send.clone();
+        let clock = Arc::clone(&self.engine.clock);
+        let deadline = self.deadline(&job);
+        let is_effect = self.plan.steps[job.step].is_effect();
+        self.calls.spawn(async move {
+            let began = clock.now().mono_ms;
+            let message = match task {
+                Task::Perform { step, op, attempt } => {
+                    let call = async {
+                        match op {
+                            Op::Do => job.perform().await,
+                            Op::Undo => job.undo().await,
+                            Op::Discard => job.discard().await,
+                        }
+                    };
+                    let late = || {
+                        let error = CallError::unknown(format!("no answer within {} s", deadline.as_secs()));
+                        if is_effect { error } else { error.read_only() }
+                    };
+                    let result = within(deadline, call).await.unwrap_or_else(|| Err(late()));
+                    let result = result.map_err(|mut e| {
+                        e.message = job.scrub(&e.message);
+                        e.hint = e.hint.map(|h| job.scrub(&h));
+                        if is_effect { e } else { e.read_only() }
+                    });
+                    let latency_ms = clock.now().mono_ms.saturating_sub(began);
+                    Message::Performed { step, op, attempt, result, latency_ms }
+                }
+                Task::Observe { step, op, attempt } => {
+                    let look = async {
+                        match op {
+                            Op::Undo => job.observe_undo().await,
+                            Op::Do | Op::Discard => job.observe_do().await,
+                        }
+                    };
+                    let late = || Err(CallError::unknown("no answer in time"));
+                    let result = within(deadline, look).await.unwrap_or_else(late);
+                    Message::Observed { step, op, attempt, result }
+                }
+            };
+            // The loop is gone only when the session ended with an error.
+            let _ = send.send(message);
+        });
+    }
+
+    /// How long a step may take. Steps that ask until they are sure, people, and consumers on their
+    /// way back have their own patience.
+    fn deadline(&self, job: &Job) -> Duration {
+        const OWN_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+        let limit = self.plan.runbook.limits.deadline.get();
+        match &self.plan.steps[job.step].action {
+            Action::Accept { .. } | Action::Reject { .. } | Action::Own { .. } | Action::Reload { .. } => {
+                OWN_PATIENCE
+            }
+            // A lost reply is looked for twice, with a pause between.
+            Action::Issue { .. } => limit.max(Duration::from_secs(10)) * 2,
+            _ => limit,
+        }
+    }
+
+    /// Waits for a message, a signal, or until `time` is over; then takes all messages that are there.
+    async fn wait(&mut self, time: Duration) -> Result<(), EngineError> {
+        // Short, so that the latch and requests are seen, and the display moves.
+        let time = time.clamp(Duration::from_millis(1), TICK);
+        let mut interrupt = self.engine.interrupt.clone();
+        let interrupted = *interrupt.borrow();
+        let first = tokio::select! {
+            message = self.receive.recv() => message,
+            () = self.engine.clock.sleep(time) => None,
+            _ = interrupt.wait_for(|i| *i), if !interrupted => None,
+        };
+        if let Some(message) = first {
+            self.take(message)?;
+        }
+        while let Ok(message) = self.receive.try_recv() {
+            self.take(message)?;
+        }
+        while self.calls.try_join_next().is_some() {}
+        let now = self.engine.clock.now();
+        if now.mono_ms.saturating_sub(self.last_record) >= HEARTBEAT.as_millis() as u64 {
+            self.hold(Event::Heartbeat {})?;
+        }
+        self.engine.observer.tick(now, &self.state);
+        Ok(())
+    }
+
+    /// Turns a message into an event.
+    fn take(&mut self, message: Message) -> Result<(), EngineError> {
+        match message {
+            Message::Performed { step, op, attempt, result, latency_ms } => {
+                let (ended, facts, checks, error) = match result {
+                    Ok(done) => {
+                        self.sealed.extend(done.sealed);
+                        (Ended::Succeeded, done.facts, done.checks, None)
+                    }
+                    Err(e) => {
+                        let ended = if e.in_doubt { Ended::Unknown } else { Ended::Rejected };
+                        (ended, Facts::new(), Vec::new(), Some(failure(e)))
+                    }
+                };
+                let step = self.plan.steps[step].id.clone();
+                self.hold(Event::Outcome {
+                    step,
+                    op,
+                    attempt,
+                    result: ended,
+                    facts,
+                    checks,
+                    error,
+                    latency_ms,
+                })
+            }
+            Message::Observed { step, op, attempt, result } => {
+                self.wishes.observing.remove(&step);
+                let (found, facts, detail) = match result {
+                    Ok((found, facts)) => {
+                        let detail = match &found {
+                            Found::Applied => "the target shows that it took effect".to_owned(),
+                            Found::Absent => "the target shows that it did not take effect".to_owned(),
+                            Found::Orphans(handles) => {
+                                format!(
+                                    "it made {} that nobody can use: {}",
+                                    handles.len(),
+                                    handles.join(", ")
+                                )
+                            }
+                            Found::Undecided => String::new(),
+                        };
+                        (found, facts, detail)
+                    }
+                    Err(e) => (Found::Undecided, Facts::new(), e.message),
+                };
+                let step = self.plan.steps[step].id.clone();
+                self.hold(Event::Settled { step, op, attempt, found, facts, detail })
+            }
+            Message::Judged { phase, gate, judgement } => {
+                let same = self.state.judged().get(&gate).is_some_and(|(v, _)| *v == judgement.verdict);
+                // A verdict of a phase that is over means nothing.
+                if self.state.phase() != Some(phase) || same || *self.state.direction() != Direction::Forward
+                {
+                    return Ok(());
+                }
+                self.hold(Event::Judged { gate, verdict: judgement.verdict, detail: judgement.detail })
+            }
+            Message::Adopted { phase, found } => {
+                if self.state.phase() != Some(phase) {
+                    return Ok(());
+                }
+                for a in &found {
+                    let key = (a.credential.clone(), a.consumer.clone());
+                    if self.state.adopted().get(&key) != Some(&(a.instances, a.of)) {
+                        let (credential, consumer) = key;
+                        self.hold(Event::Adopted { credential, consumer, instances: a.instances, of: a.of })?;
+                    }
+                }
+                let judgement = gate::adopted(&found);
+                self.take(Message::Judged { phase, gate: ADOPTED.to_owned(), judgement })
+            }
+        }
+    }
+
+    /// Folds an event in; it is committed with the next batch.
+    fn hold(&mut self, event: Event) -> Result<(), EngineError> {
+        let now = self.engine.clock.now();
+        self.state.apply(&event, now.wall)?;
+        if let Event::Turned { .. } | Event::Stopped { .. } | Event::Closed { .. } | Event::Entered { .. } =
+            event
+        {
+            self.stop_watching();
+        }
+        self.held.push(event);
+        Ok(())
+    }
+
+    /// Says in every phase what is less safe than it should be.
+    fn warn(&mut self) -> Result<(), EngineError> {
+        if matches!(self.held.last(), Some(Event::Entered { .. })) {
+            for text in self.engine.provider.warnings() {
+                self.hold(Event::Noted { text })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what was held durable: first the seals, then the events.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        if self.held.is_empty() && self.sealed.is_empty() {
+            return Ok(());
+        }
+        self.engine.journal.keep_sealed(&self.sealed)?;
+        self.sealed.clear();
+        let now = self.engine.clock.now();
+        self.engine.journal.commit(now, &self.held)?;
+        self.last_record = now.mono_ms;
+        self.engine.observer.recorded(now, &self.held, &self.state);
+        self.held.clear();
+        Ok(())
+    }
+
+    /// Starts to watch the gates of the present phase, unless they are watched already.
+    async fn watch_gates(&mut self) -> Result<(), EngineError> {
+        let Some(phase) = self.state.phase() else { return Ok(()) };
+        if self.watching.as_ref().is_some_and(|(watched, _)| *watched == phase) {
+            return Ok(());
+        }
+        self.stop_watching();
+        let until = self.plan.phase(phase).map(|p| p.until.clone()).unwrap_or_default();
+        let mut handles = Vec::with_capacity(until.len());
+        for gate in until {
+            handles.push(if gate == ADOPTED {
+                let watched = self.watched().await;
+                self.watch_adoption(phase, watched)
+            } else {
+                let spec = self.plan.runbook.gates[&gate].clone();
+                self.watch_gate(phase, gate, spec)
+            });
+        }
+        self.watching = Some((phase, handles));
+        Ok(())
+    }
+
+    fn stop_watching(&mut self) {
+        for gate in self.watching.take().map(|(_, gates)| gates).unwrap_or_default() {
+            gate.abort();
+        }
+        while self.calls.try_join_next().is_some() {}
+    }
+
+    /// Every consumer that can say what it uses, with the value that it should use.
+    async fn watched(&self) -> Vec<Result<Watched, Adoption>> {
+        let mut watched = Vec::new();
+        for c in 0..self.plan.credentials.len() {
+            let (planned, credential) = self.plan.credential(c);
+            let held = self.safe.get(&safe::incoming(&planned.name, self.index.round(&self.state, c)));
+            for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, s)| s.attest.is_some()) {
+                let silent = |trouble: &str| Adoption {
+                    credential: planned.name.clone(),
+                    consumer: spec.name.clone(),
+                    instances: 0,
+                    of: 1,
+                    trouble: Some(trouble.to_owned()),
+                };
+                let ask = self.engine.provider.consumer(&planned.name, credential, at).await;
+                watched.push(match (ask, &held) {
+                    (Ok(ask), Some(held)) => Ok(Watched {
+                        credential: planned.name.clone(),
+                        consumer: spec.name.clone(),
+                        ask,
+                        wanted: Arc::clone(&held.material),
+                    }),
+                    (Err(e), _) => Err(silent(&e.message)),
+                    (Ok(_), None) => Err(silent("the incoming value is not known")),
+                });
+            }
+        }
+        watched
+    }
+
+    fn watch_adoption(&mut self, phase: Phase, watched: Vec<Result<Watched, Adoption>>) -> AbortHandle {
+        let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
+        let deadline = self.plan.runbook.limits.deadline.get();
+        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        for one in watched {
+            match one {
+                Ok(watched) => asked.push(watched),
+                Err(adoption) => silent.push(adoption),
+            }
+        }
+        self.calls.spawn(async move {
+            loop {
+                let mut found = gate::adoptions(&asked, deadline).await;
+                found.extend(silent.iter().cloned());
+                if send.send(Message::Adopted { phase, found }).is_err() {
+                    return;
+                }
+                clock.sleep(ADOPTION_EVERY).await;
+            }
+        })
+    }
+
+    fn watch_gate(&mut self, phase: Phase, name: String, spec: model::Gate) -> AbortHandle {
+        let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
+        let provider = Arc::clone(&self.engine.provider);
+        let deadline = self.plan.runbook.limits.deadline.get();
+        self.calls.spawn(async move {
+            let every = match &spec {
+                model::Gate::Http { every, .. }
+                | model::Gate::Exec { every, .. }
+                | model::Gate::Sandbox { every, .. } => every.get(),
+            };
+            let gate = provider.gate(&spec).await;
+            loop {
+                let judgement = match &gate {
+                    Err(e) => Judgement { verdict: Verdict::Error, detail: e.message.clone() },
+                    Ok(gate) => within(deadline, gate.evaluate()).await.unwrap_or_else(|| Judgement {
+                        verdict: Verdict::Error,
+                        detail: "no answer in time".into(),
+                    }),
+                };
+                if send.send(Message::Judged { phase, gate: name.clone(), judgement }).is_err() {
+                    return;
+                }
+                clock.sleep(every).await;
+            }
+        })
+    }
+}
+
+/// The result of a future, or `None` when it takes longer.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
+}
+
+fn failure(error: CallError) -> Failure {
+    Failure {
+        kind: error.kind,
+        message: crate::provider::outcome::tame(&error.message),
+        hint: error.hint,
+        request_id: error.request_id,
+        retry_after_ms: error.retry_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+    }
+}

@@ -1,0 +1,148 @@
+//! Observing, read-only, what a plan needs to know.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan};
+use crate::provider::{CallError, Check, Kind, Provider};
+use crate::runbook::model::{Credential, Runbook};
+
+/// How many credentials are observed at once.
+const AT_ONCE: usize = 32;
+
+/// A target could not be observed.
+#[derive(Debug, thiserror::Error)]
+#[error("credential `{credential}`: {source}")]
+pub struct SurveyError {
+    /// The credential.
+    pub credential: String,
+    /// Why.
+    pub source: CallError,
+}
+
+/// Observes every target of a runbook.
+///
+/// # Errors
+/// When a target cannot be read: no sensible plan can be made without it.
+pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<Observed, SurveyError> {
+    let mut observed = Observed::default();
+    for connection in runbook.connections.keys() {
+        let checks = provider.preflight(connection).await;
+        // A server that is not fit makes every later message about it noise.
+        if let Some(failed) = checks.iter().find(|c| c.verdict == crate::provider::CheckVerdict::Fail) {
+            let mut source = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), failed.detail.clone());
+            source.hint.clone_from(&failed.hint);
+            return Err(SurveyError { credential: used_by(runbook, connection), source });
+        }
+        observed.checks.extend(checks);
+    }
+    let mut asking = JoinSet::new();
+    let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
+    found.resize_with(runbook.credentials.len(), || None);
+    for (at, (name, credential)) in runbook.credentials.iter().enumerate() {
+        if asking.len() >= AT_ONCE {
+            take(&mut asking, &mut found).await?;
+        }
+        let (provider, name, credential) = (Arc::clone(provider), name.clone(), credential.clone());
+        asking.spawn(async move {
+            let result = one(provider.as_ref(), &name, &credential).await;
+            (at, result.map_err(|source| SurveyError { credential: name, source }))
+        });
+    }
+    while !asking.is_empty() {
+        take(&mut asking, &mut found).await?;
+    }
+    for (credential, checks) in found.into_iter().flatten() {
+        observed.credentials.push(credential);
+        observed.checks.extend(checks);
+    }
+    Ok(observed)
+}
+
+type Found = (usize, Result<(ObservedCredential, Vec<Check>), SurveyError>);
+
+async fn take(
+    asking: &mut JoinSet<Found>,
+    found: &mut [Option<(ObservedCredential, Vec<Check>)>],
+) -> Result<(), SurveyError> {
+    if let Some(Ok((at, result))) = asking.join_next().await {
+        found[at] = Some(result?);
+    }
+    Ok(())
+}
+
+fn used_by(runbook: &Runbook, connection: &str) -> String {
+    // Only for the message: the first credential that needs the connection.
+    let text = |c: &Credential| serde_json::to_string(c).unwrap_or_default();
+    let needle = format!("\"connection\":\"{connection}\"");
+    runbook
+        .credentials
+        .iter()
+        .find(|(_, c)| text(c).contains(&needle))
+        .map_or_else(|| format!("(connection {connection})"), |(name, _)| name.clone())
+}
+
+async fn one(
+    provider: &dyn Provider,
+    name: &str,
+    credential: &Credential,
+) -> Result<(ObservedCredential, Vec<Check>), CallError> {
+    let issuer = provider.issuer(name, credential).await?;
+    let mut checks = Vec::new();
+    let mut stores = Vec::with_capacity(credential.stores.len());
+    let mut first = None;
+    let mut disagree = Vec::new();
+    for index in 0..credential.stores.len() {
+        let store = provider.store(name, credential, index).await?;
+        checks.extend(store.preflight().await);
+        let versions = store.observe().await?;
+        if versions.current.is_some() {
+            let material = store.read(versions.current.as_deref()).await?;
+            match &first {
+                None => first = Some(material),
+                Some(first) if material.same_as(first) => {}
+                Some(_) => disagree.push(index),
+            }
+        }
+        stores.push(ObservedStore { traits: store.traits(), versions });
+    }
+    let traits = issuer.traits();
+    let outgoing = match &first {
+        None => None,
+        Some(material) => match issuer.identify(material).await {
+            Ok(identity) => Some(identity),
+            // It is dead already, or the issuer has no word for it.
+            Err(e) if matches!(e.kind, Kind::Refused | Kind::Unsupported) => None,
+            Err(e) => return Err(e),
+        },
+    };
+    checks.extend(issuer.preflight(outgoing.as_ref()).await);
+    let existing = issuer.existing().await?;
+    Ok((ObservedCredential { issuer: traits, outgoing, existing, stores, disagree }, checks))
+}
+
+/// The first difference between what a plan saw and what is there now, in a sentence.
+pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
+    for (planned, seen) in plan.credentials.iter().zip(&now.credentials) {
+        for (at, (was, is)) in planned.stores.iter().zip(&seen.stores).enumerate() {
+            if was.versions.current != is.versions.current {
+                let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
+                return Some(format!(
+                    "credential `{}`, store {}: the plan saw version {} as current; now it is {}",
+                    planned.name,
+                    at + 1,
+                    word(&was.versions.current),
+                    word(&is.versions.current)
+                ));
+            }
+        }
+        if planned.outgoing != seen.outgoing {
+            return Some(format!(
+                "credential `{}`: its issuer knows another outgoing version now",
+                planned.name
+            ));
+        }
+    }
+    None
+}
