@@ -12,6 +12,11 @@ use super::secrets::quotable;
 use super::tree::{Entry, Node, Value};
 use super::{model, variables};
 
+/// A file with more mistakes than this is not a runbook; looking on would only take time.
+const MAX_FOUND: usize = 1000;
+/// Names that a misspelt one is compared with.
+const MAX_COMPARED: usize = 200;
+
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     let mut schema = Json::from(schemars::schema_for!(model::Runbook));
     schema["$id"] = json!("urn:stanch:runbook:1");
@@ -38,6 +43,7 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
     }
     names
         .into_iter()
+        .take(MAX_COMPARED)
         .map(|name| (strsim::damerau_levenshtein(&wanted, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1.max(name.chars().count().min(wanted.chars().count()) / 3))
         .min_by_key(|(distance, _)| *distance)
@@ -65,6 +71,9 @@ struct Check {
 impl Check {
     /// `at` is where a mistake of the whole node is shown: its key, where it has one.
     fn node(&mut self, node: &Node, schema: &Json, at: Span) {
+        if self.found.len() >= MAX_FOUND {
+            return;
+        }
         let (schema, description) = resolve(schema);
         if let Some(variants) = schema.get("anyOf").and_then(Json::as_array) {
             return self.any_of(node, variants, at);
@@ -102,6 +111,9 @@ impl Check {
         let properties = schema.get("properties").and_then(Json::as_object);
         let rest = schema.get("additionalProperties");
         for entry in entries {
+            if self.found.len() >= MAX_FOUND {
+                return;
+            }
             match (properties.and_then(|known| known.get(&entry.key)), rest) {
                 (Some(inner), _) => self.node(&entry.value, inner, entry.at),
                 (None, Some(Json::Bool(false))) => {
