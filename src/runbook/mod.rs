@@ -64,7 +64,15 @@ pub fn check(source: &Source) -> Checked {
                 findings.push(finding);
             }
         }
-        findings.extend(structure::check(&tree));
+        if tree.value == tree::Value::Null {
+            let at = Span { line: 1, column: 1, ..Span::default() };
+            findings.push(
+                Finding::error("empty", at, "the file is empty")
+                    .hint("`stanch init` writes a runbook to start from"),
+            );
+        } else {
+            findings.extend(structure::check(&tree));
+        }
         findings.extend(meaning::check(&tree, text));
         if !findings.iter().any(|finding| finding.severity == Severity::Error) {
             match Template::new(tree, text) {

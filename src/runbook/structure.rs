@@ -110,6 +110,8 @@ impl Check {
     fn map(&mut self, node: &Node, entries: &[Entry], schema: &Json, at: Span) {
         let properties = schema.get("properties").and_then(Json::as_object);
         let rest = schema.get("additionalProperties");
+        // A misspelt field is one mistake, not an unknown and a missing one.
+        let mut meant = Vec::new();
         for entry in entries {
             if self.found.len() >= MAX_FOUND {
                 return;
@@ -118,6 +120,7 @@ impl Check {
                 (Some(inner), _) => self.node(&entry.value, inner, entry.at),
                 (None, Some(Json::Bool(false))) => {
                     let known = properties.into_iter().flatten().map(|(name, _)| name.as_str());
+                    meant.extend(nearest(&entry.key, known.clone()));
                     self.found.push(
                         Finding::error(
                             "unknown-field",
@@ -134,7 +137,7 @@ impl Check {
         for name in
             schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str)
         {
-            if node.get(name).is_none() {
+            if node.get(name).is_none() && !meant.contains(&name) {
                 let inner = properties.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
                 self.found.push(
                     Finding::error("missing-field", at, format!("the field `{name}` is missing here"))
@@ -337,7 +340,11 @@ impl Check {
         let finding =
             Finding::error("wrong-type", at, format!("expected {}, found {found}", expected.join(" or ")));
         let scalar = matches!(node.value, Value::Int(_) | Value::Float(_) | Value::Bool(_));
+        let period = |schema: &&Json| schema.get("pattern").and_then(Json::as_str) == Some(Period::PATTERN);
         self.found.push(match &node.value {
+            _ if scalar && schemas.iter().any(period) => {
+                finding.hint("write a number with its unit, such as 90s, 15m, 1h30m or 7d")
+            }
             _ if scalar && wanted.contains(&"string") => finding
                 .hint("quote it: YAML reads it as something else without quotes, and drops leading zeros"),
             Value::Text(_) if wanted.contains(&"array") => finding.hint("write a list, such as [one, two]"),

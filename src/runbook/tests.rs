@@ -42,3 +42,38 @@ fn shipped_files_pass() {
         }
     }
 }
+
+/// `code line:column` of every finding, in order.
+fn listed(checked: &Checked) -> Vec<String> {
+    checked
+        .findings
+        .iter()
+        .map(|finding| format!("{} {}:{}", finding.code, finding.at.line, finding.at.column))
+        .collect()
+}
+
+/// What a wrong file says of itself, in `#: code line:column` lines at its end.
+fn expected(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.strip_prefix("#: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn wrong_files_are_found_out() {
+    let mut wrong = String::new();
+    for path in files("tests/runbooks/bad") {
+        let source = read(&path);
+        let checked = check(&source);
+        let (found, wanted) = (listed(&checked), expected(&source.text));
+        assert!(checked.runbook.is_none() || checked.errors() == 0);
+        if found != wanted || wanted.is_empty() {
+            let lines: Vec<String> = found.iter().map(|line| format!("#: {line}")).collect();
+            wrong += &format!(
+                "{}\n{}\n{}\n",
+                source.name,
+                render(&checked.findings, &source, false, 120),
+                lines.join("\n")
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

@@ -180,29 +180,56 @@ fn limits() -> AliasLimits {
 
 /// A reader's error as a finding.
 fn syntax(error: &serde_saphyr::Error, text: &str) -> Finding {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+
     let error = error.without_snippet();
-    let mut at = error.location().map(place).unwrap_or_default();
-    if at.line == 0 {
-        at = Span::of(text, text.len()..text.len());
+    let at = found_at(error, text);
+    let complex = |what: &str| Finding::error("too-complex", at, format!("the file has too many {what}"));
+    match error {
+        Error::Budget { breach: BudgetBreach::Documents { .. }, .. } | Error::MultipleDocuments { .. } => {
+            Finding::error("yaml", at, "a second document begins here")
+                .hint("a runbook is one document; use two files")
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            complex("levels").hint(format!("a runbook may be {MAX_DEPTH} levels deep"))
+        }
+        Error::Budget { breach: BudgetBreach::Aliases { .. }, .. } => {
+            complex("aliases").hint(format!("a runbook may have {MAX_ALIASES} aliases"))
+        }
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. } => complex("values behind its aliases")
+            .hint(format!("aliases may expand to {MAX_REPLAYED} nodes; write the blocks out")),
+        Error::Budget { .. } => complex("nodes").hint("a runbook is a page or two"),
+        Error::DuplicateMappingKey { .. } => {
+            Finding::error("duplicate-key", at, "this key stands here twice")
+                .hint("remove or rename one of the two")
+        }
+        Error::NonFiniteFloat { .. } => {
+            Finding::error("yaml", at, "infinity and not-a-number are no numbers here")
+        }
+        _ => {
+            let full = error.to_string();
+            // The place is shown by the finding itself.
+            let message = full.split(" at line ").next().unwrap_or(&full);
+            Finding::error("yaml", at, message.lines().next().unwrap_or_default())
+        }
     }
-    let full = error.to_string();
-    // The place is shown by the finding itself.
-    let message = full.split(" at line ").next().unwrap_or(&full).lines().next().unwrap_or_default();
-    let code = match error {
-        serde_saphyr::Error::Budget { .. }
-        | serde_saphyr::Error::AliasReplayLimitExceeded { .. }
-        | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => "too-complex",
-        serde_saphyr::Error::DuplicateMappingKey { .. } => "duplicate-key",
-        _ => "yaml",
-    };
-    let finding = Finding::error(code, at, message);
-    match code {
-        "too-complex" => finding.hint(format!(
-            "a runbook may be {MAX_DEPTH} levels deep, with {MAX_ALIASES} aliases that expand to {MAX_REPLAYED} nodes"
-        )),
-        "duplicate-key" => finding.hint("remove or rename one of the two"),
-        _ => finding,
+}
+
+fn found_at(error: &serde_saphyr::Error, text: &str) -> Span {
+    let end = Span::of(text, text.len()..text.len());
+    let Some(location) = error.location() else { return end };
+    if location.span().byte_offset().is_some() {
+        return place(location);
     }
+    // The scanner counts characters only.
+    let at = place(location);
+    let Some(line) = text.split_inclusive('\n').nth(at.line.saturating_sub(1)) else { return end };
+    let before: usize = text.split_inclusive('\n').take(at.line.saturating_sub(1)).map(str::len).sum();
+    let inside: usize = line.chars().take(at.column.saturating_sub(1)).map(char::len_utf8).sum();
+    Span { start: before + inside, end: before + inside, ..at }
 }
 
 fn place(location: Location) -> Span {

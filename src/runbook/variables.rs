@@ -143,8 +143,8 @@ impl Check<'_> {
                         );
                     }
                 }
-                Piece::Open(_) => self.found.push(
-                    Finding::error("bad-variable", span.narrow(self.text, "${"), "this `${` has no `}`")
+                Piece::Open(open) => self.found.push(
+                    Finding::error("bad-variable", span.narrow(self.text, open), "this `${` has no `}`")
                         .hint("write `$${` for a literal `${`"),
                 ),
                 Piece::Variable(name) => {

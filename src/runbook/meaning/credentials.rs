@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::connections::carries_to;
 use super::{Context, period, twice};
 use crate::runbook::finding::Finding;
-use crate::runbook::structure::{quote_or, suggest};
-use crate::runbook::tree::{Entry, Node};
+use crate::runbook::structure::{nearest, quote_or, suggest};
+use crate::runbook::tree::{Entry, Node, Value};
 use crate::secret::{Alphabet, Recipe};
 
 pub(super) fn check(context: &mut Context<'_>) {
@@ -49,7 +49,13 @@ fn issuer(context: &mut Context<'_>, credential: &Entry) {
 fn scope(context: &mut Context<'_>, credential: &Entry, issuer: &Node, expires: bool) {
     let scope = credential.value.entry("scope");
     let limit = scope.and_then(|scope| scope.value.get("max_ttl"));
-    if limit.is_none_or(|node| node.kind() == "nothing") && expires {
+    // What the structural check said of `scope` and of a misspelt `max_ttl` is enough.
+    let said = scope.is_some_and(|scope| {
+        let keys = || scope.value.entries().iter().map(|entry| entry.key.as_str());
+        scope.value.kind() != "a map"
+            || !keys().any(|key| key == "max_ttl") && nearest("max_ttl", keys()).is_some()
+    });
+    if limit.is_none_or(|node| node.kind() == "nothing") && expires && !said {
         let at = scope.map_or(credential.at, |scope| scope.at);
         context.add(
             Finding::error("missing-max-ttl", at, "`scope.max_ttl` is missing: this credential expires")
@@ -130,14 +136,18 @@ fn probes(context: &mut Context<'_>, credential: &Entry) {
             let bearer = http.is_true("bearer");
             let header = http.entry("header").filter(|header| header.value.text().is_some());
             match (bearer, header) {
-                (false, None) if http.kind() == "a map" => context.add(
-                    Finding::warning(
-                        "probe-without-credential",
-                        http.span,
-                        "this check does not send the credential, so it proves nothing",
+                (false, None)
+                    if http.get("bearer").is_none_or(|bearer| bearer.value == Value::Bool(false)) =>
+                {
+                    context.add(
+                        Finding::warning(
+                            "probe-without-credential",
+                            http.span,
+                            "this check does not send the credential, so it proves nothing",
+                        )
+                        .hint("add `bearer: true` or `header: NAME`"),
                     )
-                    .hint("add `bearer: true` or `header: NAME`"),
-                ),
+                }
                 (true, Some(header)) => context.add(
                     Finding::error("bearer-and-header", header.at, "`bearer` and `header` are both given")
                         .hint("keep one of them"),

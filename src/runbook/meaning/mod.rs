@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::finding::{Finding, Span};
 use super::period::Period;
-use super::structure::{self, quote_or, suggest};
+use super::structure::{self, nearest, quote_or, suggest};
 use super::tree::{Entry, Node};
 use super::variables::{self, Values};
 
@@ -24,12 +24,14 @@ const MAX_ENVIRONMENTS: usize = 64;
 /// Values of environments are names and addresses.
 const MAX_VALUE: usize = 2048;
 
-/// The declared environments with those values that are texts.
+/// The declared environments with their values.
 pub(crate) fn environments(root: &Node) -> BTreeMap<String, Values> {
     let declared = root.get("environments").map(Node::entries).unwrap_or_default();
     let values = |environment: &Entry| {
         let values = environment.value.entries().iter();
-        values.filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned()))).collect()
+        // What is not a text was reported, and is there all the same.
+        let text = |node: &Node| node.text().map_or_else(|| node.to_json().to_string(), str::to_owned);
+        values.map(|entry| (entry.key.clone(), text(&entry.value))).collect()
     };
     declared.iter().map(|environment| (environment.key.clone(), values(environment))).collect()
 }
@@ -80,6 +82,9 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
 fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding> {
     let Some(entry) = root.entry("environments") else { return Vec::new() };
     let mut found = Vec::new();
+    if entry.value.kind() != "a map" {
+        return found;
+    }
     if environments.is_empty() {
         found.push(Finding::error("no-environment", entry.at, "no environment is declared").hint(
             "declare each place that this may run in, such as `environments: {production: {}, staging: {}}`",
@@ -158,6 +163,8 @@ impl<'a> Context<'a> {
         self.connections.insert(name.to_owned());
         let Some(connection) = declared.iter().find(|entry| entry.key == name) else {
             let names = declared.iter().map(|entry| entry.key.as_str());
+            // One misspelt name is not also one that nothing uses.
+            self.connections.extend(nearest(name, names.clone()).map(str::to_owned));
             let message = format!("there is no connection {}", quote_or(name, "of this name"));
             let hint = suggest(name, names, "connections");
             self.add(Finding::error("unknown-connection", node.span, message).hint(hint));

@@ -2,7 +2,7 @@
 
 use super::{Context, period, twice};
 use crate::runbook::finding::{Finding, Span};
-use crate::runbook::structure::{quote_or, suggest};
+use crate::runbook::structure::{nearest, quote_or, suggest};
 use crate::runbook::tree::{Entry, Node, Value};
 
 /// The phases that can still be undone: those before the point of no return.
@@ -41,6 +41,7 @@ fn waits(context: &mut Context<'_>, phase: &Entry) {
         let gates = context.section("gates");
         if name != "adopted" && !gates.iter().any(|entry| entry.key == name) {
             let names = gates.iter().map(|entry| entry.key.as_str()).chain(["adopted"]);
+            context.gates.extend(nearest(name, names.clone()).map(str::to_owned));
             let message = format!("there is no gate {}", quote_or(name, "of this name"));
             let hint = suggest(name, names.collect::<Vec<_>>(), "gates");
             context.add(Finding::error("unknown-gate", gate.span, message).hint(hint));
