@@ -215,3 +215,73 @@ fn mask(text: &mut String) {
         text.replace_range(range, "***");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runbook::tree;
+
+    #[test]
+    fn every_pattern_compiles_and_finds_its_kind() {
+        assert_eq!(SHAPES.len(), 17);
+        for secret in [
+            "AKIAIOSFODNN7EXAMPLE",
+            "ASIAIOSFODNN7EXAMPLE",
+            "hvs.CAESIJ00000000000000000",
+            "hvb.AAAAAQ0000000000000000",
+            "s.abcdefghijABCDEFGHIJ1234",
+            "b.AAAAAQabcdefghijABCDEFGHIJ",
+            "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+            "github_pat_11AAAAAAA0123456789ab",
+            "glpat-abcdefghij0123456789",
+            "xoxb-123456789012-abcdef",
+            concat!("sk_", "live_0123456789abcdef"),
+            "npm_0123456789abcdefghijABCDEFGHIJ0123",
+            "AIzaSyA0123456789abcdefghijABCDEFGHIJ01",
+            "SG.0123456789abcdef0.0123456789abcdef0",
+            "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQ",
+            "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----",
+            "-----BEGIN EC PRIVATE KEY-----\nabc",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2ln",
+        ] {
+            for text in [secret.to_owned(), format!("key: {secret}"), format!("# '{secret}'")] {
+                assert_eq!(shapes(&text).len(), 1, "{text}");
+            }
+        }
+        let url = "url: https://user:pa55word@host/x";
+        assert_eq!(shapes(url).into_iter().map(|range| &url[range]).collect::<Vec<_>>(), ["pa55word"]);
+    }
+
+    #[test]
+    fn names_and_addresses_are_no_secrets() {
+        for text in [
+            "secret: prod/payments/api",
+            "secret: arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/api-AbCdEf",
+            "field: token",
+            "token: access_token",
+            "connection: vault\nsecret: Payments-API-2024-v2",
+            "fields: {secret_access_key: AWS_SECRET_ACCESS_KEY, token: Token2Name}",
+            "url: https://user:${env.x}@host/",
+            "url: https://host:8443/a@b",
+            "password: ${env.db}",
+            "path: apps.abcdefghijklmnopqrstuvwxyz",
+            "sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "commit: da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        ] {
+            assert!(shapes(text).is_empty(), "{text}");
+            assert_eq!(in_tree(&tree::parse(text).unwrap()), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_named_like_a_secret_holds_none() {
+        for text in [
+            "db_password: hunter2-Horse",
+            "api-key: 8f14e45fceea167a5a36dedd4bea2543",
+            "deep: [{client_secret: Zm9vYmFyYmF6cXV4MTIz}]",
+            "any: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        ] {
+            assert_eq!(in_tree(&tree::parse(text).unwrap()).len(), 1, "{text}");
+        }
+    }
+}

@@ -183,8 +183,11 @@ fn syntax(error: &serde_saphyr::Error, text: &str) -> Finding {
     use serde_saphyr::Error;
     use serde_saphyr::budget::BudgetBreach;
 
-    let error = error.without_snippet();
     let at = found_at(error, text);
+    let mut error = error;
+    while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } = error {
+        error = inner;
+    }
     let complex = |what: &str| Finding::error("too-complex", at, format!("the file has too many {what}"));
     match error {
         Error::Budget { breach: BudgetBreach::Documents { .. }, .. } | Error::MultipleDocuments { .. } => {
