@@ -57,6 +57,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Finding> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
             max_aliases: MAX_ALIASES,
             max_documents: 1,
             enforce_alias_anchor_ratio: false,
@@ -214,6 +215,9 @@ fn syntax(error: &serde_saphyr::Error, text: &str) -> Finding {
         }
         _ => {
             let full = error.to_string();
+            if full.contains("recursion limit exceeded") {
+                return complex("levels").hint(format!("a runbook may be {MAX_DEPTH} levels deep"));
+            }
             // The place is shown by the finding itself.
             let message = full.split(" at line ").next().unwrap_or(&full);
             Finding::error("yaml", at, message.lines().next().unwrap_or_default())

@@ -170,7 +170,8 @@ fn adoption(context: &mut Context<'_>, contain: bool) {
     let gated = phases.iter().any(|phase| {
         matches!(phase.key.as_str(), "cutover" | "overlap" | "sunset") && !waits(phase).is_empty()
     });
-    if !gated && !(any && by_default) && !context.section("credentials").is_empty() {
+    let waited_for = gated || any && by_default;
+    if !waited_for && !context.section("credentials").is_empty() {
         let at = context
             .root
             .entry("phases")
