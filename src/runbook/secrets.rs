@@ -114,6 +114,9 @@ fn walk(node: &Node, kept: Kept, found: &mut Vec<Finding>) {
         Value::Map(entries) => {
             let names = node.get("connection").is_some();
             for entry in entries {
+                if !shapes(&entry.key).is_empty() {
+                    found.push(finding(entry.at));
+                }
                 let kept = if kept == Kept::Name || entry.key == "fields" || names && entry.key == "secret" {
                     Kept::Name
                 } else if names_secret(&entry.key) {

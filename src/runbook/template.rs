@@ -79,6 +79,11 @@ impl Template {
         self.tree.text_of("name").unwrap_or_default()
     }
 
+    /// The runbook as it was written, its variables open.
+    pub fn json(&self) -> serde_json::Value {
+        self.tree.to_json()
+    }
+
     /// The names of the environments that the runbook declares.
     pub fn environments(&self) -> impl Iterator<Item = &str> {
         self.environments.keys().map(String::as_str)

@@ -130,6 +130,14 @@ fn random(context: &mut Context<'_>, credential: &Entry, issuer: &Node) {
 }
 
 fn probes(context: &mut Context<'_>, credential: &Entry) {
+    if let Some(rejects) = credential.value.entry("rejects")
+        && matches!(&rejects.value.value, Value::List(items) if items.is_empty())
+    {
+        context.add(
+            Finding::warning("unproven", rejects.at, "nothing proves that the outgoing credential is dead")
+                .hint("leave `rejects` out, so that `accepts` must refuse it"),
+        );
+    }
     for list in ["accepts", "rejects"] {
         for probe in credential.value.get(list).map(Node::items).unwrap_or_default() {
             let Some(http) = probe.get("http") else { continue };

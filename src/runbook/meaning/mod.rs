@@ -8,6 +8,7 @@
 mod connections;
 mod credentials;
 mod gates;
+mod names;
 mod phases;
 mod stores;
 
@@ -118,6 +119,7 @@ fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding
 /// One environment.
 fn one(root: &Node) -> Vec<Finding> {
     let mut context = Context { root, found: Vec::new(), connections: HashSet::new(), gates: HashSet::new() };
+    names::check(&mut context);
     credentials::check(&mut context);
     stores::check(&mut context);
     phases::check(&mut context);
