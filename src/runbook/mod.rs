@@ -1,6 +1,94 @@
 //! The runbook: from YAML to a checked model, with every mistake found at once.
+//!
+//! Text becomes a tree whose nodes know their places (`tree`); the tree is held against the schema
+//! drawn from the model (`structure`) and against what the schema cannot say (`meaning`); what is
+//! free of errors becomes a [`Template`], and with an environment's values a [`model::Runbook`].
 
+mod finding;
+mod meaning;
 pub mod model;
 mod period;
+mod secrets;
+mod source;
+mod structure;
+mod template;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod variables;
 
+pub use finding::{Finding, Reported, Severity, Span, render, reported};
 pub use period::{BadPeriod, Period};
+pub use source::{ReadError, Source};
+pub use structure::schema;
+pub use template::{InstantiateError, Template};
+pub use tree::MAX_BYTES;
+
+/// More findings than this help nobody; the rest is counted.
+const MAX_FINDINGS: usize = 200;
+
+/// What the check of one runbook says.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// Every mistake, the worst first.
+    pub findings: Vec<Finding>,
+    /// The runbook, where there is no error.
+    pub runbook: Option<Template>,
+}
+
+impl Checked {
+    /// How many findings make the runbook unusable.
+    pub fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+}
+
+/// Finds every mistake in a runbook.
+pub fn check(source: &Source) -> Checked {
+    let text = source.text.as_str();
+    let too_large = text.len() > MAX_BYTES;
+    let mut findings = if too_large { Vec::new() } else { secrets::in_text(text) };
+    let tree = match tree::parse(text) {
+        Ok(tree) => Some(tree),
+        Err(finding) => {
+            findings.push(finding);
+            None
+        }
+    };
+    let mut runbook = None;
+    if let Some(tree) = tree {
+        for finding in secrets::in_tree(&tree) {
+            // What the text showed already is not said twice.
+            let known = |other: &Finding| other.at.start < finding.at.end && finding.at.start < other.at.end;
+            if !findings.iter().any(known) {
+                findings.push(finding);
+            }
+        }
+        if tree.value == tree::Value::Null {
+            let at = Span { line: 1, column: 1, ..Span::default() };
+            findings.push(
+                Finding::error("empty", at, "the file is empty")
+                    .hint("`stanch init` writes a runbook to start from"),
+            );
+        } else {
+            findings.extend(structure::check(&tree));
+        }
+        findings.extend(meaning::check(&tree, text));
+        if !findings.iter().any(|finding| finding.severity == Severity::Error) {
+            match Template::new(tree, text) {
+                Ok(template) => runbook = Some(template),
+                Err(finding) => findings.push(finding),
+            }
+        }
+    }
+    finding::sort(&mut findings);
+    findings.dedup();
+    if findings.len() > MAX_FINDINGS {
+        let rest = findings.len() - MAX_FINDINGS;
+        findings.truncate(MAX_FINDINGS);
+        let at = findings.last().map(|finding| finding.at).unwrap_or_default();
+        findings.push(Finding::note("more", at, format!("{rest} more findings are not shown")));
+    }
+    secrets::redact(&mut findings);
+    Checked { findings, runbook }
+}

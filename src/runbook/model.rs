@@ -526,22 +526,29 @@ pub enum Gate {
 /// Per phase: what to wait for, and own steps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "each field is the phase of its name")]
 pub struct Phases {
+    /// Issues the incoming credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<PhaseSpec>,
+    /// Stages it in every store, not yet current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distribute: Option<PhaseSpec>,
+    /// Checks that it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<PhaseSpec>,
+    /// Makes it current and tells the consumers to reload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutover: Option<PhaseSpec>,
+    /// Both are valid while consumers move over. Skipped by the strategy `contain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<PhaseSpec>,
+    /// Disables the outgoing credential reversibly, and watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sunset: Option<PhaseSpec>,
+    /// Destroys the outgoing credential: the point of no return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke: Option<PhaseSpec>,
+    /// Uses the outgoing credential and demands refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<PhaseSpec>,
 }

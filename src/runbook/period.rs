@@ -23,8 +23,9 @@ pub struct BadPeriod(String);
 const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Period {
-    /// The pattern of the accepted texts, as editors and the structural check use it.
-    pub const PATTERN: &'static str = r"^\d+(ms|s|m|h|d)(\d+(ms|s|m|h|d))*$";
+    /// The pattern of the accepted texts, as editors and the structural check use it. A runbook may
+    /// also take a period from its environment.
+    pub const PATTERN: &'static str = r"^(\d+(ms|s|m|h|d)(\d+(ms|s|m|h|d))*|\$\{env\..+\})$";
 
     /// A period of whole seconds.
     pub const fn seconds(n: u64) -> Self {

@@ -1,0 +1,208 @@
+//! Phases: what they wait for, and the own steps in them.
+
+use super::{Context, period, twice};
+use crate::runbook::finding::{Finding, Span};
+use crate::runbook::structure::{nearest, quote_or, suggest};
+use crate::runbook::tree::{Entry, Node, Value};
+
+/// The phases that can still be undone: those before the point of no return.
+const UNDOABLE: [&str; 6] = ["prepare", "distribute", "verify", "cutover", "overlap", "sunset"];
+
+pub(super) fn check(context: &mut Context<'_>) {
+    let contain = context.root.text_of("strategy") == Some("contain");
+    for phase in context.section("phases") {
+        if contain && phase.key == "overlap" {
+            context.add(
+                Finding::warning("skipped-phase", phase.at, "the strategy `contain` skips `overlap`")
+                    .hint("remove the section, or use `strategy: overlap`"),
+            );
+        }
+        waits(context, phase);
+        repeats(context, phase);
+        let undoable = UNDOABLE.contains(&phase.key.as_str());
+        for step in steps(phase) {
+            own_step(context, step, undoable);
+        }
+    }
+    adoption(context, contain);
+    names(context);
+}
+
+fn steps(phase: &Entry) -> impl Iterator<Item = &Node> {
+    ["before", "after"]
+        .into_iter()
+        .flat_map(|list| phase.value.get(list).map(Node::items).unwrap_or_default())
+}
+
+fn waits(context: &mut Context<'_>, phase: &Entry) {
+    for gate in phase.value.get("until").map(Node::items).unwrap_or_default() {
+        let Some(name) = gate.text() else { continue };
+        context.gates.insert(name.to_owned());
+        let gates = context.section("gates");
+        if name != "adopted" && !gates.iter().any(|entry| entry.key == name) {
+            let names = gates.iter().map(|entry| entry.key.as_str()).chain(["adopted"]);
+            context.gates.extend(nearest(name, names.clone()).map(str::to_owned));
+            let message = format!("there is no gate {}", quote_or(name, "of this name"));
+            let hint = suggest(name, names.collect::<Vec<_>>(), "gates");
+            context.add(Finding::error("unknown-gate", gate.span, message).hint(hint));
+        }
+    }
+    let (least, most) = (period(phase.value.get("at_least")), period(phase.value.get("at_most")));
+    if let (Some(least), Some(most)) = (least, most)
+        && most < least
+        && let Some(entry) = phase.value.entry("at_most")
+    {
+        context.add(
+            Finding::error("bounds", entry.at, format!("`at_most` ({most}) is below `at_least` ({least})"))
+                .hint("`at_most` is when the run pauses if the gates do not pass"),
+        );
+    }
+}
+
+/// `times` and `every` mean something where probes are sent.
+fn repeats(context: &mut Context<'_>, phase: &Entry) {
+    if matches!(phase.key.as_str(), "verify" | "proof") {
+        return;
+    }
+    for field in ["times", "every"] {
+        if let Some(entry) = phase.value.entry(field) {
+            context.add(
+                Finding::warning("no-effect", entry.at, format!("`{field}` has no effect in this phase"))
+                    .hint("only `verify` and `proof` ask several times"),
+            );
+        }
+    }
+}
+
+fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
+    if step.kind() != "a map" {
+        return;
+    }
+    let given: Vec<&Entry> = ["exec", "http", "manual"].iter().filter_map(|kind| step.entry(kind)).collect();
+    match given[..] {
+        [_] => {}
+        [] => context.add(
+            Finding::error("own-step", step.span, "the step does nothing")
+                .hint("give it one of `exec`, `http` and `manual`"),
+        ),
+        [_, second, ..] => context.add(
+            Finding::error("own-step", second.at, "the step does several things")
+                .hint("give it exactly one of `exec`, `http` and `manual`; make two steps of it"),
+        ),
+    }
+    let manual = matches!(given[..], [only] if only.key == "manual");
+    let undo = step.entry("undo").filter(|undo| undo.value.value != Value::Null);
+    match undo {
+        None if undoable && !manual && !given.is_empty() => context.add(
+            Finding::error(
+                "no-undo",
+                step.get("name").unwrap_or(step).span,
+                "the phase cannot be undone before its gate: this step has no `undo`",
+            )
+            .hint("add `undo` with what takes it back, or `undo: none` if nothing needs to"),
+        ),
+        Some(undo) if !undoable => context.add(Finding::warning(
+            "no-effect",
+            undo.at,
+            "this `undo` never runs: the phase is past the point of no return",
+        )),
+        _ => {}
+    }
+    if let Some(observe) = step.entry("observe")
+        && manual
+    {
+        context.add(Finding::warning("no-effect", observe.at, "a question to a person is not observed"));
+    }
+    let requests = [step.get("http"), undo.and_then(|undo| undo.value.get("http"))];
+    for request in requests.into_iter().flatten().filter(|request| request.is_true("bearer")) {
+        let at = request.entry("bearer").map_or(request.span, |entry| entry.at);
+        context.add(
+            Finding::error("secret-here", at, "an own step has no credential to send")
+                .hint("let a program send it, with what it finds in its own place"),
+        );
+    }
+}
+
+/// `adopted` needs consumers that attest; and something should be waited for before `revoke`.
+fn adoption(context: &mut Context<'_>, contain: bool) {
+    let attests = |consumer: &Node| consumer.get("attest").is_some_and(|attest| attest.value != Value::Null);
+    let any = context.lists("consumers").any(|(_, consumer)| attests(consumer));
+    let phases = context.section("phases");
+    let waits = |phase: &Entry| phase.value.get("until").map(Node::items).unwrap_or_default().to_vec();
+    let asked: Vec<Span> = phases
+        .iter()
+        .flat_map(waits)
+        .filter(|gate| gate.text() == Some("adopted"))
+        .map(|gate| gate.span)
+        .collect();
+    if !any {
+        for at in &asked {
+            context.add(
+                Finding::error(
+                    "adopted-without-attest",
+                    *at,
+                    "no consumer attests which version it uses, so `adopted` could never pass",
+                )
+                .hint("add `attest` to the consumers, or wait for another gate"),
+            );
+        }
+    }
+    let by_default =
+        !contain && !phases.iter().any(|phase| phase.key == "overlap" && phase.value.get("until").is_some());
+    if any && (!asked.is_empty() || by_default) {
+        let silent: Vec<&Node> = context
+            .lists("consumers")
+            .map(|(_, consumer)| consumer)
+            .filter(|consumer| !attests(consumer))
+            .collect();
+        for consumer in silent {
+            let at = consumer.get("name").unwrap_or(consumer).span;
+            context.add(
+                Finding::warning(
+                    "silent-consumer",
+                    at,
+                    "this consumer does not attest: `adopted` passes without knowing of it",
+                )
+                .hint("add `attest`"),
+            );
+        }
+    }
+    let gated = phases.iter().any(|phase| {
+        matches!(phase.key.as_str(), "cutover" | "overlap" | "sunset") && !waits(phase).is_empty()
+    });
+    let waited_for = gated || any && by_default;
+    if !waited_for && !context.section("credentials").is_empty() {
+        let at = context
+            .root
+            .entry("phases")
+            .or(context.root.entry("credentials"))
+            .map_or(context.root.span, |entry| entry.at);
+        context.add(
+            Finding::warning(
+                "ungated-revoke",
+                at,
+                "nothing is waited for before the outgoing credential is destroyed",
+            )
+            .hint("let consumers attest, or name a gate under `phases.sunset.until`"),
+        );
+    }
+}
+
+fn names(context: &mut Context<'_>) {
+    let phases = context.section("phases");
+    let names = phases
+        .iter()
+        .flat_map(steps)
+        .filter_map(|step| step.get("name"))
+        .filter_map(|node| Some((node.text()?, node.span)));
+    for (name, at) in twice(names) {
+        context.add(
+            Finding::error(
+                "duplicate-name",
+                at,
+                format!("there is another step {}", quote_or(name, "of this name")),
+            )
+            .hint("`--confirm NAME` and `resolve NAME` must know which one is meant"),
+        );
+    }
+}

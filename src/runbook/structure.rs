@@ -1,0 +1,448 @@
+//! Holds the tree against the JSON Schema that is drawn from the model's types, and says what is
+//! wrong in words for people. Only the keywords that these types give rise to are known here.
+
+use std::sync::LazyLock;
+
+use regex_lite::Regex;
+use serde_json::{Value as Json, json};
+
+use super::finding::{Finding, Span};
+use super::period::Period;
+use super::secrets::quotable;
+use super::tree::{Entry, Node, Value};
+use super::{model, variables};
+
+/// A file with more mistakes than this is not a runbook; looking on would only take time.
+const MAX_FOUND: usize = 1000;
+/// Names that a misspelt one is compared with.
+const MAX_COMPARED: usize = 200;
+
+static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
+    let mut schema = Json::from(schemars::schema_for!(model::Runbook));
+    schema["$id"] = json!("urn:stanch:runbook:1");
+    schema
+});
+
+/// The JSON Schema (draft 2020-12) of runbooks, for editors.
+pub fn schema() -> Json {
+    SCHEMA.clone()
+}
+
+/// Every place where the tree is not what the schema says.
+pub(crate) fn check(root: &Node) -> Vec<Finding> {
+    let mut check = Check { found: Vec::new() };
+    check.node(root, &SCHEMA, root.span);
+    check.found
+}
+
+/// The nearest of some names, where one is near enough to be meant.
+pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    if wanted.len() > 64 {
+        return None;
+    }
+    names
+        .into_iter()
+        .take(MAX_COMPARED)
+        .map(|name| (strsim::damerau_levenshtein(&wanted, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1.max(name.chars().count().min(wanted.chars().count()) / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// "did you mean", else what there is.
+pub(crate) fn suggest<'a>(
+    wanted: &str,
+    names: impl IntoIterator<Item = &'a str> + Clone,
+    what: &str,
+) -> String {
+    if let Some(name) = nearest(wanted, names.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let listed: Vec<String> =
+        names.into_iter().filter(|name| quotable(name)).take(20).map(|name| format!("`{name}`")).collect();
+    if listed.is_empty() { format!("there is no {what}") } else { format!("{what}: {}", listed.join(", ")) }
+}
+
+struct Check {
+    found: Vec<Finding>,
+}
+
+impl Check {
+    /// `at` is where a mistake of the whole node is shown: its key, where it has one.
+    fn node(&mut self, node: &Node, schema: &Json, at: Span) {
+        if self.found.len() >= MAX_FOUND {
+            return;
+        }
+        let (schema, description) = resolve(schema);
+        if let Some(variants) = schema.get("anyOf").and_then(Json::as_array) {
+            return self.any_of(node, variants, at);
+        }
+        if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
+            return self.one_of(node, variants, at);
+        }
+        if !fits(node, schema) {
+            return self.wrong_type(node, &[schema], at);
+        }
+        match &node.value {
+            Value::Text(text) => self.text(node, text, schema, description),
+            Value::Int(_) | Value::Float(_) => self.number(node, schema),
+            Value::List(items) => {
+                if schema
+                    .get("minItems")
+                    .and_then(Json::as_u64)
+                    .is_some_and(|least| items.len() < usize::try_from(least).unwrap_or(0))
+                {
+                    self.found.push(
+                        Finding::error("too-few", at, "this list must not be empty")
+                            .hint(first_line(description)),
+                    );
+                }
+                if let Some(inner) = schema.get("items") {
+                    items.iter().for_each(|item| self.node(item, inner, item.span));
+                }
+            }
+            Value::Map(entries) => self.map(node, entries, schema, at),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    fn map(&mut self, node: &Node, entries: &[Entry], schema: &Json, at: Span) {
+        let properties = schema.get("properties").and_then(Json::as_object);
+        let rest = schema.get("additionalProperties");
+        // A misspelt field is one mistake, not an unknown and a missing one.
+        let mut meant = Vec::new();
+        for entry in entries {
+            if self.found.len() >= MAX_FOUND {
+                return;
+            }
+            match (properties.and_then(|known| known.get(&entry.key)), rest) {
+                (Some(inner), _) => self.node(&entry.value, inner, entry.at),
+                (None, Some(Json::Bool(false))) => {
+                    let known = properties.into_iter().flatten().map(|(name, _)| name.as_str());
+                    meant.extend(nearest(&entry.key, known.clone()));
+                    self.found.push(
+                        Finding::error(
+                            "unknown-field",
+                            entry.at,
+                            format!("there is no field {} here", quote(&entry.key)),
+                        )
+                        .hint(suggest(&entry.key, known, "fields here")),
+                    );
+                }
+                (None, Some(inner)) => self.node(&entry.value, inner, entry.at),
+                (None, None) => {}
+            }
+        }
+        for name in
+            schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str)
+        {
+            if node.get(name).is_none() && !meant.contains(&name) {
+                let inner = properties.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
+                self.found.push(
+                    Finding::error("missing-field", at, format!("the field `{name}` is missing here"))
+                        .hint(first_line(resolve(inner).1)),
+                );
+            }
+        }
+    }
+
+    fn text(&mut self, node: &Node, text: &str, schema: &Json, description: &str) {
+        if let Some(allowed) = schema.get("const").and_then(Json::as_str) {
+            if text != allowed {
+                self.not_one_of(node, text, &[allowed]);
+            }
+        } else if let Some(allowed) = schema.get("enum").and_then(Json::as_array) {
+            let allowed: Vec<&str> = allowed.iter().filter_map(Json::as_str).collect();
+            if !allowed.contains(&text) {
+                self.not_one_of(node, text, &allowed);
+            }
+        } else if let Some(pattern) = schema.get("pattern").and_then(Json::as_str) {
+            let fits = Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
+            let period = pattern == Period::PATTERN;
+            if !fits {
+                let (code, what) = if period {
+                    ("bad-period", "a length of time")
+                } else {
+                    ("pattern", "in the form that is needed here")
+                };
+                let hint = if period {
+                    "write a number with its unit, such as 90s, 15m, 1h30m or 7d".to_owned()
+                } else {
+                    format!("{} (pattern {pattern})", first_line(description))
+                };
+                self.found.push(
+                    Finding::error(code, node.span, format!("{} is not {what}", quote_or(text, "this text")))
+                        .hint(hint),
+                );
+            } else if period && !variables::has(text) && text.parse::<Period>().is_err() {
+                self.found.push(
+                    Finding::error(
+                        "bad-period",
+                        node.span,
+                        format!("{} is not a usable length of time", quote_or(text, "this")),
+                    )
+                    .hint("the largest unit first, and no more than ten years"),
+                );
+            }
+        }
+    }
+
+    fn number(&mut self, node: &Node, schema: &Json) {
+        #[expect(clippy::cast_precision_loss, reason = "bounds of the schema are small numbers")]
+        let value = match node.value {
+            Value::Int(number) => number as f64,
+            Value::Float(number) => number,
+            _ => return,
+        };
+        let least = schema.get("minimum").and_then(Json::as_f64);
+        let most = schema.get("maximum").and_then(Json::as_f64).or_else(|| {
+            // The schema of a 32-bit number has no maximum; the type has.
+            (schema.get("format")? == "uint32").then_some(f64::from(u32::MAX))
+        });
+        if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
+            let range = match (least, most) {
+                (Some(least), Some(most)) if least == most => format!("it must be {least}"),
+                (Some(least), Some(most)) => format!("it must be from {least} to {most}"),
+                (Some(least), None) => format!("it must be {least} or more"),
+                (None, Some(most)) => format!("it must be {most} or less"),
+                (None, None) => String::new(),
+            };
+            self.found
+                .push(Finding::error("out-of-range", node.span, "this number is out of range").hint(range));
+        }
+    }
+
+    /// An optional value, or one that may be written in several ways: the type decides which.
+    fn any_of(&mut self, node: &Node, variants: &[Json], at: Span) {
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(variant).0).collect();
+        if let [one] = variants.iter().filter(|variant| !is_null(variant)).copied().collect::<Vec<_>>()[..] {
+            if node.value != Value::Null || variants.len() == 1 {
+                self.node(node, one, at);
+            }
+            return;
+        }
+        match variants.iter().find(|variant| fits(node, variant)) {
+            Some(variant) => self.node(node, variant, at),
+            None => self.wrong_type(node, &variants, at),
+        }
+    }
+
+    /// A word out of several, or a map whose `type` or whose single key says what it is.
+    fn one_of(&mut self, node: &Node, variants: &[Json], at: Span) {
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(variant).0).collect();
+        let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
+        if let Some(tag) = variants.first().and_then(|variant| tag(variant)) {
+            return self.tagged(node, &variants, tag, at);
+        }
+        let keys: Vec<(&str, &Json)> = variants.iter().filter_map(|variant| single_key(variant)).collect();
+        let names = || words.iter().copied().chain(keys.iter().map(|(key, _)| *key));
+        match &node.value {
+            Value::Text(text) if words.contains(&text.as_str()) => {}
+            Value::Text(text) if !words.is_empty() && keys.is_empty() => self.not_one_of(node, text, &words),
+            Value::Map(entries) if !keys.is_empty() => {
+                if entries.len() != 1 {
+                    self.found.push(
+                        Finding::error("one-of", at, "exactly one of several fields belongs here")
+                            .hint(suggest("", keys.iter().map(|(key, _)| *key), "one of")),
+                    );
+                }
+                for entry in entries {
+                    match keys.iter().find(|(key, _)| *key == entry.key) {
+                        Some((_, inner)) => self.node(&entry.value, inner, entry.at),
+                        None => self.found.push(
+                            Finding::error(
+                                "unknown-field",
+                                entry.at,
+                                format!("there is no field {} here", quote(&entry.key)),
+                            )
+                            .hint(suggest(
+                                &entry.key,
+                                keys.iter().map(|(key, _)| *key),
+                                "one of",
+                            )),
+                        ),
+                    }
+                }
+            }
+            Value::Text(text) => {
+                let names: Vec<&str> = names().collect();
+                let hint = match nearest(text, keys.iter().map(|(key, _)| *key)) {
+                    Some(key) => format!("`{key}` needs its value: `{{ {key}: … }}`"),
+                    None => suggest(text, names.iter().copied(), "one of"),
+                };
+                self.found.push(
+                    Finding::error("wrong-type", node.span, "expected a map with one field, found a text")
+                        .hint(hint),
+                );
+            }
+            _ => {
+                let names: Vec<&str> = names().collect();
+                let expected = if keys.is_empty() { "a word" } else { "a map with one field" };
+                let at = if node.value == Value::Null { at } else { node.span };
+                self.found.push(
+                    Finding::error("wrong-type", at, format!("expected {expected}, found {}", node.kind()))
+                        .hint(suggest("", names.iter().copied(), "one of")),
+                );
+            }
+        }
+    }
+
+    fn tagged(&mut self, node: &Node, variants: &[&Json], tag: &str, at: Span) {
+        let name = |variant: &&Json| variant["properties"][tag]["const"].as_str().map(str::to_owned);
+        let names: Vec<String> = variants.iter().filter_map(name).collect();
+        let listed = || names.iter().map(String::as_str);
+        if !matches!(node.value, Value::Map(_)) {
+            let at = if node.value == Value::Null { at } else { node.span };
+            let message = format!("expected a map, found {}", node.kind());
+            self.found.push(Finding::error("wrong-type", at, message).hint(suggest(
+                "",
+                listed(),
+                "its `type` is one of",
+            )));
+            return;
+        }
+        match node.get(tag) {
+            None => self.found.push(
+                Finding::error("missing-field", at, format!("the field `{tag}` is missing here"))
+                    .hint(suggest("", listed(), "one of")),
+            ),
+            Some(value) => match value.text() {
+                Some(text) => match variants.iter().find(|variant| name(variant).as_deref() == Some(text)) {
+                    Some(variant) => self.map(node, node.entries(), variant, at),
+                    None => self.not_one_of(value, text, &listed().collect::<Vec<_>>()),
+                },
+                None => self.wrong_type(value, &[&json!({"type": "string"})], value.span),
+            },
+        }
+    }
+
+    fn not_one_of(&mut self, node: &Node, text: &str, allowed: &[&str]) {
+        self.found.push(
+            Finding::error(
+                "not-one-of",
+                node.span,
+                format!("{} is not known here", quote_or(text, "this text")),
+            )
+            .hint(suggest(text, allowed.iter().copied(), "one of")),
+        );
+    }
+
+    fn wrong_type(&mut self, node: &Node, schemas: &[&Json], at: Span) {
+        let wanted: Vec<&str> =
+            schemas.iter().flat_map(|schema| types(schema)).filter(|kind| *kind != "null").collect();
+        let expected: Vec<&str> = wanted.iter().map(|kind| in_words(kind)).collect();
+        let found = match node.value {
+            Value::Float(_) if wanted == ["integer"] => "a number with a fraction",
+            _ => node.kind(),
+        };
+        let at = if node.value == Value::Null { at } else { node.span };
+        let finding =
+            Finding::error("wrong-type", at, format!("expected {}, found {found}", expected.join(" or ")));
+        let scalar = matches!(node.value, Value::Int(_) | Value::Float(_) | Value::Bool(_));
+        let period = |schema: &&Json| schema.get("pattern").and_then(Json::as_str) == Some(Period::PATTERN);
+        self.found.push(match &node.value {
+            _ if scalar && schemas.iter().any(period) => {
+                finding.hint("write a number with its unit, such as 90s, 15m, 1h30m or 7d")
+            }
+            _ if scalar && wanted.contains(&"string") => finding
+                .hint("quote it: YAML reads it as something else without quotes, and drops leading zeros"),
+            Value::Text(_) if wanted.contains(&"array") => finding.hint("write a list, such as [one, two]"),
+            Value::Text(text) if text.parse::<f64>().is_ok() => finding.hint("leave the quotes out"),
+            Value::Text(text)
+                if ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str())
+                    && wanted.contains(&"boolean") =>
+            {
+                finding.hint("write `true` or `false`")
+            }
+            Value::Null => finding.hint("give it a value, or leave the field out"),
+            _ => finding,
+        });
+    }
+}
+
+/// Follows a reference; the description nearest to the use wins.
+fn resolve(schema: &Json) -> (&Json, &str) {
+    let mut schema = schema;
+    let mut description = schema.get("description").and_then(Json::as_str);
+    while let Some(name) = schema.get("$ref").and_then(Json::as_str) {
+        let Some(next) = SCHEMA.pointer(name.trim_start_matches('#')) else { break };
+        schema = next;
+        description = description.or_else(|| schema.get("description").and_then(Json::as_str));
+    }
+    (schema, description.unwrap_or_default())
+}
+
+fn types(schema: &Json) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Json::String(one)) => vec![one],
+        Some(Json::Array(several)) => several.iter().filter_map(Json::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn fits(node: &Node, schema: &Json) -> bool {
+    let kinds = types(schema);
+    kinds.is_empty()
+        || kinds.iter().any(|kind| match node.value {
+            Value::Null => *kind == "null",
+            Value::Bool(_) => *kind == "boolean",
+            Value::Int(_) => matches!(*kind, "integer" | "number"),
+            Value::Float(_) => *kind == "number",
+            Value::Text(_) => *kind == "string",
+            Value::List(_) => *kind == "array",
+            Value::Map(_) => *kind == "object",
+        })
+}
+
+fn is_null(schema: &Json) -> bool {
+    schema.get("type").and_then(Json::as_str) == Some("null")
+}
+
+/// The words that a variant stands for.
+fn words(variant: &Json) -> Vec<&str> {
+    match (variant.get("const"), variant.get("enum")) {
+        (Some(Json::String(word)), _) => vec![word],
+        (_, Some(Json::Array(several))) => several.iter().filter_map(Json::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The property that tells the variants apart, where one does.
+fn tag(variant: &Json) -> Option<&str> {
+    let properties = variant.get("properties")?.as_object()?;
+    properties.iter().find(|(_, schema)| schema.get("const").is_some()).map(|(name, _)| name.as_str())
+}
+
+/// The one property of a variant that is told apart by it, and its schema.
+fn single_key(variant: &Json) -> Option<(&str, &Json)> {
+    let mut properties = variant.get("properties")?.as_object()?.iter();
+    let (name, schema) = properties.next()?;
+    properties.next().is_none().then_some((name.as_str(), schema))
+}
+
+fn in_words(kind: &str) -> &'static str {
+    match kind {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "a map",
+        _ => "something else",
+    }
+}
+
+fn quote(key: &str) -> String {
+    quote_or(key, "of this name")
+}
+
+/// A short word in quotes; anything that could be a secret is only described.
+pub(crate) fn quote_or(text: &str, instead: &str) -> String {
+    if quotable(text) { format!("`{text}`") } else { instead.to_owned() }
+}
+
+/// A description on one line.
+fn first_line(description: &str) -> String {
+    description.replace('\n', " ")
+}
