@@ -7,6 +7,7 @@ pub mod clock;
 pub mod engine;
 pub mod gate;
 pub mod journal;
+pub mod output;
 pub mod plan;
 pub mod provider;
 pub mod rotation;

@@ -23,7 +23,7 @@ pub use phase::{NoSuchPhase, Phase};
 pub(crate) use preview::describe;
 pub use preview::preview;
 pub use step::{Action, Step, Undo};
-pub(crate) use step::{attesting, rejects};
+pub(crate) use step::rejects;
 
 /// The version of the plan's format.
 pub const FORMAT: u32 = 1;

@@ -427,6 +427,6 @@ impl Builder<'_> {
 }
 
 /// The consumers of a credential that can say what they use.
-pub(crate) fn attesting(credential: &model::Credential) -> impl Iterator<Item = &Consumer> {
+pub(super) fn attesting(credential: &model::Credential) -> impl Iterator<Item = &Consumer> {
     credential.consumers.iter().filter(|c| c.attest.is_some())
 }

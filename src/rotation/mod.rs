@@ -7,7 +7,9 @@ mod event;
 mod state;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 pub use decide::{Decision, Next, Task, Wishes};
 pub use event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
 pub use state::{Direction, IllegalTransition, State, Status};
+pub use truth::{Incoming, Outgoing, Truth};

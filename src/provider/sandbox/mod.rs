@@ -263,8 +263,11 @@ struct ErrorRate {
 #[async_trait]
 impl Gate for ErrorRate {
     async fn evaluate(&self) -> Judgement {
-        let traffic = self.sandbox.call("gate", "error rate", |world| Ok(world.traffic())).await;
-        let (calls, refused) = match traffic {
+        let traffic = self.sandbox.call("gate", "error rate", |world| {
+            world.exercise();
+            Ok(world.traffic())
+        });
+        let (calls, refused) = match traffic.await {
             Ok((calls, refused)) => (calls - self.before.0, refused - self.before.1),
             Err(e) => return Judgement { verdict: Verdict::Error, detail: e.message },
         };

@@ -530,15 +530,11 @@ impl Consumer for SandboxConsumer {
             if !self.caches {
                 self.read_again(world, &mut client);
             }
-            let mut answers = Vec::new();
-            // Each instance also makes a call, so that the error rate means something.
-            for value in &client.instances {
-                let material = world.material(value);
-                let active = world.credential_of(&material).is_none_or(|(_, c)| c.life == Life::Active);
-                client.calls += 1;
-                client.refused += u64::from(!active);
-                answers.push(material.main().map(crate::secret::Secret::sha256_hex));
-            }
+            let answers: Vec<Option<String>> = client
+                .instances
+                .iter()
+                .map(|value| world.material(value).main().map(crate::secret::Secret::sha256_hex))
+                .collect();
             world.put_client(&self.name, client);
             Ok(answers)
         });

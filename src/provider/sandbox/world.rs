@@ -295,6 +295,21 @@ impl World {
         self.write(Line::Client(name.to_owned(), client));
     }
 
+    /// Every instance of every consumer makes a call with the value that it holds.
+    pub(super) fn exercise(&mut self) {
+        let names: Vec<String> = self.clients.keys().cloned().collect();
+        for name in names {
+            let Some(mut client) = self.clients.get(&name).cloned() else { continue };
+            for value in &client.instances {
+                let material = self.material(value);
+                let active = self.credential_of(&material).is_none_or(|(_, c)| c.life == Life::Active);
+                client.calls += 1;
+                client.refused += u64::from(!active);
+            }
+            self.put_client(&name, client);
+        }
+    }
+
     /// How many calls of consumers there were, and how many of them were refused.
     pub(super) fn traffic(&self) -> (u64, u64) {
         self.clients.values().fold((0, 0), |(calls, refused), c| (calls + c.calls, refused + c.refused))

@@ -1,0 +1,185 @@
+//! What is true now, and what to type next.
+
+use std::fmt::Write as _;
+
+use console::Color;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::style::{Style, clock};
+use super::words::{end_word, sentence};
+use crate::clock::since;
+use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
+
+/// How many credentials are listed one by one.
+const SHOWN: usize = 20;
+
+/// What is true now, and what to type next.
+pub fn summary(style: Style, run: &str, state: &State, now: Timestamp) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, style, run, state, now);
+    style.plain(&out)
+}
+
+fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestamp) -> std::fmt::Result {
+    let (word, color) = headline(state);
+    let took = clock(since(now, state.opened()));
+    writeln!(out, "{}  run {run} ({took})", style.paint(word, color, true))?;
+    if let (None, Some(stop)) = (state.end(), state.stopped()) {
+        writeln!(out, "  {}", sentence(stop))?;
+    }
+    for at in 0..state.plan().steps.len() {
+        if let Some(failure) = state.failure(at) {
+            writeln!(out, "  {} {}: {}", style.bad(), state.plan().steps[at].id, failure.message)?;
+            if let Some(hint) = &failure.hint {
+                writeln!(out, "    {hint}")?;
+            }
+        }
+    }
+    let truths = state.truths();
+    for truth in truths.iter().take(SHOWN) {
+        writeln!(out, "  {}", credential(truth))?;
+    }
+    if truths.len() > SHOWN {
+        writeln!(out, "  … and {} more", truths.len() - SHOWN)?;
+    }
+    writeln!(out, "  {}", exposure(state, now))?;
+    for (what, command) in next_commands(run, state) {
+        writeln!(out, "  {what:<9} {}", style.paint(&command, Color::Cyan, false))?;
+    }
+    Ok(())
+}
+
+fn headline(state: &State) -> (&'static str, Color) {
+    match (state.end(), state.stopped()) {
+        (Some(End::Done), _) => ("DONE", Color::Green),
+        (Some(End::RolledBack | End::GateRolledBack), _) => ("ROLLED BACK", Color::Yellow),
+        (Some(End::Failed), _) => ("FAILED, nothing changed", Color::Red),
+        (None, Some(Stop::Halted)) => ("HALTED", Color::Red),
+        (None, Some(Stop::Stuck { .. })) => ("STUCK", Color::Red),
+        (None, Some(Stop::Unknown { .. })) => ("UNKNOWN OUTCOME", Color::Red),
+        (None, Some(Stop::Interrupted)) => ("INTERRUPTED", Color::Yellow),
+        (None, Some(_)) => ("PAUSED", Color::Yellow),
+        (None, None) => ("OPEN", Color::Yellow),
+    }
+}
+
+/// One credential's truth in a line.
+pub(super) fn credential(truth: &Truth) -> String {
+    let incoming = match truth.incoming {
+        Incoming::None => "not issued",
+        Incoming::Issued => "issued",
+        Incoming::Revoked => "revoked again",
+        Incoming::Unknown => "UNKNOWN",
+    };
+    let outgoing = match truth.outgoing {
+        Outgoing::Accepted => "still accepted",
+        Outgoing::Disabled => "disabled",
+        Outgoing::Revoked => "revoked, not proved dead yet",
+        Outgoing::Dead => "dead, proved by use",
+        Outgoing::Unknown => "UNKNOWN",
+    };
+    let mut line = format!(
+        "{}: new {incoming}, current in {} of {} store{}",
+        truth.credential,
+        truth.current,
+        truth.stores,
+        if truth.stores == 1 { "" } else { "s" }
+    );
+    if truth.instances > 0 {
+        let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
+    }
+    let _ = write!(line, "; old {outgoing}");
+    line
+}
+
+/// How long outgoing has been usable since the run began.
+pub(super) fn exposure(state: &State, now: Timestamp) -> String {
+    match state.exposed_until() {
+        Some(until) => {
+            format!("exposure: the old was usable for {} of this run", clock(since(until, state.opened())))
+        }
+        None => {
+            format!("exposure: the old has been usable for {} of this run", clock(since(now, state.opened())))
+        }
+    }
+}
+
+/// What to type next: what for, and the command.
+pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
+    let mut next = Vec::new();
+    let id = |step: usize| state.plan().steps[step].id.clone();
+    match (state.end(), state.stopped()) {
+        (Some(_), _) => {}
+        (None, Some(Stop::Halted)) => {
+            next.push(("go on", format!("stanch halt --clear {run} && stanch resume {run}")))
+        }
+        (None, Some(Stop::Unanswered { step })) => {
+            let name = step.rsplit('/').next().unwrap_or(step);
+            next.push(("go on", format!("stanch resume {run} --confirm {name}")));
+        }
+        (None, Some(Stop::Stuck { .. })) => {
+            next.push(("try again", format!("stanch rollback {run}")));
+        }
+        (None, Some(Stop::Unknown { .. })) => {
+            next.push(("look again", format!("stanch resume {run}")));
+            for step in state.unknown() {
+                next.push((
+                    "settle",
+                    format!("stanch resolve {run} {} --as applied --evidence TEXT", id(step)),
+                ));
+            }
+        }
+        (None, _) => next.push(("go on", format!("stanch resume {run}"))),
+    }
+    if state.end().is_none() && !state.is_past_return() && state.has_changed_anything() {
+        next.push(("go back", format!("stanch rollback {run}")));
+    }
+    next.push(("evidence", format!("stanch audit verify {run}")));
+    next
+}
+
+/// The same for programs.
+pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
+    let credentials: Vec<_> = state
+        .truths()
+        .into_iter()
+        .map(|t| {
+            json!({
+                "credential": t.credential,
+                "incoming": format!("{:?}", t.incoming).to_lowercase(),
+                "handle": t.handle,
+                "current_in": t.current,
+                "stores": t.stores,
+                "adopted": t.adopted,
+                "instances": t.instances,
+                "outgoing": format!("{:?}", t.outgoing).to_lowercase(),
+            })
+        })
+        .collect();
+    let plan = state.plan();
+    let unfinished: Vec<_> = (0..plan.steps.len())
+        .filter(|s| !matches!(state.status(*s), Status::Done | Status::Undone | Status::Pending { .. }))
+        .map(|s| json!({ "step": plan.steps[s].id, "status": state.status(s).word(), "failure": state.failure(s) }))
+        .collect();
+    json!({
+        "run": run,
+        "runbook": plan.runbook.name,
+        "environment": plan.environment,
+        "strategy": plan.strategy,
+        "live": live,
+        "phase": state.phase(),
+        "opened": state.opened(),
+        "entered": state.entered(),
+        "end": state.end(),
+        "end_words": state.end().map(end_word),
+        "stopped": state.stopped(),
+        "halted": state.halted(),
+        "past_point_of_no_return": state.is_past_return(),
+        "exposed_until": state.exposed_until(),
+        "credentials": credentials,
+        "unfinished_steps": unfinished,
+        "next": next_commands(run, state).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,105 @@
+//! Events in words.
+
+use crate::plan::{Plan, describe};
+use crate::provider::Verdict;
+use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
+
+/// One transition as one line, or `None` where there is nothing for a person to see.
+pub fn line(event: &Event, state: &State) -> Option<String> {
+    let plan = state.plan();
+    let of = |id: &str| step_words(plan, state, id);
+    Some(match event {
+        Event::Opened { .. } => "the run is opened".into(),
+        Event::Resumed {} => "the run is taken up again".into(),
+        Event::Entered { phase } => format!("phase {phase}"),
+        Event::Intent { .. } | Event::Heartbeat {} | Event::Checkpoint { .. } => return None,
+        Event::Outcome { step, op, result, error, latency_ms, .. } => {
+            let what = match op {
+                Op::Do => of(step),
+                Op::Undo => format!("undo: {}", of(step)),
+                Op::Discard => format!("discard what a lost reply left: {}", of(step)),
+            };
+            match (result, error) {
+                (Ended::Succeeded, _) => format!("{what} ({latency_ms} ms)"),
+                (Ended::Rejected, Some(e)) => format!("{what}: rejected: {}", e.message),
+                (Ended::Unknown, Some(e)) => format!("{what}: outcome unknown: {}", e.message),
+                (Ended::Rejected, None) => format!("{what}: rejected"),
+                (Ended::Unknown, None) => format!("{what}: outcome unknown"),
+            }
+        }
+        Event::Settled { step, found, detail, .. } => {
+            let word = match found {
+                Found::Applied => "it took effect",
+                Found::Absent => "it did not take effect",
+                Found::Orphans(_) => "it left a credential that nobody can use",
+                Found::Undecided => "it could not be found out",
+            };
+            format!("{}: {word} ({detail})", of(step))
+        }
+        Event::Resolved { step, applied, evidence } => {
+            let word = if *applied { "applied" } else { "not applied" };
+            format!("{}: resolved as {word}: {evidence}", of(step))
+        }
+        Event::Judged { gate, verdict, detail } => {
+            format!("gate {gate}: {} ({detail})", verdict_word(*verdict))
+        }
+        Event::Adopted { credential, consumer, instances, of } => {
+            format!("{credential}: {consumer} uses the new one in {instances} of {of} instances")
+        }
+        Event::Turned { to, why, .. } => match to {
+            Some(phase) => format!("rolling back to the end of {phase}: {why}"),
+            None => format!("rolling back: {why}"),
+        },
+        Event::Returned { phase } => format!("rolled back to the end of {phase}"),
+        Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
+        Event::HaltCleared { by } => format!("the halt was cleared by {by}"),
+        Event::Noted { text } => text.clone(),
+        Event::Repaired { bytes, .. } => {
+            format!("a line torn by a crash was cut off the journal ({bytes} bytes)")
+        }
+        Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
+        Event::Closed { end } => format!("closed: {}", end_word(*end)),
+    })
+}
+
+fn step_words(plan: &Plan, state: &State, id: &str) -> String {
+    state.step(id).map_or_else(|| id.to_owned(), |at| describe(plan, &plan.steps[at]))
+}
+
+pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "FAIL",
+        Verdict::Inconclusive => "not yet",
+        Verdict::Error => "no answer",
+    }
+}
+
+/// How a run ended, in words.
+pub(super) fn end_word(end: End) -> &'static str {
+    match end {
+        End::Done => "done",
+        End::RolledBack => "rolled back",
+        End::GateRolledBack => "rolled back by itself",
+        End::Failed => "failed before anything was changed",
+    }
+}
+
+/// Why a session stopped, in a sentence.
+pub fn sentence(stop: &Stop) -> String {
+    match stop {
+        Stop::Failed { step } => format!("{step} failed; what was done before stands"),
+        Stop::Unknown { steps } => format!("nobody knows what became of {}", steps.join(", ")),
+        Stop::Inconclusive { phase, gates } => {
+            format!("{phase} waited long enough for {}; nothing was taken back", gates.join(", "))
+        }
+        Stop::GateFailed { gate } => format!("gate {gate} failed; here nothing goes back by itself"),
+        Stop::Halted => "the halt is set".into(),
+        Stop::Interrupted => "interrupted".into(),
+        Stop::Until { phase } => format!("{phase} is over, as asked"),
+        Stop::Waiting { resume_at } => format!("the run would only wait; go on at {resume_at:.0} or later"),
+        Stop::Stuck { step } => format!("{step} could not be taken back"),
+        Stop::Unanswered { step } => format!("{step} needs an answer"),
+        Stop::Returned { phase } => format!("rolled back to the end of {phase}"),
+    }
+}

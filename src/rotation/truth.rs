@@ -1,0 +1,122 @@
+//! What is true of each credential now, as far as the record shows.
+
+use super::state::{State, Status};
+use crate::plan::Action;
+
+/// What is true of one credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truth {
+    /// Its name.
+    pub credential: String,
+    /// The incoming version.
+    pub incoming: Incoming,
+    /// In how many stores incoming is current.
+    pub current: usize,
+    /// Of how many.
+    pub stores: usize,
+    /// How many instances of its consumers use the wanted version.
+    pub adopted: usize,
+    /// Of how many that were asked; 0 when nobody was asked.
+    pub instances: usize,
+    /// The outgoing version.
+    pub outgoing: Outgoing,
+    /// The issuer's name for incoming, while it is open.
+    pub handle: Option<String>,
+}
+
+/// Where the incoming version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// It does not exist.
+    None,
+    /// It exists.
+    Issued,
+    /// It existed, and was revoked again.
+    Revoked,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Where the outgoing version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing {
+    /// It is accepted.
+    Accepted,
+    /// It is disabled.
+    Disabled,
+    /// It is revoked, which is not proved yet.
+    Revoked,
+    /// It was used, and refused.
+    Dead,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl State {
+    /// What is true of every credential. For a run with many, [`State::truth_of`] is cheaper.
+    pub fn truths(&self) -> Vec<Truth> {
+        let mut truths: Vec<Truth> = (0..self.plan.credentials.len()).map(|c| self.blank(c)).collect();
+        for at in 0..self.plan.steps.len() {
+            if let Some(c) = self.plan.steps[at].action.credential() {
+                self.learn(&mut truths[c], at);
+            }
+        }
+        truths
+    }
+
+    /// What is true of one credential, whose steps are given.
+    pub fn truth_of(&self, credential: usize, steps: &[usize]) -> Truth {
+        let mut truth = self.blank(credential);
+        for &at in steps {
+            self.learn(&mut truth, at);
+        }
+        truth
+    }
+
+    fn blank(&self, c: usize) -> Truth {
+        let planned = &self.plan.credentials[c];
+        let asked = self.adopted().iter().filter(|((name, _), _)| *name == planned.name);
+        let (adopted, instances) = asked.fold((0, 0), |(a, n), (_, (i, of))| (a + i, n + of));
+        let outgoing = if planned.outgoing.is_none() && planned.issuer.tries {
+            Outgoing::Revoked
+        } else {
+            Outgoing::Accepted
+        };
+        Truth {
+            credential: planned.name.clone(),
+            incoming: Incoming::None,
+            current: 0,
+            stores: planned.stores.len(),
+            adopted,
+            instances,
+            outgoing,
+            handle: None,
+        }
+    }
+
+    fn learn(&self, truth: &mut Truth, at: usize) {
+        let status = &self.status[at];
+        let done = matches!(status, Status::Done | Status::Undoing { .. });
+        let in_doubt = matches!(status, Status::Unknown { .. } | Status::Started { .. });
+        match self.plan.steps[at].action {
+            Action::Issue { .. } => {
+                truth.incoming = match status {
+                    Status::Unknown { .. } | Status::Started { .. } | Status::Orphaned { .. } => {
+                        Incoming::Unknown
+                    }
+                    _ if done => Incoming::Issued,
+                    Status::Undone | Status::Pending { .. } if self.round(at) > 0 => Incoming::Revoked,
+                    Status::Failed { op: super::Op::Undo, .. } => Incoming::Issued,
+                    _ => Incoming::None,
+                };
+                truth.handle = self.fact(at, "handle").map(str::to_owned);
+            }
+            Action::Promote { .. } => truth.current += usize::from(done),
+            Action::Disable { .. } if done => truth.outgoing = Outgoing::Disabled,
+            Action::Revoke { .. } if done => truth.outgoing = Outgoing::Revoked,
+            Action::Disable { .. } | Action::Revoke { .. } if in_doubt => truth.outgoing = Outgoing::Unknown,
+            Action::Reject { .. } if done => truth.outgoing = Outgoing::Dead,
+            _ => {}
+        }
+    }
+}
