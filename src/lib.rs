@@ -3,6 +3,7 @@
 //! The layers, from the outside in; each may use those after it, never those before:
 //! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
 
+pub mod cli;
 pub mod clock;
 pub mod engine;
 pub mod gate;

@@ -1,2 +1,7 @@
-//! The command-line tool.
-fn main() {}
+//! The command-line tool: parse, run, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stanch::cli::main()
+}

@@ -1,0 +1,142 @@
+//! What commands share: the state folder, who we are, the display, the provider.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{CliError, Exit, Global};
+use crate::clock::{Clock, SystemClock};
+use crate::journal::StateDir;
+use crate::output::{Mode, Style};
+use crate::plan::Plan;
+use crate::provider::Provider;
+use crate::provider::real::RealProvider;
+use crate::provider::sandbox::Sandbox;
+use crate::runbook::model::{Connection, Runbook};
+
+/// The environment that replaces every connection.
+pub(super) const SANDBOX: &str = "sandbox";
+
+/// What commands share.
+pub(super) struct Context {
+    pub(super) state: StateDir,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) actor: String,
+    pub(super) host: String,
+}
+
+impl Context {
+    pub(super) fn open(global: &Global) -> Result<Self, CliError> {
+        let state = StateDir::open(&state_folder(global)?)?;
+        Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
+    }
+
+    pub(super) fn who(&self) -> (&str, &str) {
+        (&self.actor, &self.host)
+    }
+
+    /// Who does this, and where, in one text.
+    pub(super) fn signature(&self) -> String {
+        format!("{}@{}", self.actor, self.host)
+    }
+
+    /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is
+    /// put there.
+    pub(super) fn provider(&self, runbook: &Runbook, sandbox: bool) -> Result<Arc<dyn Provider>, CliError> {
+        if !sandbox {
+            let deadline = runbook.limits.deadline.get();
+            return Ok(Arc::new(RealProvider::new(
+                runbook.connections.clone(),
+                Arc::clone(&self.clock),
+                deadline,
+            )));
+        }
+        let latency = runbook
+            .connections
+            .values()
+            .find_map(|c| match c {
+                Connection::Sandbox { latency } => *latency,
+                Connection::Vault { .. } | Connection::Aws { .. } => None,
+            })
+            .unwrap_or_default();
+        let folder = self.state.sandbox();
+        let world = Sandbox::open(&folder, self.state.sealer()?).map_err(|e| {
+            CliError::new(Exit::Failed, format!("the sandbox in {} cannot be opened: {e}", folder.display()))
+                .hint("remove the folder to begin with an empty sandbox")
+        })?;
+        for (name, credential) in &runbook.credentials {
+            world.seed(name, credential)?;
+        }
+        Ok(Arc::new(world.with_latency(latency.get())))
+    }
+
+    pub(super) fn provider_of(&self, plan: &Plan) -> Result<Arc<dyn Provider>, CliError> {
+        self.provider(&plan.runbook, plan.sandbox)
+    }
+}
+
+/// The state folder: the flag, else `STANCH_STATE`, else `stanch` in the XDG state folder.
+fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    global
+        .state
+        .clone()
+        .or_else(|| variable("STANCH_STATE"))
+        .or_else(|| variable("XDG_STATE_HOME").map(|d| d.join("stanch")))
+        .or_else(|| variable("HOME").map(|d| d.join(".local/state/stanch")))
+        .ok_or_else(|| {
+            CliError::new(Exit::Usage, "there is no state folder: HOME is not set").hint("--state DIR")
+        })
+}
+
+/// Who runs this process, for the record. CI systems name the person behind the job.
+fn actor() -> String {
+    ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+        .map_or_else(
+            || format!("uid {}", rustix::process::getuid().as_raw()),
+            |name| crate::provider::outcome::tame(&name),
+        )
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// How to show what happens.
+pub(super) fn mode(global: &Global) -> Mode {
+    if global.json {
+        Mode::Json
+    } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
+        Mode::Terminal
+    } else {
+        Mode::Lines
+    }
+}
+
+/// What the display on a stream can show.
+pub(super) fn style(is_terminal: bool) -> Style {
+    let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    Style {
+        color: is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb"),
+        unicode: locale.contains("utf-8") || locale.contains("utf8"),
+    }
+}
+
+/// Whether somebody can be asked.
+pub(super) fn can_ask(global: &Global) -> bool {
+    !global.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a question that is answered with one line. `None` at the end of input.
+pub(super) fn ask(question: &str) -> Option<String> {
+    eprint!("{question} ");
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line) {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(line.trim().to_owned()),
+    }
+}

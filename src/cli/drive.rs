@@ -1,0 +1,154 @@
+//! Working on a run: signals, questions, the display, and the summary at the end.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::context::{Context, ask, can_ask, mode, style};
+use super::{CliError, Exit, Global, SessionArgs, print, print_json};
+use crate::engine::{Answer, Conduct, Engine, Operator};
+use crate::journal::{FileJournal, Journal as _};
+use crate::output::{self, Screen};
+use crate::provider::Provider;
+use crate::rotation::{Event, State};
+
+/// The runtime that everything asynchronous runs on.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(4)
+        .build()
+        .map_err(|e| CliError::new(Exit::Failed, format!("no threads can be started: {e}")))?;
+    let result = runtime.block_on(future);
+    // A question that nobody answered must not keep the process alive.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// Takes up a run for this process: its lock, its state, and the record of it.
+pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, State), CliError> {
+    let now = context.clock.now();
+    let (mut journal, mut state) = context.state.resume(run, context.who(), now)?;
+    if let Some(end) = state.end() {
+        let message = format!("run {run} is over ({end:?}); there is nothing to do");
+        return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
+    }
+    let event = Event::Resumed {};
+    journal.commit(now, std::slice::from_ref(&event))?;
+    state.apply(&event, now.wall).map_err(crate::engine::EngineError::Illegal)?;
+    Ok((journal, state))
+}
+
+/// Works on a run until it is over or must stop, prints what is true then, and says how to exit.
+pub(super) async fn drive(
+    context: &Context,
+    global: &Global,
+    provider: Arc<dyn Provider>,
+    journal: FileJournal,
+    state: State,
+    conduct: Conduct,
+    session: &SessionArgs,
+) -> Result<(State, Exit), CliError> {
+    let run = journal.run().to_owned();
+    let err_style = style(std::io::stderr().is_terminal());
+    let (observer, screen) = output::observer(mode(global), err_style, &run, &state);
+    let (send, interrupt) = watch::channel(false);
+    let terminated = Arc::new(AtomicBool::new(false));
+    let signals = tokio::spawn(signals(run.clone(), send, Arc::clone(&terminated), screen.clone()));
+    let operator = Arc::new(Person { confirmed: session.confirm.clone(), asks: can_ask(global), screen });
+    let engine = Engine {
+        provider,
+        journal: Box::new(journal),
+        clock: Arc::clone(&context.clock),
+        sealer: Arc::new(context.state.sealer()?),
+        operator,
+        observer,
+        interrupt,
+    };
+    let result = engine.run(state, conduct).await;
+    signals.abort();
+    let state = result.map_err(|e| {
+        let error = CliError::from(e);
+        if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
+    })?;
+    let now = context.clock.now().wall;
+    if global.json {
+        print_json(&output::summary_json(&run, &state, false));
+    } else {
+        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now));
+    }
+    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
+    Ok((state, exit))
+}
+
+/// The first signal asks for a stop, the second stops. Both leave a run that can be resumed.
+async fn signals(
+    run: String,
+    interrupt: watch::Sender<bool>,
+    terminated: Arc<AtomicBool>,
+    screen: Option<Screen>,
+) {
+    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
+    let mut first = true;
+    loop {
+        let code = tokio::select! {
+            _ = int.recv() => Exit::Interrupted,
+            _ = term.recv() => Exit::Terminated,
+            _ = hup.recv() => Exit::Terminated,
+        };
+        terminated.store(code == Exit::Terminated, Ordering::Relaxed);
+        let say = |text: String| match &screen {
+            Some(screen) => screen.aside(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        };
+        if first {
+            first = false;
+            let _ = interrupt.send(true);
+            say(format!(
+                "Stopping: nothing new begins, what is under way is finished. Again to stop at once.\n\
+                 Go on later with: stanch resume {run}"
+            ));
+        } else {
+            say(format!("Stopped at once. The record is safe. Go on with: stanch resume {run}"));
+            std::process::exit(i32::from(code.code()));
+        }
+    }
+}
+
+/// The person at the terminal, and what was confirmed on the command line.
+struct Person {
+    confirmed: Vec<String>,
+    asks: bool,
+    screen: Option<Screen>,
+}
+
+#[async_trait]
+impl Operator for Person {
+    async fn ask(&self, name: &str, question: &str) -> Answer {
+        if self.confirmed.iter().any(|c| c == name) {
+            return Answer::Yes;
+        }
+        if !self.asks {
+            return Answer::Nobody;
+        }
+        let text = format!("{name}: {question} [y/N]");
+        let screen = self.screen.clone();
+        let answer = tokio::task::spawn_blocking(move || match screen {
+            Some(screen) => screen.aside(|| ask(&text)),
+            None => ask(&text),
+        });
+        match answer.await {
+            Ok(Some(answer)) if ["y", "yes"].contains(&answer.to_lowercase().as_str()) => Answer::Yes,
+            Ok(Some(_)) => Answer::No,
+            Ok(None) | Err(_) => Answer::Nobody,
+        }
+    }
+}

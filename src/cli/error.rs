@@ -1,0 +1,299 @@
+//! Errors as a user meets them, and the exit codes.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use crate::engine::{EngineError, SurveyError};
+use crate::journal::JournalError;
+use crate::plan::{CompileError, PlanError};
+use crate::provider::outcome::tame;
+use crate::provider::{CallError, Kind};
+use crate::rotation::{End, State, Stop};
+use crate::runbook::{InstantiateError, ReadError};
+
+/// How the process ends. The numbers are part of the command line's contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed; nothing is left changed.
+    Failed,
+    /// The command line is wrong.
+    Usage,
+    /// Partly done; can be resumed.
+    Partial,
+    /// An outcome is unknown and needs `resolve`.
+    Unknown,
+    /// A gate failed, and everything was rolled back.
+    GateRolledBack,
+    /// Inconclusive; paused.
+    Inconclusive,
+    /// A rollback is stuck.
+    Stuck,
+    /// An answer or approval is missing.
+    Unanswered,
+    /// Another run has it.
+    Locked,
+    /// The plan is stale.
+    Stale,
+    /// Halted.
+    Halted,
+    /// A journal is not good.
+    JournalInvalid,
+    /// A journal cannot be written.
+    JournalUnwritable,
+    /// The end of a journal is not covered by a signature.
+    Unanchored,
+    /// The runbook is wrong.
+    BadRunbook,
+    /// A server cannot be reached, or is not ready.
+    Unreachable,
+    /// A server forbids it.
+    Denied,
+    /// Ctrl-C; can be resumed.
+    Interrupted,
+    /// SIGTERM; can be resumed.
+    Terminated,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Partial => 10,
+            Self::Unknown => 11,
+            Self::GateRolledBack => 12,
+            Self::Inconclusive => 13,
+            Self::Stuck => 14,
+            Self::Unanswered => 20,
+            Self::Locked => 21,
+            Self::Stale => 22,
+            Self::Halted => 23,
+            Self::JournalInvalid => 30,
+            Self::JournalUnwritable => 31,
+            Self::Unanchored => 32,
+            Self::BadRunbook => 65,
+            Self::Unreachable => 69,
+            Self::Denied => 77,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    /// How a session that left this state ends. `signal` is the signal that interrupted it.
+    pub fn of(state: &State, terminated: bool) -> Self {
+        match (state.end(), state.stopped()) {
+            (Some(End::Done), _) => Self::Done,
+            (Some(End::GateRolledBack), _) => Self::GateRolledBack,
+            (Some(End::RolledBack), _) => Self::Failed,
+            (Some(End::Failed), _) => (0..state.plan().steps.len())
+                .find_map(|s| state.failure(s))
+                .map_or(Self::Failed, |f| Self::of_kind(f.kind)),
+            (None, Some(Stop::Unknown { .. })) => Self::Unknown,
+            (None, Some(Stop::Inconclusive { .. } | Stop::GateFailed { .. })) => Self::Inconclusive,
+            (None, Some(Stop::Halted)) => Self::Halted,
+            (None, Some(Stop::Interrupted)) if terminated => Self::Terminated,
+            (None, Some(Stop::Interrupted)) => Self::Interrupted,
+            (None, Some(Stop::Until { .. })) => Self::Done,
+            (None, Some(Stop::Stuck { .. })) => Self::Stuck,
+            (None, Some(Stop::Unanswered { .. })) => Self::Unanswered,
+            (None, Some(Stop::Failed { .. } | Stop::Waiting { .. } | Stop::Returned { .. }) | None) => {
+                Self::Partial
+            }
+        }
+    }
+
+    /// How a failure ends the process when nothing was changed.
+    pub fn of_kind(kind: Kind) -> Self {
+        match kind {
+            Kind::Unreachable | Kind::NotReady | Kind::NoAnswer | Kind::Throttled => Self::Unreachable,
+            Kind::Denied | Kind::Refused => Self::Denied,
+            Kind::Conflict => Self::Stale,
+            Kind::Unanswered => Self::Unanswered,
+            Kind::NotFound
+            | Kind::Limit
+            | Kind::Invalid
+            | Kind::Unsupported
+            | Kind::Declined
+            | Kind::Cancelled
+            | Kind::Local => Self::Failed,
+        }
+    }
+}
+
+/// An error as a user meets it: what happened, why, what is safe now, and what to type next.
+#[derive(Debug)]
+pub struct CliError {
+    /// How the process ends.
+    pub exit: Exit,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl CliError {
+    /// An error without a cause.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// Adds what to type next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a sentence to what to type next.
+    #[must_use]
+    pub fn note(mut self, note: String) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| note.clone(), |hint| format!("{hint}; {note}")));
+        self
+    }
+
+    fn from_error(exit: Exit, error: &dyn Error) -> Self {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(tame(&cause.to_string()));
+            source = cause.source();
+        }
+        Self { exit, message: tame(&error.to_string()), causes, hint: None }
+    }
+
+    /// Prints the error to standard error.
+    pub fn print(&self, json: bool) {
+        if json {
+            let value = serde_json::json!({
+                "error": self.message, "causes": self.causes, "hint": self.hint, "exit": self.exit.code(),
+            });
+            eprintln!("{value}");
+            return;
+        }
+        let mut text = format!("error: {}\n", self.message);
+        for cause in &self.causes {
+            let _ = writeln!(text, "  because: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "  hint: {hint}");
+        }
+        eprint!("{text}");
+    }
+}
+
+impl From<JournalError> for CliError {
+    fn from(error: JournalError) -> Self {
+        let (exit, hint) = match &error {
+            JournalError::Io { .. } => (
+                Exit::JournalUnwritable,
+                Some("see whether the state folder is there, is yours, can be written and has room; nothing is done without a record".into()),
+            ),
+            JournalError::Poisoned => (Exit::JournalUnwritable, Some("make room, then `stanch resume`".into())),
+            JournalError::OtherVersion { .. } => {
+                (Exit::JournalUnwritable, Some("use the stanch that made it, or another folder: `--state DIR`".into()))
+            }
+            JournalError::Key { .. } => (
+                Exit::JournalInvalid,
+                Some("restore keys/ of the state folder from a backup; a new key would make every older journal look forged".into()),
+            ),
+            JournalError::Identity { .. } => {
+                (Exit::JournalInvalid, Some("restore keys/seal.key of the state folder from a backup".into()))
+            }
+            JournalError::Locked { run, .. } => {
+                (Exit::Locked, Some(format!("watch it: stanch status {run} --watch   stop it: stanch halt {run}")))
+            }
+            JournalError::Held { run, .. } => (
+                Exit::Locked,
+                Some(format!("see it: stanch status {run}   finish it: stanch resume {run}   or: stanch rollback {run}")),
+            ),
+            JournalError::NoSuchRun(_) => (Exit::Usage, Some("stanch runs lists them".into())),
+            JournalError::Ambiguous { .. } => (Exit::Usage, Some("write more of the name".into())),
+            JournalError::Invalid { run, .. } => (
+                Exit::JournalInvalid,
+                Some(format!("nothing was touched; keep a copy of the folder, then: stanch audit verify {run}")),
+            ),
+            JournalError::Nonsense { .. } => {
+                (Exit::JournalInvalid, Some("nothing was touched; keep a copy of the folder and report this".into()))
+            }
+            JournalError::Damaged { .. } => {
+                (Exit::JournalInvalid, Some("nothing was touched; look at the file, and remove it if it is yours".into()))
+            }
+            JournalError::NoRoom { .. } => {
+                (Exit::JournalUnwritable, Some("make room, or use another disk: `--state DIR`".into()))
+            }
+        };
+        Self { hint, ..Self::from_error(exit, &error) }
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Journal(e) => Self::from(e),
+            EngineError::Safe(_) => Self {
+                hint: Some("restore keys/seal.key of the state folder; without it, roll back".into()),
+                ..Self::from_error(Exit::JournalInvalid, &error)
+            },
+            EngineError::Illegal(_) => Self {
+                hint: Some("what was begun is on the record; `stanch resume` looks at every target first. Please report this".into()),
+                ..Self::from_error(Exit::Partial, &error)
+            },
+        }
+    }
+}
+
+impl From<SurveyError> for CliError {
+    fn from(error: SurveyError) -> Self {
+        let mut cli = Self::from(error.source);
+        cli.message = format!("credential `{}`: {}", error.credential, cli.message);
+        cli
+    }
+}
+
+impl From<CallError> for CliError {
+    fn from(error: CallError) -> Self {
+        // Survey only reads: a conflict there is not a stale plan.
+        let exit = match Exit::of_kind(error.kind) {
+            Exit::Stale => Exit::Failed,
+            exit => exit,
+        };
+        let mut message = tame(&error.message);
+        if let Some(id) = &error.request_id {
+            let _ = write!(message, " (request {})", tame(id));
+        }
+        Self { exit, message, causes: Vec::new(), hint: error.hint }
+    }
+}
+
+impl From<CompileError> for CliError {
+    fn from(error: CompileError) -> Self {
+        Self::from_error(Exit::Failed, &error).hint(error.hint())
+    }
+}
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        Self::from_error(Exit::BadRunbook, &error)
+            .hint("make a new one: stanch plan RUNBOOK --env ENV -o plan.json")
+    }
+}
+
+impl From<ReadError> for CliError {
+    fn from(error: ReadError) -> Self {
+        let hint = error.hint();
+        Self { hint, ..Self::from_error(Exit::BadRunbook, &error) }
+    }
+}
+
+impl From<InstantiateError> for CliError {
+    fn from(error: InstantiateError) -> Self {
+        let exit = match error {
+            InstantiateError::UnknownEnvironment { .. } => Exit::Usage,
+            InstantiateError::TooLarge { .. } | InstantiateError::Unreadable { .. } => Exit::BadRunbook,
+        };
+        Self { hint: error.hint(), ..Self::from_error(exit, &error) }
+    }
+}

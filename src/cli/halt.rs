@@ -1,0 +1,118 @@
+//! `stanch halt`: the kill switch.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::{CliError, Exit, Global};
+use crate::clock::Clock as _;
+use crate::engine::EngineError;
+use crate::journal::{Journal as _, JournalError, Latch};
+use crate::rotation::Event;
+
+/// Stops every new effect, durably, until it is cleared.
+#[derive(Debug, Args)]
+pub(super) struct HaltArgs {
+    /// The run, or the beginning of its name; without one, the only open run.
+    run: Option<String>,
+    /// All runs of the state folder, also those that would begin.
+    #[arg(long, conflicts_with = "run")]
+    all: bool,
+    /// Takes the latch off. Nothing goes on by itself: resume does.
+    #[arg(long)]
+    clear: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    reason: String,
+}
+
+/// How long to wait until a live process has seen the latch.
+const ACKNOWLEDGE: Duration = Duration::from_secs(10);
+
+pub(super) fn main(global: &Global, args: &HaltArgs) -> Result<Exit, CliError> {
+    let context = Context::open(global)?;
+    let run = if args.all { None } else { Some(context.state.find(args.run.as_deref())?) };
+    if args.clear { clear(&context, run.as_deref()) } else { set(&context, run.as_deref(), &args.reason) }
+}
+
+fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
+    let latch = Latch { by: context.signature(), reason: reason.to_owned() };
+    context.state.set_latch(run, &latch)?;
+    let runs = match run {
+        Some(run) => vec![run.to_owned()],
+        None => context.state.runs()?,
+    };
+    for run in runs {
+        let (state, _) = match context.state.load(&run) {
+            Ok(loaded) => loaded,
+            // One bad journal must not keep the others from being halted.
+            Err(e) => {
+                eprintln!("{run}: {e}");
+                continue;
+            }
+        };
+        if state.end().is_some() || state.halted().is_some() {
+            continue;
+        }
+        match record(context, &run, &Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() }) {
+            Ok(()) => eprintln!("{run}: halted; nothing was under way"),
+            Err(CliError { exit: Exit::Locked, .. }) => acknowledge(context, &run)?,
+            Err(e) => return Err(e),
+        }
+    }
+    eprintln!("No effect begins until the halt is cleared: stanch halt --clear {}", run.unwrap_or("--all"));
+    Ok(Exit::Done)
+}
+
+/// Waits until the process that works on the run has the halt on its record: from then on it is
+/// certain that no effect begins.
+fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
+    let step = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    while waited < ACKNOWLEDGE {
+        let (state, _) = context.state.load(run)?;
+        if state.halted().is_some() || state.end().is_some() {
+            eprintln!("{run}: halted; its process finishes what is under way");
+            return Ok(());
+        }
+        std::thread::sleep(step);
+        waited += step;
+    }
+    Err(CliError::new(
+        Exit::Partial,
+        format!("the latch is set, but the process of {run} has not acknowledged it"),
+    )
+    .hint("it may hang in a call; end the process: that is safe, and the run can be resumed"))
+}
+
+fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
+    let was_set = context.state.clear_latch(run)?;
+    let runs = match run {
+        Some(run) => vec![run.to_owned()],
+        None => context.state.runs()?,
+    };
+    for run in runs {
+        let Ok((state, _)) = context.state.load(&run) else { continue };
+        if state.end().is_none() && state.halted().is_some() && context.state.latch(Some(&run))?.is_none() {
+            record(context, &run, &Event::HaltCleared { by: context.signature() })?;
+            eprintln!("{run}: cleared; go on with: stanch resume {run}");
+        }
+    }
+    if !was_set {
+        eprintln!("the halt was not set");
+    }
+    Ok(Exit::Done)
+}
+
+/// Puts one event on the record of a run that no process works on.
+pub(super) fn record(context: &Context, run: &str, event: &Event) -> Result<(), CliError> {
+    let now = context.clock.now();
+    let (mut journal, mut state) = match context.state.resume(run, context.who(), now) {
+        Err(e @ JournalError::Locked { .. }) => return Err(e.into()),
+        other => other?,
+    };
+    state.apply(event, now.wall).map_err(EngineError::Illegal)?;
+    journal.commit(now, std::slice::from_ref(event))?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! `stanch plan`: what a run would do. Also how every command gets from a file to a plan.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::context::{Context, SANDBOX, style};
+use super::drive::block_on;
+use super::{CliError, Exit, Global, StrategyArg, print, validate};
+use crate::engine;
+use crate::plan::{Plan, Request, compile, preview};
+use crate::provider::{CheckVerdict, Provider};
+use crate::runbook::model::Runbook;
+use crate::runbook::{Source, Template, check};
+
+/// Shows what a run would do.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// A runbook, or a plan to show again.
+    file: PathBuf,
+    /// The environment, one that the runbook declares.
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+    /// Another order of the phases than the runbook's.
+    #[arg(long)]
+    strategy: Option<StrategyArg>,
+    /// Only these credentials. Can be repeated.
+    #[arg(long, value_name = "CREDENTIAL")]
+    only: Vec<String>,
+    /// Saves the plan; `stanch run FILE` then runs exactly that.
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What the person chose on the command line.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    pub(super) env: Option<String>,
+    pub(super) strategy: Option<StrategyArg>,
+    pub(super) only: Vec<String>,
+}
+
+/// A file, read.
+pub(super) enum Input {
+    Runbook(Box<Fresh>),
+    Plan(Box<Plan>),
+}
+
+/// A runbook with an environment's values, and what the plan should say of it.
+pub(super) struct Fresh {
+    runbook: Runbook,
+    request: Request,
+}
+
+pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
+    let choice = Choice { env: args.env, strategy: args.strategy, only: args.only };
+    let input = Input::load(&args.file, &choice, global)?;
+    let plan = match input {
+        Input::Plan(plan) => *plan,
+        Input::Runbook(fresh) => {
+            let context = Context::open(global)?;
+            block_on(async { make(&context, *fresh).await })??.0
+        }
+    };
+    if let Some(path) = &args.output {
+        save(path, &plan)?;
+    }
+    if global.json {
+        print(&serde_json::to_string(&plan).unwrap_or_default());
+    } else {
+        print(&style(std::io::stdout().is_terminal()).plain(&preview(&plan)));
+        if let Some(path) = &args.output {
+            print(&format!("\nSaved. Run exactly this with: stanch run {}", path.display()));
+        }
+    }
+    refusal(&plan).map_or(Ok(Exit::Done), Err)
+}
+
+impl Input {
+    /// Reads a runbook or a plan, and checks it. Contacts nothing.
+    pub(super) fn load(path: &Path, choice: &Choice, global: &Global) -> Result<Self, CliError> {
+        if let Some(plan) = read_plan(path)? {
+            let other = choice.env.as_ref().is_some_and(|e| *e != plan.environment);
+            if other || choice.strategy.is_some() || !choice.only.is_empty() {
+                let message =
+                    "a saved plan is run exactly as it is: --env, --strategy and --only do not apply";
+                return Err(CliError::new(Exit::Usage, message).hint("make another plan from the runbook"));
+            }
+            return Ok(Self::Plan(Box::new(plan)));
+        }
+        let source = Source::read(path)?;
+        let checked = check(&source);
+        if checked.runbook.is_none() || checked.errors() > 0 {
+            return Err(validate::report(&source, &checked.findings, global.json));
+        }
+        let Some(template) = checked.runbook else {
+            return Err(validate::report(&source, &checked.findings, global.json));
+        };
+        Self::choose(&template, choice)
+    }
+
+    fn choose(template: &Template, choice: &Choice) -> Result<Self, CliError> {
+        let Some(environment) = &choice.env else {
+            let declared: Vec<&str> = template.environments().collect();
+            return Err(CliError::new(Exit::Usage, "which environment? It is never guessed")
+                .hint(format!("--env, one of: {}", declared.join(", "))));
+        };
+        let mut runbook = template.instantiate(environment)?;
+        if let Some(strategy) = choice.strategy {
+            runbook.strategy = strategy.into();
+        }
+        narrow(&mut runbook, &choice.only)?;
+        let request = Request {
+            environment: environment.clone(),
+            sandbox: environment == SANDBOX,
+            runbook_sha256: template.sha256().to_owned(),
+            tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request })))
+    }
+}
+
+/// Leaves only the credentials that were asked for.
+fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
+    if let Some(unknown) = only.iter().find(|name| !runbook.credentials.contains_key(*name)) {
+        let names: Vec<&str> = runbook.credentials.keys().map(String::as_str).collect();
+        return Err(CliError::new(Exit::Usage, format!("the runbook has no credential `{unknown}`"))
+            .hint(format!("it has: {}", names.join(", "))));
+    }
+    if !only.is_empty() {
+        runbook.credentials.retain(|name, _| only.contains(name));
+    }
+    // A connection that nothing uses is not contacted.
+    let used = serde_json::to_string(&runbook.credentials).unwrap_or_default();
+    let names = |name: &String| serde_json::to_string(name).unwrap_or_default();
+    runbook.connections.retain(|name, _| used.contains(&format!("\"connection\":{}", names(name))));
+    Ok(())
+}
+
+/// Observes the world, read-only, and compiles a plan.
+pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+    let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
+    let observed = engine::survey(&provider, &fresh.runbook).await?;
+    let plan = compile(fresh.runbook, &fresh.request, observed)?;
+    Ok((plan, provider))
+}
+
+/// Why a plan would be refused, if a check of it failed.
+pub(super) fn refusal(plan: &Plan) -> Option<CliError> {
+    let failed = plan.checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
+    let exit = failed.kind.map_or(Exit::Failed, Exit::of_kind);
+    let error = CliError::new(exit, format!("{}: {}; nothing was changed", failed.name, failed.detail));
+    Some(match &failed.hint {
+        Some(hint) => error.hint(hint.clone()),
+        None => error,
+    })
+}
+
+/// A saved plan, or `None` when the file is not one. A plan is JSON; a runbook that is written as
+/// JSON has no `format`.
+fn read_plan(path: &Path) -> Result<Option<Plan>, CliError> {
+    /// Larger than the plan of a hundred thousand credentials.
+    const MAX: u64 = 1 << 30;
+    if path.extension().is_none_or(|e| e != "json") {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|f| std::io::Read::read_to_string(&mut std::io::Read::take(f, MAX), &mut text));
+    match read {
+        Ok(_) if text.trim_start().starts_with('{') && text.contains("\"format\"") => {
+            Ok(Some(Plan::from_json(&text)?))
+        }
+        // Whatever is wrong, reading it as a runbook says it better.
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn save(path: &Path, plan: &Plan) -> Result<(), CliError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut file, plan)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|e| CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display())))
+}

@@ -1,0 +1,123 @@
+//! `stanch rollback`: takes a run back.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::{Context, ask, can_ask, style};
+use super::drive::{block_on, drive, take_up};
+use super::resume::refuse_latched;
+use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
+use crate::clock::Clock as _;
+use crate::engine::Conduct;
+use crate::journal::RollbackRequest;
+use crate::output;
+use crate::plan::Phase;
+use crate::rotation::{Direction, End, State, Stop};
+
+/// Takes a run back.
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// The run, or the beginning of its name; without one, the only open run.
+    run: Option<String>,
+    /// Back to the end of this phase only; the run can then be resumed.
+    #[arg(long, value_name = "PHASE", value_parser = phase)]
+    to: Option<Phase>,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Begin without asking.
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// The answer to a manual step of this name is yes. Can be repeated.
+    #[arg(long, value_name = "NAME")]
+    confirm: Vec<String>,
+}
+
+pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
+    let context = Context::open(global)?;
+    let run = context.state.find(args.run.as_deref())?;
+    refuse_latched(&context, &run)?;
+    let (state, _) = context.state.load(&run)?;
+    check(&run, &state, args.to)?;
+    if !args.yes && can_ask(global) {
+        let how_far = args.to.map_or_else(|| "all the way".to_owned(), |p| format!("to the end of {p}"));
+        match ask(&format!(
+            "Take {run} back {how_far}? The old credential becomes the current one again. [y/N]"
+        )) {
+            Some(answer) if ["y", "yes"].contains(&answer.to_lowercase().as_str()) => {}
+            _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
+        }
+    }
+    let reason = args.reason.clone().unwrap_or_else(|| "asked for".into());
+    let why = format!("{}: {reason}", context.signature());
+    if context.state.is_live(&run) {
+        context.state.request(&run, &RollbackRequest { to: args.to, why })?;
+        return follow(&context, global, &run);
+    }
+    let (journal, state) = take_up(&context, &run)?;
+    check(&run, &state, args.to)?;
+    let provider = context.provider_of(state.plan())?;
+    let conduct = Conduct { rollback: Some((args.to, why)), ..Conduct::default() };
+    let session = SessionArgs { confirm: args.confirm, ..SessionArgs::default() };
+    let (state, exit) = block_on(drive(&context, global, provider, journal, state, conduct, &session))??;
+    Ok(as_asked(&state, exit))
+}
+
+/// A rollback that did what it was asked for is a success of this command.
+fn as_asked(state: &State, exit: Exit) -> Exit {
+    match (state.end(), state.stopped()) {
+        (Some(End::RolledBack | End::GateRolledBack), _) | (None, Some(Stop::Returned { .. })) => Exit::Done,
+        _ => exit,
+    }
+}
+
+fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
+    if let Some(end) = state.end() {
+        return Err(CliError::new(
+            Exit::Usage,
+            format!("run {run} is over ({end:?}); nothing can be taken back"),
+        ));
+    }
+    if state.is_past_return() {
+        return Err(CliError::new(
+            Exit::Failed,
+            "the run is past the point of no return: what was revoked cannot come back, and nothing was changed",
+        )
+        .hint(format!("go forward: stanch resume {run}")));
+    }
+    let order = Phase::order(state.plan().strategy);
+    let rank = |p: Phase| order.iter().position(|o| *o == p);
+    if let Some(to) = to
+        && (state.phase().and_then(rank) <= rank(to) || rank(to).is_none())
+    {
+        let now = state.phase().map_or("its beginning", Phase::name);
+        return Err(CliError::new(Exit::Usage, format!("the run is in {now}; {to} is not behind it")));
+    }
+    Ok(())
+}
+
+/// Waits while the run's own process rolls it back.
+fn follow(context: &Context, global: &Global, run: &str) -> Result<Exit, CliError> {
+    eprintln!("asked the process that works on {run}; waiting for it");
+    let mut turned = false;
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let live = context.state.is_live(run);
+        let (state, _) = context.state.load(run)?;
+        if matches!(state.direction(), Direction::Back { .. }) && !turned {
+            turned = true;
+            eprintln!("it is rolling back");
+        }
+        if live && state.end().is_none() {
+            continue;
+        }
+        if global.json {
+            print_json(&output::summary_json(run, &state, live));
+        } else {
+            let now = context.clock.now().wall;
+            print(&output::summary(style(false), run, &state, now));
+        }
+        return Ok(as_asked(&state, Exit::of(&state, false)));
+    }
+}

@@ -1,0 +1,111 @@
+//! `stanch run`: plan, show, ask, rotate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::context::{Context, SANDBOX, ask, can_ask};
+use super::drive::{block_on, drive};
+use super::plan::{self, Choice};
+use super::{CliError, Exit, Global, SessionArgs, StrategyArg};
+use crate::clock::Clock as _;
+use crate::engine::{self, Conduct};
+use crate::plan::{Plan, preview};
+use crate::provider::Provider;
+use crate::rotation::State;
+
+/// Rotates.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// A runbook, or a plan that `stanch plan -o` saved.
+    file: PathBuf,
+    /// The environment, one that the runbook declares. Never defaulted.
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+    /// Another order of the phases than the runbook's.
+    #[arg(long)]
+    strategy: Option<StrategyArg>,
+    /// Only these credentials. Can be repeated.
+    #[arg(long, value_name = "CREDENTIAL")]
+    only: Vec<String>,
+    /// Begin without asking.
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
+    let choice = Choice { env: args.env.clone(), strategy: args.strategy, only: args.only.clone() };
+    // A wrong runbook is refused before anything is opened or contacted.
+    let input = plan::Input::load(&args.file, &choice, global)?;
+    let context = Context::open(global)?;
+    if let Some(latch) = context.state.latch(None)? {
+        return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
+    }
+    block_on(async {
+        let (plan, provider) = prepare(&context, input).await?;
+        if let Some(error) = plan::refusal(&plan) {
+            eprint!("{}", preview(&plan));
+            return Err(error);
+        }
+        confirm(global, &args, &plan)?;
+        context.state.check_room(plan.steps.len())?;
+        let now = context.clock.now();
+        let plan = Arc::new(plan);
+        let journal = context.state.create(&plan, args.reason.clone(), context.who(), now)?;
+        let state = State::new(plan, now.wall);
+        let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
+        drive(&context, global, provider, journal, state, conduct, &args.session).await.map(|(_, exit)| exit)
+    })?
+}
+
+/// The plan to run, and what makes it callable. A saved plan must still fit the world.
+async fn prepare(context: &Context, input: plan::Input) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+    match input {
+        plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
+        plan::Input::Plan(plan) => {
+            let provider = context.provider_of(&plan)?;
+            let now = engine::survey(&provider, &plan.runbook).await?;
+            match engine::drift(&plan, &now) {
+                None => Ok((*plan, provider)),
+                Some(drift) => Err(CliError::new(Exit::Stale, format!("the plan is stale: {drift}"))
+                    .hint("nothing was changed; look at what changed it, then make a new plan")),
+            }
+        }
+    }
+}
+
+/// Shows the plan and asks, unless that was answered on the command line.
+fn confirm(global: &Global, args: &RunArgs, plan: &Plan) -> Result<(), CliError> {
+    if args.yes || args.session.confirm.contains(&plan.runbook.name) {
+        return Ok(());
+    }
+    eprint!("{}", preview(plan));
+    if !can_ask(global) {
+        return Err(CliError::new(
+            Exit::Usage,
+            "nobody is there to confirm the plan, and nothing was changed",
+        )
+        .hint(format!("say --yes, or --confirm {}", plan.runbook.name)));
+    }
+    // In the sandbox a yes is enough; elsewhere the name is typed, so that no reflex starts it.
+    let (question, wanted) = if plan.environment == SANDBOX {
+        ("\nBegin? [y/N]".to_owned(), "y".to_owned())
+    } else {
+        (format!("\nType `{}` to begin in {}:", plan.environment, plan.environment), plan.environment.clone())
+    };
+    match ask(&question) {
+        Some(answer) if answer == wanted || (wanted == "y" && answer.eq_ignore_ascii_case("yes")) => Ok(()),
+        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
+    }
+}
+
+/// The refusal to begin, or to go on, under a latch.
+pub(super) fn halted(by: &str, reason: &str, clear: &str) -> CliError {
+    CliError::new(Exit::Halted, format!("halted by {by}: {reason}")).hint(format!("when it is safe: {clear}"))
+}

@@ -1,0 +1,39 @@
+//! `stanch runs`: all runs.
+
+use serde_json::json;
+
+use super::context::Context;
+use super::{CliError, Exit, Global, print, print_json};
+
+pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
+    let context = Context::open(global)?;
+    let mut rows = Vec::new();
+    let mut list = Vec::new();
+    for run in context.state.runs()? {
+        let summary = context.state.summary(&run);
+        let word = match &summary.state {
+            Err(e) => format!("not readable: {e}"),
+            Ok(state) => match (state.end(), state.stopped(), summary.live) {
+                (Some(end), _, _) => format!("{end:?}").to_lowercase(),
+                (None, _, true) => "running".into(),
+                (None, Some(stop), false) => format!("open: {}", crate::output::sentence(stop)),
+                (None, None, false) => "open: its process is gone; `stanch resume` goes on".into(),
+            },
+        };
+        let (environment, opened) = summary
+            .state
+            .as_ref()
+            .map(|s| (s.plan().environment.clone(), format!("{:.0}", s.opened())))
+            .unwrap_or_default();
+        rows.push(format!("{run:<48} {environment:<12} {opened:<21} {word}"));
+        list.push(json!({ "run": run, "environment": environment, "opened": opened, "state": word, "live": summary.live }));
+    }
+    if global.json {
+        print_json(&json!(list));
+    } else if rows.is_empty() {
+        eprintln!("there are no runs in {}", context.state.root().display());
+    } else {
+        print(&rows.join("\n"));
+    }
+    Ok(Exit::Done)
+}

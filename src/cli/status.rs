@@ -1,0 +1,91 @@
+//! `stanch status`: what is true of a run now.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::{Context, style};
+use super::{CliError, Exit, Global, print, print_json};
+use crate::clock::Clock as _;
+use crate::output;
+use crate::plan::Action;
+use crate::rotation::{State, Status};
+
+/// Shows what is true of a run now, and what to type next.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The run, or the beginning of its name; without one, the only open run.
+    run: Option<String>,
+    /// Shows it again each second, until the run is over or nobody works on it.
+    #[arg(long, short = 'w')]
+    watch: bool,
+}
+
+pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError> {
+    let context = Context::open(global)?;
+    let run = context.state.find(args.run.as_deref())?;
+    loop {
+        let live = context.state.is_live(&run);
+        let (state, _) = context.state.load(&run)?;
+        if global.json {
+            print_json(&output::summary_json(&run, &state, live));
+        } else {
+            if args.watch && std::io::stdout().is_terminal() {
+                let _ = console::Term::stdout().clear_screen();
+            }
+            print(&text(&context, &run, &state, live));
+        }
+        if !args.watch || state.end().is_some() || !live {
+            return Ok(Exit::Done);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn text(context: &Context, run: &str, state: &State, live: bool) -> String {
+    let style = style(std::io::stdout().is_terminal());
+    let now = context.clock.now().wall;
+    let mut text = output::summary(style, run, state, now);
+    if state.end().is_none() {
+        let phase = state.phase().map_or_else(|| "not begun".to_owned(), |p| p.to_string());
+        let who = if live { "a process is working on it" } else { "no process is working on it" };
+        text.push_str(&format!("  phase {phase}; {who}\n"));
+        if let Some(halted) = state.halted() {
+            text.push_str(&format!("  halted by {halted}\n"));
+        }
+        for (gate, (verdict, detail)) in state.judged() {
+            text.push_str(&format!("  gate {gate}: {verdict:?} ({detail})\n").to_lowercase());
+        }
+        for step in state.unknown() {
+            let what = &state.plan().steps[step];
+            text.push_str(&format!("  unknown: {}\n    {}\n", what.id, how_to_find_out(state, step)));
+        }
+        let waiting: Vec<_> = (0..state.plan().steps.len())
+            .filter(|s| matches!(state.status(*s), Status::Started { .. } | Status::Orphaned { .. }))
+            .map(|s| format!("{} ({})", state.plan().steps[s].id, state.status(s).word()))
+            .take(10)
+            .collect();
+        if !waiting.is_empty() {
+            text.push_str(&format!("  under way: {}\n", waiting.join(", ")));
+        }
+    }
+    style.plain(&text)
+}
+
+/// How a person finds out what became of a step.
+fn how_to_find_out(state: &State, step: usize) -> &'static str {
+    match state.plan().steps[step].action {
+        Action::Own { .. } => {
+            "look at what the step does: did it happen? `observe:` in the runbook would tell stanch"
+        }
+        Action::Issue { .. } => "list the issuer's credentials: is there one that this run made?",
+        Action::Promote { .. } | Action::Stage { .. } | Action::Destroy { .. } => {
+            "read the store: which version is current, and which are there?"
+        }
+        Action::Disable { .. } | Action::Revoke { .. } => {
+            "ask the issuer: is the old credential still valid?"
+        }
+        _ => "`stanch resume` looks again",
+    }
+}

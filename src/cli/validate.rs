@@ -1,0 +1,57 @@
+//! `stanch validate`: every mistake at once. Contacts nothing.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::context::style;
+use super::{CliError, Exit, Global, print_json};
+use crate::runbook::{Finding, Source, check, render, reported};
+
+/// Finds every mistake in runbooks.
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    /// The runbooks.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliError> {
+    let mut bad = 0;
+    let mut all = Vec::new();
+    for path in &args.files {
+        let source = Source::read(path)?;
+        let checked = check(&source);
+        bad += usize::from(checked.errors() > 0);
+        if global.json {
+            all.extend(reported(&checked.findings, &source));
+        } else {
+            show(&source, &checked.findings);
+            if checked.findings.is_empty() {
+                eprintln!("{}: no findings", source.name);
+            }
+        }
+    }
+    if global.json {
+        print_json(&serde_json::to_value(&all).unwrap_or_default());
+    }
+    Ok(if bad > 0 { Exit::BadRunbook } else { Exit::Done })
+}
+
+/// Shows findings on standard error.
+fn show(source: &Source, findings: &[Finding]) {
+    let style = style(std::io::stderr().is_terminal());
+    let width = usize::from(console::Term::stderr().size().1).max(40);
+    eprint!("{}", render(findings, source, style.color, width));
+}
+
+/// The error for a runbook that cannot be used. The findings are shown at once.
+pub(super) fn report(source: &Source, findings: &[Finding], json: bool) -> CliError {
+    if json {
+        print_json(&serde_json::to_value(reported(findings, source)).unwrap_or_default());
+    } else {
+        show(source, findings);
+    }
+    CliError::new(Exit::BadRunbook, format!("{} cannot be used; nothing was contacted", source.name))
+}
