@@ -267,6 +267,17 @@ fn hostile_files_give_findings_and_little_work() {
         ("environments", format!("version: 1\nenvironments:\n{many_environments}"), "too-many"),
         ("unknown fields", (0..60_000).map(|n| format!("f{n}: 1\n")).collect(), "unknown-field"),
         ("secrets", "a: AKIAIOSFODNN7EXAMPLE\n".repeat(10_000), "literal-secret"),
+        (
+            "many names",
+            format!(
+                "version: 1\nname: n\nenvironments: {{a: {{}}, b: {{}}}}\nconnections:\n{}credentials:\n  k:\n    stores:\n{}",
+                (0..5000).map(|n| format!("  connection-{n}: {{type: vault}}\n")).collect::<String>(),
+                (0..5000)
+                    .map(|n| format!("    - {{type: kv2, connection: other-{n}, path: p}}\n"))
+                    .collect::<String>(),
+            ),
+            "unknown-connection",
+        ),
         ("one line", format!("[{}]", "1,".repeat(300_000)), "too-complex"),
     ] {
         #[expect(clippy::disallowed_methods, reason = "this measures the check itself")]
@@ -280,6 +291,31 @@ fn hostile_files_give_findings_and_little_work() {
         // Generous: the machine may be busy and this is a debug build.
         assert!(start.elapsed().as_secs() < 20, "{what} took {:?}", start.elapsed());
     }
+}
+
+#[test]
+fn warnings_never_hide_an_error() {
+    let probes = "      - http: {url: \"https://h\"}\n".repeat(MAX_FINDINGS + 50);
+    let text = format!(
+        "version: 1\nname: n\nenvironments: {{a: {{}}}}\ncredentials:\n  k:\n    issuer: {{type: random}}\n    \
+         stores: [{{type: kv2, connection: none, mount: m, path: p, field: f}}]\n    accepts:\n{probes}"
+    );
+    let checked = check(&named(text));
+    assert_eq!((checked.errors(), checked.findings[0].code), (1, "unknown-connection"));
+    assert!(checked.runbook.is_none());
+}
+
+#[test]
+fn aliases_are_counted_by_what_they_expand_to() {
+    let text = |uses: usize| {
+        let hundred = "x, ".repeat(100);
+        let level = "*a, ".repeat(50);
+        format!("a: &a [{hundred}]\nb: &b [{level}]\nc: [{}]\n", "*b, ".repeat(uses))
+    };
+    assert!(tree::parse(&text(1)).is_ok());
+    let finding = tree::parse(&text(10)).unwrap_err();
+    assert_eq!((finding.code, finding.at.line), ("too-complex", 3));
+    assert!(finding.message.contains("behind its aliases"), "{}", finding.message);
 }
 
 #[test]
@@ -309,6 +345,7 @@ fn no_secret_is_shown() {
 fn a_secret_that_breaks_the_syntax_is_not_shown_either() {
     for text in [
         "name: [ghp_0123456789abcdefghijABCDEFGHIJ012345\n",
+        "name: !ghp_0123456789abcdefghijABCDEFGHIJ012345 x\n",
         "ghp_0123456789abcdefghijABCDEFGHIJ012345: 1\nghp_0123456789abcdefghijABCDEFGHIJ012345: 2\n",
     ] {
         let source = named(text);
