@@ -1,5 +1,7 @@
 //! Tests of the layer as a whole: shipped files, wrong files, hostile files.
 
+mod properties;
+
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -267,6 +269,17 @@ fn hostile_files_give_findings_and_little_work() {
         ("environments", format!("version: 1\nenvironments:\n{many_environments}"), "too-many"),
         ("unknown fields", (0..60_000).map(|n| format!("f{n}: 1\n")).collect(), "unknown-field"),
         ("secrets", "a: AKIAIOSFODNN7EXAMPLE\n".repeat(10_000), "literal-secret"),
+        (
+            "many names",
+            format!(
+                "version: 1\nname: n\nenvironments: {{a: {{}}, b: {{}}}}\nconnections:\n{}credentials:\n  k:\n    stores:\n{}",
+                (0..5000).map(|n| format!("  connection-{n}: {{type: vault}}\n")).collect::<String>(),
+                (0..5000)
+                    .map(|n| format!("    - {{type: kv2, connection: other-{n}, path: p}}\n"))
+                    .collect::<String>(),
+            ),
+            "unknown-connection",
+        ),
         ("one line", format!("[{}]", "1,".repeat(300_000)), "too-complex"),
     ] {
         #[expect(clippy::disallowed_methods, reason = "this measures the check itself")]
@@ -280,6 +293,31 @@ fn hostile_files_give_findings_and_little_work() {
         // Generous: the machine may be busy and this is a debug build.
         assert!(start.elapsed().as_secs() < 20, "{what} took {:?}", start.elapsed());
     }
+}
+
+#[test]
+fn warnings_never_hide_an_error() {
+    let probes = "      - http: {url: \"https://h\"}\n".repeat(MAX_FINDINGS + 50);
+    let text = format!(
+        "version: 1\nname: n\nenvironments: {{a: {{}}}}\ncredentials:\n  k:\n    issuer: {{type: random}}\n    \
+         stores: [{{type: kv2, connection: none, mount: m, path: p, field: f}}]\n    accepts:\n{probes}"
+    );
+    let checked = check(&named(text));
+    assert_eq!((checked.errors(), checked.findings[0].code), (1, "unknown-connection"));
+    assert!(checked.runbook.is_none());
+}
+
+#[test]
+fn aliases_are_counted_by_what_they_expand_to() {
+    let text = |uses: usize| {
+        let hundred = "x, ".repeat(100);
+        let level = "*a, ".repeat(50);
+        format!("a: &a [{hundred}]\nb: &b [{level}]\nc: [{}]\n", "*b, ".repeat(uses))
+    };
+    assert!(tree::parse(&text(1)).is_ok());
+    let finding = tree::parse(&text(10)).unwrap_err();
+    assert_eq!((finding.code, finding.at.line), ("too-complex", 3));
+    assert!(finding.message.contains("behind its aliases"), "{}", finding.message);
 }
 
 #[test]
@@ -309,6 +347,7 @@ fn no_secret_is_shown() {
 fn a_secret_that_breaks_the_syntax_is_not_shown_either() {
     for text in [
         "name: [ghp_0123456789abcdefghijABCDEFGHIJ012345\n",
+        "name: !ghp_0123456789abcdefghijABCDEFGHIJ012345 x\n",
         "ghp_0123456789abcdefghijABCDEFGHIJ012345: 1\nghp_0123456789abcdefghijABCDEFGHIJ012345: 2\n",
     ] {
         let source = named(text);
@@ -399,110 +438,5 @@ fn files_that_cannot_be_read_say_what_to_do() {
     for (bytes, wanted) in [(vec![b'a', 0xff], "not UTF-8"), (vec![b' '; MAX_BYTES + 1], "more than")] {
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bytes).unwrap();
         assert!(Source::read(&path).unwrap_err().to_string().contains(wanted));
-    }
-}
-
-mod properties {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// Any value, as a runbook could hold it.
-    fn values() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::from),
-            ".{0,20}".prop_map(Value::from),
-            "(true|no|1e3|0x1|~|null|<<|- a|a: b|# c|\\$\\{env.x\\}|9s)".prop_map(Value::from),
-        ];
-        leaf.prop_recursive(4, 40, 6, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                prop::collection::vec(("[a-z]{1,8}|.{1,6}", inner), 0..6)
-                    .prop_map(|entries| entries.into_iter().filter(|(key, _)| key != "<<").collect()),
-            ]
-        })
-    }
-
-    /// Puts a value somewhere into a good runbook.
-    fn damage(mut runbook: Value, path: &[usize], value: Value) -> Value {
-        let mut place = &mut runbook;
-        for step in path {
-            let size = match &*place {
-                Value::Object(fields) if !fields.is_empty() => fields.len(),
-                Value::Array(items) if !items.is_empty() => items.len(),
-                _ => break,
-            };
-            place = match place {
-                Value::Object(fields) => fields.values_mut().nth(step % size).unwrap(),
-                Value::Array(items) => &mut items[step % size],
-                _ => unreachable!(),
-            };
-        }
-        *place = value;
-        runbook
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn no_text_makes_the_check_panic(text in "(.|\n|[a-z]+: |  |- |\\$\\{|\"|\\{|\\[|&a |\\*a|<<: |\\||>){0,60}") {
-            let source = named(text);
-            let checked = check(&source);
-            render(&checked.findings, &source, true, 80);
-            reported(&checked.findings, &source);
-        }
-
-        #[test]
-        fn json_is_read_as_it_is(value in values()) {
-            // JSON is YAML, but for characters that YAML wants escaped.
-            let text: String = value.to_string().chars().flat_map(|c| if c.is_ascii() && c != '\u{7f}' { vec![c] } else {
-                let mut units = [0; 2];
-                match c as u32 {
-                    0..=0xffff => c.encode_utf16(&mut units).iter().flat_map(|unit| format!("\\u{unit:04x}").chars().collect::<Vec<_>>()).collect(),
-                    code => format!("\\U{code:08x}").chars().collect(),
-                }
-            }).collect();
-            let read = tree::parse(&text).map(|tree| tree.to_json());
-            prop_assert_eq!(read.as_ref().ok(), Some(&value), "{}: {:?}", text, read);
-        }
-
-        #[test]
-        fn damaged_runbooks_are_judged_as_the_schema_judges_them(
-            which in 0_usize..5, path in prop::collection::vec(0_usize..8, 1..8), value in values(),
-        ) {
-            let good = json(&read(&files("runbooks")[which])).unwrap();
-            let bad = damage(good, &path, value);
-            let source = named(serde_json::to_string_pretty(&bad).unwrap());
-            let Some(value) = json(&source) else { return Ok(()) };
-            let checked = check(&source);
-            render(&checked.findings, &source, false, 80);
-            let valid = jsonschema::draft202012::new(&schema()).unwrap().is_valid(&value);
-            let structural = checked.findings.iter().find(|finding| STRUCTURAL.contains(&finding.code) && !finding.message.contains(" (in "));
-            if let Some(finding) = structural {
-                // The schema takes 1.0 for an integer and knows no 32-bit limit.
-                let number = finding.message.contains("fraction") || finding.code == "out-of-range" || finding.code == "pattern";
-                prop_assert!(!valid || number, "{:?}", finding);
-            } else if !valid {
-                prop_assert!(checked.errors() > 0);
-            }
-            if valid && checked.errors() == 0 {
-                prop_assert!(checked.runbook.is_some());
-            }
-            prop_assert!(checked.findings.iter().all(|finding| finding.code != "unreadable"), "{:?}", checked.findings);
-        }
-
-        #[test]
-        fn periods_survive(n in 0_u64..100_000, unit in "(ms|s|m|h|d)") {
-            let text = format!("{n}{unit}");
-            if let Ok(period) = text.parse::<Period>() {
-                prop_assert_eq!(period.to_string().parse::<Period>().unwrap(), period);
-                prop_assert_eq!(json!(period), Value::from(period.to_string()));
-            }
-        }
     }
 }

@@ -14,7 +14,7 @@ mod stores;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::finding::{Finding, Span};
+use super::finding::{Finding, Severity, Span};
 use super::period::Period;
 use super::structure::{self, nearest, quote_or, suggest};
 use super::tree::{Entry, Node};
@@ -144,6 +144,13 @@ impl<'a> Context<'a> {
         self.found.push(finding);
     }
 
+    /// Whether more errors would not be shown: then names are no longer compared, which is what
+    /// takes time. Warnings do not count, or enough of them would hide the first error.
+    fn full(&self) -> bool {
+        let errors = self.found.iter().filter(|finding| finding.severity == Severity::Error);
+        errors.take(super::MAX_FINDINGS + 1).count() > super::MAX_FINDINGS
+    }
+
     /// The entries of a section of the runbook.
     fn section(&self, name: &str) -> &'a [Entry] {
         self.root.get(name).map(Node::entries).unwrap_or_default()
@@ -163,6 +170,9 @@ impl<'a> Context<'a> {
         let Some(name) = node.text() else { return };
         let declared = self.section("connections");
         self.connections.insert(name.to_owned());
+        if self.full() {
+            return;
+        }
         let Some(connection) = declared.iter().find(|entry| entry.key == name) else {
             let names = declared.iter().map(|entry| entry.key.as_str());
             // One misspelt name is not also one that nothing uses.

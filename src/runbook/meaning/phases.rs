@@ -38,6 +38,9 @@ fn waits(context: &mut Context<'_>, phase: &Entry) {
     for gate in phase.value.get("until").map(Node::items).unwrap_or_default() {
         let Some(name) = gate.text() else { continue };
         context.gates.insert(name.to_owned());
+        if context.full() {
+            continue;
+        }
         let gates = context.section("gates");
         if name != "adopted" && !gates.iter().any(|entry| entry.key == name) {
             let names = gates.iter().map(|entry| entry.key.as_str()).chain(["adopted"]);
