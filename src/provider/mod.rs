@@ -15,6 +15,7 @@ pub mod http;
 pub mod layout;
 pub mod outcome;
 pub mod random;
+pub mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;
