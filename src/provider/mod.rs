@@ -9,12 +9,15 @@
 //! Every method that changes something says how its outcome can be learned when the reply is lost
 //! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
 
+pub mod aws;
 pub mod consumer;
 pub mod exec;
+pub mod file;
 pub mod http;
 pub mod layout;
 pub mod outcome;
 pub mod random;
+pub mod real;
 pub mod vault;
 
 use std::sync::Arc;
