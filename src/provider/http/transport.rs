@@ -153,6 +153,8 @@ impl Transport {
             .user_agent(concat!("stanch/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
+            // A kept connection that died meanwhile would put a write in doubt that was never sent.
+            .pool_max_idle_per_host(0)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(self.timeout);
         if near {

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn clocks_far_apart_forbid_a_run() {
         let now = Timestamp::from_second(1_000_000).expect("timestamp");
-        let verdict = |s| skew("v", Timestamp::from_second(1_000_000 + s).ok(), now).verdict;
+        let verdict = |s: i64| skew("v", Timestamp::from_second(1_000_000 + s).ok(), now).verdict;
         assert_eq!(verdict(1), CheckVerdict::Pass);
         assert_eq!(verdict(-30), CheckVerdict::Warn);
         assert_eq!(verdict(61), CheckVerdict::Fail);
