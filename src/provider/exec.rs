@@ -121,13 +121,12 @@ impl Program {
                 .hint("check the program's path, and that it may be executed by this user")
         })?;
         let group = Group::of(&child);
-        let ended = tokio::time::timeout(self.timeout, converse(&mut child, input)).await;
-        let (status, stdout, stderr) = match ended {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(error)) => {
+        let (status, stdout, stderr) = match converse(&mut child, input, self.timeout).await {
+            Ok(Some(ended)) => ended,
+            Err(error) => {
                 return Err(CallError::unknown(format!("cannot learn how `{name}` ended: {error}")));
             }
-            Err(_) => {
+            Ok(None) => {
                 return Err(CallError::unknown(format!(
                     "`{name}` did not end within {} s and was killed",
                     self.timeout.as_secs_f32()
@@ -177,11 +176,16 @@ impl Drop for Group {
     }
 }
 
+/// How a program ended, and what it wrote.
+type Conversation = (std::process::ExitStatus, Vec<u8>, Vec<u8>);
+
 /// Writes the input, reads both outputs and waits, all at once: any other order can deadlock.
+/// `None` when the program did not end in time.
 async fn converse(
     child: &mut Child,
     input: Option<Secret>,
-) -> std::io::Result<(std::process::ExitStatus, Vec<u8>, Vec<u8>)> {
+    timeout: Duration,
+) -> std::io::Result<Option<Conversation>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut out = Vec::new();
     let mut err = Vec::new();
@@ -193,26 +197,30 @@ async fn converse(
                 let _ = stdin.shutdown().await;
             }
         };
-        let talk = async { tokio::join!(write, drain(stdout, &mut out), drain(stderr, &mut err)) };
+        let talk = async {
+            tokio::join!(write, drain(stdout, &mut out), drain(stderr, &mut err));
+        };
         tokio::pin!(talk);
         let mut talked = false;
-        let status = {
-            let wait = child.wait();
+        let ended = {
+            let wait = tokio::time::timeout(timeout, child.wait());
             tokio::pin!(wait);
             loop {
                 tokio::select! {
-                    status = &mut wait => break status?,
-                    _ = &mut talk, if !talked => talked = true,
+                    ended = &mut wait => break ended,
+                    () = &mut talk, if !talked => talked = true,
                 }
             }
         };
+        let Ok(status) = ended else { return Ok(None) };
+        let status = status?;
         if !talked {
             // Something that the program left behind may hold its output open for ever.
             let _ = tokio::time::timeout(GRACE, talk).await;
         }
         status
     };
-    Ok((status, out, err))
+    Ok(Some((status, out, err)))
 }
 
 async fn drain(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {

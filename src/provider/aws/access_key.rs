@@ -190,6 +190,15 @@ impl Issuer for AccessKeyIssuer {
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         let name = format!("user {}", self.user);
+        // A policy may name the user by its path, which only `GetUser` tells; without it a denial
+        // means little.
+        let what = self.what("GetUser");
+        let user = self.client.iam.get_user().user_name(&self.user).send().await;
+        let (arn, elsewhere) = match user.map_err(|error| fault(&error, &what)) {
+            Ok(output) => (output.user.map(|user| user.arn), None),
+            Err(error) if error.kind == Kind::NotFound => return vec![failed(&name, &error)],
+            Err(_) => (None, Some("a policy that names this user")),
+        };
         let keys = match self.keys().await {
             Ok(keys) => keys,
             Err(error) => return vec![failed(&name, &error)],
@@ -228,12 +237,6 @@ impl Issuer for AccessKeyIssuer {
                 ));
             }
         }
-        // A policy may name the user by its path, which only `GetUser` tells; without it a denial
-        // means little.
-        let (arn, elsewhere) = match self.client.iam.get_user().user_name(&self.user).send().await {
-            Ok(output) => (output.user.map(|user| user.arn), None),
-            Err(_) => (None, Some("a policy that names this user")),
-        };
         let actions =
             ["iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
         checks.extend(simulate(&self.client, &actions, arn.as_deref(), elsewhere).await);

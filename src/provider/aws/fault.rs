@@ -74,6 +74,10 @@ fn by_code(code: &str, status: u16, what: &str, message: &str) -> CallError {
     };
     let rejected = |kind| CallError::rejected(kind, text.trim_end_matches(": ").to_owned());
     match code {
+        // Success with a body that the SDK cannot read: it may well have been done.
+        _ if status < 400 => {
+            CallError::unknown(format!("the answer to {what} ({status}) is not what AWS answers"))
+        }
         _ if THROTTLES.contains(&code) || status == 429 => rejected(Kind::Throttled),
         _ if BAD_KEYS.contains(&code) => rejected(Kind::Refused).hint(
             "the AWS credentials are not accepted: unknown, inactive, deleted or expired; log in again",

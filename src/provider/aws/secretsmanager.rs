@@ -133,6 +133,15 @@ impl SecretsManagerStore {
         }
     }
 
+    /// A secret in its deletion window can be described, and in imitations of AWS even written.
+    fn refuse_deleted(&self, description: &DescribeSecretOutput) -> Result<(), CallError> {
+        if description.deleted_date().is_none() {
+            return Ok(());
+        }
+        Err(CallError::rejected(Kind::NotFound, format!("{} is scheduled for deletion", self.secret))
+            .hint(format!("to keep it: `aws secretsmanager restore-secret --secret-id {}`", self.secret)))
+    }
+
     /// Moves a label. The server refuses when it is not where we think it is.
     async fn label(&self, label: &str, to: Option<&str>, from: Option<&str>) -> Result<(), CallError> {
         self.client
@@ -175,13 +184,8 @@ impl Store for SecretsManagerStore {
             Ok(description) => description,
             Err(error) => return vec![failed(&name, &error)],
         };
-        if description.deleted_date().is_some() {
-            return vec![Check::fail(
-                name,
-                Kind::Invalid,
-                "it is scheduled for deletion",
-                format!("to keep it: `aws secretsmanager restore-secret --secret-id {}`", self.secret),
-            )];
+        if let Err(error) = self.refuse_deleted(&description) {
+            return vec![failed(&name, &error)];
         }
         let mut checks = Vec::new();
         checks.push(match self.read(None).await {
@@ -210,13 +214,7 @@ impl Store for SecretsManagerStore {
 
     async fn observe(&self) -> Result<Versions, CallError> {
         let description = self.describe().await?;
-        if description.deleted_date().is_some() {
-            return Err(CallError::rejected(
-                Kind::NotFound,
-                format!("{} is scheduled for deletion", self.secret),
-            )
-            .hint(format!("to keep it: `aws secretsmanager restore-secret --secret-id {}`", self.secret)));
-        }
+        self.refuse_deleted(&description)?;
         let only = |label: &str| match labelled(&description, label).as_slice() {
             [] => Ok(None),
             [one] => Ok(Some((*one).to_owned())),
@@ -248,6 +246,7 @@ impl Store for SecretsManagerStore {
     async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError> {
         let id = context.token.to_string();
         let description = self.describe().await?;
+        self.refuse_deleted(&description)?;
         let current = labelled(&description, CURRENT);
         for other in labelled(&description, PENDING) {
             // A rotation that ended leaves the label on what is now current.
@@ -282,6 +281,7 @@ impl Store for SecretsManagerStore {
         expected: &str,
     ) -> Result<String, CallError> {
         let before = self.describe().await?;
+        self.refuse_deleted(&before)?;
         let current = labelled(&before, CURRENT);
         // What a first attempt may have made current: the staged version, or one written anew.
         let anew = context.token.to_string();

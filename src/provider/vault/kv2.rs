@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -24,6 +24,10 @@ use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{CallContext, Check, Observation, Store, StoreTraits, Versions};
 use crate::secret::Material;
+
+/// Vault's clock comes in whole seconds, rounded down; and a version that is deleted in a moment is
+/// as good as deleted.
+const SOON: SignedDuration = SignedDuration::from_secs(2);
 
 /// Where a secret stands.
 #[derive(Debug, Clone)]
@@ -183,7 +187,7 @@ impl Store for Kv2Store {
             metadata.versions.get(&version.to_string()).is_some_and(|state| {
                 let deleted = match state.deletion_time.parse::<Timestamp>() {
                     // A time to come is a deletion that is set for later.
-                    Ok(at) => now.is_none_or(|now| at <= now),
+                    Ok(at) => now.is_none_or(|now| at.duration_since(now) <= SOON),
                     Err(_) => !state.deletion_time.is_empty(),
                 };
                 !state.destroyed && !deleted
