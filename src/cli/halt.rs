@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::context::Context;
 use super::{CliError, Exit, Global};
-use crate::clock::Clock as _;
 use crate::engine::EngineError;
 use crate::journal::{Journal as _, JournalError, Latch};
 use crate::rotation::Event;

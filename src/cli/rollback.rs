@@ -8,7 +8,6 @@ use super::context::{Context, ask, can_ask, style};
 use super::drive::{block_on, drive, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
-use crate::clock::Clock as _;
 use crate::engine::Conduct;
 use crate::journal::RollbackRequest;
 use crate::output;

@@ -9,7 +9,6 @@ use super::context::{Context, SANDBOX, ask, can_ask};
 use super::drive::{block_on, drive};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs, StrategyArg};
-use crate::clock::Clock as _;
 use crate::engine::{self, Conduct};
 use crate::plan::{Plan, preview};
 use crate::provider::Provider;

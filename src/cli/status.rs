@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::context::{Context, style};
 use super::{CliError, Exit, Global, print, print_json};
-use crate::clock::Clock as _;
 use crate::output;
 use crate::plan::Action;
 use crate::rotation::{State, Status};

@@ -9,8 +9,17 @@
 //! Every method that changes something says how its outcome can be learned when the reply is lost
 //! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
 
+pub mod aws;
+pub mod consumer;
+pub mod exec;
+pub mod file;
+pub mod http;
+pub mod layout;
 pub mod outcome;
+pub mod random;
+pub mod real;
 pub mod sandbox;
+pub mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +33,15 @@ use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
 pub use outcome::{CallError, Kind};
+
+/// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
+pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
+    match issuer {
+        model::Issuer::Sandbox { .. } | model::Issuer::Random { .. } => &["value"],
+        model::Issuer::VaultToken { .. } => &["token"],
+        model::Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
+    }
+}
 
 /// What every call that changes something carries with it.
 #[derive(Debug, Clone)]
@@ -491,13 +509,4 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// As for `issuer`.
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError>;
-}
-
-/// The names of the parts that an issuer's credentials have.
-pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
-    match issuer {
-        model::Issuer::Sandbox { .. } | model::Issuer::Random { .. } => &["value"],
-        model::Issuer::VaultToken { .. } => &["token"],
-        model::Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
-    }
 }

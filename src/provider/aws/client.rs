@@ -1,0 +1,167 @@
+//! The SDK's clients, set up so that every try is the engine's and on the record.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_sts::config::{ConfigBag, Credentials, Intercept, ProvideCredentials, Region, RuntimeComponents};
+use aws_sdk_sts::error::BoxError;
+use jiff::Timestamp;
+
+use crate::provider::outcome::{CallError, Kind, tame};
+use crate::secret::Secret;
+
+/// A server that accepts no connection within this is as good as down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How AWS is reached: what the runbook says; the AWS default chain says the rest.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The region.
+    pub region: Option<String>,
+    /// The account that the credentials must belong to.
+    pub account: Option<String>,
+    /// The profile.
+    pub profile: Option<String>,
+    /// Another endpoint for every service.
+    pub endpoint_url: Option<String>,
+    /// These keys instead of the default chain. Only tests give them: a runbook cannot.
+    pub keys: Option<(String, Secret)>,
+}
+
+/// One account's services, as one operator sees them.
+pub struct AwsClient {
+    pub(super) settings: Settings,
+    pub(super) iam: aws_sdk_iam::Client,
+    pub(super) sts: aws_sdk_sts::Client,
+    pub(super) secrets: aws_sdk_secretsmanager::Client,
+    config: aws_config::SdkConfig,
+    clock: DateSpy,
+}
+
+impl fmt::Debug for AwsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsClient").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl AwsClient {
+    /// Reads the default chain; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When no region is known.
+    pub async fn new(settings: Settings, timeout: Duration) -> Result<Self, CallError> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            // A retry inside the SDK would be one that the journal does not know.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+                    .operation_timeout(timeout)
+                    .build(),
+            );
+        if let Some(region) = &settings.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(url) = &settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        if let Some((id, secret)) = &settings.keys {
+            loader = loader.credentials_provider(keys(id, secret));
+        }
+        let config = loader.load().await;
+        if config.region().is_none() {
+            return Err(CallError::rejected(Kind::Local, "there is no AWS region")
+                .hint("set AWS_REGION, or `region` of the connection in the runbook"));
+        }
+        let clock = DateSpy::default();
+        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(clock.clone()).build();
+        Ok(Self {
+            iam: aws_sdk_iam::Client::new(&config),
+            sts: aws_sdk_sts::Client::from_conf(sts),
+            secrets: aws_sdk_secretsmanager::Client::new(&config),
+            settings,
+            config,
+            clock,
+        })
+    }
+
+    /// STS as somebody else: with the very keys that are being tried.
+    pub(super) fn sts_as(&self, id: &str, secret: &Secret) -> aws_sdk_sts::Client {
+        let config =
+            aws_sdk_sts::config::Builder::from(&self.config).credentials_provider(keys(id, secret)).build();
+        aws_sdk_sts::Client::from_conf(config)
+    }
+
+    /// The id of the access key that this run uses.
+    ///
+    /// # Errors
+    /// When the default chain has no credentials.
+    pub(super) async fn own_key_id(&self) -> Result<String, CallError> {
+        let missing = |why: String| {
+            CallError::rejected(Kind::Local, format!("there are no AWS credentials: {why}")).hint(
+                "log in (`aws sso login`), or set AWS_PROFILE; `aws sts get-caller-identity` has to work",
+            )
+        };
+        let provider = self
+            .config
+            .credentials_provider()
+            .ok_or_else(|| missing("no place to look for them".to_owned()))?;
+        let credentials =
+            provider.provide_credentials().await.map_err(|error| missing(tame(&innermost(&error))))?;
+        Ok(credentials.access_key_id().to_owned())
+    }
+
+    pub(super) fn region(&self) -> &str {
+        self.config.region().map_or("", |region| region.as_ref())
+    }
+
+    /// The server's clock, as STS last told it.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keys(id: &str, secret: &Secret) -> Credentials {
+    Credentials::new(id, secret.expose(), None, None, "stanch")
+}
+
+/// The innermost cause says most.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// Remembers the `Date` header of replies.
+#[derive(Debug, Clone, Default)]
+struct DateSpy(Arc<Mutex<Option<Timestamp>>>);
+
+impl Intercept for DateSpy {
+    fn name(&self) -> &'static str {
+        "stanch-date"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(date) = context.response().headers().get("date")
+            && let Ok(zoned) = jiff::fmt::rfc2822::parse(date)
+        {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(zoned.timestamp());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Asking the instances of a consumer which version they use.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::call::ASK_TIMEOUT;
+use super::transport::Transport;
+use super::{at_pointer, safe_url};
+use crate::provider::outcome::{CallError, Kind};
+use crate::provider::{Attestation, Secret256};
+
+/// Asks every address, all at once. An instance that gives no answer still counts.
+#[derive(Debug, Clone)]
+pub struct HttpAttest {
+    transport: Arc<Transport>,
+    urls: Vec<String>,
+    pointer: String,
+}
+
+impl HttpAttest {
+    /// `pointer` leads to the fingerprint in each answer.
+    pub fn new(transport: Arc<Transport>, urls: Vec<String>, pointer: String) -> Self {
+        Self { transport, urls, pointer }
+    }
+
+    /// One answer, or one error, for each address, in their order.
+    pub async fn ask(&self) -> Vec<Result<Attestation, CallError>> {
+        let mut tasks = JoinSet::new();
+        for (index, url) in self.urls.iter().cloned().enumerate() {
+            let this = self.clone();
+            tasks.spawn(async move { (index, this.ask_one(&url).await) });
+        }
+        // Whatever became of its task, an instance that was asked is counted.
+        let mut answers: Vec<_> = self
+            .urls
+            .iter()
+            .map(|url| Err(CallError::rejected(Kind::Local, format!("{} was not asked", safe_url(url)))))
+            .collect();
+        while let Some(done) = tasks.join_next().await {
+            if let Ok((index, answer)) = done {
+                answers[index] = answer;
+            }
+        }
+        answers
+    }
+
+    async fn ask_one(&self, url: &str) -> Result<Attestation, CallError> {
+        let what = safe_url(url);
+        let bad = |why: &str| CallError::rejected(Kind::Invalid, format!("{what} {why}"));
+        let request = http::Request::get(url).body(Vec::new()).map_err(|_| bad("is not an address"))?;
+        let reply = self.transport.send(request, Some(ASK_TIMEOUT)).await.map_err(CallError::read_only)?;
+        if !reply.status.is_success() {
+            return Err(CallError::rejected(
+                Kind::NoAnswer,
+                format!("{what} answered {}", reply.status.as_u16()),
+            ));
+        }
+        at_pointer(&reply, &self.pointer)
+            .and_then(|value| Secret256::parse(value.as_str()?))
+            .map(Attestation)
+            .ok_or_else(|| {
+                bad(&format!("has no SHA-256 in lower-case hex at `{}`", self.pointer))
+                    .hint("the answer has to be JSON; see `attest` in the runbook reference")
+            })
+    }
+}

@@ -1,0 +1,108 @@
+//! HTTP: the bounded transport, and what runbooks do over it.
+
+mod attest;
+mod call;
+mod gate;
+mod probe;
+pub mod transport;
+
+pub use attest::HttpAttest;
+pub use call::HttpCaller;
+pub use gate::{HttpGate, Streak};
+pub use probe::HttpProbe;
+
+use http::header::{HeaderName, HeaderValue};
+
+use super::outcome::{CallError, Kind, tame};
+use crate::secret::{Material, Secret};
+use transport::Reply;
+
+/// A header whose value is a secret: marked so that no `Debug` of the request shows it.
+///
+/// # Errors
+/// When the text cannot stand in a header. The error does not quote it.
+pub(crate) fn sensitive(text: &str, what: &str) -> Result<HeaderValue, CallError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        CallError::rejected(
+            Kind::Invalid,
+            format!("{what} holds a line break or another character that no header may carry"),
+        )
+        .hint("look for a newline at its end")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn bearer(material: Option<&Material>) -> Result<(HeaderName, HeaderValue), CallError> {
+    let value = sensitive(&format!("Bearer {}", main_part(material)?.expose()), "the credential")?;
+    Ok((http::header::AUTHORIZATION, value))
+}
+
+fn main_part(material: Option<&Material>) -> Result<&Secret, CallError> {
+    let material = material
+        .ok_or_else(|| CallError::rejected(Kind::Invalid, "the request wants a credential, and has none"))?;
+    material.main().ok_or_else(|| {
+        CallError::rejected(Kind::Invalid, "the credential has several parts: none of them is the value")
+            .hint("name the part: `${secret.PART}`")
+    })
+}
+
+/// What a status means for a request that was to change something. The body is never quoted: it
+/// may echo what it was sent.
+fn judge(reply: &Reply, what: &str) -> Result<(), CallError> {
+    let status = reply.status.as_u16();
+    let rejected = |kind| CallError::rejected(kind, format!("{what} answered {status}"));
+    let error = match status {
+        200..=299 => return Ok(()),
+        300..=399 => rejected(Kind::Invalid)
+            .hint("it redirects, and a request with a credential is never sent on: write the final address"),
+        401 => rejected(Kind::Refused),
+        403 => rejected(Kind::Denied),
+        404 | 410 => rejected(Kind::NotFound),
+        // The server gave up waiting for the request; what it did with the part that came is its own affair.
+        408 => CallError::unknown(format!("{what} answered {status}")),
+        409 | 412 => rejected(Kind::Conflict),
+        429 => rejected(Kind::Throttled),
+        400..=499 => rejected(Kind::Invalid),
+        _ => CallError::unknown(format!("{what} answered {status}")),
+    };
+    Err(CallError { retry_after: reply.retry_after(), ..error }.request(reply.request_id()))
+}
+
+/// An address without what may be secret in it: user, password, query and fragment.
+pub(crate) fn safe_url(text: &str) -> String {
+    match text.parse::<reqwest::Url>() {
+        Ok(mut url) => {
+            // These fail for addresses that cannot have them, which is as well.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.set_fragment(None);
+            tame(url.as_str())
+        }
+        Err(_) => "an address that is none".to_owned(),
+    }
+}
+
+/// A number or a text at a JSON pointer of a body.
+fn at_pointer(reply: &Reply, pointer: &str) -> Option<serde_json::Value> {
+    let document: serde_json::Value = serde_json::from_slice(&reply.body).ok()?;
+    document.pointer(pointer).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        assert_eq!(safe_url("https://u:p@h:1/a?token=x#y"), "https://h:1/a");
+    }
+
+    #[test]
+    fn a_header_with_a_line_break_is_an_error_that_does_not_quote_it() {
+        let error = sensitive("hunter2\n", "the token").expect_err("newline");
+        assert!(!format!("{error:?}").contains("hunter2"));
+        assert!(!format!("{:?}", sensitive("hunter2", "the token")).contains("hunter2"));
+    }
+}

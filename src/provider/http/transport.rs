@@ -1,0 +1,236 @@
+//! One way to send a request, with bounds on everything, and a clear word on what is known when
+//! it fails.
+//!
+//! No redirect is followed: a redirect must not carry a token elsewhere. No retry is made: the
+//! engine retries, on the record. A reply is read up to [`MAX_BODY`] and then given up.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+
+use super::safe_url;
+use crate::provider::outcome::{CallError, Kind, tame};
+
+/// A server that accepts no connection within this is as good as down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Far above any reply that is read here; a server must not fill our memory.
+const MAX_BODY: usize = 1024 * 1024;
+/// A server that asks to wait for longer is not waited for in an emergency.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Sends requests. Cheap to make: its clients are made when they are first needed.
+pub struct Transport {
+    timeout: Duration,
+    ca: Option<Vec<u8>>,
+    skip_verify: bool,
+    clients: [OnceLock<reqwest::Client>; 4],
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A reply, read to its end.
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, which may hold a secret.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Reply {
+    /// How long the server asks to wait, where it says so in seconds.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+    }
+
+    /// The server's name for this request, under one of the usual headers.
+    pub fn request_id(&self) -> Option<String> {
+        ["x-request-id", "x-amzn-requestid", "x-correlation-id"]
+            .iter()
+            .find_map(|name| self.headers.get(*name)?.to_str().ok())
+            .map(tame)
+    }
+
+    /// The server's clock.
+    pub fn date(&self) -> Option<Timestamp> {
+        let text = self.headers.get(http::header::DATE)?.to_str().ok()?;
+        jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+    }
+}
+
+impl Transport {
+    /// A transport whose requests take at most `timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, ca: None, skip_verify: false, clients: Default::default() }
+    }
+
+    /// Trusts this CA bundle (PEM) and no other.
+    ///
+    /// # Errors
+    /// When it holds no certificate.
+    pub fn with_ca(mut self, pem: Vec<u8>, source: &str) -> Result<Self, CallError> {
+        match reqwest::Certificate::from_pem_bundle(&pem) {
+            Ok(certificates) if !certificates.is_empty() => {
+                self.ca = Some(pem);
+                Ok(self)
+            }
+            _ => Err(CallError::rejected(Kind::Local, format!("{source} holds no CA certificate in PEM"))),
+        }
+    }
+
+    /// Accepts any certificate. The caller says so to the operator.
+    #[must_use]
+    pub fn without_verification(mut self, skip: bool) -> Self {
+        self.skip_verify = skip;
+        self
+    }
+
+    /// Sends one request, within `timeout` or the transport's own.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] when no connection was made; [`Kind::NoAnswer`], in doubt, when one
+    /// was and no whole reply came.
+    pub async fn send(
+        &self,
+        request: http::Request<Vec<u8>>,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, CallError> {
+        let place = safe_url(&request.uri().to_string());
+        let client = self.client(request.uri())?;
+        let mut request = reqwest::Request::try_from(request)
+            .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;
+        *request.timeout_mut() = Some(timeout.unwrap_or(self.timeout));
+
+        let mut response = client.execute(request).await.map_err(|error| classify(&error, &place))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => body.extend_from_slice(&chunk),
+                Ok(Some(_)) => {
+                    return Err(CallError::unknown(format!(
+                        "{place} answered {} with more than {MAX_BODY} bytes",
+                        status.as_u16()
+                    )));
+                }
+                Ok(None) => return Ok(Reply { status, headers, body }),
+                Err(error) => {
+                    return Err(CallError::unknown(format!(
+                        "the answer of {place} broke off: {}",
+                        reason(&error)
+                    )));
+                }
+            }
+        }
+    }
+
+    /// The client for an address. Loopback never goes through a proxy, whatever the environment
+    /// says; plain HTTP needs no roots, so that a machine without any can still use it.
+    fn client(&self, uri: &http::Uri) -> Result<&reqwest::Client, CallError> {
+        let secure = uri.scheme_str() == Some("https");
+        let near = is_loopback(uri.host().unwrap_or_default());
+        let slot = &self.clients[usize::from(secure) * 2 + usize::from(near)];
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .user_agent(concat!("stanch/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // A kept connection that died meanwhile would put a write in doubt that was never sent.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(self.timeout);
+        if near {
+            builder = builder.no_proxy();
+        }
+        if !secure {
+            builder = builder.tls_certs_only([]);
+        } else if let Some(pem) = &self.ca {
+            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).map_err(setup)?);
+        }
+        if self.skip_verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        let client = builder.build().map_err(setup)?;
+        Ok(slot.get_or_init(|| client))
+    }
+}
+
+fn setup(error: reqwest::Error) -> CallError {
+    CallError::rejected(Kind::Local, format!("cannot set up HTTP: {}", reason(&error)))
+        .hint("check that this machine has CA certificates (package ca-certificates)")
+}
+
+/// Whether a host is this machine.
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What is known of a request that had no reply. Only what failed before a connection stood is
+/// known to have changed nothing.
+fn classify(error: &reqwest::Error, place: &str) -> CallError {
+    if error.is_connect() {
+        CallError::rejected(Kind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
+            .hint("check the address, that the server runs, and that its certificate is trusted here")
+    } else if error.is_builder() {
+        CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}"))
+    } else if error.is_timeout() {
+        CallError::unknown(format!("{place} did not answer in time"))
+    } else {
+        CallError::unknown(format!("{place} did not answer: {}", reason(error)))
+    }
+}
+
+/// The innermost cause: "Connection refused" says more than the layers around it.
+fn reason(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    if std::ptr::addr_eq(inner, error) && error.url().is_some() {
+        // Its text would hold the whole address.
+        return "the request failed".to_owned();
+    }
+    tame(&inner.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_recognised_in_every_spelling() {
+        for host in ["127.0.0.1", "localhost", "[::1]", "127.8.9.1", "LOCALHOST"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["example.com", "10.0.0.1", "localhost.example.com"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_reply_shows_neither_headers_nor_body() {
+        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: b"hunter2".to_vec() };
+        let shown = format!("{reply:?}");
+        assert!(shown.contains("200") && !shown.contains("hunter"), "{shown}");
+    }
+}

@@ -1,0 +1,281 @@
+//! The provider of production: makes the parts of a plan callable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore};
+use super::consumer::{OwnConsumer, Question};
+use super::exec::{ExecGate, Program};
+use super::file::FileStore;
+use super::http::transport::Transport;
+use super::http::{HttpAttest, HttpCaller, HttpGate, HttpProbe};
+use super::layout::Layout;
+use super::outcome::{CallError, Kind};
+use super::random::RandomIssuer;
+use super::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient};
+use super::{
+    Call, Check, CheckVerdict, Consumer, Gate, Issuer, Probe, Provider, Store, aws, part_names, vault,
+};
+use crate::clock::Clock;
+use crate::runbook::model;
+use crate::secret::Recipe;
+
+/// Reads the environment. A closure, so that tests need not change the process's own.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Real servers, files and programs. One client for each connection, made when first needed.
+pub struct RealProvider {
+    connections: BTreeMap<String, model::Connection>,
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
+    env: Environment,
+    transport: Arc<Transport>,
+    vaults: Mutex<BTreeMap<String, Arc<VaultClient>>>,
+    clouds: Mutex<BTreeMap<String, Arc<AwsClient>>>,
+}
+
+impl fmt::Debug for RealProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealProvider").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+impl RealProvider {
+    /// `deadline` is how long one call may take (`limits.deadline`).
+    pub fn new(
+        connections: BTreeMap<String, model::Connection>,
+        clock: Arc<dyn Clock>,
+        deadline: Duration,
+    ) -> Self {
+        Self::with_environment(connections, clock, deadline, Arc::new(|name| std::env::var(name).ok()))
+    }
+
+    /// The same, with another environment for what is read here; the AWS default chain still reads
+    /// the process's own.
+    pub fn with_environment(
+        connections: BTreeMap<String, model::Connection>,
+        clock: Arc<dyn Clock>,
+        deadline: Duration,
+        env: Environment,
+    ) -> Self {
+        Self {
+            connections,
+            clock,
+            deadline,
+            env,
+            transport: Arc::new(Transport::new(deadline)),
+            vaults: Mutex::default(),
+            clouds: Mutex::default(),
+        }
+    }
+
+    fn connection(&self, name: &str) -> Result<&model::Connection, CallError> {
+        self.connections.get(name).ok_or_else(|| invalid(format!("there is no connection `{name}`")))
+    }
+
+    async fn vault(&self, name: &str) -> Result<Arc<VaultClient>, CallError> {
+        let model::Connection::Vault { address, namespace, ca_cert } = self.connection(name)? else {
+            return Err(invalid(format!("the connection `{name}` is not of the type `vault`")));
+        };
+        let mut clients = self.vaults.lock().await;
+        if let Some(client) = clients.get(name) {
+            return Ok(Arc::clone(client));
+        }
+        let settings = vault::Settings::resolve(
+            address.as_deref(),
+            namespace.as_deref(),
+            ca_cert.as_deref(),
+            self.env.as_ref(),
+        )?;
+        let client = Arc::new(VaultClient::new(settings, self.deadline)?);
+        clients.insert(name.to_owned(), Arc::clone(&client));
+        Ok(client)
+    }
+
+    async fn aws(&self, name: &str) -> Result<Arc<AwsClient>, CallError> {
+        let model::Connection::Aws { region, account, profile, endpoint_url } = self.connection(name)? else {
+            return Err(invalid(format!("the connection `{name}` is not of the type `aws`")));
+        };
+        let mut clients = self.clouds.lock().await;
+        if let Some(client) = clients.get(name) {
+            return Ok(Arc::clone(client));
+        }
+        let settings = aws::Settings {
+            region: region.clone(),
+            account: account.clone(),
+            profile: profile.clone(),
+            endpoint_url: endpoint_url.clone(),
+            keys: None,
+        };
+        let client = Arc::new(AwsClient::new(settings, self.deadline).await?);
+        clients.insert(name.to_owned(), Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn own_call(&self, call: &model::Call) -> Result<Arc<dyn Call>, CallError> {
+        Ok(match call {
+            model::Call::Exec(exec) => Arc::new(Program::new(exec, self.deadline)),
+            model::Call::Http(spec) => Arc::new(HttpCaller::new(Arc::clone(&self.transport), spec.clone())),
+            model::Call::Sandbox {} => return Err(sandbox("call")),
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for RealProvider {
+    async fn preflight(&self, connection: &str) -> Vec<Check> {
+        let checks = match self.connection(connection) {
+            Ok(model::Connection::Vault { .. }) => match self.vault(connection).await {
+                Ok(client) => Ok(vault::preflight(&client, self.clock.as_ref()).await),
+                Err(error) => Err(error),
+            },
+            Ok(model::Connection::Aws { .. }) => match self.aws(connection).await {
+                Ok(client) => Ok(aws::preflight(&client, self.clock.as_ref()).await),
+                Err(error) => Err(error),
+            },
+            Ok(model::Connection::Sandbox { .. }) => Err(sandbox("connection")),
+            Err(error) => Err(error),
+        };
+        checks.unwrap_or_else(|error| {
+            vec![Check {
+                verdict: CheckVerdict::Fail,
+                hint: error.hint,
+                kind: Some(error.kind),
+                ..Check::pass("connection", error.message)
+            }]
+        })
+    }
+
+    async fn issuer(&self, name: &str, credential: &model::Credential) -> Result<Arc<dyn Issuer>, CallError> {
+        Ok(match &credential.issuer {
+            model::Issuer::Sandbox { .. } => return Err(sandbox("issuer")),
+            model::Issuer::Random { alphabet, length, apply, revoke } => {
+                let recipe = Recipe::new(*alphabet, *length).map_err(|error| invalid(error.to_string()))?;
+                let call = |call: &Option<model::Call>| call.as_ref().map(|c| self.own_call(c)).transpose();
+                Arc::new(RandomIssuer::new(recipe, call(apply)?, call(revoke)?))
+            }
+            model::Issuer::VaultToken { connection, role, policies, ttl, num_uses, bound_cidrs } => {
+                let spec = TokenSpec {
+                    name: name.to_owned(),
+                    role: role.clone(),
+                    policies: policies.clone(),
+                    ttl: ttl.get(),
+                    max_ttl: credential.scope.max_ttl.map(|period| period.get()),
+                    num_uses: *num_uses,
+                    bound_cidrs: bound_cidrs.clone(),
+                    audience: credential.scope.audience.clone(),
+                };
+                Arc::new(TokenIssuer::new(self.vault(connection).await?, spec))
+            }
+            model::Issuer::IamAccessKey { connection, user } => {
+                Arc::new(AccessKeyIssuer::new(self.aws(connection).await?, user.clone()))
+            }
+        })
+    }
+
+    async fn store(
+        &self,
+        _: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Store>, CallError> {
+        let parts = part_names(&credential.issuer);
+        let store = credential.stores.get(index).ok_or_else(|| invalid("there is no such store"))?;
+        Ok(match store {
+            model::Store::Sandbox { .. } => return Err(sandbox("store")),
+            model::Store::Kv2 { connection, mount, path, field, fields, destroy_outgoing } => {
+                let layout = Layout::new(parts, field.as_deref(), fields)?;
+                let place = Kv2Place::new(mount, path)?;
+                Arc::new(Kv2Store::new(self.vault(connection).await?, place, layout, *destroy_outgoing))
+            }
+            model::Store::Secretsmanager { connection, secret, field, fields } => {
+                let layout = Layout::new(parts, field.as_deref(), fields)?;
+                Arc::new(SecretsManagerStore::new(self.aws(connection).await?, secret.clone(), layout))
+            }
+            model::Store::File { path, format, key } => {
+                let layout = Layout::new(parts, None, &BTreeMap::new())?;
+                Arc::new(FileStore::new(path, *format, key.clone(), layout)?)
+            }
+        })
+    }
+
+    async fn consumer(
+        &self,
+        _: &str,
+        credential: &model::Credential,
+        index: usize,
+    ) -> Result<Arc<dyn Consumer>, CallError> {
+        let consumer = credential.consumers.get(index).ok_or_else(|| invalid("there is no such consumer"))?;
+        let reload = consumer.reload.as_ref().map(|call| self.own_call(call)).transpose()?;
+        let question = match &consumer.attest {
+            None => Question::None,
+            Some(model::Attest::Http { url, urls, fingerprint }) => {
+                let urls = url.iter().chain(urls).cloned().collect();
+                Question::Http(HttpAttest::new(Arc::clone(&self.transport), urls, fingerprint.clone()))
+            }
+            Some(model::Attest::Exec { argv, timeout }) => {
+                let timeout = timeout.map_or(self.deadline, |period| period.get());
+                Question::Exec(Program::plain(argv, timeout))
+            }
+            Some(model::Attest::Sandbox { .. }) => return Err(sandbox("consumer")),
+        };
+        Ok(Arc::new(OwnConsumer::new(reload, question)))
+    }
+
+    async fn probe(
+        &self,
+        _: &str,
+        _: &model::Credential,
+        probe: &model::Probe,
+    ) -> Result<Arc<dyn Probe>, CallError> {
+        Ok(match probe {
+            model::Probe::Http { method, url, bearer, header, expect, refuse } => Arc::new(HttpProbe {
+                transport: Arc::clone(&self.transport),
+                method: *method,
+                url: url.clone(),
+                bearer: *bearer,
+                header: header.clone(),
+                expect: *expect,
+                refuse: refuse.clone(),
+            }),
+            model::Probe::Exec(exec) => Arc::new(Program::new(exec, self.deadline)),
+            model::Probe::Sandbox { .. } => return Err(sandbox("probe")),
+        })
+    }
+
+    async fn call(&self, call: &model::Call) -> Result<Arc<dyn Call>, CallError> {
+        self.own_call(call)
+    }
+
+    async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
+        Ok(match gate {
+            model::Gate::Http { url, json, at_most, at_least, failures, .. } => Arc::new(HttpGate::new(
+                Arc::clone(&self.transport),
+                url.clone(),
+                json.clone(),
+                *at_most,
+                *at_least,
+                *failures,
+            )),
+            model::Gate::Exec { argv, timeout, failures, .. } => {
+                let timeout = timeout.map_or(self.deadline, |period| period.get());
+                Arc::new(ExecGate::new(Program::plain(argv, timeout), *failures))
+            }
+            model::Gate::Sandbox { .. } => return Err(sandbox("gate")),
+        })
+    }
+}
+
+fn sandbox(what: &str) -> CallError {
+    CallError::rejected(Kind::Unsupported, format!("this {what} is one of the sandbox's"))
+        .hint("run it with `--env sandbox`, or replace it")
+}
+
+fn invalid(message: impl Into<String>) -> CallError {
+    CallError::rejected(Kind::Invalid, message)
+}

@@ -1,0 +1,221 @@
+//! Is this Vault fit for a run, and who are we there.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rustify::enums::RequestMethod;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vaultrs::api::token::requests::LookupTokenSelfRequest;
+
+use super::client::{Effect, VaultClient, data, unsendable};
+use super::token::TokenInfo;
+use crate::clock::Clock;
+use crate::provider::outcome::{CallError, Kind};
+use crate::provider::{Check, CheckVerdict};
+
+/// A run may have to wait for an overlap: a token that dies within the hour is worth a word.
+const SHORT_LIFE: Duration = Duration::from_secs(3600);
+/// Dates have whole seconds and travel: less than this says nothing.
+const SKEW_WARN: SignedDuration = SignedDuration::from_secs(2);
+/// With more than this, times to live and the journal's times cannot be relied on.
+const SKEW_FAIL: SignedDuration = SignedDuration::from_secs(60);
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Health {
+    initialized: bool,
+    sealed: bool,
+    standby: bool,
+    version: String,
+    enterprise: bool,
+    server_time_utc: Option<i64>,
+}
+
+/// Looks, read-only, at the server and at the operator's own token.
+pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if client.settings().skip_verify {
+        checks.push(Check {
+            hint: Some("unset VAULT_SKIP_VERIFY and set VAULT_CACERT".to_owned()),
+            ..Check::warn(
+                "tls",
+                "VAULT_SKIP_VERIFY is set: whoever stands between can read every credential of this run",
+            )
+        });
+    }
+    let reply = match client.health().await {
+        Ok(reply) => reply,
+        Err(error) => return [checks, vec![failed("server", &error)]].concat(),
+    };
+    let now = clock.now().wall;
+    let Ok(health) = serde_json::from_slice::<Health>(&reply.body) else {
+        checks.push(Check::fail(
+            "server",
+            Kind::Invalid,
+            format!("{} answered {} and not what Vault answers", client.place(), reply.status.as_u16()),
+            "check the address: something else listens there",
+        ));
+        return checks;
+    };
+    let state = server(client, &health, reply.status.as_u16());
+    let usable = state.verdict != CheckVerdict::Fail;
+    checks.push(state);
+    if !usable {
+        return checks;
+    }
+    let theirs = health.server_time_utc.and_then(|s| Timestamp::from_second(s).ok()).or(reply.date());
+    checks.push(skew(client.place(), theirs, now));
+    checks.push(whoami(client).await);
+    if let Some(namespace) = client.settings().namespace.clone() {
+        checks.push(namespace_check(client, &health, &namespace).await);
+    }
+    checks
+}
+
+fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
+    let place = client.place();
+    let fail =
+        |what: &str, hint: &str| Check::fail("server", Kind::NotReady, format!("{place} {what}"), hint);
+    if !health.initialized {
+        return fail("is not initialised", "initialise it: `vault operator init`");
+    }
+    if health.sealed {
+        return fail("is sealed", "unseal it: `vault operator unseal`");
+    }
+    if status == 472 {
+        return fail("is a disaster-recovery secondary", "set the address to the primary cluster");
+    }
+    if health.standby {
+        let detail = format!("{place} is a standby (version {}): it forwards or redirects", health.version);
+        return Check {
+            hint: Some("set the address to the active node: a redirect is not followed".to_owned()),
+            ..Check::warn("server", detail)
+        };
+    }
+    Check::pass("server", format!("{place} is unsealed and active, version {}", health.version))
+}
+
+/// Whether two clocks agree well enough.
+pub(crate) fn skew(place: &str, theirs: Option<Timestamp>, ours: Timestamp) -> Check {
+    let Some(theirs) = theirs else {
+        return Check::warn("clock", format!("{place} does not tell its time"));
+    };
+    let skew = theirs.duration_since(ours).abs();
+    let detail = format!("the clocks of this machine and of {place} differ by {} s", skew.as_secs());
+    if skew > SKEW_FAIL {
+        return Check::fail(
+            "clock",
+            Kind::Invalid,
+            detail,
+            "set this machine's clock (NTP), then plan again",
+        );
+    }
+    if skew > SKEW_WARN {
+        return Check::warn("clock", detail);
+    }
+    Check::pass("clock", format!("the clocks of this machine and of {place} agree"))
+}
+
+async fn whoami(client: &VaultClient) -> Check {
+    if client.settings().token.is_none() {
+        return Check::fail(
+            "identity",
+            Kind::Refused,
+            "there is no Vault token",
+            "log in (`vault login`), or set VAULT_TOKEN",
+        );
+    }
+    match own_token(client).await {
+        Ok(info) => {
+            let detail = format!("{} with the policies {}", info.display_name, info.policies.join(", "));
+            if info.expire_time.is_some() && info.ttl < SHORT_LIFE.as_secs() {
+                return Check {
+                    hint: Some("log in again, or renew it: `vault token renew`".to_owned()),
+                    ..Check::warn("identity", format!("{detail}; the token ends in {} s", info.ttl))
+                };
+            }
+            Check::pass("identity", detail)
+        }
+        Err(error) if error.kind == Kind::Denied => {
+            Check::warn("identity", "the token may not look itself up: who this is cannot be said")
+        }
+        Err(error) => failed("identity", &error),
+    }
+}
+
+/// This edition may have no namespaces, and **ignore the header in silence**: a run would write
+/// into the root namespace. Asked, not guessed from version numbers.
+async fn namespace_check(client: &VaultClient, health: &Health, namespace: &str) -> Check {
+    if health.enterprise {
+        return Check::pass("namespace", format!("the namespace is {namespace}"));
+    }
+    match client.ignores_namespaces().await {
+        Ok(false) => Check::pass("namespace", format!("the namespace is {namespace}")),
+        Ok(true) => Check::fail(
+            "namespace",
+            Kind::Unsupported,
+            format!(
+                "{} has no namespaces and ignores `{namespace}`: everything would go to its root",
+                client.place()
+            ),
+            "remove `namespace` from the connection and unset VAULT_NAMESPACE, or set the right address",
+        ),
+        Err(error) => failed("namespace", &error),
+    }
+}
+
+/// The operator's own token, as Vault sees it.
+pub(super) async fn own_token(client: &VaultClient) -> Result<TokenInfo, CallError> {
+    let endpoint =
+        LookupTokenSelfRequest::builder().build().map_err(|_| unsendable("auth/token/lookup-self"))?;
+    data(&client.send(endpoint, Effect::Read).await?, "auth/token/lookup-self")
+}
+
+/// What the operator may do on each path, in the order of the paths.
+pub(super) async fn capabilities(
+    client: &VaultClient,
+    paths: &[&str],
+) -> Result<Vec<Vec<String>>, CallError> {
+    const PATH: &str = "sys/capabilities-self";
+    let reply = client.plain(RequestMethod::POST, PATH, Some(json!({ "paths": paths }))).await?;
+    let answer: Value = data(&reply, PATH)?;
+    Ok(paths
+        .iter()
+        .map(|path| match answer.get(*path) {
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        })
+        .collect())
+}
+
+/// Whether what is held covers what is needed; root may do everything.
+pub(super) fn holds(held: &[String], needed: &str) -> bool {
+    held.iter().any(|c| c == needed || c == "root")
+}
+
+/// A failed call as a failed check.
+pub(super) fn failed(name: &str, error: &CallError) -> Check {
+    Check::fail(
+        name,
+        error.kind,
+        error.message.clone(),
+        error.hint.clone().unwrap_or_else(|| "see the message, then plan again".to_owned()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_far_apart_forbid_a_run() {
+        let now = Timestamp::from_second(1_000_000).expect("timestamp");
+        let verdict = |s: i64| skew("v", Timestamp::from_second(1_000_000 + s).ok(), now).verdict;
+        assert_eq!(verdict(1), CheckVerdict::Pass);
+        assert_eq!(verdict(-30), CheckVerdict::Warn);
+        assert_eq!(verdict(61), CheckVerdict::Fail);
+        assert_eq!(verdict(-61), CheckVerdict::Fail);
+        assert_eq!(skew("v", None, now).verdict, CheckVerdict::Warn);
+    }
+}

@@ -1,0 +1,596 @@
+//! Vault tokens, made through a role, tagged with the run, watched and revoked by accessor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use vaultrs::api::token::requests::{
+    CreateOrphanTokenRequest, CreateRoleTokenRequest, ListAccessorRequest, LookupTokenAccessorRequest,
+    LookupTokenRequest, LookupTokenSelfRequest, ReadTokenRoleRequest, RevokeTokenAccessorRequest,
+};
+use vaultrs::api::token::responses::ListAccessorResponse;
+
+use super::client::{Effect, VaultClient, auth, data, is_bad_token, unsendable};
+use super::preflight::{capabilities, failed, holds, own_token};
+use crate::provider::outcome::{CallError, Kind};
+use crate::provider::{
+    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
+};
+use crate::secret::{Material, Secret};
+
+/// The part that a token is.
+const PART: &str = "token";
+
+/// The tags by which a token is known to be a run's.
+const RUN: &str = "stanch-run";
+const STEP: &str = "stanch-step";
+const AUDIENCE: &str = "audience";
+
+const LOOKUP: &str = "auth/token/lookup-accessor";
+const REVOKE: &str = "auth/token/revoke-accessor";
+const ACCESSORS: &str = "auth/token/accessors";
+
+/// Looking up every token of a busy Vault takes a request each: enough at once to be quick, few
+/// enough not to be noticed.
+const LOOKUPS: usize = 16;
+
+/// What the runbook asks for.
+#[derive(Debug, Clone)]
+pub struct TokenSpec {
+    /// The credential's name, for the token's display name.
+    pub name: String,
+    /// The token role; else the token is an orphan of nobody.
+    pub role: Option<String>,
+    /// The policies.
+    pub policies: Vec<String>,
+    /// The time to live.
+    pub ttl: Duration,
+    /// The longest it may live, renewals counted.
+    pub max_ttl: Option<Duration>,
+    /// How often it may be used; 0 is without limit.
+    pub num_uses: u32,
+    /// The networks that it may be used from.
+    pub bound_cidrs: Vec<String>,
+    /// Who it is for.
+    pub audience: Option<String>,
+}
+
+/// What Vault says of a token. vaultrs' own type lacks `bound_cidrs` and `period`.
+#[derive(Debug, Deserialize)]
+pub(super) struct TokenInfo {
+    pub(super) accessor: String,
+    #[serde(default)]
+    pub(super) display_name: String,
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
+    #[serde(default)]
+    identity_policies: Option<Vec<String>>,
+    #[serde(default)]
+    creation_ttl: u64,
+    #[serde(default)]
+    explicit_max_ttl: u64,
+    pub(super) expire_time: Option<String>,
+    #[serde(default)]
+    pub(super) ttl: u64,
+    #[serde(default)]
+    meta: Option<HashMap<String, String>>,
+    #[serde(default)]
+    num_uses: u64,
+    #[serde(default)]
+    orphan: bool,
+    #[serde(default)]
+    renewable: Option<bool>,
+    #[serde(default)]
+    period: Option<u64>,
+    #[serde(default)]
+    bound_cidrs: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Role {
+    allowed_policies: Option<Vec<String>>,
+    allowed_policies_glob: Option<Vec<String>>,
+    disallowed_policies: Option<Vec<String>>,
+    orphan: bool,
+    token_period: u64,
+}
+
+/// Issues tokens.
+#[derive(Debug)]
+pub struct TokenIssuer {
+    client: Arc<VaultClient>,
+    spec: TokenSpec,
+}
+
+impl TokenIssuer {
+    /// Tokens as `spec` says.
+    pub fn new(client: Arc<VaultClient>, spec: TokenSpec) -> Self {
+        Self { client, spec }
+    }
+
+    fn create_path(&self) -> String {
+        match &self.spec.role {
+            Some(role) => format!("auth/token/create/{role}"),
+            None => "auth/token/create-orphan".to_owned(),
+        }
+    }
+
+    async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
+        lookup(&self.client, accessor).await
+    }
+
+    /// Asks, as the operator, about a token that may not ask about itself.
+    async fn lookup_for(&self, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
+        let endpoint = LookupTokenRequest::builder()
+            .token(token.expose())
+            .build()
+            .map_err(|_| unsendable("auth/token/lookup"))?;
+        match self.client.send(endpoint, Effect::Read).await {
+            Ok(reply) => data(&reply, "auth/token/lookup").map(Some),
+            // "bad token" here speaks of the token in the body, unless ours is dead: then the
+            // lookup of ourselves fails as well.
+            Err(error) if error.kind == Kind::Refused => {
+                own_token(&self.client).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Uses the token: who does Vault say that it is? `None` when Vault does not accept it.
+    async fn introduce(&self, material: &Material) -> Result<Option<TokenInfo>, CallError> {
+        let token = material.main().ok_or_else(|| {
+            CallError::rejected(Kind::Invalid, "the credential is not a token: it has several parts")
+        })?;
+        let endpoint =
+            LookupTokenSelfRequest::builder().build().map_err(|_| unsendable("auth/token/lookup-self"))?;
+        let reply = self.client.send_as(endpoint, token).await?;
+        let status = reply.status.as_u16();
+        if reply.status.is_success() {
+            return data(&reply, "auth/token/lookup-self").map(Some);
+        }
+        let said = self.client.said(&reply);
+        if status == 403 && is_bad_token(&said) {
+            return Ok(None);
+        }
+        if status == 403 {
+            // "permission denied" alone is no refusal: a live token without the policy `default`,
+            // or used from outside its networks, hears the same.
+            return match self.lookup_for(token).await {
+                Ok(None) => Ok(None),
+                Ok(Some(_)) => Err(CallError::rejected(
+                    Kind::Denied,
+                    "the token is alive, but may not look itself up from here",
+                )
+                .hint("give it the policy `default`, or use a probe of the service that it is for")),
+                Err(error) => Err(error),
+            };
+        }
+        let kind = if status == 503 { Kind::NotReady } else { Kind::NoAnswer };
+        Err(CallError::rejected(
+            kind,
+            format!("{} answered {status} to auth/token/lookup-self: {said}", self.client.place()),
+        ))
+    }
+}
+
+/// What Vault knows under an accessor; `None` when it knows nothing.
+async fn lookup(client: &VaultClient, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
+    let endpoint =
+        LookupTokenAccessorRequest::builder().accessor(accessor).build().map_err(|_| unsendable(LOOKUP))?;
+    match client.send(endpoint, Effect::Read).await {
+        Ok(reply) => data(&reply, LOOKUP).map(Some),
+        // Vault 1.21 answers 400, others 403; the words are the same. A plain 403 or 404 (of
+        // something in front of Vault) is no word on the accessor and stays an error.
+        Err(error) if error.message.contains("invalid accessor") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl Issuer for TokenIssuer {
+    fn traits(&self) -> IssuerTraits {
+        IssuerTraits {
+            tries: true,
+            mints: true,
+            disables: false,
+            revokes: true,
+            coexists: true,
+            issue: Observation::Listable,
+            change: Observation::Readable,
+        }
+    }
+
+    async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
+        let create = self.create_path();
+        let paths = [create.as_str(), LOOKUP, REVOKE, ACCESSORS, "auth/token/accessors/"];
+        let mut checks = Vec::new();
+        match capabilities(&self.client, &paths).await {
+            Ok(held) => {
+                let need = |index: usize, why: &str| {
+                    let path = paths[index];
+                    if holds(&held[index], "update") || (index == 0 && holds(&held[index], "create")) {
+                        Check::pass(format!("permission {path}"), format!("may {why}"))
+                    } else {
+                        Check::fail(
+                            format!("permission {path}"),
+                            Kind::Denied,
+                            format!("may not {why}"),
+                            format!(
+                                "ask for a policy with `path \"{path}\" {{ capabilities = [\"update\"] }}`"
+                            ),
+                        )
+                    }
+                };
+                checks.push(need(0, "create the token"));
+                checks.push(need(1, "look at tokens by accessor"));
+                checks.push(need(2, "revoke tokens by accessor"));
+                let lists = |held: &[String]| holds(held, "list") && holds(held, "sudo");
+                checks.push(if lists(&held[3]) || lists(&held[4]) {
+                    Check::pass(format!("permission {ACCESSORS}"), "may list tokens")
+                } else {
+                    Check {
+                        hint: Some(format!(
+                            "to settle that by itself: `path \"{ACCESSORS}\" {{ capabilities = [\"list\", \"sudo\"] }}`"
+                        )),
+                        ..Check::warn(
+                            format!("permission {ACCESSORS}"),
+                            "may not list tokens: if the reply to a creation is lost, the run stops and asks",
+                        )
+                    }
+                });
+            }
+            Err(error) if error.kind == Kind::Denied => {
+                checks.push(Check::warn("permissions", "Vault does not tell this token what it may do"));
+            }
+            Err(error) => checks.push(failed("permissions", &error)),
+        }
+        if let Some(role) = &self.spec.role {
+            checks.push(self.role_check(role).await);
+        }
+        if self.spec.num_uses > 0 {
+            checks.push(Check::warn(
+                "uses",
+                format!(
+                    "the token may be used {} times; each check of stanch's uses it once",
+                    self.spec.num_uses
+                ),
+            ));
+        }
+        if let Some(outgoing) = outgoing {
+            checks.push(match own_token(&self.client).await {
+                Ok(own) if own.accessor == outgoing.handle => Check::fail(
+                    "own credential",
+                    Kind::Invalid,
+                    "this run uses the very token that it is about to revoke",
+                    "log in with another token (`vault login`), then plan again",
+                ),
+                Ok(_) => Check::pass("own credential", "this run uses another token"),
+                Err(_) => {
+                    Check::warn("own credential", "whether this run uses the outgoing token cannot be said")
+                }
+            });
+        }
+        checks
+    }
+
+    async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
+        match self.introduce(material).await? {
+            Some(info) => Ok(Identity { handle: info.accessor, principal: info.display_name }),
+            None => Err(CallError::rejected(
+                Kind::Refused,
+                format!("{} does not accept this token any more", self.client.place()),
+            )),
+        }
+    }
+
+    fn candidate(&self) -> Option<Material> {
+        None
+    }
+
+    async fn issue(&self, context: &CallContext, _: Option<&Material>) -> Result<Issued, CallError> {
+        let path = self.create_path();
+        let mut meta =
+            HashMap::from([(RUN.to_owned(), context.run.clone()), (STEP.to_owned(), context.step.clone())]);
+        if let Some(audience) = &self.spec.audience {
+            meta.insert(AUDIENCE.to_owned(), audience.clone());
+        }
+        let name = format!("stanch-{}", self.spec.name);
+        let ttl = seconds(self.spec.ttl);
+        let max = self.spec.max_ttl.map(seconds);
+        let uses = u64::from(self.spec.num_uses);
+        let sent = match &self.spec.role {
+            Some(role) => {
+                let mut endpoint = CreateRoleTokenRequest::builder();
+                endpoint.role_name(role).display_name(name).meta(meta).num_uses(uses);
+                endpoint.policies(self.spec.policies.clone()).ttl(ttl);
+                if let Some(max) = max {
+                    endpoint.explicit_max_ttl(max);
+                }
+                self.client.send(endpoint.build().map_err(|_| unsendable(&path))?, Effect::Write).await
+            }
+            None => {
+                let mut endpoint = CreateOrphanTokenRequest::builder();
+                endpoint.display_name(name).meta(meta).num_uses(uses);
+                endpoint.policies(self.spec.policies.clone()).ttl(ttl);
+                if let Some(max) = max {
+                    endpoint.explicit_max_ttl(max);
+                }
+                self.client.send(endpoint.build().map_err(|_| unsendable(&path))?, Effect::Write).await
+            }
+        };
+        let made = auth(&sent?, &path)?;
+        Ok(Issued {
+            identity: Identity {
+                handle: made.accessor,
+                principal: format!("token-stanch-{}", self.spec.name),
+            },
+            material: Material::single(PART, Secret::new(made.client_token)),
+        })
+    }
+
+    async fn find(&self, context: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
+        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+        let places = Arc::new(Semaphore::new(LOOKUPS));
+        let mut tasks = JoinSet::new();
+        for accessor in list.keys {
+            let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
+            tasks.spawn(async move {
+                let _place = places.acquire_owned().await;
+                lookup(&client, &accessor).await
+            });
+        }
+        let mut ours = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let found =
+                done.map_err(|_| CallError::rejected(Kind::Local, "a lookup of a token was cut short"))??;
+            let Some(info) = found else { continue };
+            let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).map(String::as_str);
+            if tag(RUN) == Some(context.run.as_str()) && tag(STEP) == Some(context.step.as_str()) {
+                ours.push(info.accessor);
+            }
+        }
+        ours.sort();
+        Ok(ours)
+    }
+
+    async fn existing(&self) -> Result<Vec<String>, CallError> {
+        // The tags tell ours from others'.
+        Ok(Vec::new())
+    }
+
+    async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
+        let info = self
+            .lookup(handle)
+            .await?
+            .ok_or_else(|| CallError::rejected(Kind::NotFound, "Vault knows no token under this accessor"))?;
+        Ok(grant(&info, &self.spec))
+    }
+
+    async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        Ok(if self.lookup(handle).await?.is_some() { Life::Active } else { Life::Gone })
+    }
+
+    async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(CallError::rejected(Kind::Unsupported, "Vault cannot disable a token reversibly"))
+    }
+
+    async fn enable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(CallError::rejected(Kind::Unsupported, "Vault cannot disable a token reversibly"))
+    }
+
+    async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
+        let endpoint =
+            RevokeTokenAccessorRequest::builder().accessor(handle).build().map_err(|_| unsendable(REVOKE))?;
+        match self.client.send(endpoint, Effect::Write).await {
+            Ok(_) => {}
+            Err(error) if error.message.contains("invalid accessor") => {}
+            Err(error) => return Err(error),
+        }
+        // Vault reports success for an accessor that never was, too: only a lookup tells.
+        match self.lookup(handle).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(CallError::unknown(format!(
+                "{} took the revocation, and still knows the token",
+                self.client.place()
+            ))),
+            Err(error) => Err(CallError { in_doubt: true, ..error }),
+        }
+    }
+
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        Ok(match self.introduce(material).await? {
+            Some(_) => Use::Accepted,
+            None => Use::Refused(format!("{}: 403 invalid token", self.client.place())),
+        })
+    }
+}
+
+impl TokenIssuer {
+    async fn role_check(&self, role: &str) -> Check {
+        let path = format!("auth/token/roles/{role}");
+        let check = format!("role {role}");
+        let endpoint = ReadTokenRoleRequest::builder().role_name(role).build();
+        let reply = match endpoint {
+            Ok(endpoint) => self.client.send(endpoint, Effect::Read).await,
+            Err(_) => Err(unsendable(&path)),
+        };
+        let role_found: Role = match reply.and_then(|reply| data(&reply, &path)) {
+            Ok(found) => found,
+            Err(error) if error.kind == Kind::Denied => {
+                return Check::warn(check, "the role may not be read: what it allows shows when it is used");
+            }
+            Err(error) if error.kind == Kind::NotFound => {
+                return Check::fail(
+                    check,
+                    Kind::NotFound,
+                    format!("there is no token role `{role}`"),
+                    format!(
+                        "make it (`vault write {path} allowed_policies=… orphan=true`), or correct `role`"
+                    ),
+                );
+            }
+            Err(error) => return failed(&check, &error),
+        };
+        let refused: Vec<&str> =
+            self.spec.policies.iter().map(String::as_str).filter(|p| !role_found.allows(p)).collect();
+        if !refused.is_empty() {
+            return Check::fail(
+                check,
+                Kind::Denied,
+                format!("the role does not allow the policies {}", refused.join(", ")),
+                format!("add them to `allowed_policies` of {path}, or ask for fewer"),
+            );
+        }
+        if !role_found.orphan {
+            return Check::fail(
+                check,
+                Kind::Invalid,
+                "tokens of this role are children of the operator's token and die with it",
+                format!("set `orphan=true` on {path}"),
+            );
+        }
+        if role_found.token_period > 0 {
+            return Check::warn(
+                check,
+                "tokens of this role are periodic: renewed in time, they never expire",
+            );
+        }
+        Check::pass(check, "the role allows the policies and makes orphans")
+    }
+}
+
+impl Role {
+    fn allows(&self, policy: &str) -> bool {
+        let has = |list: &Option<Vec<String>>| list.iter().flatten().any(|p| p == policy);
+        let glob = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => policy.starts_with(start),
+            None => pattern == policy,
+        };
+        let empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+        let open = empty(&self.allowed_policies) && empty(&self.allowed_policies_glob);
+        let allowed = has(&self.allowed_policies) || self.allowed_policies_glob.iter().flatten().any(glob);
+        // Without any list the operator's own policies are the bound, which the creation shows.
+        (open || allowed) && !has(&self.disallowed_policies)
+    }
+}
+
+/// What a token may really do, against what was asked for.
+fn grant(info: &TokenInfo, spec: &TokenSpec) -> Grant {
+    let mut policies: Vec<String> =
+        info.policies.iter().chain(info.identity_policies.iter().flatten()).cloned().collect();
+    policies.retain(|p| p != "default");
+    policies.sort();
+    policies.dedup();
+
+    let mut wider = Vec::new();
+    if !info.orphan {
+        wider.push("it is a child of the operator's token and dies with it".to_owned());
+    }
+    let renewable = info.renewable == Some(true);
+    if info.period.unwrap_or(0) > 0 {
+        wider.push("it is periodic: renewed in time, it never expires".to_owned());
+    } else if renewable && info.explicit_max_ttl == 0 && spec.max_ttl.is_some() {
+        wider.push("it can be renewed past its time to live: it has no explicit maximum".to_owned());
+    }
+    if spec.num_uses > 0 && info.num_uses == 0 {
+        wider.push("it may be used without limit".to_owned());
+    }
+    let bound: Vec<&str> = info.bound_cidrs.iter().flatten().map(|c| network(c)).collect();
+    if !spec.bound_cidrs.is_empty() {
+        if bound.is_empty() {
+            wider.push("it may be used from every network".to_owned());
+        }
+        let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| network(c)).collect();
+        for extra in bound.iter().filter(|cidr| !asked.contains(cidr)) {
+            wider.push(format!("it may be used from {extra}, which was not asked for"));
+        }
+    }
+    // What counts is how long it can live, renewals included.
+    let ttl = match info.expire_time {
+        None => None,
+        Some(_) if renewable => Some(Duration::from_secs(info.creation_ttl.max(info.explicit_max_ttl))),
+        Some(_) => Some(Duration::from_secs(info.creation_ttl)),
+    };
+    Grant {
+        policies: Some(policies),
+        ttl,
+        audience: info.meta.as_ref().and_then(|meta| meta.get(AUDIENCE)).cloned(),
+        wider,
+    }
+}
+
+/// A single address and its network of one are the same; Vault shows the shorter.
+fn network(cidr: &str) -> &str {
+    cidr.strip_suffix("/32").or_else(|| cidr.strip_suffix("/128")).unwrap_or(cidr)
+}
+
+/// A duration as Vault reads it. Fractions are rounded up: a zero would mean "the default".
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_millis().div_ceil(1000).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> TokenSpec {
+        TokenSpec {
+            name: "web".to_owned(),
+            role: None,
+            policies: vec!["app".to_owned()],
+            ttl: Duration::from_secs(60),
+            max_ttl: Some(Duration::from_secs(120)),
+            num_uses: 0,
+            bound_cidrs: vec!["10.0.0.1/32".to_owned()],
+            audience: None,
+        }
+    }
+
+    fn info(text: &str) -> TokenInfo {
+        serde_json::from_str(text).expect("token info")
+    }
+
+    #[test]
+    fn a_token_as_it_was_asked_for_is_not_wider() {
+        let token = info(
+            r#"{"accessor":"a","policies":["default","app"],"creation_ttl":60,"explicit_max_ttl":120,
+                "expire_time":"x","orphan":true,"renewable":true,"bound_cidrs":["10.0.0.1"]}"#,
+        );
+        let grant = grant(&token, &spec());
+        assert_eq!(grant.wider, Vec::<String>::new());
+        assert_eq!(grant.policies, Some(vec!["app".to_owned()]));
+        assert_eq!(grant.ttl, Some(Duration::from_secs(120)), "renewals count");
+    }
+
+    #[test]
+    fn everything_wider_is_named() {
+        let token = info(
+            r#"{"accessor":"a","policies":["app"],"identity_policies":["admin"],"creation_ttl":0,
+                "expire_time":null,"orphan":false,"renewable":true,"period":60}"#,
+        );
+        let grant = grant(&token, &spec());
+        assert_eq!(grant.ttl, None);
+        assert_eq!(grant.policies, Some(vec!["admin".to_owned(), "app".to_owned()]));
+        assert_eq!(grant.wider.len(), 3, "{:?}", grant.wider);
+    }
+
+    #[test]
+    fn a_role_allows_by_list_and_glob_and_never_what_it_disallows() {
+        let role = Role {
+            allowed_policies: Some(vec!["app".to_owned()]),
+            allowed_policies_glob: Some(vec!["team-*".to_owned()]),
+            disallowed_policies: Some(vec!["team-root".to_owned()]),
+            ..Role::default()
+        };
+        assert!(role.allows("app") && role.allows("team-a"));
+        assert!(!role.allows("team-root") && !role.allows("other"));
+        assert!(Role::default().allows("anything"));
+    }
+}

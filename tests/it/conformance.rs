@@ -1,0 +1,194 @@
+//! The promises of [`Issuer`] and [`Store`], as tests that every implementation passes.
+//!
+//! It keeps the sandbox from being an optimist: add every new issuer and store here, the sandbox's
+//! as well. The callers below set a server up; the functions only use the traits.
+
+use stanch::provider::{Issuer, Kind, Life, Observation, Store, Use};
+use stanch::secret::{Material, Secret};
+
+use crate::servers::{context, failures};
+
+/// A store that holds `old`, and what it is to hold.
+pub(crate) struct StoreCase<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) old: Material,
+    pub(crate) new: Material,
+    /// A version that the store never had.
+    pub(crate) nowhere: &'a str,
+}
+
+/// Everything that a store promises.
+pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
+    let StoreCase { store, old, new, nowhere } = case;
+    let traits = store.traits();
+    assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
+
+    let first = store.observe().await.expect("observe").current.expect("a current version");
+    assert!(store.read(None).await.expect("read").same_as(&old), "the current value is the old one");
+    assert!(store.read(Some(&first)).await.expect("read").same_as(&old));
+    let error = store.read(Some(nowhere)).await.expect_err("there is no such version");
+    assert_eq!(error.kind, Kind::NotFound, "{error:?}");
+
+    let step = context();
+    let staged = if traits.stages { Some(stages(store, &old, &new).await) } else { None };
+    let staged = staged.as_deref();
+    if staged.is_none() {
+        assert_eq!(store.stage(&step, &new).await.expect_err("no stages").kind, Kind::Unsupported);
+        store.retire(&step, &first).await.expect("nothing is staged");
+        assert_eq!(store.observe().await.expect("observe").current.as_ref(), Some(&first), "retired nothing");
+        let blank = Material::single("token", Secret::new(" "));
+        let error = store.promote(&step, &blank, None, &first).await.expect_err("blank");
+        assert!(!error.in_doubt, "{error:?}");
+    }
+
+    let error = store.promote(&step, &new, staged, nowhere).await.expect_err("another version is current");
+    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+    assert!(store.read(None).await.expect("read").same_as(&old), "a conflict changed nothing");
+
+    let second = store.promote(&step, &new, staged, &first).await.expect("promote");
+    assert_ne!(second, first);
+    let versions = store.observe().await.expect("observe");
+    assert_eq!((versions.current.as_ref(), versions.pending.as_ref()), (Some(&second), None));
+    assert!(store.read(None).await.expect("read").same_as(&new));
+    assert!(store.read(Some(&second)).await.expect("read").same_as(&new));
+
+    match (traits.change, store.promote(&step, &new, staged, &first).await) {
+        // The very same call again is one call.
+        (Observation::Token, again) => assert_eq!(again.expect("again"), second),
+        // Compare-and-set sees that something happened: its own first write.
+        (_, again) => assert_eq!(again.expect_err("again").kind, Kind::Conflict),
+    }
+
+    if traits.destroys {
+        let error = store.destroy(&step, &second).await.expect_err("it is current");
+        assert!(!error.in_doubt, "{error:?}");
+    }
+
+    // The way back.
+    let third = store.promote(&context(), &old, Some(&first), &second).await.expect("back");
+    assert!(store.read(None).await.expect("read").same_as(&old), "back at the old value");
+    assert_eq!(store.observe().await.expect("observe").current.as_ref(), Some(&third));
+
+    if traits.destroys {
+        store.destroy(&context(), &second).await.expect("destroy");
+        let error = store.read(Some(&second)).await.expect_err("destroyed");
+        assert_eq!(error.kind, Kind::NotFound, "{error:?}");
+        store.destroy(&context(), &second).await.expect("destroying twice is harmless");
+        assert!(store.read(None).await.expect("read").same_as(&old));
+    } else {
+        let error = store.destroy(&step, &second).await.expect_err("does not destroy");
+        assert_eq!(error.kind, Kind::Unsupported);
+    }
+}
+
+/// What stores with stages promise on top. Returns the version that is staged in the end.
+async fn stages(store: &dyn Store, old: &Material, new: &Material) -> String {
+    let first = store.observe().await.expect("observe").current;
+    let step = context();
+    let blank = Material::single("token", Secret::new(""));
+    assert!(!store.stage(&step, &blank).await.expect_err("blank").in_doubt);
+
+    let abandoned = store.stage(&step, new).await.expect("stage");
+    assert_eq!(store.stage(&step, new).await.expect("the same call again"), abandoned);
+    assert!(store.read(Some(&abandoned)).await.expect("read").same_as(new));
+    assert!(store.read(None).await.expect("read").same_as(old), "staging changes nothing for readers");
+    let versions = store.observe().await.expect("observe");
+    assert_eq!((&versions.current, versions.pending.as_ref()), (&first, Some(&abandoned)));
+
+    let error = store.stage(&context(), new).await.expect_err("another run's version is staged");
+    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+
+    store.retire(&step, &abandoned).await.expect("retire");
+    store.retire(&step, &abandoned).await.expect("retiring twice is harmless");
+    let versions = store.observe().await.expect("observe");
+    assert_eq!((&versions.current, &versions.pending), (&first, &None));
+
+    store.stage(&context(), new).await.expect("stage")
+}
+
+/// Everything that an issuer promises. `nobody` is a handle that it never gave out.
+pub(crate) async fn issuer_keeps_its_promises(issuer: &dyn Issuer, nobody: &str) {
+    let traits = issuer.traits();
+    assert_eq!(failures(&issuer.preflight(None).await), Vec::<String>::new());
+
+    let before = issuer.existing().await.expect("existing");
+    let (step, other) = (context(), context());
+    let candidate = issuer.candidate();
+    assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
+
+    let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
+    let handle = incoming.identity.handle.as_str();
+    assert!(!incoming.material.is_blank());
+    assert!(!handle.contains(incoming.material.main().expect("a main part").expose()));
+    if let Some(candidate) = &candidate {
+        assert!(incoming.material.same_as(candidate), "what was issued is the candidate");
+    }
+    if traits.issue == Observation::Listable {
+        assert_eq!(issuer.find(&step, &before).await.expect("find"), [handle], "found by its tag");
+    }
+    if !traits.revokes {
+        return;
+    }
+    accepts(issuer, &incoming.material).await;
+    assert_eq!(issuer.identify(&incoming.material).await.expect("identify").handle, handle);
+    assert_eq!(issuer.life(handle).await.expect("life"), Life::Active);
+    issuer.inspect(handle).await.expect("inspect");
+
+    let now = issuer.existing().await.expect("existing");
+    if traits.issue == Observation::Listable {
+        assert_eq!(
+            issuer.find(&other, &now).await.expect("find"),
+            Vec::<String>::new(),
+            "not another step's"
+        );
+    }
+    let second = if traits.coexists {
+        let candidate = issuer.candidate();
+        let second = issuer.issue(&other, candidate.as_ref()).await.expect("a second one");
+        assert_ne!(second.identity.handle, handle);
+        assert_eq!(issuer.find(&other, &now).await.expect("find"), [second.identity.handle.as_str()]);
+        accepts(issuer, &incoming.material).await;
+        Some(second)
+    } else {
+        None
+    };
+
+    if traits.disables {
+        for _ in 0..2 {
+            issuer.disable(&step, handle).await.expect("disable, twice");
+            assert_eq!(issuer.life(handle).await.expect("life"), Life::Disabled);
+        }
+        refuses(issuer, &incoming.material).await;
+        for _ in 0..2 {
+            issuer.enable(&step, handle).await.expect("enable, twice");
+            assert_eq!(issuer.life(handle).await.expect("life"), Life::Active);
+        }
+        accepts(issuer, &incoming.material).await;
+    } else {
+        assert_eq!(issuer.disable(&step, handle).await.expect_err("disable").kind, Kind::Unsupported);
+        assert_eq!(issuer.enable(&step, handle).await.expect_err("enable").kind, Kind::Unsupported);
+    }
+
+    for _ in 0..2 {
+        issuer.revoke(&step, handle, Some(&incoming.material)).await.expect("revoke, twice");
+        assert_eq!(issuer.life(handle).await.expect("life"), Life::Gone);
+    }
+    refuses(issuer, &incoming.material).await;
+    assert_eq!(issuer.identify(&incoming.material).await.expect_err("dead").kind, Kind::Refused);
+    if let Some(second) = second {
+        accepts(issuer, &second.material).await;
+        issuer.revoke(&other, &second.identity.handle, None).await.expect("revoke");
+        refuses(issuer, &second.material).await;
+    }
+    assert_eq!(issuer.life(nobody).await.expect("life"), Life::Gone, "never existed");
+    issuer.revoke(&step, nobody, None).await.expect("revoking what never was succeeds");
+}
+
+async fn accepts(issuer: &dyn Issuer, material: &Material) {
+    assert_eq!(issuer.attempt(material).await.expect("an answer"), Use::Accepted);
+}
+
+async fn refuses(issuer: &dyn Issuer, material: &Material) {
+    let answer = issuer.attempt(material).await.expect("an answer");
+    assert!(matches!(answer, Use::Refused(_)), "{answer:?}");
+}

@@ -1,0 +1,207 @@
+//! Finds the real servers, and sets things up in them by other means than the code under test.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stanch::provider::vault::{Settings, VaultClient};
+use stanch::provider::{CallContext, Check, CheckVerdict};
+use stanch::secret::Secret;
+use uuid::Uuid;
+
+/// How long one call may take in tests.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set: run scripts/test (or eval \"$(scripts/servers env)\" after scripts/servers up)"
+        )
+    })
+}
+
+pub(crate) fn ministack() -> String {
+    server("STANCH_TEST_MINISTACK_URL")
+}
+
+pub(crate) fn moto() -> String {
+    server("STANCH_TEST_MOTO_URL")
+}
+
+/// A name that no other test uses: they share the servers and run at once.
+pub(crate) fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", &Uuid::now_v7().simple().to_string()[20..])
+}
+
+/// A step of a run of its own.
+pub(crate) fn context() -> CallContext {
+    CallContext {
+        run: unique("run"),
+        step: "web/prepare/issue".to_owned(),
+        token: Uuid::now_v7(),
+        since: "2020-01-01T00:00:00Z".parse().expect("timestamp"),
+    }
+}
+
+/// The failed checks, as text.
+pub(crate) fn failures(checks: &[Check]) -> Vec<String> {
+    checks
+        .iter()
+        .filter(|check| check.verdict == CheckVerdict::Fail)
+        .map(|check| format!("{}: {} ({:?})", check.name, check.detail, check.kind))
+        .collect()
+}
+
+/// A port where nothing listens.
+pub(crate) fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address")
+}
+
+/// Serves a router on a free port for as long as the test's runtime lives.
+pub(crate) async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+/// A plain client for setting things up.
+pub(crate) fn plain_http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(DEADLINE).build().expect("client")
+}
+
+/// A Vault, as its root sees it.
+#[derive(Clone)]
+pub(crate) struct Vault {
+    pub(crate) address: String,
+    root: String,
+}
+
+impl Vault {
+    /// The shared one.
+    pub(crate) fn shared() -> Self {
+        Self { address: server("STANCH_TEST_VAULT_ADDR"), root: server("STANCH_TEST_VAULT_TOKEN") }
+    }
+
+    /// One request as root. Panics when Vault refuses.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> Value {
+        let request = plain_http()
+            .request(method.parse().expect("method"), format!("{}/v1/{path}", self.address))
+            .header("x-vault-token", &self.root)
+            .body(if body.is_null() { String::new() } else { body.to_string() });
+        let response = request.send().await.expect("Vault answers");
+        let (status, text) = (response.status(), response.text().await.expect("body"));
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// A token with these rules and no other.
+    pub(crate) async fn token(&self, rules: &str) -> String {
+        let policy = unique("policy");
+        self.api("PUT", &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+        let made = self.api("POST", "auth/token/create", json!({ "policies": [policy] })).await;
+        made["auth"]["client_token"].as_str().expect("token").to_owned()
+    }
+
+    pub(crate) fn settings(&self, token: &str) -> Settings {
+        Settings {
+            address: self.address.parse().expect("address"),
+            token: Some(Secret::new(token)),
+            namespace: None,
+            ca_cert: None,
+            skip_verify: false,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Arc<VaultClient> {
+        self.client_as(&self.root)
+    }
+
+    pub(crate) fn client_as(&self, token: &str) -> Arc<VaultClient> {
+        Arc::new(VaultClient::new(self.settings(token), DEADLINE).expect("client"))
+    }
+}
+
+/// A Vault of the test's own, which may be sealed and killed. Ends with the test.
+pub(crate) struct OwnVault {
+    pub(crate) vault: Vault,
+    pub(crate) unseal_key: String,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl OwnVault {
+    pub(crate) async fn start() -> Self {
+        let binary = PathBuf::from(server("STANCH_VAULT_BIN"));
+        let folder = tempfile::tempdir().expect("folder");
+        let (port, cluster) = (closed_port(), closed_port());
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).expect("data folder");
+        let config = folder.path().join("vault.hcl");
+        let text = format!(
+            "storage \"raft\" {{ path = {data:?} node_id = \"n1\" }}\n\
+             listener \"tcp\" {{ address = \"{port}\" tls_disable = true }}\n\
+             disable_mlock = true\napi_addr = \"http://{port}\"\ncluster_addr = \"http://{cluster}\"\n"
+        );
+        std::io::Write::write_all(&mut std::fs::File::create(&config).expect("config"), text.as_bytes())
+            .expect("config");
+        let child = Command::new(binary)
+            .arg("server")
+            .arg(format!("-config={}", config.display()))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Vault starts");
+        let vault = Vault { address: format!("http://{port}"), root: String::new() };
+        let mut own = Self { vault, unseal_key: String::new(), child, _folder: folder };
+        let http = plain_http();
+        for _ in 0..300 {
+            if http.get(format!("{}/v1/sys/health", own.vault.address)).send().await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        own.unseal_key.clear();
+        own
+    }
+
+    /// Makes it usable.
+    pub(crate) async fn initialise(&mut self) {
+        let body = json!({ "secret_shares": 1, "secret_threshold": 1 });
+        let made = self.vault.api("PUT", "sys/init", body).await;
+        made["root_token"].as_str().expect("token").clone_into(&mut self.vault.root);
+        made["keys"][0].as_str().expect("key").clone_into(&mut self.unseal_key);
+        self.unseal().await;
+    }
+
+    pub(crate) async fn unseal(&self) {
+        self.vault.api("PUT", "sys/unseal", json!({ "key": self.unseal_key })).await;
+        let http = plain_http();
+        for _ in 0..100 {
+            let health = http.get(format!("{}/v1/sys/health", self.vault.address)).send().await;
+            if health.is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("Vault did not become active");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+}
+
+impl Drop for OwnVault {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
