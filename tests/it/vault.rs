@@ -306,6 +306,28 @@ async fn a_vault_that_is_not_ready_says_so_and_nothing_is_in_doubt() {
     assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(Kind::Unreachable))]);
 }
 
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn certificates_are_verified_and_skipping_that_is_never_silent() {
+    let (own, ca) = OwnVault::start_with_tls().await;
+    let settings = own.vault.settings("root");
+    let plain = VaultClient::new(settings.clone(), DEADLINE).expect("client");
+    let checks = preflight(&plain, &SystemClock::new()).await;
+    assert_eq!(checks[0].kind, Some(Kind::Unreachable), "{checks:?}");
+    assert!(checks[0].detail.contains("certificate"), "{checks:?}");
+
+    let trusting = stanch::provider::vault::Settings { ca_cert: Some(ca), ..settings.clone() };
+    let trusting = VaultClient::new(trusting, DEADLINE).expect("client");
+    let checks = preflight(&trusting, &SystemClock::new()).await;
+    assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Pass), "{checks:?}");
+
+    let blind = stanch::provider::vault::Settings { skip_verify: true, ..settings };
+    let blind = VaultClient::new(blind, DEADLINE).expect("client");
+    let checks = preflight(&blind, &SystemClock::new()).await;
+    assert_eq!(failures(&checks), Vec::<String>::new());
+    assert!(checks.iter().any(|c| c.name == "tls" && c.verdict == CheckVerdict::Warn), "{checks:?}");
+}
+
 fn fake(address: &str) -> Arc<VaultClient> {
     Vault::client_at(address)
 }
