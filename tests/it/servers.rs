@@ -78,7 +78,7 @@ pub(crate) fn plain_http() -> reqwest::Client {
 #[derive(Clone)]
 pub(crate) struct Vault {
     pub(crate) address: String,
-    root: String,
+    pub(crate) root: String,
 }
 
 impl Vault {

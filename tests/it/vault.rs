@@ -328,6 +328,41 @@ async fn certificates_are_verified_and_skipping_that_is_never_silent() {
     assert!(checks.iter().any(|c| c.name == "tls" && c.verdict == CheckVerdict::Warn), "{checks:?}");
 }
 
+/// The server did it, and its reply was lost: found by its tag, and dead before the next is made.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_token_whose_reply_was_lost_is_found_and_revoked() {
+    let vault = Vault::shared();
+    let target = vault.address.clone();
+    let lossy = serve(axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let target = target.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 20).await.expect("body");
+            let sent = crate::servers::plain_http()
+                .request(parts.method, format!("{target}{}", parts.uri))
+                .header("x-vault-token", parts.headers["x-vault-token"].clone())
+                .body(body)
+                .send()
+                .await
+                .expect("Vault answers");
+            assert!(sent.status().is_success());
+            StatusCode::BAD_GATEWAY
+        }
+    }))
+    .await;
+    let through = Vault { address: lossy, ..vault.clone() };
+    let step = context();
+    let error = TokenIssuer::new(through.client(), spec(None)).issue(&step, None).await.expect_err("lost");
+    assert!(error.in_doubt, "{error:?}");
+
+    let issuer = TokenIssuer::new(vault.client(), spec(None));
+    let found = issuer.find(&step, &[]).await.expect("find");
+    assert_eq!(found.len(), 1, "{found:?}");
+    issuer.revoke(&step, &found[0], None).await.expect("revoke");
+    assert_eq!(issuer.find(&step, &[]).await.expect("find"), Vec::<String>::new());
+}
+
 fn fake(address: &str) -> Arc<VaultClient> {
     Vault::client_at(address)
 }

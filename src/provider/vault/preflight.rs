@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use super::client::{Effect, VaultClient, data, unsendable};
-use super::token::TokenInfo;
+use super::grant::TokenInfo;
 use crate::clock::Clock;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{Check, CheckVerdict};
