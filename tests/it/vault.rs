@@ -271,8 +271,15 @@ async fn a_namespace_that_the_server_would_ignore_is_refused() {
     let vault = Vault::shared();
     let mut settings = vault.settings(&vault.token(NOTHING).await);
     settings.namespace = Some("team-a".to_owned());
-    let client = VaultClient::new(settings, DEADLINE).expect("client");
+    let client = VaultClient::new(settings.clone(), DEADLINE).expect("client");
     assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Unsupported))]);
+
+    // A token that may not look itself up gets the same "no" from servers of both sorts.
+    let body = json!({ "policies": ["app"], "no_default_policy": true });
+    let made = vault.api("POST", "auth/token/create", body).await;
+    settings.token = made["auth"]["client_token"].as_str().map(Secret::new);
+    let client = VaultClient::new(settings, DEADLINE).expect("client");
+    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Denied))]);
 }
 
 #[tokio::test]
