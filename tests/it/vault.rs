@@ -9,8 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 use stanch::clock::SystemClock;
 use stanch::provider::layout::Layout;
+use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
-use stanch::provider::{CheckVerdict, Identity, Issuer, Kind, Life, Store, Use};
+use stanch::provider::{CheckVerdict, Identity, Issuer, Kind, Life, Provider, Store, Use};
+use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
 
 use crate::conformance::{StoreCase, issuer_keeps_its_promises, store_keeps_its_promises};
@@ -333,6 +335,38 @@ async fn certificates_are_verified_and_skipping_that_is_never_silent() {
     let checks = preflight(&blind, &SystemClock::new()).await;
     assert_eq!(failures(&checks), Vec::<String>::new());
     assert!(checks.iter().any(|c| c.name == "tls" && c.verdict == CheckVerdict::Warn), "{checks:?}");
+}
+
+/// From the runbook's words and the environment to working parts.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn the_real_provider_finds_vault_by_the_environment() {
+    let (vault, path) = (Vault::shared(), unique("kv"));
+    vault.api("POST", &format!("secret/data/{path}"), json!({ "data": { "t": "old", "o": 1 } })).await;
+    let credential: model::Credential = serde_yaml::from_str(&format!(
+        "issuer: {{type: vault-token, connection: v, policies: [app], ttl: 10m}}\n\
+         stores: [{{type: kv2, connection: v, mount: secret, path: {path}, field: t}}]\n"
+    ))
+    .expect("YAML");
+    let connections = serde_yaml::from_str("v: {type: vault}").expect("YAML");
+    let (address, root) = (vault.address.clone(), vault.root.clone());
+    let env = move |name: &str| match name {
+        "VAULT_ADDR" => Some(address.clone()),
+        "VAULT_TOKEN" => Some(format!("{root}\n")),
+        _ => None,
+    };
+    let clock = Arc::new(SystemClock::new());
+    let provider = RealProvider::with_environment(connections, clock, DEADLINE, Arc::new(env));
+    assert_eq!(failures(&provider.preflight("v").await), Vec::<String>::new());
+    let issuer = provider.issuer("web", &credential).await.expect("issuer");
+    let store = provider.store("web", &credential, 0).await.expect("store");
+    let issued = issuer.issue(&context(), None).await.expect("issue");
+    let version = store.promote(&context(), &issued.material, None, "1").await.expect("promote");
+    assert_eq!(version, "2");
+    let read = store.read(None).await.expect("read");
+    assert_eq!(issuer.identify(&read).await.expect("identify").handle, issued.identity.handle);
+    assert_eq!(store.destroy(&context(), "1").await.expect_err("not asked for").kind, Kind::Unsupported);
+    issuer.revoke(&context(), &issued.identity.handle, None).await.expect("revoke");
 }
 
 /// The server did it, and its reply was lost: found by its tag, and dead before the next is made.
