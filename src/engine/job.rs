@@ -467,8 +467,10 @@ impl Job {
     /// Finds out what became of an earlier try to do the step.
     pub(super) async fn observe_do(&self) -> Result<(Found, Facts), CallError> {
         let applied = |yes: bool| (if yes { Found::Applied } else { Found::Absent }, Facts::new());
-        if self.step().class == Some(Observation::Idempotent) {
-            return Ok(applied(false));
+        if self.step().class == Some(Observation::Idempotent)
+            && !matches!(self.step().action, Action::Issue { .. })
+        {
+            return Ok((Found::Repeatable, Facts::new()));
         }
         match &self.step().action {
             Action::Issue { credential } => self.observe_issue(*credential).await,

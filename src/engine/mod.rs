@@ -467,6 +467,7 @@ impl Session {
                                     handles.join(", ")
                                 )
                             }
+                            Found::Repeatable => "doing it again is harmless".to_owned(),
                             Found::Undecided => String::new(),
                         };
                         (found, facts, detail)

@@ -31,6 +31,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             let word = match found {
                 Found::Applied => "it took effect",
                 Found::Absent => "it did not take effect",
+                Found::Repeatable => "it can be repeated",
                 Found::Orphans(_) => "it left a credential that nobody can use",
                 Found::Undecided => "it could not be found out",
             };

@@ -129,7 +129,11 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         Action::Accept { credential, probe } => format!("use the new {}{}", name(*credential), at(*probe)),
         Action::Promote { credential, store: s } => format!("make current in {}", store(*credential, *s)),
         Action::Reload { credential, consumer } => {
-            format!("tell {} to reload", plan.credential(*credential).1.consumers[*consumer].name)
+            let consumer = &plan.credential(*credential).1.consumers[*consumer];
+            match consumer.reload {
+                Some(_) => format!("tell {} to reload", consumer.name),
+                None => format!("leave it to {} to read its store again", consumer.name),
+            }
         }
         Action::Disable { credential } => format!("disable the old {}", name(*credential)),
         Action::Revoke { credential } => {
@@ -164,7 +168,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
             "swap the labels back"
         }
         Action::Promote { .. } => "write the old value again",
-        Action::Reload { .. } => "reload again",
+        Action::Reload { .. } => "reload again, wait until it is back",
         Action::Disable { .. } => "enable it",
         Action::Own { .. } => "its own undo",
         _ => "nothing to undo",

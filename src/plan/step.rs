@@ -263,7 +263,10 @@ impl Builder<'_> {
                     })
                     .collect();
                 let reloads: Vec<usize> = (0..credential.consumers.len())
-                    .filter(|i| credential.consumers[*i].reload.is_some())
+                    .filter(|i| {
+                        let consumer = &credential.consumers[*i];
+                        consumer.reload.is_some() || consumer.attest.is_some()
+                    })
                     .map(|consumer| {
                         let action = Action::Reload { credential: c, consumer };
                         let id = format!("{name}/reload/{}", credential.consumers[consumer].name);

@@ -196,6 +196,8 @@ pub enum Found {
     Applied,
     /// It did not.
     Absent,
+    /// It cannot be known and need not be: doing it again is harmless, and so is taking it back.
+    Repeatable,
     /// It made credentials that nobody can use, with these handles.
     Orphans(Vec<String>),
     /// It could not be found out.

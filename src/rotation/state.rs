@@ -569,7 +569,12 @@ impl State {
     ) {
         match found {
             Found::Applied => self.succeed(step, op, facts.clone(), at),
-            Found::Absent => {
+            // A reload that may have been made is taken back as if it had been: else a consumer would
+            // keep a credential that the way back revokes.
+            Found::Repeatable if op == Op::Do && self.direction != Direction::Forward => {
+                self.succeed(step, op, facts.clone(), at);
+            }
+            Found::Absent | Found::Repeatable => {
                 self.forget_work(step);
                 if attempt < self.plan.runbook.limits.attempts || self.direction != Direction::Forward {
                     let wait = add(at, backoff(attempt));

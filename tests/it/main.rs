@@ -2,6 +2,7 @@
 
 mod aws;
 mod conformance;
+mod faults;
 mod file_exec_http;
 mod rotation;
 mod servers;

@@ -26,6 +26,18 @@ use super::{
 use crate::runbook::model;
 use crate::secret::{Material, Sealer};
 
+/// The world at one moment, as an onlooker sees it who is neither an issuer nor a store: what
+/// drills and tests hold the engine's own story against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Every credential there ever was: whose, its handle, whether it is accepted.
+    pub credentials: Vec<(String, String, Life)>,
+    /// Every secret: its path, and whether its current version is a credential that is accepted.
+    pub stores: Vec<(String, Option<Life>)>,
+    /// How many calls consumers made, and how many of them were refused.
+    pub traffic: (u64, u64),
+}
+
 /// The sandbox.
 #[derive(Clone)]
 pub struct Sandbox {
@@ -110,6 +122,25 @@ impl Sandbox {
                     world.put_client(&client, Client { instances, ..Client::default() });
                 }
             }
+        })
+    }
+
+    /// Lets every consumer make a call, and looks at the world.
+    ///
+    /// # Errors
+    /// When the world cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot, CallError> {
+        self.transact(|world| {
+            world.exercise();
+            let credentials =
+                world.all_credentials().map(|(h, c)| (c.principal.clone(), h.clone(), c.life)).collect();
+            let life = |secrets: &Secrets| {
+                let current = secrets.labels.current.as_ref()?;
+                let material = world.material(secrets.versions.get(current)?);
+                world.credential_of(&material).map(|(_, c)| c.life)
+            };
+            let stores = world.all_secrets().map(|(path, s)| (path.clone(), life(s))).collect();
+            Snapshot { credentials, stores, traffic: world.traffic() }
         })
     }
 

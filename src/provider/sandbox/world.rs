@@ -295,6 +295,16 @@ impl World {
         self.write(Line::Client(name.to_owned(), client));
     }
 
+    /// All credentials, in the order of their handles.
+    pub(super) fn all_credentials(&self) -> impl Iterator<Item = (&String, &Credential)> {
+        self.credentials.iter()
+    }
+
+    /// All secrets, in the order of their paths.
+    pub(super) fn all_secrets(&self) -> impl Iterator<Item = (&String, &Secrets)> {
+        self.secrets.iter()
+    }
+
     /// Every instance of every consumer makes a call with the value that it holds.
     pub(super) fn exercise(&mut self) {
         let names: Vec<String> = self.clients.keys().cloned().collect();

@@ -1,0 +1,446 @@
+//! The engine over the sandbox, with one thing going wrong at every place where it can: each call
+//! in turn is lost, answered into the void, throttled; the process dies before and after each
+//! commit. The onlooker's snapshot of the world, and not the engine's story, says whether it held.
+//!
+//! Time is tokio's paused clock, so waits take none.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stanch::clock::{self, Clock, Moment};
+use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
+use stanch::plan::{Plan, Request, compile};
+use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
+use stanch::provider::{Kind, Life, Provider};
+use stanch::rotation::{End, Event, State, Stop};
+use stanch::runbook::{Source, check, model::Strategy};
+
+/// Credentials of every kind that the sandbox stands in for, dependencies, own steps.
+const RUNBOOK: &str = r#"
+version: 1
+name: everything
+environments: { sandbox: {} }
+connections:
+  world: { type: sandbox }
+  vault: { type: vault }
+  aws: { type: aws, region: eu-west-1 }
+credentials:
+  plain:
+    issuer: { type: sandbox, connection: world, policies: [read], ttl: 1h }
+    scope: { max_ttl: 1h, policies: [read] }
+    stores:
+      - { type: sandbox, connection: world, path: a, labels: true }
+      - { type: sandbox, connection: world, path: b, labels: false }
+    consumers: [{ name: web, reload: { sandbox: {} }, attest: { sandbox: { instances: 2 } } }]
+    accepts: [{ sandbox: { policy: read } }]
+  token:
+    issuer: { type: vault-token, connection: vault, policies: [p], ttl: 1h }
+    scope: { max_ttl: 1h, policies: [p] }
+    stores: [{ type: kv2, connection: vault, mount: secret, path: t, field: token, destroy_outgoing: true }]
+    consumers: [{ name: api, reload: { sandbox: {} }, attest: { sandbox: {} } }]
+    after: [plain]
+  key:
+    issuer: { type: iam-access-key, connection: aws, user: app }
+    scope: { policies: [p] }
+    stores: [{ type: secretsmanager, connection: aws, secret: s }]
+    consumers: [{ name: job, reload: { sandbox: {} }, attest: { sandbox: {} } }]
+phases:
+  verify: { times: 2, every: 100ms }
+  cutover:
+    before: [{ name: pause, exec: ["true"], class: idempotent, undo: { exec: ["true"] } }]
+    after: [{ name: told, manual: "told?" }]
+  overlap: { at_least: 2s, until: [adopted] }
+  sunset: { at_least: 1s }
+  proof: { times: 2, every: 100ms }
+"#;
+
+/// The paused clock's time.
+struct Paused {
+    wall: jiff::Timestamp,
+    mono: tokio::time::Instant,
+}
+
+#[async_trait]
+impl Clock for Paused {
+    fn now(&self) -> Moment {
+        let elapsed = self.mono.elapsed();
+        Moment {
+            wall: clock::add(self.wall, elapsed),
+            mono_ms: u64::try_from(elapsed.as_millis()).expect("small"),
+        }
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+struct Yes;
+
+#[async_trait]
+impl Operator for Yes {
+    async fn ask(&self, _name: &str, _question: &str) -> Answer {
+        Answer::Yes
+    }
+}
+
+/// Looks at the world after every record. Invariant 1: under overlap every store's current version
+/// is accepted, always. Invariant 5 is checked by the state itself, which refuses an outcome
+/// without an intent.
+struct Onlooker {
+    world: Sandbox,
+    overlap: bool,
+}
+
+impl Observer for Onlooker {
+    fn recorded(&mut self, _at: Moment, events: &[Event], _state: &State) {
+        let seen = self.world.snapshot().expect("the world can be seen");
+        if self.overlap {
+            for (path, life) in &seen.stores {
+                assert_eq!(*life, Some(Life::Active), "an outage: {path} after {events:?}");
+            }
+            assert_eq!(seen.traffic.1, 0, "a consumer was refused after {events:?}");
+        }
+    }
+
+    fn tick(&mut self, _at: Moment, _state: &State) {}
+}
+
+/// A journal whose process dies at one commit: before or after it is durable.
+struct Mortal {
+    inner: FileJournal,
+    left: usize,
+    after: bool,
+}
+
+impl Journal for Mortal {
+    fn run(&self) -> &str {
+        self.inner.run()
+    }
+
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+        if self.left == 0 {
+            if self.after {
+                self.inner.commit(at, events)?;
+            }
+            return Err(JournalError::Poisoned);
+        }
+        self.left -= 1;
+        self.inner.commit(at, events)
+    }
+
+    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+        self.inner.latch()
+    }
+
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+        self.inner.take_request()
+    }
+
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+        self.inner.keep_sealed(entries)
+    }
+
+    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+        self.inner.sealed()
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.inner.close()
+    }
+}
+
+type NextFault = Arc<dyn Fn(&'static str, &str) -> Option<Fault> + Send + Sync>;
+
+/// A state folder with a run in it, and the world that the run works on.
+struct Lab {
+    _folder: tempfile::TempDir,
+    state: StateDir,
+    world: Sandbox,
+    clock: Arc<Paused>,
+    plan: Arc<Plan>,
+    before: Snapshot,
+}
+
+const WHO: (&str, &str) = ("tester", "here");
+
+impl Lab {
+    async fn new(text: &str, strategy: Strategy) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let state = StateDir::open(&folder.path().join("state")).expect("state folder");
+        let world =
+            Sandbox::open(Path::new(&state.sandbox()), state.sealer().expect("sealer")).expect("world");
+        let source = Source { name: "test".into(), text: text.into() };
+        let checked = check(&source);
+        let template = checked.runbook.unwrap_or_else(|| panic!("{:?}", checked.findings));
+        let mut runbook = template.instantiate("sandbox").expect("sandbox");
+        runbook.strategy = strategy;
+        for (name, credential) in &runbook.credentials {
+            world.seed(name, credential).expect("seed");
+        }
+        let before = world.snapshot().expect("snapshot");
+        let provider: Arc<dyn Provider> = Arc::new(world.clone());
+        let observed = survey(&provider, &runbook).await.expect("survey");
+        let request = Request {
+            environment: "sandbox".into(),
+            sandbox: true,
+            runbook_sha256: template.sha256().into(),
+            tool: "test".into(),
+        };
+        let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
+        let wall = "2026-01-01T00:00:00Z".parse().expect("moment");
+        let clock = Arc::new(Paused { wall, mono: tokio::time::Instant::now() });
+        Self { _folder: folder, state, world, clock, plan, before }
+    }
+
+    fn open(&self) -> (FileJournal, State) {
+        let now = self.clock.now();
+        let journal = self.state.create(&self.plan, None, WHO, now).expect("create");
+        (journal, State::new(Arc::clone(&self.plan), now.wall))
+    }
+
+    fn resume(&self) -> (FileJournal, State) {
+        let run = self.state.find(None).expect("one open run");
+        let now = self.clock.now();
+        let (mut journal, mut state) = self.state.resume(&run, WHO, now).expect("resume");
+        journal.commit(now, &[Event::Resumed {}]).expect("commit");
+        state.apply(&Event::Resumed {}, now.wall).expect("apply");
+        (journal, state)
+    }
+
+    async fn session(
+        &self,
+        journal: Box<dyn Journal>,
+        state: State,
+        faults: NextFault,
+        conduct: Conduct,
+    ) -> Result<State, EngineError> {
+        let (_keep, interrupt) = tokio::sync::watch::channel(false);
+        let faulty = move |op: &'static str, target: &str| faults(op, target);
+        let engine = Engine {
+            provider: Arc::new(self.world.clone().with_faults(Arc::new(faulty))),
+            journal,
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            sealer: Arc::new(self.state.sealer().expect("sealer")),
+            operator: Arc::new(Yes),
+            observer: Box::new(Onlooker {
+                world: self.world.clone(),
+                overlap: self.plan.strategy == Strategy::Overlap,
+            }),
+            interrupt,
+        };
+        engine.run(state, conduct).await
+    }
+
+    /// Goes on, without further faults, until the run is over.
+    async fn finish(&self, mut state: State, conduct: &Conduct) -> State {
+        for _ in 0..10 {
+            if state.end().is_some() {
+                return state;
+            }
+            assert!(!matches!(state.stopped(), Some(Stop::Stuck { .. })), "stuck: {:?}", state.stopped());
+            let (journal, resumed) = self.resume();
+            let result = self.session(Box::new(journal), resumed, no_faults(), conduct.clone()).await;
+            state = result.unwrap_or_else(|e| panic!("{e}: {:?}", std::error::Error::source(&e)));
+        }
+        panic!("never over: {:?}", state.stopped());
+    }
+
+    /// Invariants 2, 3 and 4: one credential alive for each principal, in every store, none of the old.
+    fn is_rotated(&self, what: &str) {
+        let seen = self.world.snapshot().expect("snapshot");
+        for (principal, handle, _) in &self.before.credentials {
+            let find = |c: &&(String, String, Life)| c.1 == *handle;
+            let old = seen.credentials.iter().find(find).expect("nothing is forgotten");
+            assert_eq!(old.2, Life::Gone, "{what}: a survivor of {principal}: {handle}");
+            let alive = seen.credentials.iter().filter(|c| c.0 == *principal && c.2 != Life::Gone).count();
+            assert_eq!(alive, 1, "{what}: a twin or an orphan of {principal}: {:?}", seen.credentials);
+        }
+        assert!(seen.stores.iter().all(|s| s.1 == Some(Life::Active)), "{what}: {:?}", seen.stores);
+    }
+
+    /// Invariant 7: the way back restores every store's current value and every issuer's state.
+    fn is_as_before(&self, what: &str) {
+        let seen = self.world.snapshot().expect("snapshot");
+        for old in &self.before.credentials {
+            assert!(seen.credentials.contains(old), "{what}: {old:?} is not as before");
+        }
+        let alive = |s: &Snapshot| s.credentials.iter().filter(|c| c.2 != Life::Gone).count();
+        assert_eq!(alive(&seen), alive(&self.before), "{what}: an orphan: {:?}", seen.credentials);
+        assert_eq!(seen.stores, self.before.stores, "{what}");
+    }
+
+    /// Invariant 9, the part that costs nothing here: what was recorded can be verified.
+    fn is_on_record(&self) {
+        for run in self.state.runs().expect("runs") {
+            let report = self.state.audit(&run, drop).expect("audit");
+            assert_eq!((report.fault.clone(), report.unanchored()), (None, 0), "{report:?}");
+        }
+    }
+}
+
+fn no_faults() -> NextFault {
+    Arc::new(|_, _| None)
+}
+
+/// The `nth` call suffers the fault, and no other.
+fn nth_call(nth: usize, fault: Fault, seen: &Arc<AtomicUsize>) -> NextFault {
+    let seen = Arc::clone(seen);
+    Arc::new(move |_, _| (seen.fetch_add(1, Ordering::SeqCst) == nth).then_some(fault))
+}
+
+/// How many calls, and how many commits, a run without trouble makes.
+async fn size(strategy: Strategy) -> (usize, usize) {
+    let lab = Lab::new(RUNBOOK, strategy).await;
+    let (calls, (journal, state)) = (Arc::new(AtomicUsize::new(0)), lab.open());
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counting = Counting { inner: journal, commits: Arc::clone(&commits) };
+    let faults = nth_call(usize::MAX, Fault::LostReply, &calls);
+    let state = lab.session(Box::new(counting), state, faults, Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
+    lab.is_rotated("no faults");
+    lab.is_on_record();
+    (calls.load(Ordering::SeqCst), commits.load(Ordering::SeqCst))
+}
+
+struct Counting {
+    inner: FileJournal,
+    commits: Arc<AtomicUsize>,
+}
+
+impl Journal for Counting {
+    fn run(&self) -> &str {
+        self.inner.run()
+    }
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.inner.commit(at, events)
+    }
+    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+        self.inner.latch()
+    }
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+        self.inner.take_request()
+    }
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+        self.inner.keep_sealed(entries)
+    }
+    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+        self.inner.sealed()
+    }
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.inner.close()
+    }
+}
+
+async fn every_call_suffers(fault: Fault, strategy: Strategy) {
+    // Gates ask until they pass, so the number of calls varies a little; the last ones are reads.
+    let (calls, _) = size(strategy).await;
+    for nth in 0..calls {
+        let lab = Lab::new(RUNBOOK, strategy).await;
+        let (journal, state) = lab.open();
+        let faults = nth_call(nth, fault, &Arc::new(AtomicUsize::new(0)));
+        let what = format!("{fault:?} at call {nth}, {strategy:?}");
+        let state = lab
+            .session(Box::new(journal), state, faults, Conduct::default())
+            .await
+            .unwrap_or_else(|e| panic!("{what}: {e}: {:?}", std::error::Error::source(&e)));
+        let end = lab.finish(state, &Conduct::default()).await.end();
+        assert_eq!(end, Some(End::Done), "{what}");
+        lab.is_rotated(&what);
+        lab.is_on_record();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_may_be_lost() {
+    every_call_suffers(Fault::LostRequest, Strategy::Overlap).await;
+    every_call_suffers(Fault::LostRequest, Strategy::Contain).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_reply_may_be_lost() {
+    every_call_suffers(Fault::LostReply, Strategy::Overlap).await;
+    every_call_suffers(Fault::LostReply, Strategy::Contain).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_may_be_throttled_or_unreachable() {
+    every_call_suffers(Fault::Reject(Kind::Throttled), Strategy::Overlap).await;
+    every_call_suffers(Fault::Reject(Kind::Unreachable), Strategy::Overlap).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_process_may_die_before_and_after_every_commit() {
+    for strategy in [Strategy::Overlap, Strategy::Contain] {
+        let (_, commits) = size(strategy).await;
+        for left in 0..commits {
+            for after in [false, true] {
+                let lab = Lab::new(RUNBOOK, strategy).await;
+                let (inner, state) = lab.open();
+                let mortal = Mortal { inner, left, after };
+                let died = lab.session(Box::new(mortal), state, no_faults(), Conduct::default()).await;
+                let what = format!("died at commit {left}, durable {after}, {strategy:?}");
+                assert!(died.is_err(), "{what}");
+                if lab.state.find(None).is_err() {
+                    // The last commit closed the run, and it was durable.
+                    continue;
+                }
+                let (_, over) = lab.resume_unless_over();
+                if !over {
+                    let (journal, state) = lab.resume();
+                    let state = lab
+                        .session(Box::new(journal), state, no_faults(), Conduct::default())
+                        .await
+                        .unwrap_or_else(|e| panic!("{what}: {e}: {:?}", std::error::Error::source(&e)));
+                    let end = lab.finish(state, &Conduct::default()).await.end();
+                    assert_eq!(end, Some(End::Done), "{what}");
+                }
+                lab.is_rotated(&what);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_death_at_any_commit_there_is_a_way_back() {
+    let (_, commits) = size(Strategy::Overlap).await;
+    for left in 0..commits {
+        for after in [false, true] {
+            let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+            let (inner, state) = lab.open();
+            let mortal = Mortal { inner, left, after };
+            let died = lab.session(Box::new(mortal), state, no_faults(), Conduct::default()).await;
+            let what = format!("died at commit {left}, durable {after}, then back");
+            assert!(died.is_err(), "{what}");
+            let (state, over) = lab.resume_unless_over();
+            if over || state.is_past_return() {
+                continue;
+            }
+            let conduct = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+            let (journal, state) = lab.resume();
+            let state = lab
+                .session(Box::new(journal), state, no_faults(), conduct.clone())
+                .await
+                .unwrap_or_else(|e| panic!("{what}: {e}: {:?}", std::error::Error::source(&e)));
+            let end = lab.finish(state, &conduct).await.end();
+            assert_eq!(end, Some(End::RolledBack), "{what}");
+            lab.is_as_before(&what);
+            lab.is_on_record();
+        }
+    }
+}
+
+impl Lab {
+    /// The state as a reader sees it, and whether the run is over.
+    fn resume_unless_over(&self) -> (State, bool) {
+        let run = self.state.runs().expect("runs").pop().expect("a run");
+        let (state, _) = self.state.load(&run).expect("load");
+        let over = state.end().is_some();
+        (state, over)
+    }
+}
