@@ -20,12 +20,12 @@ pub(super) struct AuditArgs {
 enum AuditCommand {
     /// Shows the record, one line an event.
     Show {
-        /// The run, or the beginning of its name; without one, the only open run.
+        /// The run, or the beginning of its name; without one, the only open run, else the last one.
         run: Option<String>,
     },
     /// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
     Verify {
-        /// The run, or the beginning of its name; without one, the only open run.
+        /// The run, or the beginning of its name; without one, the only open run, else the last one.
         run: Option<String>,
     },
 }
@@ -33,8 +33,8 @@ enum AuditCommand {
 pub(super) fn main(global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     match args.command {
-        AuditCommand::Show { run } => show(&context, global, &context.state.find(run.as_deref())?),
-        AuditCommand::Verify { run } => verify(&context, global, &context.state.find(run.as_deref())?),
+        AuditCommand::Show { run } => show(&context, global, &context.state.find_any(run.as_deref())?),
+        AuditCommand::Verify { run } => verify(&context, global, &context.state.find_any(run.as_deref())?),
     }
 }
 

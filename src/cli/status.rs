@@ -14,7 +14,7 @@ use crate::rotation::{State, Status};
 /// Shows what is true of a run now, and what to type next.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// The run, or the beginning of its name; without one, the only open run.
+    /// The run, or the beginning of its name; without one, the only open run, else the last one.
     run: Option<String>,
     /// Shows it again each second, until the run is over or nobody works on it.
     #[arg(long, short = 'w')]
@@ -23,7 +23,7 @@ pub(super) struct StatusArgs {
 
 pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
-    let run = context.state.find(args.run.as_deref())?;
+    let run = context.state.find_any(args.run.as_deref())?;
     loop {
         let live = context.state.is_live(&run);
         let (state, _) = context.state.load(&run)?;

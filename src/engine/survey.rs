@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan};
-use crate::provider::{CallError, Check, Kind, Provider};
+use crate::provider::{CallError, Check, Identity, Kind, Provider};
 use crate::runbook::model::{Credential, Runbook};
 
 /// How many credentials are observed at once.
@@ -112,7 +112,11 @@ async fn one(
         None => None,
         Some(material) => match issuer.identify(material).await {
             Ok(identity) => Some(identity),
-            // It is dead already, or the issuer has no word for it.
+            // The authority knows no names: it is told by the value itself.
+            Err(e) if e.kind == Kind::Unsupported && traits.revokes => {
+                Some(Identity { handle: "(by its value)".into(), principal: name.to_owned() })
+            }
+            // It is dead already, or there is nobody who could be asked.
             Err(e) if matches!(e.kind, Kind::Refused | Kind::Unsupported) => None,
             Err(e) => return Err(e),
         },

@@ -284,6 +284,23 @@ impl StateDir {
         }
     }
 
+    /// As [`StateDir::find`]; without a name and without an open run, the run that began last.
+    ///
+    /// # Errors
+    /// As for `find`.
+    pub fn find_any(&self, name: Option<&str>) -> Result<String, JournalError> {
+        match (self.find(name), name) {
+            (Err(JournalError::NoSuchRun(_)), None) => {
+                let began = |run: &String| {
+                    fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
+                };
+                let last = self.runs()?.into_iter().max_by_key(began);
+                last.ok_or_else(|| JournalError::NoSuchRun("(any)".into()))
+            }
+            (found, _) => found,
+        }
+    }
+
     /// Sets the latch: on one run, or on all.
     ///
     /// # Errors

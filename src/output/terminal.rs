@@ -6,8 +6,8 @@ use console::Color;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::style::{Style, clock};
+use super::summary;
 use super::words::{self, verdict_word};
-use super::{summary, words::sentence};
 use crate::clock::{Moment, add, since};
 use crate::engine::Observer;
 use crate::plan::{Phase, Plan};
@@ -167,9 +167,6 @@ impl Observer for View {
             };
             if let (true, Some(line)) = (keep, words::line(event, state)) {
                 let _ = self.screen.println(self.style.plain(&line));
-            }
-            if let Event::Stopped { reason } = event {
-                let _ = self.screen.println(self.style.plain(&sentence(reason)));
             }
         }
         self.draw(Some(at), state);

@@ -3,7 +3,7 @@
 //! It keeps the sandbox from being an optimist: add every new issuer and store here, the sandbox's
 //! as well. The callers below set a server up; the functions only use the traits.
 
-use stanch::provider::{Issuer, Kind, Life, Observation, Store, Use};
+use stanch::provider::{CallContext, Issuer, Kind, Life, Observation, Store, Use};
 use stanch::secret::{Material, Secret};
 
 use crate::servers::{context, failures};
@@ -112,7 +112,9 @@ pub(crate) async fn issuer_keeps_its_promises(issuer: &dyn Issuer, nobody: &str)
     assert_eq!(failures(&issuer.preflight(None).await), Vec::<String>::new());
 
     let before = issuer.existing().await.expect("existing");
-    let (step, other) = (context(), context());
+    let step = context();
+    // Another step of the same run: both tags count.
+    let other = CallContext { run: step.run.clone(), step: "other/prepare/issue".to_owned(), ..context() };
     let candidate = issuer.candidate();
     assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
 

@@ -3,5 +3,7 @@
 mod aws;
 mod conformance;
 mod file_exec_http;
+mod rotation;
 mod servers;
+mod tool;
 mod vault;

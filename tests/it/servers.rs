@@ -78,7 +78,7 @@ pub(crate) fn plain_http() -> reqwest::Client {
 #[derive(Clone)]
 pub(crate) struct Vault {
     pub(crate) address: String,
-    root: String,
+    pub(crate) root: String,
 }
 
 impl Vault {
@@ -159,7 +159,7 @@ impl OwnVault {
             .spawn()
             .expect("Vault starts");
         let vault = Vault { address: format!("http://{port}"), root: String::new() };
-        let mut own = Self { vault, unseal_key: String::new(), child, _folder: folder };
+        let own = Self { vault, unseal_key: String::new(), child, _folder: folder };
         let http = plain_http();
         for _ in 0..300 {
             if http.get(format!("{}/v1/sys/health", own.vault.address)).send().await.is_ok() {
@@ -167,8 +167,33 @@ impl OwnVault {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        own.unseal_key.clear();
         own
+    }
+
+    /// One with TLS, and the file of the CA that signed for it.
+    pub(crate) async fn start_with_tls() -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().expect("folder");
+        let port = closed_port();
+        let child = Command::new(server("STANCH_VAULT_BIN"))
+            .args(["server", "-dev-tls", "-dev-no-store-token", "-dev-root-token-id=root"])
+            .arg(format!("-dev-tls-cert-dir={}", folder.path().display()))
+            .arg(format!("-dev-listen-address={port}"))
+            .env_clear()
+            .env("HOME", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Vault starts");
+        let ca = folder.path().join("vault-ca.pem");
+        for _ in 0..300 {
+            if ca.exists() && tokio::net::TcpStream::connect(port).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let vault = Vault { address: format!("https://{port}"), root: "root".to_owned() };
+        (Self { vault, unseal_key: String::new(), child, _folder: folder }, ca)
     }
 
     /// Makes it usable.

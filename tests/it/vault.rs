@@ -9,8 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 use stanch::clock::SystemClock;
 use stanch::provider::layout::Layout;
+use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
-use stanch::provider::{CheckVerdict, Identity, Issuer, Kind, Life, Store, Use};
+use stanch::provider::{CheckVerdict, Identity, Issuer, Kind, Life, Provider, Store, Use};
+use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
 
 use crate::conformance::{StoreCase, issuer_keeps_its_promises, store_keeps_its_promises};
@@ -271,8 +273,15 @@ async fn a_namespace_that_the_server_would_ignore_is_refused() {
     let vault = Vault::shared();
     let mut settings = vault.settings(&vault.token(NOTHING).await);
     settings.namespace = Some("team-a".to_owned());
-    let client = VaultClient::new(settings, DEADLINE).expect("client");
+    let client = VaultClient::new(settings.clone(), DEADLINE).expect("client");
     assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Unsupported))]);
+
+    // A token that may not look itself up gets the same "no" from servers of both sorts.
+    let body = json!({ "policies": ["app"], "no_default_policy": true });
+    let made = vault.api("POST", "auth/token/create", body).await;
+    settings.token = made["auth"]["client_token"].as_str().map(Secret::new);
+    let client = VaultClient::new(settings, DEADLINE).expect("client");
+    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Denied))]);
 }
 
 #[tokio::test]
@@ -304,6 +313,95 @@ async fn a_vault_that_is_not_ready_says_so_and_nothing_is_in_doubt() {
     let error = issuer.issue(&context(), None).await.expect_err("down");
     assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false), "{error:?}");
     assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(Kind::Unreachable))]);
+}
+
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn certificates_are_verified_and_skipping_that_is_never_silent() {
+    let (own, ca) = OwnVault::start_with_tls().await;
+    let settings = own.vault.settings("root");
+    let plain = VaultClient::new(settings.clone(), DEADLINE).expect("client");
+    let checks = preflight(&plain, &SystemClock::new()).await;
+    assert_eq!(checks[0].kind, Some(Kind::Unreachable), "{checks:?}");
+    assert!(checks[0].detail.contains("certificate"), "{checks:?}");
+
+    let trusting = stanch::provider::vault::Settings { ca_cert: Some(ca), ..settings.clone() };
+    let trusting = VaultClient::new(trusting, DEADLINE).expect("client");
+    let checks = preflight(&trusting, &SystemClock::new()).await;
+    assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Pass), "{checks:?}");
+
+    let blind = stanch::provider::vault::Settings { skip_verify: true, ..settings };
+    let blind = VaultClient::new(blind, DEADLINE).expect("client");
+    let checks = preflight(&blind, &SystemClock::new()).await;
+    assert_eq!(failures(&checks), Vec::<String>::new());
+    assert!(checks.iter().any(|c| c.name == "tls" && c.verdict == CheckVerdict::Warn), "{checks:?}");
+}
+
+/// From the runbook's words and the environment to working parts.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn the_real_provider_finds_vault_by_the_environment() {
+    let (vault, path) = (Vault::shared(), unique("kv"));
+    vault.api("POST", &format!("secret/data/{path}"), json!({ "data": { "t": "old", "o": 1 } })).await;
+    let credential: model::Credential = serde_yaml::from_str(&format!(
+        "issuer: {{type: vault-token, connection: v, policies: [app], ttl: 10m}}\n\
+         stores: [{{type: kv2, connection: v, mount: secret, path: {path}, field: t}}]\n"
+    ))
+    .expect("YAML");
+    let connections = serde_yaml::from_str("v: {type: vault}").expect("YAML");
+    let (address, root) = (vault.address.clone(), vault.root.clone());
+    let env = move |name: &str| match name {
+        "VAULT_ADDR" => Some(address.clone()),
+        "VAULT_TOKEN" => Some(format!("{root}\n")),
+        _ => None,
+    };
+    let clock = Arc::new(SystemClock::new());
+    let provider = RealProvider::with_environment(connections, clock, DEADLINE, Arc::new(env));
+    assert_eq!(failures(&provider.preflight("v").await), Vec::<String>::new());
+    let issuer = provider.issuer("web", &credential).await.expect("issuer");
+    let store = provider.store("web", &credential, 0).await.expect("store");
+    let issued = issuer.issue(&context(), None).await.expect("issue");
+    let version = store.promote(&context(), &issued.material, None, "1").await.expect("promote");
+    assert_eq!(version, "2");
+    let read = store.read(None).await.expect("read");
+    assert_eq!(issuer.identify(&read).await.expect("identify").handle, issued.identity.handle);
+    assert_eq!(store.destroy(&context(), "1").await.expect_err("not asked for").kind, Kind::Unsupported);
+    issuer.revoke(&context(), &issued.identity.handle, None).await.expect("revoke");
+}
+
+/// The server did it, and its reply was lost: found by its tag, and dead before the next is made.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_token_whose_reply_was_lost_is_found_and_revoked() {
+    let vault = Vault::shared();
+    let target = vault.address.clone();
+    let lossy = serve(axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let target = target.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 20).await.expect("body");
+            let sent = crate::servers::plain_http()
+                .request(parts.method, format!("{target}{}", parts.uri))
+                .header("x-vault-token", parts.headers["x-vault-token"].clone())
+                .body(body)
+                .send()
+                .await
+                .expect("Vault answers");
+            assert!(sent.status().is_success());
+            StatusCode::BAD_GATEWAY
+        }
+    }))
+    .await;
+    let through = Vault { address: lossy, ..vault.clone() };
+    let step = context();
+    let error = TokenIssuer::new(through.client(), spec(None)).issue(&step, None).await.expect_err("lost");
+    assert!(error.in_doubt, "{error:?}");
+
+    let issuer = TokenIssuer::new(vault.client(), spec(None));
+    let found = issuer.find(&step, &[]).await.expect("find");
+    assert_eq!(found.len(), 1, "{found:?}");
+    issuer.revoke(&step, &found[0], None).await.expect("revoke");
+    assert_eq!(issuer.find(&step, &[]).await.expect("find"), Vec::<String>::new());
 }
 
 fn fake(address: &str) -> Arc<VaultClient> {

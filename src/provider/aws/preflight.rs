@@ -129,7 +129,7 @@ pub(super) async fn simulate(
 pub(super) fn failed(name: &str, error: &CallError) -> Check {
     Check {
         verdict: CheckVerdict::Fail,
-        hint: error.hint.clone(),
+        hint: error.hint.clone().or_else(|| Some("see the message, then plan again".to_owned())),
         kind: Some(error.kind),
         ..Check::pass(name, error.message.clone())
     }

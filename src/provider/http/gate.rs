@@ -94,7 +94,7 @@ impl Gate for HttpGate {
 }
 
 /// Holds a value against bounds. Prometheus writes numbers as texts, so a text that is a finite
-/// number is one; a runbook without a bound judges nothing and cannot pass.
+/// number is one; without a bound nothing is judged, and a bound that is no number is never kept.
 fn hold(value: Option<&Value>, pointer: &str, at_most: Option<f64>, at_least: Option<f64>) -> Judgement {
     let unsure = |why: &str| Judgement {
         verdict: Verdict::Inconclusive,
@@ -109,8 +109,12 @@ fn hold(value: Option<&Value>, pointer: &str, at_most: Option<f64>, at_least: Op
     let Some(number) = number.filter(|n| n.is_finite()) else { return unsure("no number") };
     let (verdict, detail) = match (at_most, at_least) {
         (None, None) => (Verdict::Inconclusive, format!("{number}, and no bound to hold it against")),
-        (Some(most), _) if !(number <= most) => (Verdict::Fail, format!("{number} is above {most}")),
-        (_, Some(least)) if !(number >= least) => (Verdict::Fail, format!("{number} is below {least}")),
+        (Some(most), _) if most.is_nan() || number > most => {
+            (Verdict::Fail, format!("{number} is above {most}"))
+        }
+        (_, Some(least)) if least.is_nan() || number < least => {
+            (Verdict::Fail, format!("{number} is below {least}"))
+        }
         _ => (Verdict::Pass, format!("{number} is within bounds")),
     };
     Judgement { verdict, detail }
@@ -135,6 +139,7 @@ mod tests {
         assert_eq!(hold(None, "/v", Some(1.0), None).verdict, Verdict::Inconclusive);
         assert_eq!(hold(Some(&json!(1)), "/v", None, None).verdict, Verdict::Inconclusive);
         assert_eq!(hold(Some(&json!(1)), "/v", None, Some(2.0)).verdict, Verdict::Fail);
+        assert_eq!(hold(Some(&json!(1)), "/v", Some(f64::NAN), None).verdict, Verdict::Fail);
     }
 
     #[test]

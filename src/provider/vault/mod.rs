@@ -1,6 +1,7 @@
 //! HashiCorp Vault and OpenBao.
 
 mod client;
+mod grant;
 mod kv2;
 mod preflight;
 mod settings;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use super::client::{Effect, VaultClient, data, unsendable};
-use super::token::TokenInfo;
+use super::grant::TokenInfo;
 use crate::clock::Clock;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{Check, CheckVerdict};
@@ -149,6 +149,20 @@ async fn whoami(client: &VaultClient) -> Check {
 async fn namespace_check(client: &VaultClient, health: &Health, namespace: &str) -> Check {
     if health.enterprise {
         return Check::pass("namespace", format!("the namespace is {namespace}"));
+    }
+    // The question below is the same look, elsewhere: it tells something only if the look itself is
+    // permitted. Unsure is no here, since a wrong guess writes to the wrong place.
+    if let Err(error) = own_token(client).await {
+        return Check::fail(
+            "namespace",
+            error.kind,
+            format!(
+                "whether {} heeds the namespace {namespace} cannot be found out: {}",
+                client.place(),
+                error.message
+            ),
+            "use a token that may look itself up (the policy `default` allows it)",
+        );
     }
     match client.ignores_namespaces().await {
         Ok(false) => Check::pass("namespace", format!("the namespace is {namespace}")),

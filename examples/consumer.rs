@@ -1,0 +1,205 @@
+//! A consumer as the tests need one: a process that holds a credential, uses it many times a
+//! second, reloads when it is told to, and attests which version it uses.
+//!
+//! It is told by environment variables where to read (`SOURCE`: `vault` or `aws`), prints the
+//! address that it listens on, and serves:
+//!
+//! - `POST /-/reload`     reads the store again, once no request is under way
+//! - `GET  /-/credential` `{"sha256": …}` of the value in use
+//! - `GET  /-/stats`      what it did so far
+//! - `GET  /-/rate`       `{"rate": …}`, the share of requests that failed; `POST /-/break` makes it 1
+#![expect(clippy::print_stdout, reason = "a program of its own")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, RwLock};
+
+/// How many requests are under way at once.
+const WORKERS: usize = 3;
+/// How long each worker rests between two requests.
+const REST: Duration = Duration::from_millis(15);
+
+struct Consumer {
+    source: Source,
+    http: reqwest::Client,
+    /// Requests hold it for reading, so that a reload waits for them.
+    credential: RwLock<Value>,
+    requests: AtomicU64,
+    failed: AtomicU64,
+    broken: AtomicBool,
+    first_failures: Mutex<Vec<String>>,
+    began: Instant,
+}
+
+enum Source {
+    Vault { address: String, token: String, path: String },
+    Aws { url: String, secret: String },
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
+fn began() -> Instant {
+    Instant::now()
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let source = match variable("SOURCE").as_str() {
+        "vault" => Source::Vault {
+            address: variable("VAULT_ADDR"),
+            token: variable("READER_TOKEN"),
+            path: variable("SECRET"),
+        },
+        _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
+    };
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
+    let consumer = Arc::new(Consumer {
+        source,
+        http: http.build().expect("client"),
+        credential: RwLock::new(Value::Null),
+        requests: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        broken: AtomicBool::new(false),
+        first_failures: Mutex::new(Vec::new()),
+        began: began(),
+    });
+    *consumer.credential.write().await = consumer.read().await.expect("the first credential");
+    for _ in 0..WORKERS {
+        let consumer = Arc::clone(&consumer);
+        tokio::spawn(async move {
+            loop {
+                consumer.work().await;
+                tokio::time::sleep(REST).await;
+            }
+        });
+    }
+    let router = Router::new()
+        .route("/-/reload", post(reload))
+        .route("/-/credential", get(attest))
+        .route("/-/stats", get(stats))
+        .route("/-/rate", get(rate))
+        .route("/-/break", post(break_it))
+        .with_state(consumer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    println!("http://{}", listener.local_addr().expect("address"));
+    axum::serve(listener, router).await.expect("serve");
+}
+
+impl Consumer {
+    /// Reads the store.
+    async fn read(&self) -> Result<Value, String> {
+        match &self.source {
+            Source::Vault { address, token, path } => {
+                let url = format!("{address}/v1/secret/data/{path}");
+                let answer = self.http.get(url).header("x-vault-token", token).send().await;
+                let text = answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?;
+                let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                Ok(json!({ "token": body["data"]["data"]["token"] }))
+            }
+            Source::Aws { url, secret } => {
+                let client = aws_sdk_secretsmanager::Client::new(&aws(url, "test", "test").await);
+                let value = client.get_secret_value().secret_id(secret).send().await;
+                let value = value.map_err(|e| format!("{e:?}"))?;
+                serde_json::from_str(value.secret_string().unwrap_or_default()).map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    /// Uses the credential once, for real: the server decides whether it is valid.
+    async fn work(&self) {
+        let credential = self.credential.read().await;
+        let result = match &self.source {
+            Source::Vault { address, .. } => {
+                let token = credential["token"].as_str().unwrap_or_default();
+                let url = format!("{address}/v1/auth/token/lookup-self");
+                match self.http.get(url).header("x-vault-token", token).send().await {
+                    Ok(answer) if answer.status().is_success() => Ok(()),
+                    Ok(answer) => Err(format!("{}", answer.status())),
+                    Err(e) => Err(e.to_string()),
+                }
+            }
+            Source::Aws { url, .. } => {
+                let part = |name: &str| credential[name].as_str().unwrap_or_default();
+                let config = aws(url, part("access_key_id"), part("secret_access_key")).await;
+                let answer = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await;
+                answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
+            }
+        };
+        drop(credential);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Err(why) = result {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            let mut first = self.first_failures.lock().await;
+            if first.len() < 5 {
+                first.push(format!("after {} ms: {why}", self.began.elapsed().as_millis()));
+            }
+        }
+    }
+}
+
+async fn aws(url: &str, id: &str, secret: &str) -> aws_config::SdkConfig {
+    use std::sync::OnceLock;
+    static HTTP: OnceLock<aws_config::SdkConfig> = OnceLock::new();
+    let keys = aws_sdk_sts::config::Credentials::new(id, secret, None, None, "consumer");
+    if HTTP.get().is_none() {
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .region("us-east-1")
+            .endpoint_url(url)
+            .load()
+            .await;
+        let _ = HTTP.set(config);
+    }
+    let shared = HTTP.get().expect("set above");
+    shared
+        .to_builder()
+        .credentials_provider(aws_sdk_sts::config::SharedCredentialsProvider::new(keys))
+        .build()
+}
+
+async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode, String)> {
+    let fresh = consumer.read().await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    *consumer.credential.write().await = fresh;
+    Ok(())
+}
+
+async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
+    let credential = consumer.credential.read().await;
+    let main = match &consumer.source {
+        Source::Vault { .. } => &credential["token"],
+        Source::Aws { .. } => &credential["secret_access_key"],
+    };
+    Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
+}
+
+async fn stats(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
+    let requests = consumer.requests.load(Ordering::Relaxed);
+    let seconds = consumer.began.elapsed().as_secs_f64();
+    Json(json!({
+        "requests": requests,
+        "failed": consumer.failed.load(Ordering::Relaxed),
+        "per_second": requests as f64 / seconds,
+        "first_failures": *consumer.first_failures.lock().await,
+    }))
+}
+
+async fn rate(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
+    let requests = consumer.requests.load(Ordering::Relaxed);
+    let failed = consumer.failed.load(Ordering::Relaxed);
+    let broken = consumer.broken.load(Ordering::Relaxed);
+    Json(json!({ "rate": if broken { 1.0 } else { failed as f64 / requests.max(1) as f64 } }))
+}
+
+async fn break_it(State(consumer): State<Arc<Consumer>>) {
+    consumer.broken.store(true, Ordering::Relaxed);
+}
