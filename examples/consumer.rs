@@ -31,12 +31,19 @@ struct Consumer {
     source: Source,
     http: reqwest::Client,
     /// Requests hold it for reading, so that a reload waits for them.
-    credential: RwLock<Value>,
+    credential: RwLock<Credential>,
     requests: AtomicU64,
     failed: AtomicU64,
     broken: AtomicBool,
     first_failures: Mutex<Vec<String>>,
     began: Instant,
+}
+
+/// The credential in use, and the client that carries it, where making one takes long.
+#[derive(Default)]
+struct Credential {
+    parts: Value,
+    sts: Option<aws_sdk_sts::Client>,
 }
 
 enum Source {
@@ -67,7 +74,7 @@ async fn main() {
     let consumer = Arc::new(Consumer {
         source,
         http: http.build().expect("client"),
-        credential: RwLock::new(Value::Null),
+        credential: RwLock::new(Credential::default()),
         requests: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         broken: AtomicBool::new(false),
@@ -98,20 +105,25 @@ async fn main() {
 
 impl Consumer {
     /// Reads the store.
-    async fn read(&self) -> Result<Value, String> {
+    async fn read(&self) -> Result<Credential, String> {
         match &self.source {
             Source::Vault { address, token, path } => {
                 let url = format!("{address}/v1/secret/data/{path}");
                 let answer = self.http.get(url).header("x-vault-token", token).send().await;
                 let text = answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?;
                 let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-                Ok(json!({ "token": body["data"]["data"]["token"] }))
+                let parts = json!({ "token": body["data"]["data"]["token"] });
+                Ok(Credential { parts, sts: None })
             }
             Source::Aws { url, secret } => {
                 let client = aws_sdk_secretsmanager::Client::new(&aws(url, "test", "test").await);
                 let value = client.get_secret_value().secret_id(secret).send().await;
                 let value = value.map_err(|e| format!("{e:?}"))?;
-                serde_json::from_str(value.secret_string().unwrap_or_default()).map_err(|e| e.to_string())
+                let text = value.secret_string().unwrap_or_default();
+                let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+                let part = |name: &str| parts[name].as_str().unwrap_or_default();
+                let config = aws(url, part("access_key_id"), part("secret_access_key")).await;
+                Ok(Credential { sts: Some(aws_sdk_sts::Client::new(&config)), parts })
             }
         }
     }
@@ -121,7 +133,7 @@ impl Consumer {
         let credential = self.credential.read().await;
         let result = match &self.source {
             Source::Vault { address, .. } => {
-                let token = credential["token"].as_str().unwrap_or_default();
+                let token = credential.parts["token"].as_str().unwrap_or_default();
                 let url = format!("{address}/v1/auth/token/lookup-self");
                 match self.http.get(url).header("x-vault-token", token).send().await {
                     Ok(answer) if answer.status().is_success() => Ok(()),
@@ -129,10 +141,9 @@ impl Consumer {
                     Err(e) => Err(e.to_string()),
                 }
             }
-            Source::Aws { url, .. } => {
-                let part = |name: &str| credential[name].as_str().unwrap_or_default();
-                let config = aws(url, part("access_key_id"), part("secret_access_key")).await;
-                let answer = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await;
+            Source::Aws { .. } => {
+                let sts = credential.sts.as_ref().expect("made with the credential");
+                let answer = sts.get_caller_identity().send().await;
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
             }
         };
@@ -149,22 +160,9 @@ impl Consumer {
 }
 
 async fn aws(url: &str, id: &str, secret: &str) -> aws_config::SdkConfig {
-    use std::sync::OnceLock;
-    static HTTP: OnceLock<aws_config::SdkConfig> = OnceLock::new();
     let keys = aws_sdk_sts::config::Credentials::new(id, secret, None, None, "consumer");
-    if HTTP.get().is_none() {
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .region("us-east-1")
-            .endpoint_url(url)
-            .load()
-            .await;
-        let _ = HTTP.set(config);
-    }
-    let shared = HTTP.get().expect("set above");
-    shared
-        .to_builder()
-        .credentials_provider(aws_sdk_sts::config::SharedCredentialsProvider::new(keys))
-        .build()
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest());
+    config.region("us-east-1").endpoint_url(url).credentials_provider(keys).load().await
 }
 
 async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode, String)> {
@@ -176,8 +174,8 @@ async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode
 async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
-        Source::Vault { .. } => &credential["token"],
-        Source::Aws { .. } => &credential["secret_access_key"],
+        Source::Vault { .. } => &credential.parts["token"],
+        Source::Aws { .. } => &credential.parts["secret_access_key"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

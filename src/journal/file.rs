@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,9 @@ use crate::rotation::{Event, State};
 /// A checkpoint comes at the latest after so many records: what a crash can leave without a
 /// signature stays small, and a signature is still rare beside an fsync.
 const CHECKPOINT_EVERY: u64 = 256;
+
+/// How long a lock may stay held by a process that is about to be gone.
+const LOCK_PATIENCE: Duration = Duration::from_millis(400);
 
 /// A run's journal in a file, with its lock held.
 pub struct FileJournal {
@@ -266,7 +270,18 @@ fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, Jour
         .mode(0o600)
         .open(&path)
         .map_err(io("open", &path))?;
-    match file.try_lock() {
+    let mut waited = Duration::ZERO;
+    let locked = loop {
+        match file.try_lock() {
+            // A process that was just killed holds its lock until the kernel has cleared it away.
+            Err(std::fs::TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PATIENCE / 20);
+                waited += LOCK_PATIENCE / 20;
+            }
+            other => break other,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
             let mut by = String::new();

@@ -170,7 +170,12 @@ const TIMES: u32 = 3;
 const EVERY: Period = Period::seconds(1);
 
 fn waits(phase: Phase, runbook: &Runbook) -> PlannedPhase {
-    let spec = phase.spec(&runbook.phases).cloned().unwrap_or_default();
+    let mut spec = phase.spec(&runbook.phases).cloned().unwrap_or_default();
+    if phase == Phase::Sunset && runbook.strategy == Strategy::Contain {
+        // Consumers are down from here until cutover, knowingly: watching them fail, or waiting,
+        // would only make that longer.
+        (spec.at_least, spec.until) = (None, None);
+    }
     let at_least = spec.at_least.unwrap_or_default();
     let attested = runbook.credentials.values().any(|c| step::attesting(c).next().is_some());
     let until = match (spec.until, phase) {

@@ -156,10 +156,6 @@ impl Running {
         assert!(done.expect("kill").success());
     }
 
-    pub(crate) fn is_over(&mut self) -> bool {
-        self.child.try_wait().expect("wait").is_some()
-    }
-
     pub(crate) fn wait(self) -> Ran {
         Ran::of(self.child.wait_with_output().expect("wait"))
     }
