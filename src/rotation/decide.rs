@@ -84,13 +84,16 @@ impl State {
         }
         let stopping = wishes.interrupted || self.halted.is_some();
         let mut delayed: Option<Timestamp> = None;
-        let tasks = if stopping { vec![] } else { self.tasks(now, wishes, &mut delayed) };
+        let tasks =
+            if stopping || self.returned.is_some() { vec![] } else { self.tasks(now, wishes, &mut delayed) };
         let busy = !self.work.started.is_empty() || !wishes.observing.is_empty() || !tasks.is_empty();
         let next = if busy {
             Next::InFlight
         } else if stopping {
             let reason = if self.halted.is_some() { Stop::Halted } else { Stop::Interrupted };
             stop(reason)
+        } else if let Some(phase) = self.returned {
+            stop(Stop::Returned { phase })
         } else {
             self.settle_down(now, wishes, delayed)
         };

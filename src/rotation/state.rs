@@ -134,6 +134,8 @@ pub struct State {
     pub(super) halted: Option<String>,
     pub(super) end: Option<End>,
     stopped: Option<Stop>,
+    /// The phase that a rollback led back to, until somebody resumes.
+    pub(super) returned: Option<Phase>,
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
     adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
@@ -190,6 +192,7 @@ impl State {
             halted: None,
             end: None,
             stopped: None,
+            returned: None,
             judged: BTreeMap::new(),
             adopted: BTreeMap::new(),
             changed: false,
@@ -359,7 +362,7 @@ impl State {
     }
 
     fn resume(&mut self, at: Timestamp) {
-        self.stopped = None;
+        (self.stopped, self.returned) = (None, None);
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();
         self.patience = at;
@@ -635,7 +638,7 @@ impl State {
             return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
         }
         self.direction = Direction::Forward;
-        self.phase = Some(phase);
+        (self.phase, self.returned) = (Some(phase), Some(phase));
         (self.entered, self.patience) = (at, at);
         let order = Phase::order(self.plan.strategy);
         let rank = |p: Phase| order.iter().position(|o| *o == p);
