@@ -142,7 +142,8 @@ fn names(text: &str, words: &str) -> bool {
         let before = text[..at].chars().next_back();
         let after = text[at + words.len()..].chars().next();
         let ends_in_name = words.chars().next_back().is_some_and(is_name);
-        !before.is_some_and(is_name) && !(ends_in_name && after.is_some_and(is_name))
+        let goes_on = ends_in_name && after.is_some_and(is_name);
+        !goes_on && !before.is_some_and(is_name)
     })
 }
 
