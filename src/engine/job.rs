@@ -17,8 +17,7 @@ use crate::gate::{self, Watched};
 use crate::journal::SealedEntry;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{
-    CallContext, CallError, Check, CheckVerdict, Grant, Identity, Issuer, Kind, Life, Observation, Provider,
-    Store, Use,
+    CallContext, CallError, Check, Grant, Identity, Issuer, Kind, Life, Observation, Provider, Store, Use,
 };
 use crate::rotation::{Facts, Found, State};
 use crate::runbook::model;
@@ -322,7 +321,7 @@ impl Job {
     async fn capture(&self, c: usize, s: usize) -> Result<Yield, CallError> {
         let (_, name, _) = self.credential()?;
         let store = self.store(s).await?;
-        let mut checks = store.preflight().await;
+        let mut out = checked(store.preflight().await)?;
         let versions = store.observe().await?;
         let planned = &self.plan.credentials[c].stores[s].versions;
         if versions.current != planned.current {
@@ -335,7 +334,6 @@ impl Job {
         let fingerprint = self.safe.fingerprint(&material).to_string();
         let identity = self.plan.credentials[c].outgoing.clone();
         let sealed = self.safe.put(&safe::outgoing(name, s), material, identity).map_err(|e| unsealed(&e))?;
-        let mut out = checked(std::mem::take(&mut checks))?;
         out.facts =
             facts([(VERSION, versions.current.unwrap_or_default()), (FINGERPRINT, fingerprint)]).facts;
         out.sealed.push(sealed);
@@ -610,14 +608,9 @@ fn too_wide(scope: &model::Scope, grant: &Grant) -> Option<String> {
 
 /// The checks as a result: the first that fails decides.
 fn checked(checks: Vec<Check>) -> Result<Yield, CallError> {
-    match checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
+    match super::survey::first_failure(&checks) {
         None => Ok(Yield { checks, ..Yield::default() }),
-        Some(failed) => {
-            let message = format!("{}: {}", failed.name, failed.detail);
-            let mut error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
-            error.hint.clone_from(&failed.hint);
-            Err(error)
-        }
+        Some(error) => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan};
-use crate::provider::{CallError, Check, Identity, Kind, Provider};
+use crate::provider::{CallError, Check, CheckVerdict, Identity, Kind, Provider};
 use crate::runbook::model::{Credential, Runbook};
 
 /// How many credentials are observed at once.
@@ -72,6 +72,14 @@ async fn take(
     Ok(())
 }
 
+/// A server or a store that is not fit makes every later message about it noise.
+pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
+    let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
+    let message = format!("{}: {}", failed.name, failed.detail);
+    let error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
+    Some(CallError { hint: failed.hint.clone(), ..error })
+}
+
 fn used_by(runbook: &Runbook, connection: &str) -> String {
     // Only for the message: the first credential that needs the connection.
     let text = |c: &Credential| serde_json::to_string(c).unwrap_or_default();
@@ -95,7 +103,11 @@ async fn one(
     let mut disagree = Vec::new();
     for index in 0..credential.stores.len() {
         let store = provider.store(name, credential, index).await?;
-        checks.extend(store.preflight().await);
+        let found = store.preflight().await;
+        if let Some(error) = first_failure(&found) {
+            return Err(error);
+        }
+        checks.extend(found);
         let versions = store.observe().await?;
         if versions.current.is_some() {
             let material = store.read(versions.current.as_deref()).await?;

@@ -2,12 +2,14 @@
 
 mod architecture;
 mod aws;
+mod bad_input;
 mod cli;
 mod conformance;
 mod docs;
 mod faults;
 mod file_exec_http;
 mod rotation;
+mod sandbox;
 mod servers;
 mod tool;
 mod vault;

@@ -119,6 +119,11 @@ impl AwsClient {
         Ok(credentials.access_key_id().to_owned())
     }
 
+    /// Where requests go, for messages: the endpoint where one was given, else the region.
+    pub(super) fn place(&self) -> String {
+        self.config.endpoint_url().map_or_else(|| self.region().to_owned(), str::to_owned)
+    }
+
     pub(super) fn region(&self) -> &str {
         self.config.region().map_or("", |region| region.as_ref())
     }

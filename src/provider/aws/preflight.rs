@@ -61,9 +61,9 @@ impl Caller {
 }
 
 pub(super) async fn caller(client: &AwsClient) -> Result<Caller, CallError> {
-    let what = "sts:GetCallerIdentity";
+    let what = format!("sts:GetCallerIdentity at {}", client.place());
     let output =
-        client.sts.get_caller_identity().send().await.map_err(|error| fault(&error, what).read_only())?;
+        client.sts.get_caller_identity().send().await.map_err(|error| fault(&error, &what).read_only())?;
     match (output.account, output.arn) {
         (Some(account), Some(arn)) => Ok(Caller { account, arn }),
         _ => Err(CallError::rejected(Kind::NoAnswer, format!("{what} told neither account nor name"))),

@@ -127,6 +127,14 @@ impl SandboxIssuer {
             .await
     }
 
+    fn can_disable(&self) -> Result<(), CallError> {
+        if self.spec.traits.disables {
+            return Ok(());
+        }
+        let message = format!("sandbox {}: this kind cannot be disabled", self.spec.principal);
+        Err(CallError::rejected(Kind::Unsupported, message))
+    }
+
     fn missing(&self, handle: &str) -> CallError {
         CallError::rejected(
             Kind::NotFound,
@@ -263,14 +271,12 @@ impl Issuer for SandboxIssuer {
     }
 
     async fn disable(&self, _context: &CallContext, handle: &str) -> Result<(), CallError> {
-        if !self.spec.traits.disables {
-            let message = format!("sandbox {}: this kind cannot be disabled", self.spec.principal);
-            return Err(CallError::rejected(Kind::Unsupported, message));
-        }
+        self.can_disable()?;
         self.set("disable", handle, Life::Disabled).await
     }
 
     async fn enable(&self, _context: &CallContext, handle: &str) -> Result<(), CallError> {
+        self.can_disable()?;
         self.set("enable", handle, Life::Active).await
     }
 
@@ -469,6 +475,10 @@ impl Store for SandboxStore {
     }
 
     async fn destroy(&self, _context: &CallContext, version: &str) -> Result<(), CallError> {
+        if !self.traits.destroys {
+            let message = format!("{}: versions of this store are not destroyed", self.path);
+            return Err(CallError::rejected(Kind::Unsupported, message));
+        }
         self.sandbox
             .call("destroy", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
