@@ -122,7 +122,7 @@ impl Consumer {
                 let text = value.secret_string().unwrap_or_default();
                 let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
                 let part = |name: &str| parts[name].as_str().unwrap_or_default();
-                let config = aws(url, part("access_key_id"), part("secret_access_key")).await;
+                let config = aws(url, part("KEY_ID"), part("KEY")).await;
                 Ok(Credential { sts: Some(aws_sdk_sts::Client::new(&config)), parts })
             }
         }
@@ -175,7 +175,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
         Source::Vault { .. } => &credential.parts["token"],
-        Source::Aws { .. } => &credential.parts["secret_access_key"],
+        Source::Aws { .. } => &credential.parts["KEY"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

@@ -248,7 +248,7 @@ impl From<EngineError> for CliError {
 impl From<SurveyError> for CliError {
     fn from(error: SurveyError) -> Self {
         let mut cli = Self::from(error.source);
-        cli.message = format!("credential `{}`: {}", error.credential, cli.message);
+        cli.message = format!("{}: {}", error.target, cli.message);
         cli
     }
 }

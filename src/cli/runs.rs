@@ -14,7 +14,7 @@ pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
         let word = match &summary.state {
             Err(e) => format!("not readable: {e}"),
             Ok(state) => match (state.end(), state.stopped(), summary.live) {
-                (Some(end), _, _) => format!("{end:?}").to_lowercase(),
+                (Some(end), _, _) => crate::output::end_word(end).to_owned(),
                 (None, _, true) => "running".into(),
                 (None, Some(stop), false) => format!("open: {}", crate::output::sentence(stop)),
                 (None, None, false) => "open: its process is gone; `stanch resume` goes on".into(),

@@ -13,10 +13,10 @@ const AT_ONCE: usize = 32;
 
 /// A target could not be observed.
 #[derive(Debug, thiserror::Error)]
-#[error("credential `{credential}`: {source}")]
+#[error("{target}: {source}")]
 pub struct SurveyError {
-    /// The credential.
-    pub credential: String,
+    /// The connection or the credential, by its name.
+    pub target: String,
     /// Why.
     pub source: CallError,
 }
@@ -33,7 +33,7 @@ pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<O
         if let Some(failed) = checks.iter().find(|c| c.verdict == crate::provider::CheckVerdict::Fail) {
             let mut source = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), failed.detail.clone());
             source.hint.clone_from(&failed.hint);
-            return Err(SurveyError { credential: used_by(runbook, connection), source });
+            return Err(SurveyError { target: format!("connection `{connection}`"), source });
         }
         observed.checks.extend(checks);
     }
@@ -47,7 +47,7 @@ pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<O
         let (provider, name, credential) = (Arc::clone(provider), name.clone(), credential.clone());
         asking.spawn(async move {
             let result = one(provider.as_ref(), &name, &credential).await;
-            (at, result.map_err(|source| SurveyError { credential: name, source }))
+            (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
     while !asking.is_empty() {
@@ -78,17 +78,6 @@ pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
     let message = format!("{}: {}", failed.name, failed.detail);
     let error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
     Some(CallError { hint: failed.hint.clone(), ..error })
-}
-
-fn used_by(runbook: &Runbook, connection: &str) -> String {
-    // Only for the message: the first credential that needs the connection.
-    let text = |c: &Credential| serde_json::to_string(c).unwrap_or_default();
-    let needle = format!("\"connection\":\"{connection}\"");
-    runbook
-        .credentials
-        .iter()
-        .find(|(_, c)| text(c).contains(&needle))
-        .map_or_else(|| format!("(connection {connection})"), |(name, _)| name.clone())
 }
 
 async fn one(

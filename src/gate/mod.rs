@@ -60,7 +60,8 @@ pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
 pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption> {
     let mut found = Vec::with_capacity(watched.len());
     let mut asking = JoinSet::new();
-    for one in watched.iter().cloned() {
+    for one in watched {
+        let one = one.clone();
         if asking.len() >= AT_ONCE
             && let Some(Ok(done)) = asking.join_next().await
         {

@@ -86,7 +86,7 @@ impl StateDir {
     pub fn check_room(&self, steps: usize) -> Result<(), JournalError> {
         // A step leaves two records of about 700 bytes; tries, gates and checkpoints leave more. Ten
         // times that, and never less than 16 MiB, since a full disk stops a run halfway.
-        let needed = 16 + (steps as u64 * 14_000 >> 20);
+        let needed = 16 + ((steps as u64 * 14_000) >> 20);
         let stat = rustix::fs::statvfs(&self.root).map_err(|e| io("look at", &self.root)(e.into()))?;
         let free = (stat.f_bavail * stat.f_frsize) >> 20;
         if free < needed {

@@ -15,7 +15,7 @@ use crate::rotation::State;
 pub use style::Style;
 pub use summary::{next_commands, summary, summary_json};
 pub use terminal::Screen;
-pub use words::{line, sentence};
+pub use words::{end_word, line, sentence};
 
 /// How to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -133,7 +133,8 @@ pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
         }
         (None, _) => next.push(("go on", format!("stanch resume {run}"))),
     }
-    if state.end().is_none() && !state.is_past_return() && state.has_changed_anything() {
+    let back = next.iter().any(|(_, c)| c.starts_with("stanch rollback"));
+    if state.end().is_none() && !back && !state.is_past_return() && state.has_changed_anything() {
         next.push(("go back", format!("stanch rollback {run}")));
     }
     next.push(("evidence", format!("stanch audit verify {run}")));

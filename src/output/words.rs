@@ -77,7 +77,7 @@ pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
 }
 
 /// How a run ended, in words.
-pub(super) fn end_word(end: End) -> &'static str {
+pub fn end_word(end: End) -> &'static str {
     match end {
         End::Done => "done",
         End::RolledBack => "rolled back",

@@ -212,7 +212,7 @@ impl Plan {
             let targets = credential
                 .stores
                 .iter()
-                .map(|s| step::store_target(s))
+                .map(step::store_target)
                 .chain(step::issuer_target(&credential.issuer));
             for target in targets {
                 holds.insert(format!("{}: {target}", self.environment), planned.name.clone());

@@ -44,7 +44,8 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{}", waits.phase)?;
         for step in steps.iter().take(SHOWN) {
             let undo = undo(plan, step);
-            writeln!(out, "  {:<58} {undo}", describe(plan, step))?;
+            let line = format!("  {:<58} {undo}", describe(plan, step));
+            writeln!(out, "{}", line.trim_end())?;
         }
         if steps.len() > SHOWN {
             writeln!(out, "  … and {} more", steps.len() - SHOWN)?;

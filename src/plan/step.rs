@@ -109,7 +109,7 @@ pub(super) fn store_target(store: &Store) -> String {
     let fields = |field: &Option<String>, fields: &BTreeMap<String, String>| match field {
         Some(field) => format!("#{field}"),
         None if fields.is_empty() => String::new(),
-        None => format!("#{}", fields.keys().cloned().collect::<Vec<_>>().join(",")),
+        None => format!("#{}", fields.values().cloned().collect::<Vec<_>>().join(",")),
     };
     match store {
         Store::Sandbox { path, .. } => format!("sandbox {path}"),

@@ -28,7 +28,8 @@ enum Shape {
 }
 
 impl Layout {
-    /// Checks that the words of the runbook fit the parts that the issuer makes.
+    /// Checks that the words of the runbook fit the parts that the issuer makes. `fields` says which
+    /// part goes into which field.
     ///
     /// # Errors
     /// When both `field` and `fields` are given, or `fields` names a part that does not exist or
@@ -45,15 +46,15 @@ impl Layout {
             (Some(field), true) => Shape::Field(field.to_owned()),
             (None, true) => Shape::Whole,
             (None, false) => {
-                if let Some(unknown) = fields.values().find(|part| !parts.contains(&part.as_str())) {
+                if let Some(unknown) = fields.keys().find(|part| !parts.contains(&part.as_str())) {
                     return Err(invalid(format!("`fields` names the part `{unknown}`"))
                         .hint(format!("this credential has the parts {}", parts.join(", "))));
                 }
-                if let Some(missing) = parts.iter().find(|part| !fields.values().any(|p| p == *part)) {
+                if let Some(missing) = parts.iter().find(|part| !fields.contains_key(**part)) {
                     return Err(invalid(format!("`fields` has no field for the part `{missing}`"))
                         .hint("a part that no field holds would be lost"));
                 }
-                Shape::Fields(fields.clone())
+                Shape::Fields(fields.iter().map(|(part, field)| (field.clone(), part.clone())).collect())
             }
         };
         Ok(Self { parts, shape })

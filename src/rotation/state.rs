@@ -644,9 +644,7 @@ impl State {
         let rank = |p: Phase| order.iter().position(|o| *o == p);
         for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
             // What comes after is to be done once more, looks included: the world has moved on.
-            if rank(step.phase) > rank(phase) {
-                *status = Status::Pending { attempt: 1, not_before: None };
-            } else if *status == Status::Undone {
+            if rank(step.phase) > rank(phase) || *status == Status::Undone {
                 *status = Status::Pending { attempt: 1, not_before: None };
             }
         }

@@ -1,6 +1,7 @@
 //! What is true of each credential now, as far as the record shows.
 
-use super::state::{State, Status};
+use super::event::Op;
+use super::state::{Direction, State, Status};
 use crate::plan::Action;
 
 /// What is true of one credential.
@@ -75,7 +76,9 @@ impl State {
 
     fn blank(&self, c: usize) -> Truth {
         let planned = &self.plan.credentials[c];
-        let asked = self.adopted().iter().filter(|((name, _), _)| *name == planned.name);
+        // After a rollback the counts speak of a version that is gone.
+        let forward = *self.direction() == Direction::Forward;
+        let asked = self.adopted().iter().filter(|((name, _), _)| forward && *name == planned.name);
         let (adopted, instances) = asked.fold((0, 0), |(a, n), (_, (i, of))| (a + i, n + of));
         let outgoing = if planned.outgoing.is_none() && planned.issuer.tries {
             Outgoing::Revoked
@@ -96,8 +99,15 @@ impl State {
 
     fn learn(&self, truth: &mut Truth, at: usize) {
         let status = &self.status[at];
-        let done = matches!(status, Status::Done | Status::Undoing { .. });
-        let in_doubt = matches!(status, Status::Unknown { .. } | Status::Started { .. });
+        // What could not be taken back stands.
+        let done = matches!(
+            status,
+            Status::Done
+                | Status::Undoing { .. }
+                | Status::Failed { op: Op::Undo, .. }
+                | Status::Started { op: Op::Undo, .. }
+        );
+        let in_doubt = matches!(status, Status::Unknown { .. } | Status::Started { op: Op::Do, .. });
         match self.plan.steps[at].action {
             Action::Issue { .. } => {
                 truth.incoming = match status {
@@ -106,7 +116,6 @@ impl State {
                     }
                     _ if done => Incoming::Issued,
                     Status::Undone | Status::Pending { .. } if self.round(at) > 0 => Incoming::Revoked,
-                    Status::Failed { op: super::Op::Undo, .. } => Incoming::Issued,
                     _ => Incoming::None,
                 };
                 truth.handle = self.fact(at, "handle").map(str::to_owned);

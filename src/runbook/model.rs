@@ -258,7 +258,7 @@ pub enum Store {
         /// The field to write. Other fields stay as they are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         field: Option<String>,
-        /// For credentials of several parts: which part goes into which field.
+        /// For credentials of several parts: `PART: FIELD`, which part goes into which field.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, String>,
         /// Whether `revoke` also destroys the version that holds the outgoing value.
@@ -274,7 +274,7 @@ pub enum Store {
         /// The JSON field to write; without one the value is the whole string.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         field: Option<String>,
-        /// For credentials of several parts: which part goes into which JSON field.
+        /// For credentials of several parts: `PART: FIELD`, which part goes into which JSON field.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, String>,
     },

@@ -77,7 +77,7 @@ impl World {
         }
         let operator = keys.pop().expect("operator's key");
         let (id, key) = keys.pop().expect("user's key");
-        let first = json!({ "access_key_id": id, "secret_access_key": key, "note": "kept" }).to_string();
+        let first = json!({ "KEY_ID": id, "KEY": key, "note": "kept" }).to_string();
         sdk.secrets.create_secret().name(&secret).secret_string(first).send().await.expect("secret");
         Self::Aws { url, user, secret, operator, sdk }
     }
@@ -129,7 +129,7 @@ impl World {
                     "issuer: {{ type: iam-access-key, connection: aws, user: {user} }}\n    scope: {{ policies: [p] }}"
                 ),
                 format!(
-                    "{{ connection: aws, type: secretsmanager, secret: {secret}, fields: {{ access_key_id: access_key_id, secret_access_key: secret_access_key }} }}"
+                    "{{ connection: aws, type: secretsmanager, secret: {secret}, fields: {{ access_key_id: KEY_ID, secret_access_key: KEY }} }}"
                 ),
             ),
         };
@@ -224,13 +224,8 @@ gates:
             }
             Self::Aws { url, .. } => {
                 let part = |name: &str| value[name].as_str().expect("part").to_owned();
-                let keys = aws_sdk_sts::config::Credentials::new(
-                    part("access_key_id"),
-                    part("secret_access_key"),
-                    None,
-                    None,
-                    "t",
-                );
+                let keys =
+                    aws_sdk_sts::config::Credentials::new(part("KEY_ID"), part("KEY"), None, None, "t");
                 let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
                     .region("us-east-1")
                     .endpoint_url(url)
