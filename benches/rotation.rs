@@ -288,6 +288,7 @@ impl Bench {
         if state.end() != Some(End::Done) {
             return Err(format!("the run ended as {:?}, {:?}", state.end(), state.stopped()).into());
         }
+        let peak = peak()?;
         let journal = fs::read(self.state.journal_path(&run))?;
         let records = journal.iter().filter(|b| **b == b'\n').count();
         Ok(figures([
@@ -300,7 +301,7 @@ impl Bench {
             ("commits", counts.commits.load(Ordering::Relaxed) as f64),
             ("seals", counts.seals.load(Ordering::Relaxed) as f64),
             ("journal", counts.time().as_secs_f64()),
-            ("peak", peak()?),
+            ("peak", peak),
         ]))
     }
 
