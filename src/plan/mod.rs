@@ -289,7 +289,11 @@ impl CanonicalObject {
 
     fn finish(mut self) -> String {
         write!(self.hashed, "}}").expect("a hasher takes everything");
-        let hasher = self.hashed.into_inner().map_err(|e| e.into_error()).expect("a hasher takes everything");
+        let hasher = self
+            .hashed
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .expect("a hasher takes everything");
         hex::encode(hasher.finalize())
     }
 }
