@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
 use super::key::SigningKey;
-use super::record::{Envelope, Record, VERSION};
+use super::record::{self, Envelope, VERSION};
 use super::state_dir::{Folding, StateDir, io, private_file, read, remove, sync_dir};
 use super::{Journal, JournalError, Latch, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
@@ -119,8 +119,8 @@ impl FileJournal {
         Ok((journal, state))
     }
 
-    fn line(&self, at: Moment, event: Event) -> Record {
-        let envelope = Envelope {
+    fn envelope(&self, at: Moment) -> Envelope {
+        Envelope {
             v: VERSION,
             run: self.run.clone(),
             seq: self.frontier.leaves(),
@@ -130,16 +130,15 @@ impl FileJournal {
             actor: self.actor.clone(),
             host: self.host.clone(),
             plan: self.digest.clone(),
-        };
-        Record { envelope, event }
+        }
     }
 
-    fn push(&mut self, record: &Record, lines: &mut Vec<u8>) {
-        let line = record.line();
-        self.previous = leaf(line.as_bytes());
+    fn push(&mut self, envelope: &Envelope, event: &Event, lines: &mut Vec<u8>) {
+        let start = lines.len();
+        record::write(envelope, event, lines);
+        self.previous = leaf(&lines[start..]);
         self.frontier.push(self.previous);
         self.since_checkpoint += 1;
-        lines.extend_from_slice(line.as_bytes());
         lines.push(b'\n');
     }
 
@@ -147,22 +146,19 @@ impl FileJournal {
         let mut lines = Vec::with_capacity(events.len() * 512);
         let mut due = false;
         for event in events {
-            let record = self.line(at, event.clone());
-            self.push(&record, &mut lines);
+            self.push(&self.envelope(at), event, &mut lines);
             due |= matches!(
                 event,
                 Event::Entered { .. } | Event::Turned { .. } | Event::Stopped { .. } | Event::Closed { .. }
             );
         }
         if due || self.since_checkpoint >= CHECKPOINT_EVERY {
-            let mut record = self.line(at, Event::Checkpoint { note: String::new() });
-            let about = record.envelope.about();
+            let envelope = self.envelope(at);
             let note = self
                 .key
-                .sign(&self.run, self.frontier.leaves(), self.frontier.root(), &about)
+                .sign(&self.run, self.frontier.leaves(), self.frontier.root(), &envelope.about())
                 .map_err(|source| JournalError::Key { path: self.path.clone(), source })?;
-            record.event = Event::Checkpoint { note };
-            self.push(&record, &mut lines);
+            self.push(&envelope, &Event::Checkpoint { note }, &mut lines);
             self.since_checkpoint = 0;
         }
         self.file.write_all(&lines).map_err(io("append to", &self.path))?;

@@ -64,16 +64,10 @@ impl Envelope {
 
 impl Record {
     /// The record as a line, without the newline.
-    pub(super) fn line(&self) -> String {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            #[serde(flatten)]
-            envelope: &'a Envelope,
-            #[serde(flatten)]
-            event: &'a Event,
-        }
-        let line = Line { envelope: &self.envelope, event: &self.event };
-        serde_json::to_string(&line).expect("a record is always JSON")
+    pub(super) fn line(&self) -> Vec<u8> {
+        let mut line = Vec::new();
+        write(&self.envelope, &self.event, &mut line);
+        line
     }
 
     /// Reads a line.
@@ -107,4 +101,16 @@ impl Record {
         };
         Ok(Self { envelope, event })
     }
+}
+
+/// Writes a record as a line, without the newline.
+pub(super) fn write(envelope: &Envelope, event: &Event, line: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        envelope: &'a Envelope,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    serde_json::to_writer(line, &Line { envelope, event }).expect("a record is always JSON");
 }

@@ -10,6 +10,7 @@ mod preview;
 mod step;
 
 use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -135,9 +136,35 @@ pub enum PlanError {
 impl Plan {
     /// The plan's digest: SHA-256 over its canonical JSON (RFC 8785), in hex.
     pub fn digest(&self) -> String {
-        let mut hasher = Sha256::new();
-        serde_json_canonicalizer::to_writer(self, &mut hasher).expect("a plan is always JSON");
-        hex::encode(hasher.finalize())
+        // Destructured, so that a new field cannot be forgotten.
+        let Self {
+            checks,
+            credentials,
+            environment,
+            format,
+            phases,
+            runbook,
+            runbook_sha256,
+            sandbox,
+            steps,
+            strategy,
+            tool,
+            unchecked,
+        } = self;
+        let mut digest = CanonicalObject::new();
+        digest.field("checks", checks);
+        digest.field("credentials", credentials);
+        digest.field("environment", environment);
+        digest.field("format", format);
+        digest.field("phases", phases);
+        digest.field("runbook", runbook);
+        digest.field("runbook_sha256", runbook_sha256);
+        digest.field("sandbox", sandbox);
+        digest.field_in_order("steps", steps);
+        digest.field("strategy", strategy);
+        digest.field("tool", tool);
+        digest.field("unchecked", unchecked);
+        digest.finish()
     }
 
     /// Reads a plan and checks that it holds together, so that nothing later can be surprised
@@ -226,5 +253,106 @@ impl Plan {
         Phase::order(self.strategy)
             .iter()
             .find_map(|phase| self.steps.iter().find(|s| s.phase == *phase && s.irreversible))
+    }
+}
+
+/// SHA-256 over an object's canonical JSON, field by field. The canonicalizer holds every object in
+/// memory to sort it, and reads each name back to do so; both are felt where there are a hundred
+/// thousand steps.
+struct CanonicalObject {
+    hashed: BufWriter<Sha256>,
+    /// What comes before the next field.
+    before: &'static str,
+}
+
+impl CanonicalObject {
+    fn new() -> Self {
+        Self { hashed: BufWriter::with_capacity(1 << 16, Sha256::new()), before: "{" }
+    }
+
+    /// The next field, in the order of their names.
+    fn field(&mut self, name: &str, value: &impl Serialize) {
+        self.name(name);
+        serde_json_canonicalizer::to_writer(value, &mut self.hashed).expect("a plan is always JSON");
+    }
+
+    /// The next field, whose value has its own fields in order, and no number but indexes.
+    fn field_in_order(&mut self, name: &str, value: &impl Serialize) {
+        self.name(name);
+        serde_json::to_writer(&mut self.hashed, value).expect("a plan is always JSON");
+    }
+
+    fn name(&mut self, name: &str) {
+        write!(self.hashed, "{}\"{name}\":", self.before).expect("a hasher takes everything");
+        self.before = ",";
+    }
+
+    fn finish(mut self) -> String {
+        write!(self.hashed, "}}").expect("a hasher takes everything");
+        let hasher = self
+            .hashed
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .expect("a hasher takes everything");
+        hex::encode(hasher.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps of every kind, with every field: a new one out of order would make another digest.
+    #[test]
+    fn the_digest_is_that_of_the_canonical_json() {
+        let actions = [
+            Action::Connection { connection: "a\u{7f}\"\\\u{1}é😀\u{ff21}".into() },
+            Action::Permission { credential: 1 },
+            Action::Capture { credential: 0, store: 1 },
+            Action::Issue { credential: 0 },
+            Action::Inspect { credential: 0 },
+            Action::Stage { credential: 0, store: 1 },
+            Action::Accept { credential: 0, probe: None },
+            Action::Promote { credential: 0, store: 1 },
+            Action::Reload { consumer: 3, credential: 2 },
+            Action::Disable { credential: 0 },
+            Action::Revoke { credential: 0 },
+            Action::Destroy { credential: 0, store: 1_000_000 },
+            Action::Reject { credential: 0, probe: Some(1) },
+            Action::Own { name: "own".into() },
+        ];
+        let steps = actions.into_iter().map(|action| Step {
+            action,
+            after: vec![1, 20],
+            class: Some(crate::provider::Observation::Token),
+            id: "verify/é/\u{2028}".into(),
+            irreversible: true,
+            phase: Phase::Verify,
+            undo: Some(Undo { after: vec![0] }),
+        });
+        let runbook: Runbook = serde_json::from_value(serde_json::json!({
+            "version": 1,
+            "name": "digest",
+            "environments": { "\u{10000}": {}, "\u{ff21}": { "b": "1", "a": "2" } },
+            "credentials": {},
+            "gates": { "errors": { "sandbox": { "at_most": 0.000_000_1 } } },
+        }))
+        .expect("runbook");
+        let plan = Plan {
+            format: FORMAT,
+            tool: "test".into(),
+            environment: "e".into(),
+            sandbox: true,
+            strategy: Strategy::Overlap,
+            runbook_sha256: "0".into(),
+            runbook,
+            credentials: vec![],
+            phases: vec![],
+            steps: steps.collect(),
+            checks: vec![Check::pass("a", "b")],
+            unchecked: vec!["nothing".into()],
+        };
+        let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");
+        assert_eq!(plan.digest(), hex::encode(Sha256::digest(canonical)));
     }
 }

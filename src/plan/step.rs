@@ -8,28 +8,29 @@ use super::{Phase, Planned};
 use crate::provider::Observation;
 use crate::runbook::model::{self, Consumer, Issuer, OwnClass, Runbook, Store, Strategy};
 
-/// One action on one target.
+/// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
+/// so that the plan's digest need not sort them in every step; a test holds them to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Its name, unique in the plan: `cutover/payments-key/promote/kv2`.
-    pub id: String,
-    /// The phase that it belongs to.
-    pub phase: Phase,
     /// What it does.
     pub action: Action,
     /// The steps of the same phase that must be done before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<usize>,
-    /// How it is taken back; `None` when it only looks, or cannot be taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undo: Option<Undo>,
     /// How a lost reply is settled; `None` when it only looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Observation>,
+    /// Its name, unique in the plan: `cutover/payments-key/promote/kv2`.
+    pub id: String,
     /// Whether it cannot be taken back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub irreversible: bool,
+    /// The phase that it belongs to.
+    pub phase: Phase,
+    /// How it is taken back; `None` when it only looks, or cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
 }
 
 /// How a step is taken back.
@@ -41,7 +42,8 @@ pub struct Undo {
     pub after: Vec<usize>,
 }
 
-/// What a step does. Credentials, stores and consumers are named by their index in the plan.
+/// What a step does. Credentials, stores and consumers are named by their index in the plan. The
+/// fields stand in the order of their names, as in [`Step`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are the indexes that the type's comment speaks of")]
@@ -63,7 +65,7 @@ pub enum Action {
     /// Makes incoming current.
     Promote { credential: usize, store: usize },
     /// Tells a consumer to read its store again.
-    Reload { credential: usize, consumer: usize },
+    Reload { consumer: usize, credential: usize },
     /// Disables outgoing, reversibly.
     Disable { credential: usize },
     /// Revokes outgoing and what was minted from it.
