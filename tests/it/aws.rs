@@ -128,8 +128,8 @@ async fn secretsmanager_conforms() {
     // Two parts, in fields of an object that has others.
     let name = setup.secret(r#"{"id":"AKIAOLD","secret":"old","host":{"port":1}}"#).await;
     let fields = BTreeMap::from([
-        ("id".to_owned(), "access_key_id".to_owned()),
-        ("secret".to_owned(), "secret_access_key".to_owned()),
+        ("access_key_id".to_owned(), "id".to_owned()),
+        ("secret_access_key".to_owned(), "secret".to_owned()),
     ]);
     let layout = Layout::new(KEY, None, &fields).expect("layout");
     let store = SecretsManagerStore::new(client(&url).await, name.clone(), layout);
