@@ -128,6 +128,24 @@ impl RealProvider {
 
 #[async_trait]
 impl Provider for RealProvider {
+    fn warnings(&self) -> Vec<String> {
+        let vaults = self.connections.iter().filter_map(|(name, c)| match c {
+            model::Connection::Vault { address, namespace, ca_cert } => {
+                let (address, namespace, ca) = (address.as_deref(), namespace.as_deref(), ca_cert.as_deref());
+                Some((name, vault::Settings::resolve(address, namespace, ca, self.env.as_ref()).ok()?))
+            }
+            model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
+        });
+        vaults
+            .filter(|(_, settings)| settings.skip_verify)
+            .map(|(name, _)| {
+                format!(
+                    "WARNING: connection `{name}`: the server's certificate is not verified (VAULT_SKIP_VERIFY); anybody on the way can read the credentials"
+                )
+            })
+            .collect()
+    }
+
     async fn preflight(&self, connection: &str) -> Vec<Check> {
         let checks = match self.connection(connection) {
             Ok(model::Connection::Vault { .. }) => match self.vault(connection).await {

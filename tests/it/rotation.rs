@@ -408,3 +408,18 @@ on_both! {
     a_failed_gate_rolls_back => goes_back_when_a_gate_fails,
     rollback_in_sunset_restores_everything => goes_back_when_asked_in_sunset,
 }
+
+/// TLS that is not verified is said in every phase, and on the record.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn an_unverified_server_is_warned_of_in_every_phase() {
+    let _alone = ALONE.lock().await;
+    let world = World::vault().await;
+    let consumer = world.consumer();
+    let tool = world.tool().with("VAULT_SKIP_VERIFY", "true");
+    let path = tool.runbook(&world.runbook(&consumer, Some("overlap: { until: [adopted] }")));
+    tool.run(&["run", path.to_str().expect("path"), "--env", "test", "--yes"]).expect(0);
+    let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
+    let count = |text: &str| journal.lines().filter(|l| l.contains(text)).count();
+    assert_eq!(count("VAULT_SKIP_VERIFY); anybody"), count("\"type\":\"entered\""));
+}
