@@ -209,7 +209,7 @@ impl From<JournalError> for CliError {
                 Exit::Locked,
                 Some(format!("see it: stanch status {run}   finish it: stanch resume {run}   or: stanch rollback {run}")),
             ),
-            JournalError::NoSuchRun(_) => (Exit::Usage, Some("stanch runs lists them".into())),
+            JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("stanch runs lists them".into())),
             JournalError::Ambiguous { .. } => (Exit::Usage, Some("write more of the name".into())),
             JournalError::Invalid { run, .. } => (
                 Exit::JournalInvalid,

@@ -161,6 +161,9 @@ pub enum JournalError {
     /// There is no such run.
     #[error("there is no run `{0}`")]
     NoSuchRun(String),
+    /// No run is open, and none was named.
+    #[error("no run is open")]
+    NoOpenRun,
     /// The name fits several runs.
     #[error("`{name}` fits several runs: {}", runs.join(", "))]
     Ambiguous {

@@ -276,8 +276,9 @@ impl StateDir {
                 .filter(|r| runs.contains(r))
                 .collect(),
         };
-        let given = name.unwrap_or("(the open run)").to_owned();
+        let given = name.unwrap_or("(open runs)").to_owned();
         match fits.len() {
+            0 if name.is_none() => Err(JournalError::NoOpenRun),
             0 => Err(JournalError::NoSuchRun(given)),
             1 => Ok(fits.into_iter().next().unwrap_or_default()),
             _ => Err(JournalError::Ambiguous { name: given, runs: fits }),
@@ -290,12 +291,12 @@ impl StateDir {
     /// As for `find`.
     pub fn find_any(&self, name: Option<&str>) -> Result<String, JournalError> {
         match (self.find(name), name) {
-            (Err(JournalError::NoSuchRun(_)), None) => {
+            (Err(JournalError::NoOpenRun), None) => {
                 let began = |run: &String| {
                     fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
                 };
                 let last = self.runs()?.into_iter().max_by_key(began);
-                last.ok_or_else(|| JournalError::NoSuchRun("(any)".into()))
+                last.ok_or(JournalError::NoOpenRun)
             }
             (found, _) => found,
         }

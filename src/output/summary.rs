@@ -65,6 +65,29 @@ fn headline(state: &State) -> (&'static str, Color) {
     }
 }
 
+/// One credential's truth in a line that fits a narrow terminal.
+pub(super) fn brief(truth: &Truth) -> String {
+    let incoming = match truth.incoming {
+        Incoming::None => "not issued",
+        Incoming::Issued => "issued",
+        Incoming::Revoked => "revoked",
+        Incoming::Unknown => "UNKNOWN",
+    };
+    let outgoing = match truth.outgoing {
+        Outgoing::Accepted => "accepted",
+        Outgoing::Disabled => "disabled",
+        Outgoing::Revoked => "revoked",
+        Outgoing::Dead => "dead",
+        Outgoing::Unknown => "UNKNOWN",
+    };
+    let mut line = format!("new {incoming}  stores {}/{}", truth.current, truth.stores);
+    if truth.instances > 0 {
+        let _ = write!(line, "  used {}/{}", truth.adopted, truth.instances);
+    }
+    let _ = write!(line, "  old {outgoing}  {}", truth.credential);
+    line
+}
+
 /// One credential's truth in a line.
 pub(super) fn credential(truth: &Truth) -> String {
     let incoming = match truth.incoming {

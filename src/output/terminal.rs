@@ -98,7 +98,7 @@ impl View {
             self.draw_phase(*phase, bar, steps, state, at);
         }
         for (bar, c, steps) in &self.credentials {
-            bar.set_message(style.plain(&summary::credential(&state.truth_of(*c, steps))));
+            bar.set_message(style.plain(&summary::brief(&state.truth_of(*c, steps))));
         }
         self.gates.set_message(style.plain(&gates(plan, state, style)));
         if let Some(at) = at {
@@ -190,7 +190,7 @@ fn gates(plan: &Plan, state: &State, style: Style) -> String {
         .until
         .iter()
         .map(|gate| match state.judged().get(gate) {
-            None => format!("{gate}: not asked yet"),
+            None => format!("{gate} not asked yet"),
             Some((verdict, detail)) => {
                 let word = verdict_word(*verdict);
                 let color = match verdict {
@@ -198,7 +198,13 @@ fn gates(plan: &Plan, state: &State, style: Style) -> String {
                     Verdict::Fail => Color::Red,
                     Verdict::Inconclusive | Verdict::Error => Color::Yellow,
                 };
-                format!("{gate}: {} ({detail})", style.paint(word, color, false))
+                let word = style.paint(word, color, false);
+                // What passes needs no words; what does not should fit beside it.
+                if *verdict == Verdict::Pass {
+                    format!("{gate} {word}")
+                } else {
+                    format!("{gate} {word} ({detail})")
+                }
             }
         })
         .collect();
