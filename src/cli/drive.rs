@@ -33,7 +33,11 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError
 pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, State), CliError> {
     let now = context.clock.now();
     let (mut journal, mut state) = context.state.resume(run, context.who(), now)?;
+    // What was asked of a process that is gone is not done by surprise.
+    let _ = journal.take_request()?;
     if let Some(end) = state.end() {
+        // A crash may have come between the last record and the clearing away.
+        journal.close()?;
         let message = format!("run {run} is over ({end:?}); there is nothing to do");
         return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
     }
@@ -141,9 +145,13 @@ impl Operator for Person {
         }
         let text = format!("{name}: {question} [y/N]");
         let screen = self.screen.clone();
-        let answer = tokio::task::spawn_blocking(move || match screen {
-            Some(screen) => screen.aside(|| ask(&text)),
-            None => ask(&text),
+        let answer = tokio::task::spawn_blocking(move || {
+            let hidden = screen.inspect(Screen::hide);
+            let answer = ask(&text);
+            if let Some(screen) = hidden {
+                screen.show();
+            }
+            answer
         });
         match answer.await {
             Ok(Some(answer)) if ["y", "yes"].contains(&answer.to_lowercase().as_str()) => Answer::Yes,

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use super::context::Context;
 use super::halt::record;
 use super::{CliError, Exit, Global};
+use crate::plan::Action;
 use crate::rotation::{Event, Status};
 
 /// Says what became of a step whose outcome nobody knows.
@@ -52,6 +53,14 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
         return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
     }
     let applied = args.outcome == Outcome::Applied;
+    let step = state.step(&args.step).map(|s| &state.plan().steps[s].action);
+    if let (true, Some(hint)) = (applied, step.and_then(cannot_be_applied)) {
+        let message = format!(
+            "`{}` cannot be settled as applied: later steps need what only its server knows",
+            args.step
+        );
+        return Err(CliError::new(Exit::Usage, message).hint(hint));
+    }
     // A crash leaves a step as started; only a new session makes that unknown.
     if matches!(state.step(&args.step).map(|s| state.status(s)), Some(Status::Started { .. })) {
         record(&context, &run, &Event::Resumed {})?;
@@ -59,4 +68,17 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     record(&context, &run, &Event::Resolved { step: args.step, applied, evidence: args.evidence })?;
     eprintln!("on the record; go on with: stanch resume {run}");
     Ok(Exit::Done)
+}
+
+/// Why a person's word is not enough for a step, and what to do instead.
+pub(super) fn cannot_be_applied(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Issue { .. } => {
+            Some("revoke at the issuer what this run made, then say --as not-applied: it is issued anew")
+        }
+        Action::Stage { .. } | Action::Promote { .. } => Some(
+            "when the server answers again, `stanch resume` reads it; or take the version back, then --as not-applied",
+        ),
+        _ => None,
+    }
 }

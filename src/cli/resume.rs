@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::drive::{block_on, drive, take_up};
-use super::run::halted;
+use super::run::{check_until, halted};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::Conduct;
 
@@ -21,6 +21,8 @@ pub(super) fn main(global: &Global, args: &ResumeArgs) -> Result<Exit, CliError>
     let context = Context::open(global)?;
     let run = context.state.find(args.run.as_deref())?;
     refuse_latched(&context, &run)?;
+    let (seen, _) = context.state.load(&run)?;
+    check_until(seen.plan(), seen.phase(), args.session.until)?;
     let (journal, state) = take_up(&context, &run)?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };

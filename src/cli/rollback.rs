@@ -39,7 +39,14 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
     refuse_latched(&context, &run)?;
     let (state, _) = context.state.load(&run)?;
     check(&run, &state, args.to)?;
-    if !args.yes && can_ask(global) {
+    if !args.yes && !can_ask(global) {
+        return Err(CliError::new(
+            Exit::Usage,
+            "nobody is there to confirm the rollback, and nothing was changed",
+        )
+        .hint("say --yes"));
+    }
+    if !args.yes {
         let how_far = args.to.map_or_else(|| "all the way".to_owned(), |p| format!("to the end of {p}"));
         match ask(&format!(
             "Take {run} back {how_far}? The old credential becomes the current one again. [y/N]"
@@ -51,8 +58,11 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
     let reason = args.reason.clone().unwrap_or_else(|| "asked for".into());
     let why = format!("{}: {reason}", context.signature());
     if context.state.is_live(&run) {
-        context.state.request(&run, &RollbackRequest { to: args.to, why })?;
-        return follow(&context, global, &run);
+        let request = RollbackRequest { to: args.to, why: why.clone() };
+        context.state.request(&run, &request)?;
+        if let Some(exit) = follow(&context, global, &run)? {
+            return Ok(exit);
+        }
     }
     let (journal, state) = take_up(&context, &run)?;
     check(&run, &state, args.to)?;
@@ -67,6 +77,8 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
 fn as_asked(state: &State, exit: Exit) -> Exit {
     match (state.end(), state.stopped()) {
         (Some(End::RolledBack | End::GateRolledBack), _) | (None, Some(Stop::Returned { .. })) => Exit::Done,
+        // The run went on past the point of no return before it could be turned.
+        (Some(End::Done), _) => Exit::Failed,
         _ => exit,
     }
 }
@@ -96,20 +108,26 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Waits while the run's own process rolls it back.
-fn follow(context: &Context, global: &Global, run: &str) -> Result<Exit, CliError> {
+/// Waits while the run's own process rolls it back. `None` when that process was gone before it saw
+/// the request: then the request is taken back, and this process does it.
+fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>, CliError> {
     eprintln!("asked the process that works on {run}; waiting for it");
     let mut turned = false;
     loop {
         std::thread::sleep(Duration::from_millis(300));
         let live = context.state.is_live(run);
         let (state, _) = context.state.load(run)?;
-        if matches!(state.direction(), Direction::Back { .. }) && !turned {
+        let back = matches!(state.direction(), Direction::Back { .. });
+        if (back || matches!(state.stopped(), Some(Stop::Returned { .. }))) && !turned {
             turned = true;
             eprintln!("it is rolling back");
         }
         if live && state.end().is_none() {
             continue;
+        }
+        if !turned && state.end().is_none() {
+            context.state.withdraw(run)?;
+            return Ok(None);
         }
         if global.json {
             print_json(&output::summary_json(run, &state, live));
@@ -117,6 +135,6 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Exit, CliErro
             let now = context.clock.now().wall;
             print(&output::summary(style(false), run, &state, now));
         }
-        return Ok(as_asked(&state, Exit::of(&state, false)));
+        return Ok(Some(as_asked(&state, Exit::of(&state, false))));
     }
 }

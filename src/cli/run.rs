@@ -10,7 +10,7 @@ use super::drive::{block_on, drive};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs, StrategyArg};
 use crate::engine::{self, Conduct};
-use crate::plan::{Plan, preview};
+use crate::plan::{Phase, Plan, preview};
 use crate::provider::Provider;
 use crate::rotation::State;
 
@@ -52,6 +52,7 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
             eprint!("{}", preview(&plan));
             return Err(error);
         }
+        check_until(&plan, None, args.session.until)?;
         confirm(global, &args, &plan)?;
         context.state.check_room(plan.steps.len())?;
         let now = context.clock.now();
@@ -107,4 +108,22 @@ fn confirm(global: &Global, args: &RunArgs, plan: &Plan) -> Result<(), CliError>
 /// The refusal to begin, or to go on, under a latch.
 pub(super) fn halted(by: &str, reason: &str, clear: &str) -> CliError {
     CliError::new(Exit::Halted, format!("halted by {by}: {reason}")).hint(format!("when it is safe: {clear}"))
+}
+
+/// A phase to stop after must be one that is still to come.
+pub(super) fn check_until(plan: &Plan, now: Option<Phase>, until: Option<Phase>) -> Result<(), CliError> {
+    let Some(until) = until else { return Ok(()) };
+    let order = Phase::order(plan.strategy);
+    let rank = |p: Phase| order.iter().position(|o| *o == p);
+    if rank(until).is_none() {
+        let names: Vec<&str> = order.iter().map(|p| p.name()).collect();
+        let message = format!("this strategy has no phase {until}; nothing was changed");
+        return Err(CliError::new(Exit::Usage, message).hint(format!("it has: {}", names.join(", "))));
+    }
+    match now {
+        Some(now) if rank(until) < rank(now) => {
+            Err(CliError::new(Exit::Usage, format!("the run is in {now}; {until} is behind it")))
+        }
+        _ => Ok(()),
+    }
 }

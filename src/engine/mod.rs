@@ -183,8 +183,8 @@ impl Session {
         loop {
             self.look_around()?;
             let now = self.engine.clock.now();
-            self.wishes.capacity =
-                self.plan.runbook.limits.concurrency.saturating_sub(self.calls_under_way());
+            let busy = self.state.under_way() + self.wishes.observing.len();
+            self.wishes.capacity = self.plan.runbook.limits.concurrency.saturating_sub(busy);
             let decision = self.state.decide(now.wall, &self.wishes);
             let jobs = self.intend(decision.tasks)?;
             if jobs.is_empty()
@@ -220,11 +220,6 @@ impl Session {
         }
     }
 
-    fn calls_under_way(&self) -> usize {
-        let watching = self.watching.as_ref().map_or(0, |(_, gates)| gates.len());
-        self.calls.len().saturating_sub(watching)
-    }
-
     /// The latch, requests from other processes, signals, and a session that begins by going back.
     fn look_around(&mut self) -> Result<(), EngineError> {
         if *self.engine.interrupt.borrow() {
@@ -245,10 +240,12 @@ impl Session {
         if let Some((to, why)) = self.rollback.clone() {
             if self.state.is_past_return() {
                 self.rollback = None;
+                let _ = self.cancel.send(*self.engine.interrupt.borrow());
                 let text = format!("rollback was asked for ({why}) past the point of no return; going on");
                 self.hold(Event::Noted { text })?;
             } else if matches!(self.state.direction(), Direction::Back { to: now, .. } if *now == to) {
                 self.rollback = None;
+                let _ = self.cancel.send(*self.engine.interrupt.borrow());
             } else if self.is_idle() {
                 self.rollback = None;
                 self.stop_watching();
@@ -262,7 +259,7 @@ impl Session {
     }
 
     fn is_idle(&self) -> bool {
-        self.calls_under_way() == 0 && self.receive.is_empty()
+        self.state.under_way() == 0 && self.wishes.observing.is_empty() && self.receive.is_empty()
     }
 
     /// Records the intents of what may be started, and makes it ready to start.
@@ -377,7 +374,10 @@ impl Session {
                         }
                     };
                     let late = || Err(CallError::unknown("no answer in time"));
-                    let result = within(deadline, look).await.unwrap_or_else(late);
+                    let result = within(deadline, look).await.unwrap_or_else(late).map_err(|mut e| {
+                        e.message = crate::provider::outcome::tame(&job.scrub(&e.message));
+                        e
+                    });
                     Message::Observed { step, op, attempt, result }
                 }
             };

@@ -149,7 +149,15 @@ impl FileJournal {
             self.push(&self.envelope(at), event, &mut lines);
             due |= matches!(
                 event,
-                Event::Entered { .. } | Event::Turned { .. } | Event::Stopped { .. } | Event::Closed { .. }
+                Event::Entered { .. }
+                    | Event::Turned { .. }
+                    | Event::Returned { .. }
+                    | Event::Halted { .. }
+                    | Event::HaltCleared { .. }
+                    | Event::Resolved { .. }
+                    | Event::Repaired { .. }
+                    | Event::Stopped { .. }
+                    | Event::Closed { .. }
             );
         }
         if due || self.since_checkpoint >= CHECKPOINT_EVERY {

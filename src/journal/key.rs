@@ -1,6 +1,8 @@
 //! The journal's signing key, and the checkpoints that it signs: C2SP signed notes over
 //! C2SP tlog-checkpoints (<https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use signed_note::{Note, StandardSigner, StandardVerifier, Verifier, VerifierList};
 use tlog_tiles::{Checkpoint, Hash};
 
@@ -12,6 +14,7 @@ const KEY_NAME: &str = "stanch-journal";
 /// Signs checkpoints.
 pub(super) struct SigningKey {
     signer: StandardSigner,
+    verifier: String,
 }
 
 /// Checks checkpoints. Holds verifier keys in the note format.
@@ -40,15 +43,29 @@ pub(super) fn origin(run: &str) -> String {
 }
 
 impl SigningKey {
-    /// A new key: its private text, which is a secret, and its public text.
-    pub(super) fn generate() -> (Secret, String) {
-        let (private, public) = signed_note::generate_key(&mut rand::rngs::OsRng, KEY_NAME);
-        (Secret::new(private), public)
+    /// A new key's private text, which is a secret.
+    pub(super) fn generate() -> Secret {
+        Secret::new(signed_note::generate_key(&mut rand::rngs::OsRng, KEY_NAME).0)
     }
 
     pub(super) fn parse(private: &Secret) -> Result<Self, KeyError> {
-        let signer = StandardSigner::new(private.expose().trim()).map_err(|_| KeyError::Malformed)?;
-        Ok(Self { signer })
+        let text = private.expose().trim();
+        let signer = StandardSigner::new(text).map_err(|_| KeyError::Malformed)?;
+        // The format: PRIVATE+KEY+name+hash+base64 of the algorithm's byte and the seed.
+        let seed = text
+            .splitn(5, '+')
+            .nth(4)
+            .and_then(|encoded| BASE64.decode(encoded).ok())
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes.get(1..)?).ok())
+            .ok_or(KeyError::Malformed)?;
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+        let verifier = format!("{}\n", signed_note::new_ed25519_verifier_key(KEY_NAME, &public));
+        Ok(Self { signer, verifier })
+    }
+
+    /// The public half, as a line of the note format.
+    pub(super) fn verifier(&self) -> String {
+        self.verifier.clone()
     }
 
     /// A signed checkpoint, as text. `about` is a line that the signature covers as well.
@@ -96,6 +113,11 @@ impl VerifyingKeys {
             .filter_map(|k| StandardVerifier::new(k).ok())
             .map(|v| Box::new(v) as Box<dyn Verifier>)
             .collect();
+        // One signature and no more: every byte of the line is then vouched for.
+        let signatures = note.rsplit_once("\n\n").map_or(0, |(_, lines)| lines.lines().count());
+        if signatures != 1 {
+            return Err(KeyError::Signature);
+        }
         let note = Note::from_bytes(note.as_bytes()).map_err(|_| KeyError::Signature)?;
         note.verify(&VerifierList::new(verifiers)).map_err(|_| KeyError::Signature)?;
         let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| KeyError::Other("thing"))?;
@@ -121,9 +143,8 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_good_for_one_run_one_size_and_one_root() {
-        let (private, public) = SigningKey::generate();
-        let key = SigningKey::parse(&private).expect("own key");
-        let keys = VerifyingKeys::parse(&public).expect("own key");
+        let key = SigningKey::parse(&SigningKey::generate()).expect("own key");
+        let keys = VerifyingKeys::parse(&key.verifier()).expect("own key");
         let root = Hash([7; 32]);
         let note = key.sign("run-a", 5, root, "x").expect("sign");
         assert_eq!(keys.check(&note, "run-a", 5, root, "x"), Ok(()));
@@ -131,9 +152,11 @@ mod tests {
         assert_eq!(keys.check(&note, "run-a", 6, root, "x"), Err(KeyError::Other("number of records")));
         assert_eq!(keys.check(&note, "run-a", 5, Hash([8; 32]), "x"), Err(KeyError::Other("content")));
         assert_eq!(keys.check(&note, "run-a", 5, root, "y"), Err(KeyError::Other("envelope")));
-        let (_, other) = SigningKey::generate();
-        let other = VerifyingKeys::parse(&other).expect("key");
+        let other = SigningKey::parse(&SigningKey::generate()).expect("another key");
+        let other = VerifyingKeys::parse(&other.verifier()).expect("key");
         assert_eq!(other.check(&note, "run-a", 5, root, "x"), Err(KeyError::Signature));
+        let doubled = format!("{note}{}\n", note.lines().last().expect("a signature"));
+        assert_eq!(keys.check(&doubled, "run-a", 5, root, "x"), Err(KeyError::Signature));
         let forged = note.replace("\n5\n", "\n4\n");
         assert_eq!(keys.check(&forged, "run-a", 4, root, "x"), Err(KeyError::Signature));
     }

@@ -100,9 +100,11 @@ impl StateDir {
     /// # Errors
     /// When they cannot be read.
     pub fn verifying_keys(&self) -> Result<VerifyingKeys, JournalError> {
-        self.signing_key()?;
         let path = self.root.join("keys/journal.vkey");
-        let text = read(&path)?.unwrap_or_default();
+        let text = match read(&path)? {
+            Some(text) => text,
+            None => self.signing_key()?.verifier(),
+        };
         VerifyingKeys::parse(&text).map_err(|source| JournalError::Key { path, source })
     }
 
@@ -113,12 +115,16 @@ impl StateDir {
                 // A new key would make every old journal look forged.
                 return Err(JournalError::Key { path: private, source: super::KeyError::Malformed });
             }
-            let (secret, verifier) = SigningKey::generate();
-            replace(&public, &format!("{verifier}\n"))?;
-            create_secret(&private, &secret)?;
+            // Of two processes at once the first one's key stays; the public half follows from it.
+            create_secret(&private, &SigningKey::generate())?;
         }
         let text = Secret::new(read(&private)?.unwrap_or_default());
-        SigningKey::parse(&text).map_err(|source| JournalError::Key { path: private, source })
+        let key =
+            SigningKey::parse(&text).map_err(|source| JournalError::Key { path: private.clone(), source })?;
+        if !public.exists() {
+            replace(&public, &key.verifier())?;
+        }
+        Ok(key)
     }
 
     /// What opens sealed secrets. The identity stands outside the runs' folders.
@@ -179,16 +185,33 @@ impl StateDir {
             let over = match self.load(run) {
                 Ok((state, _)) => state.end().is_some(),
                 Err(JournalError::NoSuchRun(_)) => true,
-                Err(JournalError::Invalid { fault, .. }) => fault.line == 1,
+                // What cannot be read may well be in the middle of something.
+                Err(JournalError::Invalid { .. }) => self.never_began(run)?,
                 Err(other) => return Err(other),
             };
             if over {
+                remove(&self.run_dir(run).join("sealed.jsonl"))?;
                 fs::remove_file(&path).map_err(io("remove", &path))?;
             } else {
                 return Ok(Some((target.clone(), run.to_owned())));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a crash came before a run's first record was whole: nothing was done in it.
+    fn never_began(&self, run: &str) -> Result<bool, JournalError> {
+        let path = self.journal_path(run);
+        let mut reader = std::io::BufReader::new(File::open(&path).map_err(io("open", &path))?);
+        let first = std::io::BufRead::skip_until(&mut reader, b'\n').map_err(io("read", &path))?;
+        let whole = first > 0 && {
+            let mut last = [0];
+            use std::os::unix::fs::FileExt as _;
+            let at = first as u64 - 1;
+            reader.get_ref().read_exact_at(&mut last, at).map_err(io("read", &path))?;
+            last == *b"\n"
+        };
+        Ok(!whole && !self.is_live(run))
     }
 
     /// Takes up a run: takes its lock, checks its journal, and folds it.
@@ -336,6 +359,14 @@ impl StateDir {
     pub fn request(&self, run: &str, request: &RollbackRequest) -> Result<(), JournalError> {
         let text = serde_json::to_string(request).expect("a request is always JSON");
         replace(&self.request_path(run), &text)
+    }
+
+    /// Takes a request back that no process has taken.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn withdraw(&self, run: &str) -> Result<bool, JournalError> {
+        remove(&self.request_path(run))
     }
 
     fn latch_path(&self, run: Option<&str>) -> PathBuf {

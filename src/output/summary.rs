@@ -9,6 +9,7 @@ use serde_json::json;
 use super::style::{Style, clock};
 use super::words::{end_word, sentence};
 use crate::clock::since;
+use crate::plan::Action;
 use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
 
 /// How many credentials are listed one by one.
@@ -148,10 +149,12 @@ pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
         (None, Some(Stop::Unknown { .. })) => {
             next.push(("look again", format!("stanch resume {run}")));
             for step in state.unknown() {
-                next.push((
-                    "settle",
-                    format!("stanch resolve {run} {} --as applied --evidence TEXT", id(step)),
-                ));
+                let word = match state.plan().steps[step].action {
+                    Action::Issue { .. } | Action::Stage { .. } | Action::Promote { .. } => "not-applied",
+                    _ => "applied|not-applied",
+                };
+                let command = format!("stanch resolve {run} {} --as {word} --evidence TEXT", id(step));
+                next.push(("settle", command));
             }
         }
         (None, _) => next.push(("go on", format!("stanch resume {run}"))),

@@ -17,12 +17,27 @@ use crate::rotation::{Direction, Event, State, Status};
 /// How many credentials have a line of their own.
 const SHOWN: usize = 6;
 
+/// How often the view is drawn in a second, at the most.
+const HZ: u8 = 10;
+
 /// The screen, for whoever must write or ask something in between.
 #[derive(Debug, Clone)]
 pub struct Screen(MultiProgress);
 
 impl Screen {
-    /// Clears the view, does something, and draws it again.
+    /// Takes the view off the screen until [`Screen::show`], for a question whose answer may take long:
+    /// nothing waits for the screen meanwhile.
+    pub fn hide(&self) {
+        let _ = self.0.clear();
+        self.0.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Draws the view again.
+    pub fn show(&self) {
+        self.0.set_draw_target(ProgressDrawTarget::stderr_with_hz(HZ));
+    }
+
+    /// Clears the view, does something short, and draws it again.
     pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
         self.0.suspend(act)
     }
@@ -43,7 +58,7 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(style: Style, run: &str, state: &State) -> Self {
         let plan = state.plan();
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(HZ));
         let text = |template: &str| {
             let bar = screen.add(ProgressBar::new(1));
             bar.set_style(styled(template, style));

@@ -169,7 +169,7 @@ const TIMES: u32 = 3;
 /// How long between two answers, when the runbook does not say.
 const EVERY: Period = Period::seconds(1);
 
-fn waits(phase: Phase, runbook: &Runbook) -> PlannedPhase {
+pub(super) fn waits(phase: Phase, runbook: &Runbook) -> PlannedPhase {
     let mut spec = phase.spec(&runbook.phases).cloned().unwrap_or_default();
     if phase == Phase::Sunset && runbook.strategy == Strategy::Contain {
         // Consumers are down from here until cutover, knowingly: watching them fail, or waiting,

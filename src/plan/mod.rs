@@ -91,7 +91,7 @@ pub struct PlannedStore {
 }
 
 /// A phase, with what it waits for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedPhase {
     /// The phase.
@@ -188,9 +188,10 @@ impl Plan {
     }
 
     fn consistent(&self) -> Result<(), String> {
-        let phases: Vec<Phase> = self.phases.iter().map(|p| p.phase).collect();
-        if phases != Phase::order(self.strategy) {
-            return Err("its phases are not those of its strategy".into());
+        let phases: Vec<_> =
+            Phase::order(self.strategy).iter().map(|p| compile::waits(*p, &self.runbook)).collect();
+        if self.strategy != self.runbook.strategy || self.phases != phases {
+            return Err("its phases do not follow from its runbook".into());
         }
         // The steps are a function of the rest. A plan in which they differ was edited by hand, and
         // a hand may have left out the step that revokes.

@@ -382,6 +382,7 @@ impl Builder<'_> {
     /// is told to reload only after its stores were swapped back, for else it would read the
     /// incoming value once more.
     fn undo_order(&mut self, phase: Phase) {
+        let mut reloads = Vec::new();
         for at in 0..self.steps.len() {
             if self.steps[at].phase != phase || self.steps[at].undo.is_none() {
                 continue;
@@ -397,6 +398,7 @@ impl Builder<'_> {
                     undo.after.push(first);
                 }
                 if swapped {
+                    reloads.push((earlier, at));
                     // What came before the swap is taken back after the reload, as ever.
                     for before in self.steps[earlier].after.clone() {
                         if let Some(undo) = &mut self.steps[before].undo {
@@ -404,6 +406,18 @@ impl Builder<'_> {
                         }
                     }
                 }
+            }
+        }
+        // What came after a reload is taken back before the swap that the reload belongs to.
+        for (promote, reload) in reloads {
+            let later: Vec<usize> = match &self.steps[reload].undo {
+                Some(undo) => {
+                    undo.after.iter().copied().filter(|s| !self.steps[reload].after.contains(s)).collect()
+                }
+                None => Vec::new(),
+            };
+            if let Some(undo) = &mut self.steps[promote].undo {
+                undo.after.extend(later);
             }
         }
     }

@@ -86,7 +86,9 @@ impl State {
         let mut delayed: Option<Timestamp> = None;
         let tasks =
             if stopping || self.returned.is_some() { vec![] } else { self.tasks(now, wishes, &mut delayed) };
-        let busy = !self.work.started.is_empty() || !wishes.observing.is_empty() || !tasks.is_empty();
+        // Work for which there is no room now is still work.
+        let crowded = !stopping && self.returned.is_none() && wishes.capacity == 0 && self.could_work(now);
+        let busy = self.under_way() > 0 || !wishes.observing.is_empty() || !tasks.is_empty() || crowded;
         let next = if busy {
             Next::InFlight
         } else if stopping {
@@ -98,6 +100,12 @@ impl State {
             self.settle_down(now, wishes, delayed)
         };
         Decision { tasks, next }
+    }
+
+    /// Whether something could be started if there were room.
+    fn could_work(&self, now: Timestamp) -> bool {
+        let room = Wishes { capacity: 1, ..Wishes::default() };
+        !self.tasks(now, &room, &mut None).is_empty()
     }
 
     fn tasks(&self, now: Timestamp, wishes: &Wishes, delayed: &mut Option<Timestamp>) -> Vec<Task> {
@@ -157,9 +165,6 @@ impl State {
         if let Some(&step) = self.work.failed.first() {
             return self.after_failure(step);
         }
-        if let (Some(at), false) = (delayed, self.work.open == 0) {
-            return Next::Sleep(at);
-        }
         let Some(phase) = self.phase else {
             return match self.direction {
                 Direction::Forward => Next::Record(Event::Entered { phase: Phase::Preflight }),
@@ -208,7 +213,7 @@ impl State {
 
     /// Whether the engine may begin a rollback by itself.
     fn may_turn(&self) -> bool {
-        self.plan.strategy == Strategy::Overlap && !self.past_return
+        self.plan.strategy == Strategy::Overlap && !self.is_past_return()
     }
 
     /// The phase's steps are done: what does it wait for?
@@ -248,7 +253,9 @@ impl State {
     }
 
     fn leave(&self, phase: Phase, wishes: &Wishes) -> Next {
-        if wishes.until == Some(phase) {
+        let order = Phase::order(self.plan.strategy);
+        let rank = |p: Phase| order.iter().position(|o| *o == p);
+        if wishes.until.is_some_and(|until| rank(until) <= rank(phase)) {
             return stop(Stop::Until { phase });
         }
         Next::Record(match self.plan.after(phase) {

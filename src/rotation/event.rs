@@ -133,14 +133,14 @@ pub enum Event {
         /// Who did.
         by: String,
     },
-    /// Still waiting. Shows that nothing was cut off the end.
+    /// Still waiting.
     Heartbeat {},
     /// Something to know that changes nothing.
     Noted {
         /// A sentence.
         text: String,
     },
-    /// A line that was torn by a crash was cut off. Always the first record after it.
+    /// A line that was torn by a crash was cut off.
     Repaired {
         /// How many bytes.
         bytes: u64,

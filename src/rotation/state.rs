@@ -139,7 +139,10 @@ pub struct State {
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
     adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
-    pub(super) past_return: bool,
+    /// Steps that cannot be taken back and have, or may have, been done.
+    irrevocable: BTreeSet<usize>,
+    /// Repeatable steps of which an earlier try may have taken effect.
+    touched: BTreeSet<usize>,
     dead: BTreeSet<usize>,
     used_until: Option<Timestamp>,
     pub(super) work: Work,
@@ -149,8 +152,6 @@ pub struct State {
 /// decision need not look at all steps again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Work {
-    /// The phase whose steps are at work, and nothing when it must be drawn up anew.
-    pub(super) drawn: bool,
     /// Nothing stands in their way.
     pub(super) ready: BTreeSet<usize>,
     /// A call, with its intent on record, is under way.
@@ -196,7 +197,8 @@ impl State {
             judged: BTreeMap::new(),
             adopted: BTreeMap::new(),
             changed: false,
-            past_return: false,
+            irrevocable: BTreeSet::new(),
+            touched: BTreeSet::new(),
             dead: BTreeSet::new(),
             used_until: None,
             work: Work::default(),
@@ -243,6 +245,11 @@ impl State {
         self.stopped.as_ref()
     }
 
+    /// How many steps have an intent and no outcome, in this process.
+    pub fn under_way(&self) -> usize {
+        self.work.started.len()
+    }
+
     /// Where a step stands.
     pub fn status(&self, step: usize) -> &Status {
         &self.status[step]
@@ -280,7 +287,7 @@ impl State {
 
     /// Whether something was done that cannot be taken back.
     pub fn is_past_return(&self) -> bool {
-        self.past_return
+        !self.irrevocable.is_empty()
     }
 
     /// Whether anything outside was, or may have been, changed.
@@ -328,7 +335,10 @@ impl State {
                 match result {
                     Ended::Succeeded => self.succeed(step, *op, facts.clone(), at),
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
-                    Ended::Unknown => self.doubt(step, *op, *attempt, 0, None),
+                    Ended::Unknown => {
+                        let wait = (*op == Op::Discard).then(|| add(at, backoff(*attempt)));
+                        self.doubt(step, *op, *attempt, 0, wait);
+                    }
                 }
             }
             Event::Settled { step, op, attempt, found, facts, .. } => {
@@ -354,10 +364,20 @@ impl State {
             Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
             Event::HaltCleared { .. } => self.halted = None,
             Event::Stopped { reason } => self.stopped = Some(reason.clone()),
-            Event::Closed { end } => self.end = Some(*end),
+            Event::Closed { end } => self.close(event, *end)?,
             Event::Heartbeat {} | Event::Noted { .. } | Event::Repaired { .. } | Event::Checkpoint { .. } => {
             }
         }
+        Ok(())
+    }
+
+    fn close(&mut self, event: &Event, end: End) -> Result<(), IllegalTransition> {
+        let last = self.phase.is_some_and(|p| self.plan.after(p).is_none());
+        if end == End::Done && (self.work.open > 0 || !last || self.direction != Direction::Forward) {
+            let state = format!("in {:?} with {} open steps", self.phase, self.work.open);
+            return Err(illegal(event, "the run".into(), state));
+        }
+        self.end = Some(end);
         Ok(())
     }
 
@@ -372,10 +392,14 @@ impl State {
                     *status = Status::Pending { attempt: 1, not_before: None };
                 }
                 Status::Started { op, attempt } => {
+                    self.changed = true;
                     *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: None };
                 }
                 Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, None),
                 // Somebody who resumes has mended what was broken: everything gets its tries again.
+                Status::Failed { op: Op::Do, .. } if self.direction != Direction::Forward => {
+                    *status = Status::Undone;
+                }
                 Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
                 Status::Pending { not_before, .. }
                 | Status::Undoing { not_before, .. }
@@ -383,7 +407,6 @@ impl State {
                 Status::Done | Status::Undone => {}
             }
         }
-        self.work.drawn = false;
         self.draw_up();
     }
 
@@ -402,7 +425,6 @@ impl State {
         self.phase = Some(phase);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
-        self.work.drawn = false;
         self.draw_up();
         Ok(())
     }
@@ -437,9 +459,8 @@ impl State {
         }
         if self.plan.steps[step].is_effect() {
             self.since.entry(step).or_insert(at);
-            self.changed = true;
             if self.plan.steps[step].irreversible && op == Op::Do {
-                self.past_return = true;
+                self.irrevocable.insert(step);
             }
         }
         self.work.ready.remove(&step);
@@ -452,6 +473,7 @@ impl State {
 
     fn succeed(&mut self, step: usize, op: Op, facts: Facts, at: Timestamp) {
         self.forget_work(step);
+        self.changed |= self.plan.steps[step].is_effect();
         match op {
             Op::Do => {
                 if !facts.is_empty() {
@@ -471,6 +493,7 @@ impl State {
                     self.facts.insert(step, facts);
                 }
                 self.since.remove(&step);
+                self.touched.remove(&step);
                 *self.rounds.entry(step).or_default() += 1;
                 self.finish(step);
             }
@@ -481,15 +504,14 @@ impl State {
                 };
                 self.since.remove(&step);
                 *self.rounds.entry(step).or_default() += 1;
-                if attempt > self.plan.runbook.limits.attempts {
-                    let failure = exhausted("every try's reply was lost");
-                    self.fail(step, Op::Do, failure);
-                } else if self.direction == Direction::Forward {
-                    self.status[step] = Status::Pending { attempt, not_before: None };
-                    self.work.ready.insert(step);
-                } else {
+                if self.direction != Direction::Forward {
                     self.status[step] = Status::Undone;
                     self.finish(step);
+                } else if attempt > self.plan.runbook.limits.attempts {
+                    self.fail(step, Op::Do, exhausted("every try's reply was lost"));
+                } else {
+                    self.status[step] = Status::Pending { attempt, not_before: None };
+                    self.work.ready.insert(step);
                 }
             }
         }
@@ -520,6 +542,10 @@ impl State {
     }
 
     fn fail(&mut self, step: usize, op: Op, failure: Failure) {
+        if op == Op::Do {
+            // It definitely did not happen, so there is still a way back.
+            self.irrevocable.remove(&step);
+        }
         let orphans = match &mut self.status[step] {
             Status::Orphaned { handles, .. } => std::mem::take(handles),
             _ => Vec::new(),
@@ -551,10 +577,15 @@ impl State {
     fn doubt(&mut self, step: usize, op: Op, attempt: u32, looks: u32, not_before: Option<Timestamp>) {
         self.forget_work(step);
         if op == Op::Discard {
-            // Revoking what is dead succeeds: it is simply done again.
-            self.again(step, op, attempt + 1, not_before);
+            // Revoking what is dead succeeds: it is simply done again, after a while and not for ever.
+            if attempt >= self.plan.runbook.limits.attempts {
+                self.fail(step, op, exhausted("what a lost reply left could not be revoked"));
+            } else {
+                self.again(step, op, attempt + 1, not_before);
+            }
             return;
         }
+        self.changed |= self.plan.steps[step].is_effect();
         self.status[step] = Status::Unknown { op, attempt, looks, not_before };
         self.work.unknown.insert(step);
     }
@@ -579,7 +610,11 @@ impl State {
             }
             Found::Absent | Found::Repeatable => {
                 self.forget_work(step);
-                if attempt < self.plan.runbook.limits.attempts || self.direction != Direction::Forward {
+                if *found == Found::Repeatable && op == Op::Do {
+                    self.touched.insert(step);
+                }
+                let unwanted = op == Op::Do && self.direction != Direction::Forward;
+                if attempt < self.plan.runbook.limits.attempts || unwanted {
                     let wait = add(at, backoff(attempt));
                     self.again(step, op, attempt + 1, Some(wait));
                 } else {
@@ -606,28 +641,56 @@ impl State {
         why: &str,
         by_gate: bool,
     ) -> Result<(), IllegalTransition> {
-        if self.past_return {
+        if self.is_past_return() {
             return Err(illegal(event, "the run".into(), "past the point of no return".into()));
         }
         if !self.work.started.is_empty() {
             return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
         }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
+        self.returned = None;
         self.judged.clear();
+        let swapped = self.swapped();
         for (at, status) in self.status.iter_mut().enumerate() {
+            let step = &self.plan.steps[at];
+            let reload_of_swapped =
+                matches!(step.action, Action::Reload { credential, .. } if swapped.contains(&credential));
             match status {
+                // It may have happened, or a consumer may have read the swapped store by itself: it is
+                // taken back, and waited for, as if it had.
+                Status::Pending { .. } | Status::Failed { op: Op::Do, .. }
+                    if self.touched.contains(&at) || reload_of_swapped =>
+                {
+                    *status = Status::Done;
+                }
                 // Definitely nothing happened: there is nothing to take back.
                 Status::Pending { .. } | Status::Failed { op: Op::Do, .. } => *status = Status::Undone,
                 Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
-                Status::Started { .. } | Status::Unknown { .. } if !self.plan.steps[at].is_effect() => {
+                Status::Started { .. } | Status::Unknown { .. } if !step.is_effect() => {
                     *status = Status::Undone;
                 }
                 _ => {}
             }
         }
-        self.work.drawn = false;
         self.draw_up();
         Ok(())
+    }
+
+    /// The credentials of which some store has, or may have, the incoming version as its current one.
+    fn swapped(&self) -> BTreeSet<usize> {
+        let promoted = |status: &Status| {
+            matches!(
+                status,
+                Status::Done | Status::Undoing { .. } | Status::Unknown { .. } | Status::Started { .. }
+            )
+        };
+        let steps = self.plan.steps.iter().zip(&self.status);
+        steps
+            .filter_map(|(step, status)| match step.action {
+                Action::Promote { credential, .. } if promoted(status) => Some(credential),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The end of a rollback that did not go all the way.
@@ -648,14 +711,13 @@ impl State {
                 *status = Status::Pending { attempt: 1, not_before: None };
             }
         }
-        self.work.drawn = false;
         self.draw_up();
         Ok(())
     }
 
     /// Sorts the steps of the present phase by what can be done with them.
     fn draw_up(&mut self) {
-        let mut work = Work { drawn: true, ..Work::default() };
+        let mut work = Work::default();
         let Some(phase) = self.phase else {
             self.work = work;
             return;

@@ -2,7 +2,7 @@
 //! it fails.
 //!
 //! No redirect is followed: a redirect must not carry a token elsewhere. No retry is made: the
-//! engine retries, on the record. A reply is read up to [`MAX_BODY`] and then given up.
+//! engine retries, on the record. A reply is read up to `MAX_BODY` and then given up.
 
 use std::fmt;
 use std::sync::OnceLock;
