@@ -49,11 +49,17 @@ const DATA: [&str; 9] = [
 /// The layers to which time, randomness and the world arrive as values.
 const PURE: [&str; 2] = ["plan", "rotation"];
 /// What those may not name. `rand` and the others as paths: `rand::`, `use rand;`.
-const IMPURE: [&str; 17] = [
+const IMPURE: [&str; 22] = [
     "tokio",
     "std::fs",
     "std::env",
-    "std::io",
+    // Writing into a hasher is pure; the process' own streams are not.
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "io::stdin",
+    "io::stdout",
+    "io::stderr",
     "std::net",
     "std::process",
     "std::thread",

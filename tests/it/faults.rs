@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
 use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
-use stanch::plan::{Plan, Request, compile};
+use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
 use stanch::provider::{Kind, Life, Provider};
-use stanch::rotation::{End, Event, State, Stop};
+use stanch::rotation::{End, Event, State, Status, Stop};
 use stanch::runbook::{Source, check, model::Strategy};
 
 /// Credentials of every kind that the sandbox stands in for, dependencies, own steps.
@@ -443,4 +443,118 @@ impl Lab {
         let over = state.end().is_some();
         (state, over)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_at_a_time_is_enough() {
+    let text = format!("{RUNBOOK}limits: {{ concurrency: 1 }}\n")
+        .replace("  proof: { times: 2", "  revoke: { until: [one, two] }\n  proof: { times: 2");
+    let text = format!(
+        "{text}gates:\n  one: {{ sandbox: {{ at_most: 0.5, every: 1s }} }}\n  two: {{ sandbox: {{ at_most: 0.5, every: 1s }} }}\n"
+    );
+    let lab = Lab::new(&text, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let state =
+        lab.session(Box::new(journal), state, no_faults(), Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
+    lab.is_rotated("one at a time");
+    for (at, step) in state.plan().steps.iter().enumerate() {
+        assert_eq!(*state.status(at), Status::Done, "{}", step.id);
+    }
+}
+
+/// Like `nth_call`, but for all calls of one kind.
+fn every(op: &'static str, fault: Fault) -> NextFault {
+    Arc::new(move |seen, _| (seen == op).then_some(fault))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_discarded_is_not_tried_for_ever() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let lost = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&lost);
+    let faults: NextFault = Arc::new(move |op, _| match op {
+        "issue" if seen.fetch_add(1, Ordering::SeqCst) == 0 => Some(Fault::LostReply),
+        "revoke" => Some(Fault::LostRequest),
+        _ => None,
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert!(matches!(state.stopped(), Some(Stop::Failed { .. })), "{:?}", state.stopped());
+    // What was left is still known, and is discarded once the issuer answers again.
+    let end = lab.finish(state, &Conduct::default()).await.end();
+    assert_eq!(end, Some(End::Done));
+    lab.is_rotated("after a discard that failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_back_that_is_barred_is_stuck_and_open_later() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
+    let state = lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    assert_eq!(state.stopped(), Some(&Stop::Until { phase: Phase::Sunset }));
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    for fault in [Fault::Reject(Kind::Denied), Fault::LostRequest] {
+        let (journal, state) = lab.resume();
+        let state = lab
+            .session(Box::new(journal), state, every("promote", fault), back.clone())
+            .await
+            .expect("session");
+        assert!(matches!(state.stopped(), Some(Stop::Stuck { .. })), "{fault:?}: {:?}", state.stopped());
+        let truths = state.truths();
+        assert!(truths.iter().all(|t| t.current == t.stores), "what was not taken back stands: {truths:?}");
+    }
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("stuck twice, then back");
+    lab.is_on_record();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_failed_after_the_swap_is_taken_back() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    // Its reply is lost, so it happened; then it is refused.
+    let tries = Arc::new(AtomicUsize::new(0));
+    let faults: NextFault = Arc::new(move |op, target| match op {
+        "reload" if target == "plain/web" && tries.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Some(Fault::LostReply)
+        }
+        "reload" if target == "plain/web" => Some(Fault::Reject(Kind::Denied)),
+        _ => None,
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert!(matches!(state.stopped(), Some(Stop::Failed { .. })), "{:?}", state.stopped());
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("a reload that failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_first_effect_leaves_nothing_changed() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let denied = every("issue", Fault::Reject(Kind::Denied));
+    let state = lab.session(Box::new(journal), state, denied, Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Failed), "{:?}", state.stopped());
+    lab.is_as_before("refused at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_revoke_is_not_past_return() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let denied: NextFault =
+        Arc::new(|op, _| matches!(op, "revoke" | "destroy").then_some(Fault::Reject(Kind::Denied)));
+    let state = lab.session(Box::new(journal), state, denied, Conduct::default()).await.expect("session");
+    assert!(!state.is_past_return(), "nothing was revoked: {:?}", state.stopped());
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("a refused revoke");
 }
