@@ -438,7 +438,14 @@ impl Job {
     }
 
     async fn manual(&self, name: &str, question: &str) -> Result<Yield, CallError> {
-        match self.operator.ask(name, question).await {
+        let mut cancel = self.cancel.clone();
+        let answer = tokio::select! {
+            answer = self.operator.ask(name, question) => answer,
+            _ = cancel.wait_for(|c| *c) => {
+                return Err(CallError::rejected(Kind::Cancelled, format!("stopped before `{question}` was answered")));
+            }
+        };
+        match answer {
             Answer::Yes => Ok(Yield::default()),
             Answer::No => {
                 Err(CallError::rejected(Kind::Declined, format!("`{question}` was answered with no")))
