@@ -186,7 +186,7 @@ impl Session {
             let busy = self.state.under_way() + self.wishes.observing.len();
             self.wishes.capacity = self.plan.runbook.limits.concurrency.saturating_sub(busy);
             let decision = self.state.decide(now.wall, &self.wishes);
-            let jobs = self.intend(decision.tasks)?;
+            let jobs = self.intend(decision.tasks).await?;
             if jobs.is_empty()
                 && let Next::Record(event) = &decision.next
             {
@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// Records the intents of what may be started, and makes it ready to start.
-    fn intend(&mut self, tasks: Vec<Task>) -> Result<Vec<(Task, Job)>, EngineError> {
+    async fn intend(&mut self, tasks: Vec<Task>) -> Result<Vec<(Task, Job)>, EngineError> {
         if self.rollback.is_some() {
             return Ok(Vec::new());
         }
@@ -283,7 +283,7 @@ impl Session {
                     let mut job = self.job(step);
                     job.needs.orphans = orphans;
                     if op == Op::Do {
-                        self.seal_candidate(step)?;
+                        self.seal_candidate(step).await?;
                     }
                     job
                 }
@@ -316,7 +316,7 @@ impl Session {
 
     /// A value that is made here is sealed before the first call that carries it, and every later
     /// attempt sends the same one.
-    fn seal_candidate(&mut self, step: usize) -> Result<(), EngineError> {
+    async fn seal_candidate(&mut self, step: usize) -> Result<(), EngineError> {
         let Action::Issue { credential } = self.plan.steps[step].action else { return Ok(()) };
         let (planned, spec) = self.plan.credential(credential);
         if planned.issuer.mints {
@@ -326,12 +326,11 @@ impl Session {
         if self.safe.get(&name).is_some() {
             return Ok(());
         }
-        if let model::Issuer::Random { alphabet, length, .. } = &spec.issuer
-            && let Ok(recipe) = crate::secret::Recipe::new(*alphabet, *length)
+        // An issuer that cannot be made now cannot be made for the call either, and says so there.
+        if let Ok(issuer) = self.engine.provider.issuer(&planned.name, spec).await
+            && let Some(candidate) = issuer.candidate()
         {
-            let part = crate::provider::part_names(&spec.issuer)[0];
-            let material = crate::secret::Material::single(part, recipe.generate());
-            self.sealed.push(self.safe.put(&name, material, None)?);
+            self.sealed.push(self.safe.put(&name, candidate, None)?);
         }
         Ok(())
     }

@@ -115,6 +115,13 @@ struct Mortal {
     inner: FileJournal,
     left: usize,
     after: bool,
+    commits: Arc<AtomicUsize>,
+}
+
+impl Mortal {
+    fn new(inner: FileJournal, left: usize, after: bool) -> Self {
+        Self { inner, left, after, commits: Arc::default() }
+    }
 }
 
 impl Journal for Mortal {
@@ -130,6 +137,7 @@ impl Journal for Mortal {
             return Err(JournalError::Poisoned);
         }
         self.left -= 1;
+        self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.commit(at, events)
     }
 
@@ -297,44 +305,14 @@ fn nth_call(nth: usize, fault: Fault, seen: &Arc<AtomicUsize>) -> NextFault {
 async fn size(strategy: Strategy) -> (usize, usize) {
     let lab = Lab::new(RUNBOOK, strategy).await;
     let (calls, (journal, state)) = (Arc::new(AtomicUsize::new(0)), lab.open());
-    let commits = Arc::new(AtomicUsize::new(0));
-    let counting = Counting { inner: journal, commits: Arc::clone(&commits) };
+    let counting = Mortal::new(journal, usize::MAX, false);
+    let commits = Arc::clone(&counting.commits);
     let faults = nth_call(usize::MAX, Fault::LostReply, &calls);
     let state = lab.session(Box::new(counting), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
     lab.is_rotated("no faults");
     lab.is_on_record();
     (calls.load(Ordering::SeqCst), commits.load(Ordering::SeqCst))
-}
-
-struct Counting {
-    inner: FileJournal,
-    commits: Arc<AtomicUsize>,
-}
-
-impl Journal for Counting {
-    fn run(&self) -> &str {
-        self.inner.run()
-    }
-    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        self.inner.commit(at, events)
-    }
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
-        self.inner.latch()
-    }
-    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
-        self.inner.take_request()
-    }
-    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
-        self.inner.keep_sealed(entries)
-    }
-    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
-        self.inner.sealed()
-    }
-    fn close(&mut self) -> Result<(), JournalError> {
-        self.inner.close()
-    }
 }
 
 async fn every_call_suffers(fault: Fault, strategy: Strategy) {
@@ -382,7 +360,7 @@ async fn the_process_may_die_before_and_after_every_commit() {
             for after in [false, true] {
                 let lab = Lab::new(RUNBOOK, strategy).await;
                 let (inner, state) = lab.open();
-                let mortal = Mortal { inner, left, after };
+                let mortal = Mortal::new(inner, left, after);
                 let died = lab.session(Box::new(mortal), state, no_faults(), Conduct::default()).await;
                 let what = format!("died at commit {left}, durable {after}, {strategy:?}");
                 assert!(died.is_err(), "{what}");
@@ -413,7 +391,7 @@ async fn after_a_death_at_any_commit_there_is_a_way_back() {
         for after in [false, true] {
             let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
             let (inner, state) = lab.open();
-            let mortal = Mortal { inner, left, after };
+            let mortal = Mortal::new(inner, left, after);
             let died = lab.session(Box::new(mortal), state, no_faults(), Conduct::default()).await;
             let what = format!("died at commit {left}, durable {after}, then back");
             assert!(died.is_err(), "{what}");
