@@ -51,7 +51,11 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
                 continue;
             }
         };
-        if state.end().is_some() || state.halted().is_some() {
+        if state.end().is_some() {
+            continue;
+        }
+        if state.halted().is_some() {
+            eprintln!("{run}: halted");
             continue;
         }
         match record(context, &run, &Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() }) {
