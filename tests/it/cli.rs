@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::tool::{Ran, Tool};
+use crate::tool::{Ran, Tool, search};
 
 /// A runbook of the sandbox, with these phases.
 fn runbook(name: &str, path: &str, phases: &str) -> String {
@@ -449,30 +449,4 @@ fn regex_like(text: &str) -> bool {
         let rest = text[at + 4..].trim_start_matches(|c: char| c.is_ascii_digit());
         rest.strip_prefix('-').is_some_and(|r| r.bytes().take(40).filter(u8::is_ascii_hexdigit).count() == 40)
     })
-}
-
-/// Panics when a file below a folder contains one of these texts, plain, in base64 or in hex.
-fn search(folder: &Path, secrets: &[String]) {
-    use base64::Engine as _;
-    let mut files = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("folder") {
-            let path = entry.expect("entry").path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            files += 1;
-            let bytes = std::fs::read(&path).expect("file");
-            for secret in secrets {
-                let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
-                for form in [secret.clone(), base64, hex::encode(secret)] {
-                    let found = bytes.windows(form.len()).any(|w| w == form.as_bytes());
-                    assert!(!found, "a secret stands in {}", path.display());
-                }
-            }
-        }
-    }
-    assert!(files > 3, "the state folder was searched");
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::servers::{Vault, ministack, unique};
-use crate::tool::{Consumer, Tool};
+use crate::tool::{Consumer, Tool, search};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
 enum World {
@@ -276,6 +276,17 @@ async fn overlaps(world: World) {
     world.is_rotated(&before).await;
     tool.run(&["audit", "verify"]).expect(0);
     consumer.never_failed().await;
+    // Canaries: no secret of either version, nor the operator's, is left in a file or was printed.
+    let mut secrets = vec![match &world {
+        World::Vault { operator, .. } => operator.clone(),
+        World::Aws { operator: (_, key), .. } => key.clone(),
+    }];
+    for value in [&before, &world.current().await] {
+        let secret = ["token", "KEY"].iter().find_map(|field| value[field].as_str());
+        secrets.push(secret.expect("a secret part").to_owned());
+    }
+    search(&tool.state(), &secrets);
+    assert!(secrets.iter().all(|s| !ran.stdout.contains(s) && !ran.stderr.contains(s)), "in the output");
 }
 
 /// Killed at ten moments, each in a rotation of its own, and resumed.
