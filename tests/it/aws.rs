@@ -388,3 +388,24 @@ async fn an_unclear_answer_leaves_doubt_only_where_something_was_sent() {
     assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false), "{error:?}");
     assert_eq!(issuer.life("x").await.expect_err("down proves nothing").kind, Kind::Unreachable);
 }
+
+/// ministack, for labels: it leaves a label where it was when a new version is put with it, so what a
+/// dead process left behind a promotion must be cleared away.
+#[tokio::test]
+#[ignore = "needs ministack: scripts/test"]
+async fn a_pending_label_left_on_the_current_version_is_cleared_away() {
+    let url = ministack();
+    let setup = setup(&url, "test", "test").await;
+    let name = setup.secret("old").await;
+    let store = SecretsManagerStore::new(client(&url).await, name.clone(), whole());
+    let first = store.observe().await.expect("observe").current.expect("current");
+    let left = setup.secrets.update_secret_version_stage().secret_id(&name).version_stage("AWSPENDING");
+    left.move_to_version_id(&first).send().await.expect("label");
+    assert_eq!(store.observe().await.expect("observe").pending, None);
+    let staged = store.stage(&since_now(), &token("new")).await.expect("stage");
+    let versions = store.observe().await.expect("observe");
+    assert_eq!((versions.current.as_ref(), versions.pending.as_ref()), (Some(&first), Some(&staged)));
+    let current = store.promote(&since_now(), &token("new"), Some(&staged), &first).await.expect("promote");
+    let versions = store.observe().await.expect("observe");
+    assert_eq!((versions.current, versions.pending), (Some(current), None));
+}

@@ -215,20 +215,25 @@ impl Store for SecretsManagerStore {
     async fn observe(&self) -> Result<Versions, CallError> {
         let description = self.describe().await?;
         self.refuse_deleted(&description)?;
-        let only = |label: &str| match labelled(&description, label).as_slice() {
-            [] => Ok(None),
-            [one] => Ok(Some((*one).to_owned())),
-            _ => Err(CallError::rejected(
-                Kind::Conflict,
-                format!("{}: several versions carry {label}", self.secret),
-            )
-            .hint("look at it: `aws secretsmanager describe-secret`")),
+        let only = |label: &str, but: Option<&str>| {
+            let mut found = labelled(&description, label);
+            found.retain(|id| Some(*id) != but);
+            match found.as_slice() {
+                [] => Ok(None),
+                [one] => Ok(Some((*one).to_owned())),
+                _ => Err(CallError::rejected(
+                    Kind::Conflict,
+                    format!("{}: several versions carry {label}", self.secret),
+                )
+                .hint("look at it: `aws secretsmanager describe-secret`")),
+            }
         };
-        let current = only(CURRENT)?.ok_or_else(|| {
+        let current = only(CURRENT, None)?.ok_or_else(|| {
             CallError::rejected(Kind::NotFound, format!("{} has no current version", self.secret))
         })?;
-        let pending = only(PENDING)?.filter(|id| *id != current);
-        Ok(Versions { current: Some(current), previous: only(PREVIOUS)?, pending })
+        // What is current is not pending, whatever label a dead process left on it.
+        let pending = only(PENDING, Some(&current))?;
+        Ok(Versions { previous: only(PREVIOUS, None)?, pending, current: Some(current) })
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
@@ -249,8 +254,13 @@ impl Store for SecretsManagerStore {
         self.refuse_deleted(&description)?;
         let current = labelled(&description, CURRENT);
         for other in labelled(&description, PENDING) {
-            // A rotation that ended leaves the label on what is now current.
-            if other != id && !current.contains(&other) {
+            if other == id {
+                continue;
+            }
+            if current.contains(&other) {
+                // A process that died right behind a promotion leaves the label on what is current.
+                self.label(PENDING, None, Some(other)).await?;
+            } else {
                 return Err(CallError::rejected(
                     Kind::Conflict,
                     format!("{}: the version {other} is pending, and it is not this run's", self.secret),
