@@ -20,7 +20,17 @@ use crate::runbook::{Source, Template, check};
 pub(super) struct PlanArgs {
     /// A runbook, or a plan to show again.
     file: PathBuf,
-    /// The environment, one that the runbook declares.
+    #[command(flatten)]
+    choice: Choice,
+    /// Saves the plan; `stanch run FILE` then runs exactly that.
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What the person chose on the command line.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Choice {
+    /// The environment, one that the runbook declares. Never defaulted.
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
     /// Another order of the phases than the runbook's.
@@ -29,17 +39,6 @@ pub(super) struct PlanArgs {
     /// Only these credentials. Can be repeated.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
-    /// Saves the plan; `stanch run FILE` then runs exactly that.
-    #[arg(long, short = 'o', value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
-/// What the person chose on the command line.
-#[derive(Debug, Clone)]
-pub(super) struct Choice {
-    pub(super) env: Option<String>,
-    pub(super) strategy: Option<StrategyArg>,
-    pub(super) only: Vec<String>,
 }
 
 /// A file, read.
@@ -55,8 +54,7 @@ pub(super) struct Fresh {
 }
 
 pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
-    let choice = Choice { env: args.env, strategy: args.strategy, only: args.only };
-    let input = Input::load(&args.file, &choice, global)?;
+    let input = Input::load(&args.file, &args.choice, global)?;
     let plan = match input {
         Input::Plan(plan) => *plan,
         Input::Runbook(fresh) => {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::context::{Context, SANDBOX, ask, can_ask};
 use super::drive::{block_on, drive};
 use super::plan::{self, Choice};
-use super::{CliError, Exit, Global, SessionArgs, StrategyArg};
+use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::{self, Conduct};
 use crate::plan::{Phase, Plan, preview};
 use crate::provider::Provider;
@@ -19,15 +19,8 @@ use crate::rotation::State;
 pub(super) struct RunArgs {
     /// A runbook, or a plan that `stanch plan -o` saved.
     file: PathBuf,
-    /// The environment, one that the runbook declares. Never defaulted.
-    #[arg(long, value_name = "NAME")]
-    env: Option<String>,
-    /// Another order of the phases than the runbook's.
-    #[arg(long)]
-    strategy: Option<StrategyArg>,
-    /// Only these credentials. Can be repeated.
-    #[arg(long, value_name = "CREDENTIAL")]
-    only: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
     /// Begin without asking.
     #[arg(long, short = 'y')]
     yes: bool,
@@ -39,9 +32,8 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
-    let choice = Choice { env: args.env.clone(), strategy: args.strategy, only: args.only.clone() };
     // A wrong runbook is refused before anything is opened or contacted.
-    let input = plan::Input::load(&args.file, &choice, global)?;
+    let input = plan::Input::load(&args.file, &args.choice, global)?;
     let context = Context::open(global)?;
     if let Some(latch) = context.state.latch(None)? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
