@@ -224,37 +224,34 @@ impl Session {
     fn look_around(&mut self) -> Result<(), EngineError> {
         if *self.engine.interrupt.borrow() {
             self.wishes.interrupted = true;
-            let _ = self.cancel.send(true);
         }
         // A latch that cannot be read counts as set: the error ends the session.
         if let Some(latch) = self.engine.journal.latch()?
             && self.state.halted().is_none()
         {
-            let _ = self.cancel.send(true);
             self.hold(Event::Halted { by: latch.by, reason: latch.reason })?;
         }
         if let Some(request) = self.engine.journal.take_request()? {
             self.rollback = Some((request.to, request.why));
-            let _ = self.cancel.send(true);
         }
         if let Some((to, why)) = self.rollback.clone() {
             if self.state.is_past_return() {
                 self.rollback = None;
-                let _ = self.cancel.send(*self.engine.interrupt.borrow());
                 let text = format!("rollback was asked for ({why}) past the point of no return; going on");
                 self.hold(Event::Noted { text })?;
             } else if matches!(self.state.direction(), Direction::Back { to: now, .. } if *now == to) {
                 self.rollback = None;
-                let _ = self.cancel.send(*self.engine.interrupt.borrow());
             } else if self.is_idle() {
                 self.rollback = None;
                 self.stop_watching();
                 self.wishes.until = None;
-                let _ = self.cancel.send(*self.engine.interrupt.borrow());
                 self.hold(Event::Turned { to, why, by_gate: false })?;
             }
             // Else what is under way ends first; `intend` begins nothing new meanwhile.
         }
+        // Steps that only ask, and questions, are given up for as long as one of these holds.
+        let cancel = self.wishes.interrupted || self.state.halted().is_some() || self.rollback.is_some();
+        self.cancel.send_if_modified(|now| std::mem::replace(now, cancel) != cancel);
         Ok(())
     }
 
