@@ -542,7 +542,7 @@ impl State {
     }
 
     fn fail(&mut self, step: usize, op: Op, failure: Failure) {
-        if op == Op::Do {
+        if op == Op::Do && !self.touched.contains(&step) {
             // It definitely did not happen, so there is still a way back.
             self.irrevocable.remove(&step);
         }

@@ -536,3 +536,25 @@ async fn a_refused_revoke_is_not_past_return() {
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
     lab.is_as_before("a refused revoke");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_own_step_that_may_have_happened_bars_the_way_back() {
+    let own =
+        "  revoke: { before: [{ name: tell, exec: [\"true\"], class: idempotent }] }\n  proof: { times: 2";
+    let lab = Lab::new(&RUNBOOK.replace("  proof: { times: 2", own), Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    // Its reply is lost, so it happened; then it is refused.
+    let tries = Arc::new(AtomicUsize::new(0));
+    let faults: NextFault =
+        Arc::new(move |op, _| match (op, tries.fetch_add(usize::from(op == "call"), Ordering::SeqCst)) {
+            ("call", 0) => Some(Fault::LostReply),
+            ("call", _) => Some(Fault::Reject(Kind::Denied)),
+            _ => None,
+        });
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert!(matches!(state.stopped(), Some(Stop::Failed { .. })), "{:?}", state.stopped());
+    assert!(state.is_past_return(), "it cannot be taken back, and it may have happened");
+}
