@@ -13,4 +13,8 @@ pub mod plan;
 pub mod provider;
 pub mod rotation;
 pub mod runbook;
+#[cfg(feature = "simulation")]
+pub mod sabotage;
+#[cfg(not(feature = "simulation"))]
+mod sabotage;
 pub mod secret;

@@ -7,6 +7,7 @@ use super::job::Yield;
 use crate::clock::Clock;
 use crate::plan::PlannedPhase;
 use crate::provider::{CallError, Check, Issuer, Kind, Probe, Use};
+use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
 /// How long an incoming credential may be refused before that is believed: issuers are eventually
@@ -56,6 +57,7 @@ pub(super) async fn until_sure(
         let trouble = match answer {
             Ok(Use::Accepted) if accept => None,
             Ok(Use::Refused(_)) if !accept => None,
+            Ok(Use::Accepted) if is_on(Sabotage::Survivor) => None,
             Ok(Use::Accepted) => {
                 Some(CallError::rejected(Kind::Declined, "the old credential is still accepted"))
             }
@@ -85,6 +87,7 @@ pub(super) async fn until_sure(
             Some(_) => row = 0,
         }
         tokio::select! {
+            biased;
             () = clock.sleep(waits.every.get()) => {}
             _ = cancel.wait_for(|c| *c) => {
                 return Err(CallError::rejected(Kind::Cancelled, "stopped while asking"));

@@ -21,6 +21,7 @@ use crate::provider::{
 };
 use crate::rotation::{Facts, Found, State};
 use crate::runbook::model;
+use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
 /// The fact that carries an issuer's name for the incoming credential.
@@ -32,9 +33,6 @@ const WAS: &str = "was";
 /// The fact that carries a keyed fingerprint.
 const FINGERPRINT: &str = "fingerprint";
 
-/// How long after a create its listing may lag behind it. IAM's did for 3 to 4 s in one published
-/// measurement; an empty list is believed only when it is still empty after this.
-const LISTING_LAG: Duration = Duration::from_secs(4);
 /// How long a consumer may take to go back to the outgoing version during rollback, before the
 /// incoming one is revoked under it.
 const RETURN_PATIENCE: Duration = Duration::from_secs(60);
@@ -68,6 +66,13 @@ pub(super) struct Needs {
     promoted: Option<String>,
     /// What an attempt left behind.
     pub(super) orphans: Vec<String>,
+}
+
+/// One of a credential's two versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Outgoing,
+    Incoming,
 }
 
 /// What a call gives back to the journal and to the safe.
@@ -191,6 +196,9 @@ impl Job {
 
     /// What may stand in this step's messages and must not.
     pub(super) fn scrub(&self, text: &str) -> String {
+        if is_on(Sabotage::Leak) {
+            return text.to_owned();
+        }
         let mut clean = text.to_owned();
         if let Ok((c, name, _)) = self.credential() {
             for store in 0..self.plan.credentials[c].stores.len() {
@@ -238,11 +246,13 @@ impl Job {
             Action::Reload { consumer, .. } => self.reload(*consumer).await,
             Action::Disable { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
+                self.refuse_handed_out(Which::Outgoing).await?;
                 self.issuer().await?.disable(&self.context, handle).await.map(nothing)
             }
             Action::Revoke { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
                 let outgoing = self.outgoing(0).ok().map(|h| h.material);
+                self.refuse_handed_out(Which::Outgoing).await?;
                 self.issuer().await?.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
             }
             Action::Destroy { store, .. } => {
@@ -274,6 +284,10 @@ impl Job {
             Action::Issue { .. } => {
                 let handle = self.incoming_handle()?;
                 let incoming = self.incoming().ok().map(|h| h.material);
+                if is_on(Sabotage::Orphan) {
+                    return Ok(Yield::default());
+                }
+                self.refuse_handed_out(Which::Incoming).await?;
                 self.issuer().await?.revoke(&self.context, handle, incoming.as_deref()).await.map(nothing)
             }
             Action::Stage { store, .. } => {
@@ -284,6 +298,9 @@ impl Job {
                 let outgoing = self.outgoing(*store)?;
                 let promoted = self.needs.promoted.as_deref().ok_or_else(|| bug("nothing was promoted"))?;
                 let was = self.needs.base.as_deref();
+                if is_on(Sabotage::WayBack) {
+                    return Ok(Yield::default());
+                }
                 let store = self.store(*store).await?;
                 let version = store.promote(&self.context, &outgoing.material, was, promoted).await?;
                 Ok(facts([(VERSION, version)]))
@@ -307,6 +324,33 @@ impl Job {
             }
             _ => Err(bug("the step has nothing to take back")),
         }
+    }
+
+    /// Refuses, before a credential dies, while a store still hands it out. The record says that none
+    /// does; but somebody may have written there since, and a server may have forgotten. Under `contain`
+    /// the outgoing one dies before it is replaced, knowingly.
+    async fn refuse_handed_out(&self, which: Which) -> Result<(), CallError> {
+        let knowingly = which == Which::Outgoing && self.step().phase == Phase::Sunset;
+        if (knowingly && self.plan.strategy == model::Strategy::Contain) || is_on(Sabotage::Outage) {
+            return Ok(());
+        }
+        let (c, name, _) = self.credential()?;
+        for store in 0..self.plan.credentials[c].stores.len() {
+            // What cannot be opened any more cannot be compared.
+            let held = if which == Which::Outgoing { self.outgoing(store) } else { self.incoming() };
+            let Ok(held) = held else { continue };
+            if self.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
+                let (_, credential) = self.plan.credential(c);
+                let word = if which == Which::Outgoing { "old" } else { "new" };
+                let message = format!(
+                    "{} hands out the {word} {name} again, which was about to be refused; nothing was changed",
+                    crate::plan::store_target(&credential.stores[store])
+                );
+                let hint = "find out who wrote there; then go on, or roll back";
+                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+            }
+        }
+        Ok(())
     }
 
     /// Revokes what an attempt left behind.
@@ -440,6 +484,7 @@ impl Job {
     async fn manual(&self, name: &str, question: &str) -> Result<Yield, CallError> {
         let mut cancel = self.cancel.clone();
         let answer = tokio::select! {
+            biased;
             answer = self.operator.ask(name, question) => answer,
             _ = cancel.wait_for(|c| *c) => {
                 return Err(CallError::rejected(Kind::Cancelled, format!("stopped before `{question}` was answered")));
@@ -544,6 +589,9 @@ impl Job {
     }
 
     async fn observe_issue(&self, c: usize) -> Result<(Found, Facts), CallError> {
+        if is_on(Sabotage::Twin) {
+            return Ok((Found::Absent, Facts::new()));
+        }
         let (_, name, _) = self.credential()?;
         let issuer = self.issuer().await?;
         let held = self.safe.get(&safe::incoming(name, self.needs.round));
@@ -558,11 +606,7 @@ impl Job {
             return Ok(kept(held, identity));
         }
         let before = &self.plan.credentials[c].existing;
-        let mut found = issuer.find(&self.context, before).await?;
-        if found.is_empty() {
-            self.clock.sleep(LISTING_LAG).await;
-            found = issuer.find(&self.context, before).await?;
-        }
+        let found = issuer.find(&self.context, before).await?;
         match (found.first(), held) {
             (None, _) => Ok((Found::Absent, Facts::new())),
             // The value was made here and is still known: what was found is as good as issued.
@@ -576,6 +620,9 @@ impl Job {
 
     async fn observe_life(&self, c: usize, wanted: Life) -> Result<(Found, Facts), CallError> {
         let life = self.issuer().await?.life(self.outgoing_handle(c)?).await?;
+        if is_on(Sabotage::Survivor) {
+            return Ok((Found::Applied, Facts::new()));
+        }
         Ok((if life == wanted { Found::Applied } else { Found::Absent }, Facts::new()))
     }
 

@@ -20,13 +20,14 @@ use self::job::{Index, Job, Yield};
 use self::safe::Safe;
 use crate::clock::{Clock, Moment, since};
 use crate::gate::{self, Adoption, Watched};
-use crate::journal::{Journal, JournalError, SealedEntry};
+use crate::journal::{Journal, JournalError, Latch, SealedEntry};
 use crate::plan::{ADOPTED, Action, Phase, Plan};
-use crate::provider::{CallError, Judgement, Provider, Verdict};
+use crate::provider::{CallError, Judgement, Kind, Provider, Verdict};
 use crate::rotation::{
     Direction, Ended, Event, Facts, Failure, Found, IllegalTransition, Next, Op, State, Task, Wishes,
 };
 use crate::runbook::model;
+use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
 
 pub use safe::SafeError;
@@ -204,10 +205,16 @@ impl Session {
                 }
                 continue;
             }
-            self.commit()?;
-            for (task, job) in jobs {
-                self.start(task, job);
+            if is_on(Sabotage::Unrecorded) {
+                for (task, job) in jobs {
+                    self.start(task, job);
+                }
+                tokio::task::yield_now().await;
+                self.commit()?;
+                continue;
             }
+            self.commit()?;
+            self.begin(jobs)?;
             match decision.next {
                 Next::Over => return Ok(()),
                 Next::InFlight | Next::Record(_) => self.wait(TICK).await?,
@@ -220,13 +227,36 @@ impl Session {
         }
     }
 
+    /// Starts what was recorded, unless the latch was set while it was being recorded: then nothing
+    /// of it was done, and that is recorded.
+    fn begin(&mut self, jobs: Vec<(Task, Job)>) -> Result<(), EngineError> {
+        let latched = !jobs.is_empty() && self.latch()?.is_some();
+        for (task, job) in jobs {
+            match task {
+                Task::Perform { step, op, attempt } if latched => {
+                    let result = Err(CallError::rejected(Kind::Cancelled, "halted before it began"));
+                    self.take(Message::Performed { step, op, attempt, result, latency_ms: 0 })?;
+                }
+                task => self.start(task, job),
+            }
+        }
+        Ok(())
+    }
+
+    /// A latch that cannot be read counts as set: the error ends the session.
+    fn latch(&self) -> Result<Option<Latch>, EngineError> {
+        if is_on(Sabotage::Halt) {
+            return Ok(None);
+        }
+        Ok(self.engine.journal.latch()?)
+    }
+
     /// The latch, requests from other processes, signals, and a session that begins by going back.
     fn look_around(&mut self) -> Result<(), EngineError> {
         if *self.engine.interrupt.borrow() {
             self.wishes.interrupted = true;
         }
-        // A latch that cannot be read counts as set: the error ends the session.
-        if let Some(latch) = self.engine.journal.latch()?
+        if let Some(latch) = self.latch()?
             && self.state.halted().is_none()
         {
             self.hold(Event::Halted { by: latch.by, reason: latch.reason })?;
@@ -391,7 +421,7 @@ impl Session {
             Action::Accept { .. } | Action::Reject { .. } | Action::Own { .. } | Action::Reload { .. } => {
                 OWN_PATIENCE
             }
-            // A lost reply is looked for twice, with a pause between.
+            // What a lost reply left may have to be looked for in long lists.
             Action::Issue { .. } => limit.max(Duration::from_secs(10)) * 2,
             _ => limit,
         }
@@ -403,7 +433,9 @@ impl Session {
         let time = time.clamp(Duration::from_millis(1), TICK);
         let mut interrupt = self.engine.interrupt.clone();
         let interrupted = *interrupt.borrow();
+        // In this order, so that the same events make the same record whenever they are played again.
         let first = tokio::select! {
+            biased;
             message = self.receive.recv() => message,
             () = self.engine.clock.sleep(time) => None,
             _ = interrupt.wait_for(|i| *i), if !interrupted => None,

@@ -6,6 +6,7 @@ use super::chain::{Frontier, NO_PREVIOUS, leaf};
 use super::key::VerifyingKeys;
 use super::record::Record;
 use crate::rotation::Event;
+use crate::sabotage::{Sabotage, is_on};
 
 /// The longest first line: it carries the plan.
 const MAX_FIRST_LINE: u64 = 1 << 30;
@@ -120,7 +121,7 @@ fn check(line: &[u8], report: &mut Report, tail: &mut Tail, keys: &VerifyingKeys
             envelope.seq
         ));
     }
-    if envelope.prev != hex::encode(tail.previous.0) {
+    if envelope.prev != hex::encode(tail.previous.0) && !is_on(Sabotage::Unseen) {
         return Err("its prev is not the hash of the line before: that line, or this one, was changed".into());
     }
     match (&record.event, expected) {

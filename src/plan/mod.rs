@@ -23,8 +23,8 @@ pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Req
 pub use phase::{NoSuchPhase, Phase};
 pub(crate) use preview::describe;
 pub use preview::preview;
-pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
+pub(crate) use step::{rejects, store_target};
 
 /// The version of the plan's format.
 pub const FORMAT: u32 = 1;

@@ -107,7 +107,7 @@ impl Step {
 }
 
 /// What a store writes, for people and for telling targets apart.
-pub(super) fn store_target(store: &Store) -> String {
+pub(crate) fn store_target(store: &Store) -> String {
     let fields = |field: &Option<String>, fields: &BTreeMap<String, String>| match field {
         Some(field) => format!("#{field}"),
         None if fields.is_empty() => String::new(),

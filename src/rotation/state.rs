@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use super::event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
 use crate::clock::add;
-use crate::plan::{Action, Phase, Plan};
+use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{Kind, Observation, Verdict};
+use crate::sabotage::{Sabotage, is_on};
 
 /// Where one step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +169,10 @@ pub(super) struct Work {
     pub(super) open: usize,
 }
 
+/// How long after a call that was not answered its target is looked at. Until then the server may still
+/// do what it was asked (a proxy or a queue held it), and its reads and lists may still show what was
+/// before: IAM's did for 3 to 4 s in one published measurement.
+const SETTLE: Duration = Duration::from_secs(4);
 /// The first wait after a failure that may pass; doubled with each try.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait that doubling leads to.
@@ -336,8 +341,8 @@ impl State {
                     Ended::Succeeded => self.succeed(step, *op, facts.clone(), at),
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
                     Ended::Unknown => {
-                        let wait = (*op == Op::Discard).then(|| add(at, backoff(*attempt)));
-                        self.doubt(step, *op, *attempt, 0, wait);
+                        let wait = if *op == Op::Discard { backoff(*attempt) } else { self.settling(step) };
+                        self.doubt(step, *op, *attempt, 0, Some(add(at, wait)));
                     }
                 }
             }
@@ -386,16 +391,18 @@ impl State {
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();
         self.patience = at;
-        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
+        let plan = Arc::clone(&self.plan);
+        for (step, status) in plan.steps.iter().zip(&mut self.status) {
+            let settled = Some(add(at, settling(step)));
             match status {
                 Status::Started { .. } if !step.is_effect() => {
                     *status = Status::Pending { attempt: 1, not_before: None };
                 }
                 Status::Started { op, attempt } => {
                     self.changed = true;
-                    *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: None };
+                    *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: settled };
                 }
-                Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, None),
+                Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, settled),
                 // Somebody who resumes has mended what was broken: everything gets its tries again.
                 Status::Failed { op: Op::Do, .. } if self.direction != Direction::Forward => {
                     *status = Status::Undone;
@@ -433,6 +440,9 @@ impl State {
     pub(super) fn before(&self, phase: Phase) -> Option<Phase> {
         let order = Phase::order(self.plan.strategy);
         let at = order.iter().position(|p| *p == phase)?;
+        if is_on(Sabotage::Outage) && phase == Phase::Overlap {
+            return Some(Phase::Verify);
+        }
         at.checked_sub(1).map(|at| order[at])
     }
 
@@ -525,10 +535,12 @@ impl State {
             self.again(step, op, attempt, None);
             return;
         }
-        // A mismatch on a retry may be our own first write.
+        // A mismatch on a retry may be our own first write. On the way back somebody may have restored
+        // by hand what is to be restored.
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
-        if failure.kind == Kind::Conflict && attempt > 1 && observable && op != Op::Discard {
-            self.doubt(step, op, attempt, 0, None);
+        let perhaps_so = op == Op::Undo || (op == Op::Do && attempt > 1);
+        if failure.kind == Kind::Conflict && perhaps_so && observable {
+            self.doubt(step, op, attempt, 0, Some(add(at, self.settling(step))));
             return;
         }
         // A look that got no answer changed nothing and can be taken again.
@@ -824,6 +836,10 @@ impl State {
         self.used_until = all.then(|| self.used_until.unwrap_or(at));
     }
 
+    fn settling(&self, step: usize) -> Duration {
+        settling(&self.plan.steps[step])
+    }
+
     fn find(&self, event: &Event, id: &str) -> Result<usize, IllegalTransition> {
         self.step(id).ok_or_else(|| illegal(event, format!("step `{id}`"), "not in the plan".into()))
     }
@@ -858,6 +874,14 @@ impl State {
         let subject = format!("step `{}`", self.plan.steps[step].id);
         let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
         illegal(event, subject, format!("{:?}{halted}", self.status[step]))
+    }
+}
+
+/// How long after an unanswered call a step's target is looked at. What is merely done again needs no wait.
+fn settling(step: &Step) -> Duration {
+    match step.class {
+        None | Some(Observation::Idempotent | Observation::Opaque) => Duration::ZERO,
+        Some(_) => SETTLE,
     }
 }
 

@@ -8,18 +8,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, and those that it may name. A layer may always name itself.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("secret", &[]),
     ("clock", &[]),
+    // Breaks on purpose, for the simulation.
+    ("sabotage", &[]),
     ("runbook", &["secret"]),
     // Data only, see DATA.
     ("plan", &["runbook", "provider"]),
-    ("rotation", &["plan", "runbook", "clock", "provider"]),
+    ("rotation", &["plan", "runbook", "clock", "provider", "sabotage"]),
     // `provider::outcome::tame` escapes what a file says before it stands in an error.
-    ("journal", &["rotation", "plan", "secret", "clock", "provider"]),
+    ("journal", &["rotation", "plan", "secret", "clock", "provider", "sabotage"]),
     ("provider", &["runbook", "secret", "clock"]),
     ("gate", &["provider", "secret"]),
-    ("engine", &["gate", "provider", "journal", "rotation", "plan", "runbook", "secret", "clock"]),
+    (
+        "engine",
+        &["gate", "provider", "journal", "rotation", "plan", "runbook", "secret", "clock", "sabotage"],
+    ),
     // `engine::Observer` is what it implements; `provider::Verdict` and `outcome::tame` are what it words.
     ("output", &["engine", "rotation", "plan", "provider", "clock"]),
     (

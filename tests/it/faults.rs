@@ -15,7 +15,7 @@ use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, s
 use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
 use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
-use stanch::provider::{Kind, Life, Provider};
+use stanch::provider::{CallContext, Kind, Life, Provider};
 use stanch::rotation::{End, Event, State, Status, Stop};
 use stanch::runbook::{Source, check, model::Strategy};
 
@@ -557,4 +557,85 @@ async fn an_own_step_that_may_have_happened_bars_the_way_back() {
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert!(matches!(state.stopped(), Some(Stop::Failed { .. })), "{:?}", state.stopped());
     assert!(state.is_past_return(), "it cannot be taken back, and it may have happened");
+}
+
+impl Lab {
+    /// Somebody writes the version that was current before into a store again, past stanch.
+    async fn write_back(&self, credential: &str) {
+        let (name, spec) =
+            self.plan.runbook.credentials.get_key_value(credential).expect("the plan has the credential");
+        let store = self.world.store(name, spec, 0).await.expect("store");
+        let now = store.observe().await.expect("versions");
+        let old = store.read(now.previous.as_deref()).await.expect("the previous version");
+        let context = CallContext {
+            run: "by-hand".into(),
+            step: "by-hand".into(),
+            token: uuid::Uuid::from_u128(7),
+            since: self.clock.now().wall,
+        };
+        let expected = now.current.expect("a current version");
+        store.promote(&context, &old, now.previous.as_deref(), &expected).await.expect("written");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
+    for credential in ["plain", "token", "key"] {
+        let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+        let (journal, state) = lab.open();
+        let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
+        lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+        lab.write_back(credential).await;
+        let (journal, state) = lab.resume();
+        let state =
+            lab.session(Box::new(journal), state, no_faults(), Conduct::default()).await.expect("session");
+        // The onlooker has seen that the store's current version was accepted all the time.
+        let Some(Stop::Failed { step }) = state.stopped() else {
+            panic!("{credential}: {:?}", state.stopped())
+        };
+        let failure = state.failure(state.step(step).expect("step")).expect("a failure");
+        assert!(failure.message.contains("hands out the old"), "{credential}: {}", failure.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_restored_by_hand_is_taken_as_restored() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    for credential in ["plain", "token", "key"] {
+        lab.write_back(credential).await;
+    }
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("restored by hand, then back");
+    lab.is_on_record();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_call_is_looked_into_after_a_while_only() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    // The request is on its way for longer than stanch waits for an answer: the first look would find
+    // nothing, and the second try would make a twin.
+    let issued = Arc::new(AtomicUsize::new(0));
+    let (seen, before) = (Arc::clone(&issued), lab.clock.now().mono_ms);
+    let (clock, looked) = (Arc::clone(&lab.clock), Arc::new(AtomicUsize::new(0)));
+    let when = Arc::clone(&looked);
+    let faults: NextFault = Arc::new(move |op, target| match (op, target) {
+        ("issue", "plain") if seen.fetch_add(1, Ordering::SeqCst) == 0 => Some(Fault::LostReply),
+        ("list", "plain") => {
+            let passed = usize::try_from(clock.now().mono_ms - before).expect("small");
+            when.fetch_max(passed, Ordering::SeqCst);
+            None
+        }
+        _ => None,
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
+    assert!(looked.load(Ordering::SeqCst) >= 4_000, "looked after {} ms", looked.load(Ordering::SeqCst));
+    lab.is_rotated("a lost reply");
 }

@@ -15,6 +15,23 @@ pub enum Fault {
     LostReply,
     /// It takes effect late.
     Delay(Duration),
+    /// The server refuses it, asks to wait for so long; nothing changes.
+    Throttle(Duration),
+    /// A store refuses it and quotes what was written into it last; nothing changes.
+    Quote,
+    /// It arrives twice, as through an intermediary that retries; the second answer comes back.
+    Twice,
+    /// No answer ever comes; whether it takes effect.
+    Stall(bool),
+    /// A read that sees the state of a while ago. In memory only.
+    #[cfg(feature = "simulation")]
+    Lag(Duration),
+    /// It takes effect so much later, and no answer ever comes. In memory only.
+    #[cfg(feature = "simulation")]
+    Late(Duration),
+    /// The servers restart before it and have lost the changes of so long. In memory only.
+    #[cfg(feature = "simulation")]
+    Restart(Duration),
 }
 
 /// Decides what befalls each call.

@@ -6,6 +6,8 @@
 //! disable, an access key has, a KV v2 store has no labels, and so on.
 
 mod fault;
+#[cfg(feature = "simulation")]
+mod memory;
 mod parts;
 mod world;
 
@@ -16,6 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use fault::{Fault, Faults};
+#[cfg(feature = "simulation")]
+pub use memory::{Change, Witness};
 
 use self::parts::{SandboxConsumer, SandboxIssuer, SandboxStore};
 use self::world::{Client, Credential, Secrets, World};
@@ -57,6 +61,76 @@ impl Sandbox {
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
         })
+    }
+
+    /// A world in memory, for simulations. `number` makes its values differ from another world's.
+    #[cfg(feature = "simulation")]
+    pub fn in_memory(number: u64) -> Self {
+        Self {
+            world: Arc::new(Mutex::new(World::in_memory(number))),
+            latency: Duration::ZERO,
+            faults: Arc::new(fault::NoFaults),
+        }
+    }
+
+    /// Somebody who sees every change from now on. In memory only.
+    #[cfg(feature = "simulation")]
+    pub fn watched_by(&self, witness: Arc<dyn Witness>) {
+        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).set_witness(witness);
+    }
+
+    /// What was to take effect by now does.
+    #[cfg(feature = "simulation")]
+    pub fn catch_up(&self) {
+        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).arrive();
+    }
+
+    /// A person goes to the issuer and revokes a credential by hand.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    #[cfg(feature = "simulation")]
+    pub fn revoke_by_hand(&self, handle: &str) -> Result<(), CallError> {
+        self.transact(|world| {
+            if let Some(credential) = world.credential(handle).cloned() {
+                world.put_credential(handle, Credential { life: Life::Gone, ..credential });
+            }
+        })
+    }
+
+    /// A person writes a credential that exists into a store by hand, as its current version, and
+    /// restarts these consumers.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    #[cfg(feature = "simulation")]
+    pub fn write_by_hand(&self, path: &str, handle: &str, consumers: &[String]) -> Result<(), CallError> {
+        self.transact(|world| {
+            let value = world.credential(handle).map(|c| c.value.clone());
+            let (Some(value), Some(mut secrets)) = (value, world.secrets(path).cloned()) else { return };
+            let known = secrets.versions.iter().find(|(_, v)| **v == value).map(|(n, _)| n.clone());
+            let version = known.unwrap_or_else(|| {
+                let version = secrets.next.to_string();
+                secrets.next += 1;
+                secrets.versions.insert(version.clone(), value.clone());
+                version
+            });
+            secrets.labels.previous = secrets.labels.current.replace(version);
+            world.put_secrets(path, secrets);
+            for name in consumers {
+                let Some(mut client) = world.client(name).cloned() else { continue };
+                client.instances.fill(value.clone());
+                world.put_client(name, client);
+            }
+        })
+    }
+
+    /// Every value that the world has seen: what must stand nowhere.
+    #[cfg(feature = "simulation")]
+    pub fn everything_secret(&self) -> Vec<crate::secret::Secret> {
+        let world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let materials = world.all_credentials().map(|(_, c)| world.material(&c.value));
+        materials.flat_map(|m| m.parts().map(|(_, s)| s.clone()).collect::<Vec<_>>()).collect()
     }
 
     /// With a time that each call takes.
@@ -157,8 +231,9 @@ impl Sandbox {
         &self,
         op: &'static str,
         target: &str,
-        act: impl FnOnce(&mut World) -> Result<T, CallError>,
+        act: impl Fn(&mut World) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
+        let unanswered = || Err(CallError::unknown(format!("sandbox {target}: no answer to {op}")));
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
@@ -168,17 +243,45 @@ impl Sandbox {
                 kind,
                 format!("sandbox {target}: {op} was refused by an injected fault"),
             )),
-            Some(Fault::LostRequest) => {
-                Err(CallError::unknown(format!("sandbox {target}: no answer to {op}")))
+            Some(Fault::Throttle(wait)) => {
+                let message = format!("sandbox {target}: too many requests");
+                let error = CallError::rejected(Kind::Throttled, message);
+                Err(CallError { retry_after: Some(wait), ..error })
             }
-            Some(Fault::LostReply) => {
-                // It takes effect, and nobody hears of it.
-                self.transact(act)?
-                    .and(Err(CallError::unknown(format!("sandbox {target}: no answer to {op}"))))
+            Some(Fault::Quote) => {
+                let held = self.transact(|world| world.newest(target))?;
+                let held: Vec<&str> = held.parts().map(|(_, secret)| secret.expose()).collect();
+                let message = format!("sandbox {target}: cannot {op} over {}", held.join(" and "));
+                Err(CallError::rejected(Kind::NotReady, message))
+            }
+            Some(Fault::LostRequest) => unanswered(),
+            // It takes effect, and nobody hears of it, nor whether it was refused.
+            Some(Fault::LostReply) => self.transact(|w| act(w).ok()).and_then(|_| unanswered()),
+            Some(Fault::Twice) => {
+                let _ = self.transact(&act)?;
+                self.transact(&act)?
             }
             Some(Fault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
                 self.transact(act)?
+            }
+            Some(Fault::Stall(applied)) => {
+                if applied {
+                    let _ = self.transact(act)?;
+                }
+                std::future::pending().await
+            }
+            #[cfg(feature = "simulation")]
+            Some(Fault::Lag(lag)) => self.transact(|world| world.in_the_past(lag, act))?,
+            #[cfg(feature = "simulation")]
+            Some(Fault::Late(delay)) => {
+                let _ = self.transact(|world| world.later(delay, act))?;
+                std::future::pending().await
+            }
+            #[cfg(feature = "simulation")]
+            Some(Fault::Restart(unflushed)) => {
+                self.transact(|world| world.restart(unflushed))?;
+                unanswered()
             }
         }
     }
@@ -279,8 +382,8 @@ struct Simulated(Sandbox);
 
 #[async_trait]
 impl Call for Simulated {
-    async fn perform(&self, _context: &CallContext, _material: Option<&Material>) -> Result<(), CallError> {
-        self.0.call("call", "own step", |_| Ok(())).await
+    async fn perform(&self, context: &CallContext, _material: Option<&Material>) -> Result<(), CallError> {
+        self.0.call("call", &context.step, |_| Ok(())).await
     }
 }
 

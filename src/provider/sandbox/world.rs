@@ -6,6 +6,9 @@
 //!
 //! No secret stands in it. Values that the sandbox mints are derived from a sealed key and a
 //! number; values that come from outside are sealed one by one.
+//!
+//! A simulation plays a million worlds, so there it is kept in memory (`memory.rs`), with what a
+//! file cannot do: a read that sees yesterday's state, a server that forgets what it had not flushed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -75,9 +78,9 @@ pub(super) struct Client {
 }
 
 /// One line of the file: an object's new state.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Line {
+pub(super) enum Line {
     Credential(String, Credential),
     Secrets(String, Secrets),
     Client(String, Client),
@@ -86,19 +89,34 @@ enum Line {
 /// How many versions a store keeps, as AWS Secrets Manager prunes past about a hundred.
 const KEPT: usize = 100;
 
+/// Where the world is kept.
+pub(super) enum Keep {
+    /// In a file that processes share.
+    File {
+        /// Seals values from outside.
+        sealer: Box<Sealer>,
+        /// The file.
+        file: File,
+        /// How much of it is folded in.
+        read_to: u64,
+        /// Lines of the present change.
+        pending: Vec<u8>,
+    },
+    /// In memory, for simulations.
+    #[cfg(feature = "simulation")]
+    Memory(super::memory::Memory),
+}
+
 /// All that the sandbox holds.
 pub(super) struct World {
     key: [u8; 32],
-    sealer: Sealer,
-    file: File,
-    read_to: u64,
+    pub(super) keep: Keep,
     minted: u64,
-    credentials: BTreeMap<String, Credential>,
+    pub(super) credentials: BTreeMap<String, Credential>,
     /// The handles of each principal's credentials, oldest first.
-    by_principal: BTreeMap<String, Vec<String>>,
-    secrets: BTreeMap<String, Secrets>,
+    pub(super) by_principal: BTreeMap<String, Vec<String>>,
+    pub(super) secrets: BTreeMap<String, Secrets>,
     clients: BTreeMap<String, Client>,
-    pending: Vec<u8>,
 }
 
 impl World {
@@ -107,20 +125,22 @@ impl World {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let key = Self::key(&folder.join("key.age"), &sealer)?;
         let file = private(&folder.join("world.jsonl"))?;
-        let mut world = Self {
+        let keep = Keep::File { sealer: Box::new(sealer), file, read_to: 0, pending: Vec::new() };
+        let mut world = Self::empty(key, keep);
+        world.transact(|_| ())?;
+        Ok(world)
+    }
+
+    pub(super) fn empty(key: [u8; 32], keep: Keep) -> Self {
+        Self {
             key,
-            sealer,
-            file,
-            read_to: 0,
+            keep,
             minted: 0,
             credentials: BTreeMap::new(),
             by_principal: BTreeMap::new(),
             secrets: BTreeMap::new(),
             clients: BTreeMap::new(),
-            pending: Vec::new(),
-        };
-        world.transact(|_| ())?;
-        Ok(world)
+        }
     }
 
     fn key(path: &Path, sealer: &Sealer) -> io::Result<[u8; 32]> {
@@ -145,41 +165,75 @@ impl World {
 
     /// Does something with the world as it is now, and keeps what changed.
     pub(super) fn transact<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
-        self.file.lock()?;
+        match &self.keep {
+            Keep::File { file, .. } => file.lock()?,
+            #[cfg(feature = "simulation")]
+            Keep::Memory(_) => {
+                self.arrive();
+                return Ok(act(self));
+            }
+        }
         let result = self.catch_up().and_then(|()| {
             let result = act(self);
-            let pending = std::mem::take(&mut self.pending);
-            self.file.write_all(&pending)?;
-            self.read_to += pending.len() as u64;
-            Ok(result)
+            self.append().map(|()| result)
         });
-        self.file.unlock()?;
+        self.unlock()?;
         result
     }
 
-    /// Reads what other processes wrote.
-    fn catch_up(&mut self) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
-        if end == self.read_to {
-            return Ok(());
-        }
-        self.file.seek(SeekFrom::Start(self.read_to))?;
-        let mut reader = BufReader::new(self.file.try_clone()?);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            if line.last() != Some(&b'\n') {
-                // A process was killed while it wrote: the change was never acknowledged.
-                self.file.set_len(self.read_to)?;
-                break;
-            }
-            self.read_to += line.len() as u64;
-            self.fold(serde_json::from_slice(&line).map_err(io::Error::other)?);
-            line.clear();
+    #[cfg_attr(
+        not(feature = "simulation"),
+        expect(irrefutable_let_patterns, reason = "memory is for simulations")
+    )]
+    fn append(&mut self) -> io::Result<()> {
+        if let Keep::File { file, read_to, pending, .. } = &mut self.keep {
+            let pending = std::mem::take(pending);
+            file.write_all(&pending)?;
+            *read_to += pending.len() as u64;
         }
         Ok(())
     }
 
-    fn fold(&mut self, line: Line) {
+    #[cfg_attr(
+        not(feature = "simulation"),
+        expect(irrefutable_let_patterns, reason = "memory is for simulations")
+    )]
+    fn unlock(&self) -> io::Result<()> {
+        if let Keep::File { file, .. } = &self.keep { file.unlock() } else { Ok(()) }
+    }
+
+    /// Reads what other processes wrote.
+    #[cfg_attr(
+        not(feature = "simulation"),
+        expect(irrefutable_let_patterns, reason = "memory is for simulations")
+    )]
+    fn catch_up(&mut self) -> io::Result<()> {
+        let Keep::File { file, read_to, .. } = &mut self.keep else { return Ok(()) };
+        let end = file.metadata()?.len();
+        if end == *read_to {
+            return Ok(());
+        }
+        file.seek(SeekFrom::Start(*read_to))?;
+        let mut reader = BufReader::new(file.try_clone()?);
+        let mut line = Vec::new();
+        let mut lines = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if line.last() != Some(&b'\n') {
+                // A process was killed while it wrote: the change was never acknowledged.
+                file.set_len(*read_to)?;
+                break;
+            }
+            *read_to += line.len() as u64;
+            lines.push(serde_json::from_slice(&line).map_err(io::Error::other)?);
+            line.clear();
+        }
+        for line in lines {
+            self.fold(line);
+        }
+        Ok(())
+    }
+
+    pub(super) fn fold(&mut self, line: Line) {
         match line {
             Line::Credential(handle, credential) => {
                 if let Value::Minted { number, .. } = credential.value {
@@ -196,17 +250,39 @@ impl World {
     }
 
     fn write(&mut self, line: Line) {
-        serde_json::to_writer(&mut self.pending, &line).expect("the world is always JSON");
-        self.pending.push(b'\n');
-        self.fold(line);
+        match &mut self.keep {
+            Keep::File { pending, .. } => {
+                serde_json::to_writer(&mut *pending, &line).expect("the world is always JSON");
+                pending.push(b'\n');
+                self.fold(line);
+            }
+            #[cfg(feature = "simulation")]
+            Keep::Memory(_) => self.remember(line),
+        }
     }
 
     /// The value that stands for a material: minted here, or sealed.
     pub(super) fn value_of(&self, material: &Material) -> Value {
-        self.credential_of(material).map_or_else(
-            || Value::Sealed(self.sealer.seal(&material.to_json()).unwrap_or_default()),
-            |(_, credential)| credential.value.clone(),
-        )
+        self.credential_of(material)
+            .map_or_else(|| self.seal(material), |(_, credential)| credential.value.clone())
+    }
+
+    fn seal(&self, material: &Material) -> Value {
+        match &self.keep {
+            Keep::File { sealer, .. } => Value::Sealed(sealer.seal(&material.to_json()).unwrap_or_default()),
+            #[cfg(feature = "simulation")]
+            Keep::Memory(memory) => memory.seal(material),
+        }
+    }
+
+    fn open_sealed(&self, text: &str) -> Option<Material> {
+        match &self.keep {
+            Keep::File { sealer, .. } => {
+                sealer.open(text).ok().and_then(|json| Material::from_json(&json).ok())
+            }
+            #[cfg(feature = "simulation")]
+            Keep::Memory(memory) => memory.open(text),
+        }
     }
 
     /// The material of a value.
@@ -220,12 +296,7 @@ impl World {
                 let tail = hex::encode(&mac.finalize().into_bytes()[..20]);
                 material.with(part, Secret::new(format!("sbx-{number}-{tail}")))
             }),
-            Value::Sealed(text) => self
-                .sealer
-                .open(text)
-                .ok()
-                .and_then(|json| Material::from_json(&json).ok())
-                .unwrap_or_default(),
+            Value::Sealed(text) => self.open_sealed(text).unwrap_or_default(),
         }
     }
 
@@ -265,6 +336,15 @@ impl World {
     pub(super) fn credentials(&self, principal: &str) -> impl Iterator<Item = (&str, &Credential)> {
         let handles = self.by_principal.get(principal).map(Vec::as_slice).unwrap_or_default();
         handles.iter().filter_map(|h| self.credentials.get_key_value(h)).map(|(h, c)| (h.as_str(), c))
+    }
+
+    /// What was written into a store last.
+    pub(super) fn newest(&self, path: &str) -> Material {
+        let newest = || {
+            let secrets = self.secrets.get(path)?;
+            secrets.versions.get(secrets.labels.pending.as_ref().or(secrets.labels.current.as_ref())?)
+        };
+        newest().map(|value| self.material(value)).unwrap_or_default()
     }
 
     pub(super) fn put_credential(&mut self, handle: &str, credential: Credential) {
@@ -327,7 +407,7 @@ impl World {
 }
 
 /// The handle of a minted credential.
-fn handle(number: u64) -> String {
+pub(super) fn handle(number: u64) -> String {
     format!("sbx-{number:06}")
 }
 

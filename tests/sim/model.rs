@@ -1,0 +1,422 @@
+//! An onlooker who keeps own books of the world, from what the servers themselves say of each change, and of
+//! what is durably on record. It shares no logic with the engine, and checks the invariants of the design
+//! at every change, every call, every record and every end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use stanch::plan::{Action, Plan};
+use stanch::provider::Life;
+use stanch::provider::sandbox::{Change, Witness};
+use stanch::rotation::{End, Ended, Event, Found};
+use stanch::runbook::model::Strategy;
+
+/// An invariant did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Its number in the design; 0: the schedule never ended, or the engine contradicted itself.
+    pub(crate) invariant: u8,
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Clone)]
+struct Credential {
+    principal: String,
+    life: Option<Life>,
+    tag: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Labels {
+    current: Option<String>,
+    previous: Option<String>,
+    pending: Option<String>,
+}
+
+/// What stands on record and is durable.
+#[derive(Debug, Default)]
+struct OnRecord {
+    /// Steps with an intent and no outcome that says how it ended.
+    open: BTreeSet<String>,
+    /// The handles that it names.
+    handles: BTreeSet<String>,
+    /// Each credential's incoming one, by the name in the runbook.
+    incoming: BTreeMap<String, String>,
+    /// Steps that are done, and were not taken back.
+    done: BTreeSet<String>,
+    turned: bool,
+    revoking: bool,
+}
+
+#[derive(Default)]
+struct Books {
+    run: String,
+    overlap: bool,
+    credentials: BTreeMap<String, Credential>,
+    stores: BTreeMap<String, Labels>,
+    clients: BTreeMap<String, Vec<Option<String>>>,
+    /// Consumers that hold on to what they read.
+    caching: BTreeSet<String>,
+    before: Option<Box<(BTreeMap<String, Credential>, BTreeMap<String, Labels>)>>,
+    /// Which steps a call may belong to, by its name and its target.
+    steps: BTreeMap<(&'static str, String), BTreeSet<String>>,
+    record: OnRecord,
+    latched: bool,
+    violation: Option<Violation>,
+}
+
+/// The onlooker.
+#[derive(Default)]
+pub(crate) struct Model(Mutex<Books>);
+
+/// What a person who looks at everything would mend by hand.
+#[derive(Debug, Default)]
+pub(crate) struct Mending {
+    /// Outgoing credentials that live although their revocation is on record.
+    pub(crate) revoke: Vec<String>,
+    /// Stores whose current version is not what the record says, with the credential that it should be, and
+    /// the consumers of that.
+    pub(crate) write: Vec<(String, String, Vec<String>)>,
+}
+
+impl Model {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on: this run of this plan, over the world as it stands.
+    pub(crate) fn open(&self, run: &str, plan: &Plan, paths: &[Vec<String>], caching: BTreeSet<String>) {
+        let mut books = self.books();
+        books.run = run.to_owned();
+        books.overlap = plan.strategy == Strategy::Overlap;
+        books.caching = caching;
+        books.before = Some(Box::new((books.credentials.clone(), books.stores.clone())));
+        for step in &plan.steps {
+            let Some(c) = step.action.credential() else {
+                if let Action::Own { .. } = step.action {
+                    books.allow("call", &step.id, &step.id);
+                }
+                continue;
+            };
+            let planned = &plan.credentials[c];
+            let principal = planned.name.clone();
+            let path = |s: usize| paths[c][s].clone();
+            match &step.action {
+                Action::Issue { .. } => {
+                    books.allow("issue", &principal, &step.id);
+                    books.allow("revoke", &principal, &step.id);
+                }
+                Action::Revoke { .. } => books.allow("revoke", &principal, &step.id),
+                Action::Disable { .. } => {
+                    books.allow("disable", &principal, &step.id);
+                    books.allow("enable", &principal, &step.id);
+                }
+                Action::Stage { store, .. } => {
+                    books.allow("stage", &path(*store), &step.id);
+                    books.allow("retire", &path(*store), &step.id);
+                }
+                Action::Promote { store, .. } => books.allow("promote", &path(*store), &step.id),
+                Action::Destroy { store, .. } => books.allow("destroy", &path(*store), &step.id),
+                Action::Reload { consumer, .. } => {
+                    let consumer = &plan.runbook.credentials[&planned.name].consumers[*consumer].name;
+                    books.allow("reload", &format!("{}/{consumer}", planned.name), &step.id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The first invariant that did not hold.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.books().violation.clone()
+    }
+
+    pub(crate) fn blame(&self, invariant: u8, what: impl Into<String>) {
+        self.books().blame(invariant, what.into());
+    }
+
+    pub(crate) fn set_latched(&self, latched: bool) {
+        self.books().latched = latched;
+    }
+
+    /// Whether a server may forget what it acknowledged: not once a rollback, a revocation or a discard is
+    /// on record. An issuer that takes a revocation back after it was proved is more than any client can notice.
+    pub(crate) fn may_forget(&self) -> bool {
+        let books = self.books();
+        books.overlap && !books.record.turned && !books.record.revoking
+    }
+
+    /// A call begins. Invariants 5 and 6.
+    pub(crate) fn called(&self, op: &'static str, target: &str) {
+        const EFFECTS: [&str; 10] = [
+            "issue", "revoke", "disable", "enable", "stage", "retire", "promote", "destroy", "reload", "call",
+        ];
+        if !EFFECTS.contains(&op) {
+            return;
+        }
+        let mut books = self.books();
+        let steps = books.steps.get(&(op, target.to_owned()));
+        let recorded = steps.is_some_and(|s| s.iter().any(|s| books.record.open.contains(s)));
+        if !recorded {
+            books.blame(5, format!("{op} on {target} without a durable intent"));
+        }
+        if books.latched {
+            books.blame(6, format!("{op} on {target} began under the latch"));
+        }
+    }
+
+    /// These events are durable.
+    pub(crate) fn durable(&self, events: &[Event]) {
+        let mut books = self.books();
+        for event in events {
+            books.read(event);
+        }
+    }
+
+    /// A session ended, and no call is under way. Invariant 3.
+    pub(crate) fn idle(&self) {
+        let mut books = self.books();
+        let held: BTreeSet<&String> =
+            books.stores.values().flat_map(|l| [&l.current, &l.previous, &l.pending]).flatten().collect();
+        let lost = books.ours().find(|(handle, credential, step)| {
+            credential.life.is_some_and(|l| l != Life::Gone)
+                && !held.contains(handle)
+                && !books.record.handles.contains(*handle)
+                && !books.record.open.contains(*step)
+        });
+        if let Some(lost) = lost {
+            let what = format!("{} lives and stands nowhere: {:?}", lost.0, lost.1);
+            books.blame(3, what);
+        }
+    }
+
+    /// The run is closed. Invariants 2, 3, 4 and 7.
+    pub(crate) fn closed(&self, end: End) {
+        let mut books = self.books();
+        let Some(before) = books.before.clone() else { return };
+        let (credentials, stores) = *before;
+        let alive = |c: &Credential| c.life.is_some_and(|l| l != Life::Gone);
+        let mut wrong = Vec::new();
+        if end == End::Done {
+            for (handle, old) in &credentials {
+                let now = &books.credentials[handle];
+                if now.life != Some(Life::Gone) {
+                    wrong.push((2, format!("{handle} of {} is {:?} after the end", old.principal, now.life)));
+                }
+                let living =
+                    books.credentials.iter().filter(|(_, c)| c.principal == old.principal && alive(c));
+                let living: Vec<&String> = living.map(|(h, _)| h).collect();
+                if living.len() != 1 {
+                    wrong.push((3, format!("of {} live {living:?} after the end", old.principal)));
+                }
+            }
+            for (path, labels) in &books.stores {
+                let life = labels.current.as_ref().and_then(|h| books.credentials[h].life);
+                if life != Some(Life::Active) {
+                    wrong.push((1, format!("{path} hands out {labels:?}, which is {life:?}, after the end")));
+                }
+            }
+        } else {
+            for (handle, old) in &credentials {
+                let now = books.credentials[handle].life;
+                if now != old.life {
+                    wrong.push((7, format!("{handle} was {:?} and is {now:?} after {end:?}", old.life)));
+                }
+            }
+            for (path, old) in &stores {
+                let now = &books.stores[path];
+                if now.current != old.current || now.pending != old.pending {
+                    wrong.push((7, format!("{path} had {old:?} and has {now:?} after {end:?}")));
+                }
+            }
+            for (handle, credential, step) in books.ours() {
+                if alive(credential) {
+                    wrong.push((3, format!("{handle} of {step} lives after {end:?}")));
+                }
+            }
+            for (name, instances) in books.clients.iter().filter(|(n, _)| books.caching.contains(*n)) {
+                if instances.iter().flatten().any(|h| books.credentials[h].life != Some(Life::Active)) {
+                    wrong.push((7, format!("{name} uses {instances:?} after {end:?}")));
+                }
+            }
+        }
+        if let Some((invariant, what)) = wrong.into_iter().next() {
+            books.blame(invariant, what);
+        }
+    }
+
+    /// What differs from the record, as servers that forget leave it.
+    pub(crate) fn mending(&self, plan: &Plan, paths: &[Vec<String>]) -> Mending {
+        let books = self.books();
+        let mut mending = Mending::default();
+        for step in &plan.steps {
+            let Some(c) = step.action.credential() else { continue };
+            let planned = &plan.credentials[c];
+            let Some(outgoing) = planned.outgoing.as_ref().map(|o| &o.handle) else { continue };
+            match step.action {
+                Action::Revoke { .. } if books.record.done.contains(&step.id) => {
+                    if books.credentials[outgoing].life != Some(Life::Gone) {
+                        mending.revoke.push(outgoing.clone());
+                    }
+                }
+                Action::Promote { store, .. } => {
+                    let path = &paths[c][store];
+                    let promoted = books.record.done.contains(&step.id);
+                    let incoming = books.record.incoming.get(&planned.name);
+                    let wanted = if promoted { incoming } else { Some(outgoing) };
+                    let Some(wanted) = wanted else { continue };
+                    let unsure = books.record.open.contains(&step.id);
+                    let lives = books.credentials.get(wanted).is_some_and(|c| c.life == Some(Life::Active));
+                    if !unsure && lives && books.stores[path].current.as_ref() != Some(wanted) {
+                        let whose = format!("{}/", planned.name);
+                        let consumers = books.clients.keys().filter(|c| c.starts_with(&whose)).cloned();
+                        mending.write.push((path.clone(), wanted.clone(), consumers.collect()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        mending
+    }
+}
+
+impl Witness for Model {
+    fn changed(&self, change: Change) {
+        let mut books = self.books();
+        match change {
+            Change::Credential { handle, principal, life, tag } => {
+                books.credential(handle, principal, life, tag)
+            }
+            Change::Store { path, current, previous, pending } => {
+                books.stores.insert(path.clone(), Labels { current, previous, pending });
+                books.is_handed_out(&path);
+            }
+            Change::Client { name, instances } => {
+                books.clients.insert(name.clone(), instances);
+                books.is_served(&name);
+            }
+        }
+    }
+}
+
+impl Books {
+    fn blame(&mut self, invariant: u8, what: String) {
+        self.violation.get_or_insert(Violation { invariant, what });
+    }
+
+    fn allow(&mut self, op: &'static str, target: &str, step: &str) {
+        self.steps.entry((op, target.to_owned())).or_default().insert(step.to_owned());
+    }
+
+    /// What this run made, with the step that made it.
+    fn ours(&self) -> impl Iterator<Item = (&String, &Credential, &str)> {
+        self.credentials.iter().filter_map(|(handle, credential)| {
+            let mut words = credential.tag.as_deref()?.split(' ');
+            let (run, step) = (words.next()?, words.next()?);
+            (run == self.run && self.before.is_some()).then_some((handle, credential, step))
+        })
+    }
+
+    /// Invariants 1 and 4.
+    fn credential(&mut self, handle: String, principal: String, life: Option<Life>, tag: Option<String>) {
+        let fresh = !self.credentials.contains_key(&handle);
+        self.credentials.insert(handle.clone(), Credential { principal, life, tag: tag.clone() });
+        if fresh && self.before.is_some() {
+            let twin = self
+                .ours()
+                .find(|(h, c, _)| **h != handle && c.tag == tag && c.life.is_some_and(|l| l != Life::Gone));
+            if let Some(twin) = twin {
+                let what = format!("{handle} was made while {} lived: {:?}", twin.0, twin.1);
+                self.blame(4, what);
+            }
+        }
+        if life != Some(Life::Active) {
+            let hands_out = |(_, labels): &(&String, &Labels)| labels.current.as_ref() == Some(&handle);
+            let stores: Vec<String> = self.stores.iter().filter(hands_out).map(|(p, _)| p.clone()).collect();
+            for path in &stores {
+                self.is_handed_out(path);
+            }
+            let clients: Vec<String> = self.clients.keys().cloned().collect();
+            for name in &clients {
+                self.is_served(name);
+            }
+        }
+    }
+
+    fn is_handed_out(&mut self, path: &str) {
+        if !self.overlap || self.before.is_none() {
+            return;
+        }
+        let current = self.stores[path].current.clone();
+        let life = current.as_ref().and_then(|h| self.credentials.get(h)).and_then(|c| c.life);
+        if life != Some(Life::Active) {
+            self.blame(1, format!("{path} hands out {current:?}, which is {life:?}"));
+        }
+    }
+
+    fn is_served(&mut self, name: &str) {
+        if !self.overlap || self.before.is_none() || !self.caching.contains(name) {
+            return;
+        }
+        for handle in self.clients[name].clone().into_iter().flatten() {
+            let life = self.credentials.get(&handle).and_then(|c| c.life);
+            if life != Some(Life::Active) {
+                self.blame(1, format!("{name} uses {handle}, which is {life:?}"));
+            }
+        }
+    }
+
+    fn read(&mut self, event: &Event) {
+        match event {
+            Event::Intent { step, op, .. } => {
+                if self.latched {
+                    self.blame(6, format!("the intent of {step} was recorded under the latch"));
+                }
+                let revokes = step.ends_with("/revoke") || step.contains("/destroy/");
+                self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
+                self.record.open.insert(step.clone());
+            }
+            Event::Outcome { step, op, result, facts, .. } => {
+                self.name(step, facts);
+                match result {
+                    Ended::Unknown => {}
+                    Ended::Succeeded => self.over(step, *op),
+                    Ended::Rejected => drop(self.record.open.remove(step)),
+                }
+            }
+            Event::Settled { step, op, found, facts, .. } => {
+                self.name(step, facts);
+                match found {
+                    Found::Applied => self.over(step, *op),
+                    Found::Absent | Found::Repeatable => drop(self.record.open.remove(step)),
+                    Found::Orphans(handles) => {
+                        self.record.handles.extend(handles.iter().cloned());
+                        self.record.open.remove(step);
+                    }
+                    Found::Undecided => {}
+                }
+            }
+            Event::Resolved { step, .. } => drop(self.record.open.remove(step)),
+            Event::Turned { .. } => self.record.turned = true,
+            Event::Returned { .. } => self.record.turned = false,
+            _ => {}
+        }
+    }
+
+    fn over(&mut self, step: &str, op: stanch::rotation::Op) {
+        self.record.open.remove(step);
+        match op {
+            stanch::rotation::Op::Do => drop(self.record.done.insert(step.to_owned())),
+            stanch::rotation::Op::Undo => drop(self.record.done.remove(step)),
+            stanch::rotation::Op::Discard => {}
+        }
+    }
+
+    fn name(&mut self, step: &str, facts: &BTreeMap<String, String>) {
+        let Some(handle) = facts.get("handle") else { return };
+        self.record.handles.insert(handle.clone());
+        if let Some(credential) = step.split('/').nth(1) {
+            self.record.incoming.insert(credential.to_owned(), handle.clone());
+        }
+    }
+}

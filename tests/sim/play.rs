@@ -1,0 +1,872 @@
+//! Plays a schedule: the real engine over the sandbox in memory, on a virtual clock, in one thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use stanch::clock::{Clock, Moment, add};
+use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
+use stanch::plan::{Phase, Plan, Request, compile};
+use stanch::provider::sandbox::{Fault, Sandbox};
+use stanch::provider::{Kind, Provider};
+use stanch::rotation::{Event, State, Status, Stop};
+use stanch::secret::Sealer;
+use tokio::sync::{Notify, watch};
+
+use crate::model::{Model, Violation};
+use crate::script::{self, AtCall, AtCommit, Script, Session, Weather};
+
+/// How long servers take to flush what they acknowledged.
+const UNFLUSHED: Duration = Duration::from_millis(300);
+/// How many sessions a schedule may take. Nothing befalls the last ones, so they must come to an end.
+const SESSIONS: u32 = 60;
+
+/// What came of a schedule.
+#[derive(Debug, Default)]
+pub(crate) struct Played {
+    pub(crate) violation: Option<Violation>,
+    /// How often each thing really happened.
+    pub(crate) happened: BTreeMap<String, u64>,
+    /// The schedule with everything that was drawn.
+    pub(crate) script: Option<Script>,
+    /// What happened, in order; the same whenever the same schedule is played.
+    pub(crate) trace: Vec<String>,
+    pub(crate) digest: u64,
+}
+
+/// What is drawn, and what happened.
+struct Fate {
+    script: Script,
+    /// `None` when a schedule is played again: then nothing new is drawn.
+    drawing: Option<(StdRng, Weather)>,
+    calls: u32,
+    commits: u32,
+    sessions: u32,
+    spent: u32,
+    /// The kind of call that is not permitted any more in this session.
+    denied: Option<&'static str>,
+    /// The own steps that took effect, with how often.
+    applied: BTreeMap<String, u32>,
+    happened: BTreeMap<String, u64>,
+    trace: Option<Vec<String>>,
+    hasher: std::collections::hash_map::DefaultHasher,
+}
+
+impl Fate {
+    fn note(&mut self, what: impl AsRef<str>) {
+        what.as_ref().hash(&mut self.hasher);
+        if let Some(trace) = &mut self.trace {
+            trace.push(what.as_ref().to_owned());
+        }
+    }
+
+    fn count(&mut self, what: impl Into<String>) {
+        *self.happened.entry(what.into()).or_default() += 1;
+    }
+
+    /// Whether something may still be drawn.
+    fn can_draw(&self) -> bool {
+        self.drawing.as_ref().is_some_and(|(_, weather)| self.spent < weather.budget)
+    }
+
+    fn at_call(&mut self) -> Option<AtCall> {
+        self.calls += 1;
+        if self.can_draw() {
+            let deadline = self.script.deadline_ms;
+            let (rng, weather) = self.drawing.as_mut()?;
+            if let Some(event) = script::at_call(rng, *weather, deadline) {
+                self.script.calls.insert(self.calls, event);
+                self.spent += 1;
+            }
+        }
+        self.script.calls.get(&self.calls).copied()
+    }
+
+    fn at_commit(&mut self) -> Option<AtCommit> {
+        self.commits += 1;
+        if self.can_draw() {
+            let (rng, weather) = self.drawing.as_mut()?;
+            if let Some(event) = script::at_commit(rng, *weather) {
+                self.script.commits.insert(self.commits, event);
+                self.spent += 1;
+            }
+        }
+        self.script.commits.get(&self.commits).copied()
+    }
+
+    fn session(&mut self) -> Session {
+        self.sessions += 1;
+        self.denied = None;
+        if self.can_draw() {
+            let first = self.sessions == 1;
+            let Some((rng, weather)) = self.drawing.as_mut() else { return Session::default() };
+            let session = script::session(rng, *weather, first);
+            if session != Session::default() {
+                self.script.sessions.insert(self.sessions, session);
+                self.spent += 1;
+            }
+        }
+        self.script.sessions.get(&self.sessions).copied().unwrap_or_default()
+    }
+}
+
+/// What all parts of a schedule share.
+#[derive(Clone)]
+struct Shared {
+    fate: Arc<Mutex<Fate>>,
+    model: Arc<Model>,
+    world: Sandbox,
+    /// Consumers that say what they use: their reads may lag, since somebody waits for them.
+    crash: Arc<Notify>,
+    interrupt: Arc<watch::Sender<bool>>,
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl Shared {
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What befalls the next call.
+    fn befall(&self, op: &'static str, target: &str) -> Option<Fault> {
+        self.model.called(op, target);
+        let reads = matches!(
+            op,
+            "identify" | "list" | "inspect" | "life" | "use" | "observe" | "read" | "attest" | "gate"
+        );
+        let mut fate = self.fate();
+        let event = fate.at_call();
+        let denied = fate.denied == Some(op);
+        // Steps with a patience of their own wait for a day; their servers answer.
+        let patient = matches!(op, "reload" | "call" | "use" | "attest" | "gate");
+        let (name, fault) = match event {
+            _ if denied => ("permission withdrawn", Fault::Reject(Kind::Denied)),
+            None => ("", Fault::Twice),
+            Some(AtCall::LostRequest) => ("lost request", Fault::LostRequest),
+            Some(AtCall::LostReply) => ("lost reply", Fault::LostReply),
+            Some(AtCall::ServerError(true)) => ("5xx, and it took effect", Fault::LostReply),
+            Some(AtCall::ServerError(false)) => ("5xx, and it did not", Fault::LostRequest),
+            // An intermediary that repeats a creation leaves a credential that nobody can tell from a
+            // wanted one; no client can be safe from it.
+            Some(AtCall::Twice) if op != "issue" => ("delivered twice", Fault::Twice),
+            Some(AtCall::Throttled) => ("throttled", Fault::Throttle(Duration::from_millis(1_500))),
+            Some(AtCall::Unreachable) => ("unreachable", Fault::Reject(Kind::Unreachable)),
+            Some(AtCall::Sealed) => ("not ready", Fault::Reject(Kind::NotReady)),
+            Some(AtCall::Slow(ms)) => ("slow", Fault::Delay(Duration::from_millis(ms))),
+            Some(AtCall::Stalled(applied)) if !patient => {
+                ("no answer by the deadline", Fault::Stall(applied))
+            }
+            Some(AtCall::PastDeadline(ms)) if !patient && !reads => {
+                let late = Duration::from_millis(fate.script.deadline_ms + ms);
+                ("took effect past the deadline", Fault::Late(late))
+            }
+            Some(AtCall::Stale(ms)) if reads && op != "attest" => {
+                ("stale read", Fault::Lag(Duration::from_millis(ms)))
+            }
+            Some(AtCall::Denied) => {
+                fate.denied = Some(op);
+                ("permission withdrawn", Fault::Reject(Kind::Denied))
+            }
+            Some(AtCall::Quoted) if matches!(op, "stage" | "promote" | "retire") => {
+                ("quoted a secret", Fault::Quote)
+            }
+            Some(AtCall::Restart) if self.model.may_forget() => {
+                ("restart, unflushed work lost", Fault::Restart(UNFLUSHED))
+            }
+            Some(AtCall::Crash(applied)) => {
+                self.crash.notify_one();
+                (
+                    if applied { "crash between call and outcome" } else { "crash in a call" },
+                    Fault::Stall(applied),
+                )
+            }
+            Some(_) => ("", Fault::Twice),
+        };
+        let fault = (!name.is_empty()).then_some(fault);
+        if fault.is_some() {
+            fate.count(format!("call: {name}"));
+        }
+        if op == "call" {
+            let applied = match fault {
+                None => 1,
+                Some(Fault::Twice) => 2,
+                Some(Fault::LostReply | Fault::Delay(_) | Fault::Stall(true)) => 1,
+                Some(_) => 0,
+            };
+            *fate.applied.entry(target.to_owned()).or_default() += applied;
+        }
+        fate.note(format!("call {op} {target} {name}"));
+        fault
+    }
+}
+
+/// What outlives the process.
+#[derive(Default)]
+struct Disk {
+    events: Vec<(Moment, Event)>,
+    sealed: Vec<SealedEntry>,
+    latch: Option<Latch>,
+    request: Option<RollbackRequest>,
+    closed: bool,
+    /// How long the real journal's file is, as far as it is durable.
+    durable: u64,
+}
+
+/// The run's journal on a disk that has its own fate.
+struct Journaled {
+    shared: Shared,
+    run: String,
+    /// The real one, in files, where the schedule wants that.
+    real: Option<(FileJournal, PathBuf)>,
+    poisoned: bool,
+}
+
+impl Journaled {
+    /// Writes events and makes the first `keep` of them durable.
+    fn write(&mut self, at: Moment, events: &[Event], keep: usize) -> Result<(), JournalError> {
+        let mut disk = self.shared.disk();
+        match &mut self.real {
+            None => disk.events.extend(events[..keep].iter().map(|e| (at, e.clone()))),
+            Some((journal, path)) => {
+                journal.commit(at, events)?;
+                let end = std::fs::metadata(&*path).expect("journal").len();
+                if keep < events.len() {
+                    // A part of the last write, cut anywhere.
+                    let span = end - disk.durable;
+                    let kept = disk.durable + span * keep as u64 / (events.len() as u64 + 1) + span % 7;
+                    let file = std::fs::OpenOptions::new().write(true).open(&*path).expect("journal");
+                    file.set_len(kept.min(end - 1)).expect("cut");
+                    // What is whole is on record.
+                    let text = std::fs::read(path).expect("journal");
+                    let whole = text[usize::try_from(disk.durable).expect("small")..]
+                        .split_inclusive(|b| *b == b'\n')
+                        .filter(|l| l.ends_with(b"\n"))
+                        .count();
+                    drop(disk);
+                    self.shared.model.durable(&events[..whole.min(events.len())]);
+                    return Ok(());
+                }
+                disk.durable = end;
+            }
+        }
+        drop(disk);
+        self.shared.model.durable(&events[..keep]);
+        Ok(())
+    }
+}
+
+impl Journal for Journaled {
+    fn run(&self) -> &str {
+        &self.run
+    }
+
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+        if self.poisoned {
+            return Err(JournalError::Poisoned);
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let event = {
+            let mut fate = self.shared.fate();
+            for event in events {
+                let text = match event {
+                    Event::Opened { .. } => "opened".to_owned(),
+                    Event::Outcome { step, op, attempt, result, .. } => {
+                        format!("{step} {op:?} {attempt} {result:?}")
+                    }
+                    Event::Settled { step, op, attempt, found, .. } => {
+                        format!("{step} {op:?} {attempt} {found:?}")
+                    }
+                    other => format!("{other:?}"),
+                };
+                fate.note(format!("record {text}"));
+            }
+            fate.at_commit()
+        };
+        let kept = |keep: u32| (keep as usize) % (events.len() + 1);
+        match event {
+            Some(AtCommit::CrashWithin { keep }) => {
+                self.shared.fate().count("commit: crash within a write");
+                self.write(at, events, kept(keep))?;
+                self.poisoned = true;
+                return Err(JournalError::Poisoned);
+            }
+            Some(AtCommit::CrashAfter) => {
+                let intents = events.iter().any(|e| matches!(e, Event::Intent { .. }));
+                let what = if intents {
+                    "commit: crash between intent and call"
+                } else {
+                    "commit: crash after a write"
+                };
+                self.shared.fate().count(what);
+                self.write(at, events, events.len())?;
+                self.poisoned = true;
+                return Err(JournalError::Poisoned);
+            }
+            Some(AtCommit::DiskFails { keep }) => {
+                self.shared.fate().count("commit: disk failed or full");
+                self.write(at, events, kept(keep).min(events.len() - 1))?;
+                self.poisoned = true;
+                return Err(JournalError::Io {
+                    doing: "append to",
+                    path: PathBuf::from("journal.jsonl"),
+                    source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+                });
+            }
+            _ => self.write(at, events, events.len())?,
+        }
+        let over = events.iter().any(|e| matches!(e, Event::Closed { .. } | Event::Stopped { .. }));
+        let what = match event {
+            Some(AtCommit::Halt) if !over => {
+                self.shared.disk().latch = Some(Latch { by: "somebody".into(), reason: "stop".into() });
+                self.shared.model.set_latched(true);
+                "operator: halt"
+            }
+            Some(AtCommit::Rollback { to }) if !over => {
+                self.shared.disk().request = Some(RollbackRequest { to, why: "asked".into() });
+                if to.is_some() { "operator: rollback to a phase" } else { "operator: rollback" }
+            }
+            Some(AtCommit::Interrupt) if !over => {
+                self.shared.interrupt.send_replace(true);
+                "operator: Ctrl-C"
+            }
+            Some(AtCommit::SecondRun) if self.real.is_some() && !over => "operator: second run",
+            _ => return Ok(()),
+        };
+        self.shared.fate().count(what);
+        if what == "operator: second run" {
+            self.second_run();
+        }
+        Ok(())
+    }
+
+    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+        Ok(self.shared.disk().latch.clone())
+    }
+
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+        Ok(self.shared.disk().request.take())
+    }
+
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+        self.shared.disk().sealed.extend(entries.iter().cloned());
+        Ok(())
+    }
+
+    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+        Ok(self.shared.disk().sealed.clone())
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        let mut disk = self.shared.disk();
+        disk.sealed.clear();
+        disk.closed = true;
+        self.real.as_mut().map_or(Ok(()), |(journal, _)| journal.close())
+    }
+}
+
+impl Journaled {
+    /// Another run of the same runbook must be refused while this one is open.
+    fn second_run(&self) {
+        let Some((_, path)) = &self.real else { return };
+        let state = path.ancestors().nth(3).map(StateDir::open).expect("state").expect("state");
+        let plan = Arc::clone(state.load(&self.run).expect("load").0.plan());
+        let now = Moment { wall: Timestamp::UNIX_EPOCH, mono_ms: 0 };
+        if !matches!(state.create(&plan, None, ("other", "there"), now), Err(JournalError::Held { .. })) {
+            self.shared.model.blame(4, "a second run of the same runbook was let in");
+        }
+    }
+}
+
+/// The virtual clock of one session: what the machine believes the time to be, when the process began.
+struct Virtual {
+    wall: Timestamp,
+    start: tokio::time::Instant,
+}
+
+#[async_trait]
+impl Clock for Virtual {
+    fn now(&self) -> Moment {
+        let elapsed = self.start.elapsed();
+        Moment {
+            wall: add(self.wall, elapsed),
+            mono_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+struct Person {
+    silent: bool,
+}
+
+#[async_trait]
+impl Operator for Person {
+    async fn ask(&self, _name: &str, _question: &str) -> Answer {
+        if self.silent { Answer::Nobody } else { Answer::Yes }
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn recorded(&mut self, _at: Moment, _events: &[Event], _state: &State) {}
+    fn tick(&mut self, _at: Moment, _state: &State) {}
+}
+
+/// Plays a schedule that is drawn from its seed.
+pub(crate) fn draw(seed: u64, traced: bool) -> Played {
+    let (script, weather, rng) = Script::draw(seed);
+    play(script, Some((rng, weather)), traced)
+}
+
+/// Plays a schedule as it was drawn.
+pub(crate) fn again(script: Script, traced: bool) -> Played {
+    play(script, None, traced)
+}
+
+fn play(script: Script, drawing: Option<(StdRng, Weather)>, traced: bool) -> Played {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runtime.block_on(schedule(script.clone(), drawing, traced))
+    }));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default();
+        let violation = Some(Violation { invariant: 0, what: format!("a panic: {text}") });
+        Played { violation, script: Some(script), ..Played::default() }
+    })
+}
+
+async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bool) -> Played {
+    let world = Sandbox::in_memory(script.seed);
+    let model = Arc::new(Model::default());
+    world.watched_by(Arc::clone(&model) as Arc<dyn stanch::provider::sandbox::Witness>);
+    let runbook = script.runbook();
+    for (name, credential) in &runbook.credentials {
+        world.seed(name, credential).expect("seed");
+    }
+    let quiet: Arc<dyn Provider> = Arc::new(world.clone());
+    let observed = survey(&quiet, &runbook).await.expect("survey");
+    let request = Request {
+        environment: "sandbox".into(),
+        sandbox: true,
+        runbook_sha256: String::new(),
+        tool: "simulation".into(),
+    };
+    let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
+    let files = script.files.then(|| tempfile::tempdir().expect("a folder"));
+    let (interrupt, _) = watch::channel(false);
+    let shared = Shared {
+        fate: Arc::new(Mutex::new(Fate {
+            script,
+            drawing,
+            calls: 0,
+            commits: 0,
+            sessions: 0,
+            spent: 0,
+            denied: None,
+            applied: BTreeMap::new(),
+            happened: BTreeMap::new(),
+            trace: traced.then(Vec::new),
+            hasher: std::collections::hash_map::DefaultHasher::new(),
+        })),
+        model: Arc::clone(&model),
+        world,
+        crash: Arc::new(Notify::new()),
+        interrupt: Arc::new(interrupt),
+        disk: Arc::default(),
+    };
+    let mut run = Run {
+        shared: shared.clone(),
+        state: files.as_ref().map(|f| StateDir::open(&f.path().join("state")).expect("state folder")),
+        paths: paths(&plan),
+        plan,
+        id: "simulated-run".into(),
+        began: tokio::time::Instant::now(),
+        wall: "2026-01-01T00:00:00Z".parse().expect("moment"),
+    };
+    // The world as it stood before is long flushed.
+    tokio::time::sleep(UNFLUSHED * 10).await;
+    run.sessions().await;
+    run.last_checks();
+    let mut fate = shared.fate();
+    let digest = fate.hasher.finish();
+    Played {
+        violation: model.violation(),
+        happened: std::mem::take(&mut fate.happened),
+        script: Some(fate.script.clone()),
+        trace: fate.trace.take().unwrap_or_default(),
+        digest,
+    }
+}
+
+/// The stores' places in the world, by credential and store.
+fn paths(plan: &Plan) -> Vec<Vec<String>> {
+    use stanch::runbook::model::Store;
+    let place = |store: &Store| match store {
+        Store::Sandbox { path, .. } => format!("sandbox:{path}"),
+        Store::Kv2 { mount, path, .. } => format!("kv2:{mount}/{path}"),
+        Store::Secretsmanager { secret, .. } => format!("secretsmanager:{secret}"),
+        Store::File { path, .. } => format!("file:{path}"),
+    };
+    plan.runbook.credentials.values().map(|c| c.stores.iter().map(place).collect()).collect()
+}
+
+struct Run {
+    shared: Shared,
+    /// Where the real journal is kept, if it is.
+    state: Option<StateDir>,
+    plan: Arc<Plan>,
+    paths: Vec<Vec<String>>,
+    id: String,
+    began: tokio::time::Instant,
+    wall: Timestamp,
+}
+
+impl Run {
+    fn clock(&self, jump_ms: i64) -> Arc<Virtual> {
+        let wall = add(self.wall, self.began.elapsed());
+        let wall = wall.checked_add(SignedDuration::from_millis(jump_ms)).expect("in range");
+        Arc::new(Virtual { wall, start: tokio::time::Instant::now() })
+    }
+
+    /// Sessions, one after the other, until the run is over.
+    async fn sessions(&mut self) {
+        let mut state: Option<State> = None;
+        for number in 1..=SESSIONS {
+            let session = self.shared.fate().session();
+            if session.jump_ms != 0 {
+                let way = if session.jump_ms > 0 { "ahead" } else { "back" };
+                self.shared.fate().count(format!("clock: jump {way}"));
+            }
+            tokio::time::sleep(Duration::from_millis(session.pause_ms)).await;
+            let clock = self.clock(session.jump_ms);
+            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock) };
+            let Some((journal, begun)) = opened else { continue };
+            if begun.end().is_some() {
+                self.over(&begun);
+                return;
+            }
+            let rollback = self.wanted(session, &begun, state.as_ref());
+            let conduct = Conduct {
+                until: session.until,
+                no_wait: session.no_wait,
+                rollback: rollback.map(|to| (to, "asked".to_owned())),
+            };
+            let result = self.session(journal, begun, &conduct, &clock, session.silent).await;
+            // Nothing of the process is left; what was on its way may still arrive.
+            self.shared.world.catch_up();
+            self.shared.model.idle();
+            if self.shared.model.violation().is_some() {
+                return;
+            }
+            match result {
+                Some(Ok(ended)) => {
+                    self.shared.fate().note(format!("stopped {:?}", ended.stopped()));
+                    if ended.end().is_some() {
+                        self.over(&ended);
+                        return;
+                    }
+                    self.mend(&ended, &clock);
+                    state = Some(ended);
+                }
+                Some(Err(EngineError::Illegal(error))) => {
+                    self.shared.model.blame(0, format!("the engine contradicts itself: {error}"));
+                    return;
+                }
+                Some(Err(EngineError::Safe(error))) => {
+                    self.shared.model.blame(0, format!("a sealed secret is lost: {error}"));
+                    return;
+                }
+                // Whoever cannot record stops; and a process that died says nothing.
+                Some(Err(EngineError::Journal(_))) | None => {}
+            }
+        }
+        let why = state.map(|s| format!("{:?} in {:?}, {:?}", s.stopped(), s.phase(), s.direction()));
+        self.shared.model.blame(0, format!("never over: {why:?}"));
+    }
+
+    /// What the operator asks for in this session.
+    fn wanted(&self, session: Session, now: &State, before: Option<&State>) -> Option<Option<Phase>> {
+        let asked = session.rollback.or_else(|| match before?.stopped()? {
+            // What cannot be mended by hand is taken back.
+            Stop::Failed { .. } | Stop::Inconclusive { .. } | Stop::GateFailed { .. }
+                if before?.has_changed_anything() =>
+            {
+                let often = self.shared.fate().sessions > 20;
+                often.then_some(None)
+            }
+            _ => None,
+        })?;
+        let order = Phase::order(self.plan.strategy);
+        let rank = |p: Phase| order.iter().position(|o| *o == p);
+        let behind = asked.is_none_or(|to| rank(to).is_some() && now.phase().and_then(rank) > rank(to));
+        if now.is_past_return() || !behind {
+            return None;
+        }
+        self.shared.fate().count("operator: rollback at resume");
+        Some(asked)
+    }
+
+    fn open(&mut self, clock: &Arc<Virtual>) -> Option<(Journaled, State)> {
+        let now = clock.now();
+        let state = State::new(Arc::clone(&self.plan), now.wall);
+        let opened = Event::Opened { plan: Box::new((*self.plan).clone()), reason: None };
+        let real = self.state.as_ref().map(|dir| {
+            let journal = dir.create(&self.plan, None, ("tester", "here"), now).expect("create");
+            self.id = journal.run().to_owned();
+            let path = dir.journal_path(&self.id);
+            self.shared.disk().durable = std::fs::metadata(&path).expect("journal").len();
+            (journal, path)
+        });
+        if real.is_none() {
+            self.shared.disk().events.push((now, opened));
+        }
+        let caching = self.plan.runbook.credentials.iter().flat_map(|(name, c)| {
+            let caching = c.consumers.iter().filter(|c| c.reload.is_some());
+            caching.map(move |c| format!("{name}/{}", c.name))
+        });
+        self.shared.model.open(&self.id, &self.plan, &self.paths, caching.collect::<BTreeSet<_>>());
+        let journal = Journaled { shared: self.shared.clone(), run: self.id.clone(), real, poisoned: false };
+        Some((journal, state))
+    }
+
+    /// Takes the run up again: from the durable record, and from nothing else. `None` when that failed.
+    fn resume(&mut self, clock: &Arc<Virtual>) -> Option<(Journaled, State)> {
+        let now = clock.now();
+        let (real, mut state) = match &self.state {
+            Some(dir) => {
+                let (journal, state) = match dir.resume(&self.id, ("tester", "here"), now) {
+                    Ok(resumed) => resumed,
+                    Err(error) => {
+                        self.shared.model.blame(9, format!("a good journal is refused: {error}"));
+                        return None;
+                    }
+                };
+                let path = dir.journal_path(&self.id);
+                self.shared.disk().durable = std::fs::metadata(&path).expect("journal").len();
+                (Some((journal, path)), state)
+            }
+            None => (None, self.fold()),
+        };
+        let mut events = Vec::new();
+        self.shared.disk().latch = None;
+        self.shared.model.set_latched(false);
+        if state.halted().is_some() {
+            events.push(Event::HaltCleared { by: "somebody".into() });
+        }
+        let mut journal =
+            Journaled { shared: self.shared.clone(), run: self.id.clone(), real, poisoned: false };
+        if state.end().is_none() {
+            events.push(Event::Resumed {});
+            for event in &events {
+                if let Err(error) = state.apply(event, now.wall) {
+                    self.shared.model.blame(0, format!("cannot be resumed: {error}"));
+                }
+            }
+            self.shared.disk().request = None;
+            journal.commit(now, &events).ok()?;
+        }
+        Some((journal, state))
+    }
+
+    /// The state that the durable record says, and nothing else.
+    fn fold(&self) -> State {
+        let disk = self.shared.disk();
+        let mut events = disk.events.iter();
+        let (at, _) = events.next().expect("the first record is durable");
+        let mut state = State::new(Arc::clone(&self.plan), at.wall);
+        for (at, event) in events {
+            if let Err(error) = state.apply(event, at.wall) {
+                self.shared.model.blame(0, format!("the record makes no sense: {error}"));
+                break;
+            }
+        }
+        state
+    }
+
+    /// One process' life. `None`: it died.
+    async fn session(
+        &self,
+        journal: Journaled,
+        state: State,
+        conduct: &Conduct,
+        clock: &Arc<Virtual>,
+        silent: bool,
+    ) -> Option<Result<State, EngineError>> {
+        let shared = self.shared.clone();
+        let befall = move |op: &'static str, target: &str| shared.befall(op, target);
+        self.shared.interrupt.send_replace(false);
+        let interrupt = self.shared.interrupt.subscribe();
+        let engine = Engine {
+            provider: Arc::new(self.shared.world.clone().with_faults(Arc::new(befall))),
+            journal: Box::new(journal),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+            sealer: Arc::new(Sealer::transparent()),
+            operator: Arc::new(Person { silent }),
+            observer: Box::new(Nobody),
+            interrupt,
+        };
+        tokio::select! {
+            biased;
+            () = self.shared.crash.notified() => None,
+            result = engine.run(state, conduct.clone()) => Some(result),
+        }
+    }
+
+    /// What a person does after a session: answers what only a person can know, and mends what a server
+    /// forgot.
+    fn mend(&self, ended: &State, clock: &Arc<Virtual>) {
+        if let Some(Stop::Unknown { steps }) = ended.stopped() {
+            for id in steps {
+                let applied = self.shared.fate().applied.get(id).copied().unwrap_or(0) > 0;
+                let own = self
+                    .plan
+                    .steps
+                    .iter()
+                    .any(|s| s.id == *id && matches!(s.action, stanch::plan::Action::Own { .. }));
+                if own {
+                    self.resolve(id, applied, clock);
+                }
+            }
+        }
+        let mending = self.shared.model.mending(&self.plan, &self.paths);
+        if matches!(
+            ended.stopped(),
+            Some(Stop::Failed { .. } | Stop::Stuck { .. } | Stop::Inconclusive { .. })
+        ) {
+            for handle in mending.revoke {
+                self.shared.fate().count("operator: revoked by hand");
+                self.shared.world.revoke_by_hand(&handle).expect("world");
+            }
+            for (path, handle, consumers) in mending.write {
+                self.shared.fate().count("operator: wrote a store by hand");
+                self.shared.world.write_by_hand(&path, &handle, &consumers).expect("world");
+            }
+        }
+    }
+
+    /// As `stanch resolve` does.
+    fn resolve(&self, step: &str, applied: bool, clock: &Arc<Virtual>) {
+        let now = clock.now();
+        let event = Event::Resolved { step: step.to_owned(), applied, evidence: "looked".into() };
+        self.shared.fate().count(if applied {
+            "operator: resolved as applied"
+        } else {
+            "operator: resolved as not applied"
+        });
+        let result = match &self.state {
+            Some(dir) => dir
+                .resume(&self.id, ("tester", "here"), now)
+                .and_then(|(mut journal, _)| journal.commit(now, std::slice::from_ref(&event))),
+            None => {
+                self.shared.disk().events.push((now, event.clone()));
+                Ok(())
+            }
+        };
+        match result {
+            Ok(()) => self.shared.model.durable(&[event]),
+            Err(error) => self.shared.model.blame(0, format!("cannot be resolved: {error}")),
+        }
+        // Answered once; the next try starts from nothing.
+        self.shared.fate().applied.insert(step.to_owned(), 0);
+    }
+
+    fn over(&self, state: &State) {
+        let Some(end) = state.end() else { return };
+        self.shared.fate().count(format!("end: {end:?}"));
+        self.shared.model.closed(end);
+        // The state that was lived and the state that the record tells are one.
+        if self.state.is_none() && self.shared.model.violation().is_none() {
+            let told = self.fold();
+            let same = (0..self.plan.steps.len()).all(|s| told.status(s) == state.status(s));
+            if !same || told.end() != state.end() {
+                self.shared.model.blame(0, "the record tells another state than was lived");
+            }
+        }
+        if (0..self.plan.steps.len()).any(|s| matches!(state.status(s), Status::Unknown { .. })) {
+            self.shared.model.blame(2, "a run is over with an outcome that nobody knows");
+        }
+    }
+
+    /// Invariants 8 and 9.
+    fn last_checks(&self) {
+        let secrets = self.shared.world.everything_secret();
+        let text = match &self.state {
+            None => {
+                let disk = self.shared.disk();
+                let lines = disk.events.iter().map(|(_, e)| serde_json::to_string(e).expect("JSON"));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Some(dir) => std::fs::read_to_string(dir.journal_path(&self.id)).expect("journal"),
+        };
+        // All minted values begin alike, which spares looking for each.
+        let suspicious = text.contains("\"sbx-")
+            || text.contains(" sbx-")
+            || self
+                .plan
+                .runbook
+                .credentials
+                .values()
+                .any(|c| matches!(c.issuer, stanch::runbook::model::Issuer::Random { .. }));
+        if suspicious && let Some(leak) = secrets.iter().find(|s| text.contains(s.expose())) {
+            let at = text.find(leak.expose()).unwrap_or_default();
+            let line = text[..at].matches('\n').count();
+            self.shared.model.blame(8, format!("a secret stands in record {line}"));
+        }
+        if let Some(dir) = &self.state {
+            self.is_evident(dir, text.into_bytes());
+        }
+    }
+
+    /// Somebody changes a byte, or takes a line away, before the last checkpoint: it must show.
+    fn is_evident(&self, dir: &StateDir, bytes: Vec<u8>) {
+        let path = dir.journal_path(&self.id);
+        let report = dir.audit(&self.id, drop).expect("audit");
+        if report.fault.is_some() {
+            self.shared.model.blame(9, format!("a good journal is refused: {:?}", report.fault));
+            return;
+        }
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+        let covered: usize =
+            lines[..usize::try_from(report.anchored).expect("small")].iter().map(|l| l.len()).sum();
+        if covered == 0 {
+            return;
+        }
+        let seed = usize::try_from(self.shared.fate().script.seed % 1_000_003).expect("small");
+        let (mut flipped, at) = (bytes.clone(), (seed * 7919) % covered);
+        flipped[at] ^= 1;
+        let gone = (seed * 31) % (usize::try_from(report.anchored).expect("small"));
+        let removed: Vec<u8> = [&lines[..gone], &lines[gone + 1..]].concat().concat();
+        for (what, forged) in [("a flipped bit", flipped), ("a removed line", removed)] {
+            std::io::Write::write_all(&mut std::fs::File::create(&path).expect("file"), &forged)
+                .expect("write");
+            let forged = dir.audit(&self.id, drop).expect("audit");
+            self.shared.fate().count(format!("tampering: {what}"));
+            // A line removed at the very end leaves a shorter journal that no signature covers.
+            let seen = forged.fault.is_some() || forged.torn > 0 || forged.anchored < report.anchored;
+            if !seen {
+                self.shared.model.blame(9, format!("{what} does not show"));
+            }
+        }
+    }
+}

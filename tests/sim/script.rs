@@ -1,0 +1,488 @@
+//! A schedule: everything that is drawn by chance, so that it can be played again, and made smaller.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+use stanch::plan::Phase;
+use stanch::runbook::Period;
+use stanch::runbook::model::{self, Strategy};
+use stanch::secret::Alphabet;
+
+/// A whole schedule. What befalls calls, commits and sessions stands under their number in the schedule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    pub(crate) strategy: Strategy,
+    pub(crate) credentials: Vec<Spec>,
+    pub(crate) own: Vec<Own>,
+    pub(crate) attempts: u32,
+    pub(crate) concurrency: usize,
+    pub(crate) deadline_ms: u64,
+    /// Whether `sunset` has a gate that watches the consumers' errors.
+    pub(crate) gate: bool,
+    /// Whether the journal is the real one, in files.
+    pub(crate) files: bool,
+    pub(crate) calls: BTreeMap<u32, AtCall>,
+    pub(crate) commits: BTreeMap<u32, AtCommit>,
+    pub(crate) sessions: BTreeMap<u32, Session>,
+}
+
+/// One credential of the runbook.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) issuer: IssuerKind,
+    pub(crate) stores: Vec<StoreKind>,
+    pub(crate) consumers: Vec<ConsumerKind>,
+    pub(crate) probe: bool,
+    /// The credentials, by number, that come before it.
+    pub(crate) after: Vec<usize>,
+}
+
+/// The issuers that the sandbox stands in for: listable and readable, with and without a reversible
+/// disable, with a limit, and one whose secrets are made here.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum IssuerKind {
+    Plain { can_disable: bool, coexist: Option<u32> },
+    Vault,
+    Iam,
+    Random,
+}
+
+/// The stores: with labels (token) and without (conditional).
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum StoreKind {
+    Sandbox { labels: bool },
+    Kv2 { destroys: bool },
+    SecretsManager,
+}
+
+/// A consumer: whether it caches until it is told to reload, and how many instances say what they use.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ConsumerKind {
+    pub(crate) reloads: bool,
+    pub(crate) instances: Option<u32>,
+}
+
+/// An own step of the runbook.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Own {
+    pub(crate) phase: Phase,
+    pub(crate) before: bool,
+    pub(crate) kind: OwnKind,
+    pub(crate) undo: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OwnKind {
+    Opaque,
+    Idempotent,
+    Manual,
+}
+
+/// What befalls a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AtCall {
+    LostRequest,
+    LostReply,
+    /// A 5xx: nobody knows. Whether it took effect.
+    ServerError(bool),
+    Twice,
+    Throttled,
+    Unreachable,
+    Sealed,
+    /// It takes effect in time, and late.
+    Slow(u64),
+    /// No answer within the deadline. Whether it took effect.
+    Stalled(bool),
+    /// No answer within the deadline, and it takes effect after it.
+    PastDeadline(u64),
+    /// A read that lags.
+    Stale(u64),
+    /// The permission for this kind of call is withdrawn for the rest of the session.
+    Denied,
+    /// The server refuses it and quotes the secret that it holds.
+    Quoted,
+    /// The servers restart and have lost what they had not flushed.
+    Restart,
+    /// The process dies. Whether the call took effect.
+    Crash(bool),
+}
+
+/// What befalls a commit. `keep`: how much of what was to be written is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AtCommit {
+    /// The process dies while it writes.
+    CrashWithin { keep: u32 },
+    /// The process dies right after: the intents are durable and the calls were not made.
+    CrashAfter,
+    /// The disk fails, or is full; the process lives to say so.
+    DiskFails { keep: u32 },
+    /// Somebody sets the latch.
+    Halt,
+    /// Somebody asks for a rollback from another process.
+    Rollback { to: Option<Phase> },
+    /// Ctrl-C.
+    Interrupt,
+    /// A second run of the same runbook is begun.
+    SecondRun,
+}
+
+/// How one session is conducted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) until: Option<Phase>,
+    pub(crate) no_wait: bool,
+    /// `Some(None)`: all the way.
+    pub(crate) rollback: Option<Option<Phase>>,
+    /// By how much the machine's clock is wrong in this session.
+    pub(crate) jump_ms: i64,
+    /// Whether nobody answers questions.
+    pub(crate) silent: bool,
+    /// How long the machine was down before.
+    pub(crate) pause_ms: u64,
+}
+
+/// How often things happen in a schedule, out of 10,000.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weather {
+    pub(crate) calls: u32,
+    pub(crate) crashes: u32,
+    pub(crate) operators: u32,
+    /// What happens in all at most; after that everything is well, so that every schedule ends.
+    pub(crate) budget: u32,
+}
+
+impl Script {
+    /// The runbook's part of a schedule, and the weather that the rest is drawn from.
+    pub(crate) fn draw(seed: u64) -> (Self, Weather, StdRng) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let strategy = if rng.gen_bool(0.75) { Strategy::Overlap } else { Strategy::Contain };
+        let many = match rng.gen_range(0..100) {
+            0..=49 => 1..=1,
+            50..=79 => 2..=3,
+            80..=95 => 4..=8,
+            96..=98 => 9..=20,
+            _ => 21..=50,
+        };
+        let number = rng.gen_range(many);
+        let credentials = (0..number).map(|at| spec(&mut rng, at)).collect();
+        let own = (0..[0, 0, 0, 1, 1, 2][rng.gen_range(0..6)]).map(|_| own(&mut rng, strategy)).collect();
+        let script = Self {
+            seed,
+            strategy,
+            credentials,
+            own,
+            attempts: rng.gen_range(2..=5),
+            concurrency: [1, 2, 3, 16][rng.gen_range(0..4)],
+            deadline_ms: [1_000, 5_000, 30_000][rng.gen_range(0..3)],
+            gate: rng.gen_bool(0.4),
+            files: rng.gen_ratio(1, 64),
+            calls: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+        };
+        let weather = Weather {
+            calls: [0, 50, 300, 1_500][rng.gen_range(0..4)],
+            crashes: [0, 100, 500, 2_000][rng.gen_range(0..4)],
+            operators: [0, 0, 50, 300][rng.gen_range(0..4)],
+            budget: rng.gen_range(1..=30),
+        };
+        (script, weather, rng)
+    }
+
+    /// The runbook that the schedule speaks of.
+    pub(crate) fn runbook(&self) -> model::Runbook {
+        let credentials =
+            self.credentials.iter().enumerate().map(|(at, spec)| (name(at), spec.credential(at))).collect();
+        let wait = |ms| Some(Period::millis(ms));
+        // Where no consumer calls, its error rate is never known.
+        let gate = self.gate && self.credentials.iter().any(|c| !c.consumers.is_empty());
+        let asks = model::PhaseSpec { times: Some(3), every: wait(200), ..Default::default() };
+        let mut phases = model::Phases {
+            verify: Some(model::PhaseSpec { at_most: wait(20_000), ..asks.clone() }),
+            overlap: Some(model::PhaseSpec {
+                at_least: wait(1_000),
+                at_most: wait(20_000),
+                ..Default::default()
+            }),
+            sunset: Some(model::PhaseSpec {
+                at_least: wait(1_000),
+                at_most: wait(20_000),
+                until: (gate && self.strategy == Strategy::Overlap).then(|| vec!["errors".to_owned()]),
+                ..Default::default()
+            }),
+            proof: Some(model::PhaseSpec { at_most: wait(20_000), ..asks }),
+            ..Default::default()
+        };
+        for (at, own) in self.own.iter().enumerate() {
+            let slot = match own.phase {
+                Phase::Prepare => &mut phases.prepare,
+                Phase::Distribute => &mut phases.distribute,
+                Phase::Verify => &mut phases.verify,
+                Phase::Cutover => &mut phases.cutover,
+                Phase::Overlap => &mut phases.overlap,
+                Phase::Sunset => &mut phases.sunset,
+                Phase::Revoke => &mut phases.revoke,
+                Phase::Proof | Phase::Preflight => &mut phases.proof,
+            };
+            let spec = slot.get_or_insert_default();
+            let list = if own.before { &mut spec.before } else { &mut spec.after };
+            list.push(own.step(at));
+        }
+        let errors = model::Gate::Sandbox { at_most: 0.5, every: Period::millis(500) };
+        model::Runbook {
+            version: 1,
+            name: "simulated".into(),
+            summary: None,
+            owner: None,
+            severity: model::Severity::High,
+            environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
+            strategy: self.strategy,
+            connections: [
+                ("world".to_owned(), model::Connection::Sandbox { latency: None }),
+                (
+                    "vault".to_owned(),
+                    model::Connection::Vault { address: None, namespace: None, ca_cert: None },
+                ),
+                (
+                    "aws".to_owned(),
+                    model::Connection::Aws {
+                        region: Some("eu-west-1".into()),
+                        account: None,
+                        profile: None,
+                        endpoint_url: None,
+                    },
+                ),
+            ]
+            .into(),
+            credentials,
+            phases,
+            gates: gate.then(|| ("errors".to_owned(), errors)).into_iter().collect(),
+            limits: model::Limits {
+                concurrency: self.concurrency,
+                deadline: Period::millis(self.deadline_ms),
+                attempts: self.attempts,
+            },
+        }
+    }
+}
+
+/// A credential's name, so that their order is that of their numbers.
+pub(crate) fn name(at: usize) -> String {
+    format!("c{at:02}")
+}
+
+impl Spec {
+    fn credential(&self, at: usize) -> model::Credential {
+        let policies = vec!["read".to_owned()];
+        let ttl = Period::seconds(3600);
+        let issuer = match self.issuer {
+            IssuerKind::Plain { can_disable, coexist } => model::Issuer::Sandbox {
+                connection: "world".into(),
+                policies: policies.clone(),
+                ttl: Some(ttl),
+                coexist,
+                can_disable,
+            },
+            IssuerKind::Vault => model::Issuer::VaultToken {
+                connection: "vault".into(),
+                role: None,
+                policies: policies.clone(),
+                ttl,
+                num_uses: 0,
+                bound_cidrs: vec![],
+            },
+            IssuerKind::Iam => model::Issuer::IamAccessKey { connection: "aws".into(), user: name(at) },
+            IssuerKind::Random => model::Issuer::Random {
+                alphabet: Alphabet::Alphanumeric,
+                length: 40,
+                apply: Some(model::Call::Sandbox {}),
+                revoke: Some(model::Call::Sandbox {}),
+            },
+        };
+        // A value that is made here carries no policies and never expires.
+        let scoped = !matches!(self.issuer, IssuerKind::Random);
+        let stores = self.stores.iter().enumerate().map(|(s, kind)| kind.store(at, s, self.issuer)).collect();
+        let consumers = self.consumers.iter().enumerate().map(|(c, kind)| model::Consumer {
+            name: format!("app{c}"),
+            reload: kind.reloads.then_some(model::Call::Sandbox {}),
+            attest: kind.instances.map(|instances| model::Attest::Sandbox { instances }),
+        });
+        model::Credential {
+            issuer,
+            scope: model::Scope { max_ttl: None, policies: scoped.then_some(policies), audience: None },
+            stores,
+            consumers: consumers.collect(),
+            accepts: (self.probe && scoped)
+                .then(|| model::Probe::Sandbox { policy: Some("read".into()) })
+                .into_iter()
+                .chain((!scoped).then_some(model::Probe::Sandbox { policy: None }))
+                .collect(),
+            rejects: None,
+            after: self.after.iter().map(|a| name(*a)).collect(),
+        }
+    }
+}
+
+impl StoreKind {
+    fn store(self, at: usize, s: usize, issuer: IssuerKind) -> model::Store {
+        let place = format!("{}-{s}", name(at));
+        // An access key has two parts, so a store keeps them in two fields.
+        let two = matches!(issuer, IssuerKind::Iam);
+        let fields: BTreeMap<String, String> = if two {
+            [("access_key_id", "ID"), ("secret_access_key", "KEY")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into()
+        } else {
+            BTreeMap::new()
+        };
+        let field = (!two).then(|| "value".to_owned());
+        match self {
+            Self::Sandbox { labels } => {
+                model::Store::Sandbox { connection: "world".into(), path: place, labels }
+            }
+            Self::Kv2 { destroys } => model::Store::Kv2 {
+                connection: "vault".into(),
+                mount: "secret".into(),
+                path: place,
+                field,
+                fields,
+                destroy_outgoing: destroys,
+            },
+            Self::SecretsManager => {
+                model::Store::Secretsmanager { connection: "aws".into(), secret: place, field, fields }
+            }
+        }
+    }
+}
+
+impl Own {
+    fn step(self, at: usize) -> model::OwnStep {
+        let exec = || model::Exec::Argv(vec!["true".into()]);
+        let manual = self.kind == OwnKind::Manual;
+        model::OwnStep {
+            name: format!("own{at}"),
+            exec: (!manual).then(exec),
+            http: None,
+            manual: manual.then(|| "done?".to_owned()),
+            undo: self.undo.then(|| model::Undo::Exec(exec())),
+            class: if self.kind == OwnKind::Opaque {
+                model::OwnClass::Opaque
+            } else {
+                model::OwnClass::Idempotent
+            },
+            observe: None,
+        }
+    }
+}
+
+fn spec(rng: &mut StdRng, at: usize) -> Spec {
+    let issuer = match rng.gen_range(0..8) {
+        0..=2 => IssuerKind::Plain {
+            can_disable: rng.gen_bool(0.7),
+            coexist: rng.gen_bool(0.3).then(|| rng.gen_range(2..=3)),
+        },
+        3..=4 => IssuerKind::Vault,
+        5..=6 => IssuerKind::Iam,
+        _ => IssuerKind::Random,
+    };
+    let stores = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
+        .map(|_| match rng.gen_range(0..4) {
+            0 => StoreKind::Sandbox { labels: true },
+            1 => StoreKind::Sandbox { labels: false },
+            2 => StoreKind::Kv2 { destroys: rng.gen_bool(0.3) },
+            _ => StoreKind::SecretsManager,
+        })
+        .collect();
+    let consumers = (0..rng.gen_range(0..=2))
+        .map(|_| ConsumerKind {
+            reloads: rng.gen_bool(0.8),
+            instances: rng.gen_bool(0.8).then(|| rng.gen_range(1..=3)),
+        })
+        .collect();
+    let after = if at > 0 && rng.gen_bool(0.3) { vec![rng.gen_range(0..at)] } else { vec![] };
+    Spec { issuer, stores, consumers, probe: rng.gen_bool(0.6), after }
+}
+
+fn own(rng: &mut StdRng, strategy: Strategy) -> Own {
+    let order = Phase::order(strategy);
+    let phase = order[rng.gen_range(1..order.len())];
+    let kind = [OwnKind::Opaque, OwnKind::Idempotent, OwnKind::Manual][rng.gen_range(0..3)];
+    Own { phase, before: rng.gen_bool(0.5), kind, undo: rng.gen_bool(0.7) }
+}
+
+/// What befalls the next call, if anything.
+pub(crate) fn at_call(rng: &mut StdRng, weather: Weather, deadline_ms: u64) -> Option<AtCall> {
+    let roll = rng.gen_range(0..10_000);
+    if roll < weather.crashes / 8 {
+        return Some(AtCall::Crash(rng.gen_bool(0.5)));
+    }
+    if !rng.gen_ratio(weather.calls.max(1), 10_000) || weather.calls == 0 {
+        return None;
+    }
+    Some(match rng.gen_range(0..18) {
+        0 | 1 => AtCall::LostRequest,
+        2 | 3 => AtCall::LostReply,
+        4 => AtCall::ServerError(true),
+        5 => AtCall::ServerError(false),
+        6 => AtCall::Twice,
+        7 => AtCall::Throttled,
+        8 => AtCall::Unreachable,
+        9 => AtCall::Sealed,
+        10 => AtCall::Slow(rng.gen_range(1..deadline_ms)),
+        11 => AtCall::Stalled(rng.gen_bool(0.5)),
+        12 => AtCall::PastDeadline(rng.gen_range(0..3_000)),
+        13 | 14 => AtCall::Stale(rng.gen_range(1..3_000)),
+        15 => AtCall::Denied,
+        16 => AtCall::Quoted,
+        _ => AtCall::Restart,
+    })
+}
+
+/// What befalls the next commit, if anything.
+pub(crate) fn at_commit(rng: &mut StdRng, weather: Weather) -> Option<AtCommit> {
+    let roll = rng.gen_range(0..10_000);
+    if roll < weather.crashes {
+        let keep = rng.gen_range(0..8);
+        return Some(match rng.gen_range(0..5) {
+            0 | 1 => AtCommit::CrashWithin { keep },
+            2 | 3 => AtCommit::CrashAfter,
+            _ => AtCommit::DiskFails { keep },
+        });
+    }
+    if roll < weather.crashes + weather.operators {
+        return Some(match rng.gen_range(0..8) {
+            0..=2 => AtCommit::Halt,
+            3 | 4 => AtCommit::Interrupt,
+            5 => AtCommit::Rollback { to: None },
+            6 => AtCommit::Rollback { to: Some(Phase::ALL[rng.gen_range(0..7)]) },
+            _ => AtCommit::SecondRun,
+        });
+    }
+    None
+}
+
+/// How the next session is conducted.
+pub(crate) fn session(rng: &mut StdRng, weather: Weather, first: bool) -> Session {
+    let mut session = Session::default();
+    if weather.operators == 0 {
+        return session;
+    }
+    if rng.gen_bool(0.1) {
+        session.until = Some(Phase::ALL[rng.gen_range(0..9)]);
+    }
+    session.no_wait = rng.gen_bool(0.1);
+    session.silent = rng.gen_bool(0.1);
+    if !first {
+        if rng.gen_bool(0.15) {
+            session.rollback = Some(rng.gen_bool(0.3).then(|| Phase::ALL[rng.gen_range(0..7)]));
+        }
+        session.pause_ms = [0, 0, 500, 60_000][rng.gen_range(0..4)];
+    }
+    if rng.gen_bool(0.2) {
+        session.jump_ms = rng.gen_range(-120_000..120_000);
+    }
+    session
+}
