@@ -20,7 +20,7 @@ pub enum Sabotage {
     Unrecorded,
     /// 6: the latch is not looked at.
     Halt,
-    /// 7: taking back a swap says that it did, and does not.
+    /// 7: taking back a disabling says that it did, and does not.
     WayBack,
     /// 8: what servers say is recorded as they said it.
     Leak,

@@ -298,9 +298,6 @@ impl Job {
                 let outgoing = self.outgoing(*store)?;
                 let promoted = self.needs.promoted.as_deref().ok_or_else(|| bug("nothing was promoted"))?;
                 let was = self.needs.base.as_deref();
-                if is_on(Sabotage::WayBack) {
-                    return Ok(Yield::default());
-                }
                 let store = self.store(*store).await?;
                 let version = store.promote(&self.context, &outgoing.material, was, promoted).await?;
                 Ok(facts([(VERSION, version)]))
@@ -311,6 +308,9 @@ impl Job {
             }
             Action::Disable { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
+                if is_on(Sabotage::WayBack) {
+                    return Ok(Yield::default());
+                }
                 self.issuer().await?.enable(&self.context, handle).await.map(nothing)
             }
             Action::Own { name } => {

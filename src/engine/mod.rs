@@ -206,15 +206,13 @@ impl Session {
                 continue;
             }
             if is_on(Sabotage::Unrecorded) {
-                for (task, job) in jobs {
-                    self.start(task, job);
-                }
+                self.begin(jobs)?;
                 tokio::task::yield_now().await;
                 self.commit()?;
-                continue;
+            } else {
+                self.commit()?;
+                self.begin(jobs)?;
             }
-            self.commit()?;
-            self.begin(jobs)?;
             match decision.next {
                 Next::Over => return Ok(()),
                 Next::InFlight | Next::Record(_) => self.wait(TICK).await?,
