@@ -9,7 +9,10 @@
 
 mod chain;
 mod file;
+mod index;
+mod index_file;
 mod key;
+mod key_files;
 mod record;
 mod state_dir;
 mod verify;
@@ -23,6 +26,7 @@ use crate::plan::Phase;
 use crate::rotation::{Event, IllegalTransition};
 
 pub use file::FileJournal;
+pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};
 pub use record::{BadRecord, Envelope, Record, VERSION};
 pub use state_dir::{RunSummary, StateDir};
@@ -180,6 +184,23 @@ pub enum JournalError {
         /// Where, and how.
         fault: Fault,
     },
+    /// The index is not good.
+    #[error("the index {} is not good: {fault}", path.display())]
+    Index {
+        /// Its file.
+        path: PathBuf,
+        /// Where, and how.
+        fault: Fault,
+    },
+    /// The folder says that it has an index, and there is none.
+    #[error("the index {} is gone", .0.display())]
+    IndexGone(PathBuf),
+    /// There is a key already.
+    #[error("there is a key already: {}", .0.display())]
+    KeyExists(PathBuf),
+    /// Runs are open where none may be.
+    #[error("open runs: {}", .0.join(", "))]
+    OpenRuns(Vec<String>),
     /// The records do not make sense one after the other.
     #[error("the journal of run {run} does not make sense at record {seq}")]
     Nonsense {

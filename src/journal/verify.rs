@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
-use super::key::VerifyingKeys;
+use super::key::{VerifyingKeys, run_origin};
 use super::record::Record;
 use crate::rotation::Event;
 use crate::sabotage::{Sabotage, is_on};
@@ -65,17 +65,13 @@ pub(super) struct Tail {
 /// When reading fails; a journal that is not good is a [`Report`] with a fault.
 pub(super) fn verify(
     mut reader: impl BufRead,
+    frontier: Frontier,
     keys: &VerifyingKeys,
     mut each: impl FnMut(Record),
 ) -> std::io::Result<(Report, Tail)> {
     let mut report = Report { run: None, records: 0, checkpoints: 0, anchored: 0, torn: 0, fault: None };
-    let mut tail = Tail {
-        frontier: Frontier::default(),
-        previous: NO_PREVIOUS,
-        since_checkpoint: 0,
-        end: 0,
-        digest: String::new(),
-    };
+    let mut tail =
+        Tail { frontier, previous: NO_PREVIOUS, since_checkpoint: 0, end: 0, digest: String::new() };
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -141,7 +137,7 @@ fn check(line: &[u8], report: &mut Report, tail: &mut Tail, keys: &VerifyingKeys
     }
     tail.since_checkpoint += 1;
     if let Event::Checkpoint { note } = &record.event {
-        keys.check(note, &envelope.run, expected, tail.frontier.root(), &envelope.about())
+        keys.check(note, &run_origin(&envelope.run), expected, tail.frontier.root(), &envelope.about())
             .map_err(|e| format!("the checkpoint is not good: {e}"))?;
         // The signature covers the values of the line's fields; this covers their spelling.
         if record.line() != line {
