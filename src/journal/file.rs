@@ -104,7 +104,7 @@ impl FileJournal {
         let keys = index.index().key_of(run);
         let mut folded = Folding::default();
         let (report, tail) =
-            dir.scan_with(run, Frontier::watching(sizes), Some(keys), &mut |record| folded.push(record))?;
+            dir.scan_with(run, Frontier::watching(sizes), Some(keys), &mut |record, _| folded.push(record))?;
         let mut state = folded.finish(run, &report)?;
         let fault = match &standing {
             Some(standing) => standing.contradiction(&tail.frontier, report.torn > 0),

@@ -22,7 +22,7 @@ use super::chain::Frontier;
 use super::file::FileJournal;
 use super::index_file::IndexFile;
 use super::key::VerifyingKeys;
-use super::verify::{Report, Tail, verify};
+use super::verify::{Report, Tail, verify, verify_quickly};
 use super::{JournalError, Latch, Record, RollbackRequest};
 use crate::clock::Moment;
 use crate::plan::Plan;
@@ -232,7 +232,7 @@ impl StateDir {
     /// When there is no such run, or its journal is not good.
     pub fn load(&self, run: &str) -> Result<(State, Report), JournalError> {
         let mut folded = Folding::default();
-        let (report, _) = self.scan(run, &mut |record| folded.push(record))?;
+        let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
         Ok((folded.finish(run, &report)?, report))
     }
 
@@ -241,22 +241,63 @@ impl StateDir {
     /// # Errors
     /// When there is no such run, or reading fails.
     pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, JournalError> {
+        self.audit_lines(run, |record, _| each(record))
+    }
+
+    /// As [`StateDir::audit`], with the line that each record stands in, without its newline.
+    ///
+    /// # Errors
+    /// As for `audit`.
+    pub fn audit_lines(
+        &self,
+        run: &str,
+        mut each: impl FnMut(Record, &[u8]),
+    ) -> Result<Report, JournalError> {
         self.scan(run, &mut each).map(|(report, _)| report)
     }
 
-    fn scan(&self, run: &str, each: &mut dyn FnMut(Record)) -> Result<(Report, Tail), JournalError> {
+    /// Checks a run's journal. Finds what [`StateDir::audit`] finds, in a fraction of the time.
+    ///
+    /// # Errors
+    /// As for `audit`.
+    pub fn verify(&self, run: &str) -> Result<Report, JournalError> {
+        self.verify_with(run, Frontier::default(), None).map(|(report, _)| report)
+    }
+
+    /// As `verify`, with a tree that remembers some of its roots, and with one key where it is known
+    /// which.
+    pub(super) fn verify_with(
+        &self,
+        run: &str,
+        frontier: Frontier,
+        keys: Option<VerifyingKeys>,
+    ) -> Result<(Report, Tail), JournalError> {
+        let (reader, keys) = self.open_journal(run, keys)?;
+        verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))
+    }
+
+    fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), JournalError> {
         self.scan_with(run, Frontier::default(), None, each)
     }
 
-    /// As `audit`, with a tree that remembers some of its roots, and with one key where it is known
-    /// which.
+    /// As `audit_lines`, with a tree that remembers some of its roots, and with one key where it is
+    /// known which.
     pub(super) fn scan_with(
         &self,
         run: &str,
         frontier: Frontier,
         keys: Option<VerifyingKeys>,
-        each: &mut dyn FnMut(Record),
+        each: &mut dyn FnMut(Record, &[u8]),
     ) -> Result<(Report, Tail), JournalError> {
+        let (reader, keys) = self.open_journal(run, keys)?;
+        verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))
+    }
+
+    fn open_journal(
+        &self,
+        run: &str,
+        keys: Option<VerifyingKeys>,
+    ) -> Result<(std::io::BufReader<File>, VerifyingKeys), JournalError> {
         let path = self.journal_path(run);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -264,8 +305,7 @@ impl StateDir {
             Err(e) => return Err(io("open", &path)(e)),
         };
         let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
-        let reader = std::io::BufReader::with_capacity(1 << 16, file);
-        verify(reader, frontier, &keys, each).map_err(io("read", &path))
+        Ok((std::io::BufReader::with_capacity(1 << 18, file), keys))
     }
 
     /// All runs, by name.

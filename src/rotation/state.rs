@@ -886,32 +886,7 @@ fn settling(step: &Step) -> Duration {
 }
 
 fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
-    IllegalTransition { event: name(event), subject, state }
-}
-
-/// An event's name as in the journal.
-pub(super) fn name(event: &Event) -> &'static str {
-    match event {
-        Event::Opened { .. } => "opened",
-        Event::Resumed {} => "resumed",
-        Event::Entered { .. } => "entered",
-        Event::Intent { .. } => "intent",
-        Event::Outcome { .. } => "outcome",
-        Event::Settled { .. } => "settled",
-        Event::Resolved { .. } => "resolved",
-        Event::Judged { .. } => "judged",
-        Event::Adopted { .. } => "adopted",
-        Event::Turned { .. } => "turned",
-        Event::Returned { .. } => "returned",
-        Event::Halted { .. } => "halted",
-        Event::HaltCleared { .. } => "halt-cleared",
-        Event::Heartbeat {} => "heartbeat",
-        Event::Noted { .. } => "noted",
-        Event::Repaired { .. } => "repaired",
-        Event::Stopped { .. } => "stopped",
-        Event::Closed { .. } => "closed",
-        Event::Checkpoint { .. } => "checkpoint",
-    }
+    IllegalTransition { event: event.name(), subject, state }
 }
 
 /// The status from which a failed step is tried again by somebody who mended something.
