@@ -6,7 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::{CliError, Exit, Global, print, print_json};
 
 pub(super) fn main(context: &Context, global: &Global, run: &str) -> Result<Exit, CliError> {
-    let report = context.state.audit(run, drop)?;
+    let report = context.state.verify(run)?;
     let path = context.state.journal_path(run);
     let (exit, words) = if let Some(fault) = &report.fault {
         (Exit::JournalInvalid, format!("NOT GOOD: {}: {fault}", path.display()))
