@@ -152,7 +152,7 @@ impl FileJournal {
         }
         if state.end().is_some() && journal.since_checkpoint > 0 {
             // A crash came between the last record and its signature, and nothing else will sign it.
-            journal.commit(at, &[Event::Noted { text: "the end was signed after a crash".into() }])?;
+            journal.append(at, &[], true)?;
         }
         Ok((journal, state))
     }
@@ -180,9 +180,9 @@ impl FileJournal {
         lines.push(b'\n');
     }
 
-    fn append(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    /// Appends events, and a checkpoint where one is due.
+    fn append(&mut self, at: Moment, events: &[Event], mut due: bool) -> Result<(), JournalError> {
         let mut lines = Vec::with_capacity(events.len() * 512);
-        let mut due = false;
         for event in events {
             self.push(&self.envelope(at), event, &mut lines);
             due |= matches!(
@@ -246,7 +246,7 @@ impl Journal for FileJournal {
         // After a failed write or fsync nobody knows what the disk holds: a later success would not
         // mean that this one's bytes are there.
         self.poisoned = true;
-        self.append(at, events)?;
+        self.append(at, events, false)?;
         self.poisoned = false;
         Ok(())
     }

@@ -103,7 +103,7 @@ impl IndexFile {
         self.file.set_len(0).map_err(io("empty", &self.path))?;
         let mut entries = vec![Entry::Begun { key: self.key.verifier().trim_end().to_owned() }];
         for run in self.dir.runs()? {
-            let scanned = self.dir.scan_with(&run, Frontier::watching([1]), None, &mut drop);
+            let scanned = self.dir.verify_with(&run, Frontier::watching([1]), None);
             // A journal that is not good is left out: its own check says so, and no index mends it.
             let Ok((report, tail)) = scanned else { continue };
             let (None, Some(first)) = (report.fault, tail.frontier.root_at(1)) else { continue };

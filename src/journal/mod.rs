@@ -7,7 +7,9 @@
 //! it, so the lines are a chain; at every change of phase, every 256 records and at every exit a
 //! signed checkpoint stands over the Merkle root of all lines before it.
 
+mod anchor;
 mod chain;
+mod examine;
 mod file;
 mod index;
 mod index_file;
@@ -25,6 +27,8 @@ use crate::clock::Moment;
 use crate::plan::Phase;
 use crate::rotation::{Event, IllegalTransition};
 
+pub use anchor::{Anchors, BadAnchor};
+pub use examine::{Cover, Examined, examine_index_file, examine_journal_file};
 pub use file::FileJournal;
 pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};

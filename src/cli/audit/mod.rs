@@ -1,7 +1,9 @@
 //! `stanch audit`: reads and checks a run's record.
 
+mod anchor;
 mod export;
 mod filter;
+mod key;
 mod show;
 mod verify;
 
@@ -24,22 +26,22 @@ enum AuditCommand {
     /// Shows the record, one line an event.
     Show(show::ShowArgs),
     /// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
-    Verify {
-        /// The run, or the beginning of its name; without one, the only open run, else the last one.
-        run: Option<String>,
-    },
+    Verify(verify::VerifyArgs),
+    /// Keeps the latest checkpoint where whoever can write the state folder cannot.
+    Anchor(anchor::AnchorArgs),
+    /// Makes, changes and shows the keys that sign checkpoints.
+    Key(key::KeyArgs),
     /// Writes the record for other programs, as far as it is good.
     Export(export::ExportArgs),
 }
 
 pub(super) fn main(global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
     match args.command {
-        AuditCommand::Show(args) => show::main(&context, global, &args),
-        AuditCommand::Verify { run } => {
-            verify::main(&context, global, &context.state.find_any(run.as_deref())?)
-        }
-        AuditCommand::Export(args) => export::main(&context, &args),
+        AuditCommand::Show(args) => show::main(&Context::open(global)?, global, &args),
+        AuditCommand::Verify(args) => verify::main(global, &args),
+        AuditCommand::Anchor(args) => anchor::main(global, &args),
+        AuditCommand::Key(args) => key::main(global, &args),
+        AuditCommand::Export(args) => export::main(&Context::open(global)?, &args),
     }
 }
 
