@@ -310,6 +310,20 @@ impl State {
         (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
     }
 
+    /// Whether later steps need to know of an unknown step what only its server's answer says (which
+    /// credential, which version), so that nobody's word that it took effect is enough.
+    pub fn needs_its_answer(&self, step: usize) -> bool {
+        let (Status::Unknown { op, .. } | Status::Started { op, .. }) = self.status[step] else {
+            return false;
+        };
+        match self.plan.steps[step].action {
+            Action::Issue { .. } | Action::Stage { .. } => op == Op::Do,
+            // What a swap back wrote is what the next way there starts from.
+            Action::Promote { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The failure that a step ended in.
     pub fn failure(&self, step: usize) -> Option<&Failure> {
         match &self.status[step] {
