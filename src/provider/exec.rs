@@ -76,7 +76,7 @@ impl Program {
     }
 
     fn stdin(&self, material: Option<&Material>) -> Result<Option<Secret>, CallError> {
-        let Some(material) = material else { return Ok(None) };
+        let Some(material) = material.filter(|m| !m.is_empty()) else { return Ok(None) };
         match self.input {
             ExecInput::Json => Ok(Some(material.to_json())),
             ExecInput::Value => material.main().cloned().map(Some).ok_or_else(|| {

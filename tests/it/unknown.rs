@@ -169,24 +169,46 @@ fn on_the_way_back_what_was_done_after_all_is_taken_back() {
     }
 }
 
-/// A step whose undo was cut short is looked into with its own `observe:`, and not undone twice.
+/// What a step's own `observe:` program says settles it, both ways, and nobody is asked.
 #[test]
-fn an_undo_is_observed_with_the_steps_own_program() {
+fn a_step_is_observed_with_its_own_program_and_so_is_its_undo() {
     let tool = Tool::new();
-    let mark = tool.folder.path().join("mark");
-    let mark = mark.display();
-    let undo =
-        format!("[sh, -c, \"echo ran >> {0}/undo; rm -f {mark}; kill -9 $$\"]", tool.folder.path().display());
-    let path = runbook(
-        &tool,
-        &format!(
-            "{{ name: tell, exec: [touch, \"{mark}\"], undo: {{ exec: {undo} }}, observe: [test, -e, \"{mark}\"] }}"
-        ),
-    );
+    let folder = tool.folder.path().display().to_string();
+    let mark = format!("{folder}/mark");
+    // Both do their work once and are killed before they can say so.
+    let exec = format!("[sh, -c, \"echo ran >> {folder}/tell; touch {mark}; kill -9 $$\"]");
+    let undo = format!("[sh, -c, \"echo ran >> {folder}/undo; rm {mark}; kill -9 $$\"]");
+    let observe = format!("[test, -e, \"{mark}\"]");
+    let step = format!("{{ name: tell, exec: {exec}, undo: {{ exec: {undo} }}, observe: {observe} }}");
+    let path = runbook(&tool, &step);
     let path = path.to_str().expect("path");
     tool.run(&["run", path, "--env", "test", "--yes", "--until", "cutover"]).expect(0);
+    assert_eq!(times(&tool, "tell"), 1, "it took effect, as the program says");
     tool.run(&["rollback", "--yes"]).expect(0);
-    assert_eq!(times(&tool, "undo"), 1, "it took effect, as the program says");
+    assert_eq!(times(&tool, "undo"), 1, "so did its undo");
+}
+
+/// Where even `observe:` gives no answer, the run asks, and says what came of looking.
+#[test]
+fn a_look_that_is_in_vain_is_named_and_taken_again() {
+    let tool = Tool::new();
+    let folder = tool.folder.path().display().to_string();
+    let exec = killed_once(tool.folder.path(), "tell");
+    let answer = format!("{folder}/answer");
+    let observe = format!("[sh, -c, \"test -e {answer} || exit 7\"]");
+    let path = runbook(&tool, &format!("{{ name: tell, exec: {exec}, undo: none, observe: {observe} }}"));
+    run(&tool, &path, 11);
+    let text = tool.run(&["status"]).expect(0).stdout;
+    for words in [
+        "`observe:` program: `sh -c",
+        "it looked 5 times in vain: `sh` ended with status 7",
+        "look      stanch resume",
+    ] {
+        assert!(text.contains(words), "no `{words}` in:\n{text}");
+    }
+    std::fs::File::create(&answer).expect("file");
+    tool.run(&["resume"]).expect(0);
+    assert_eq!(times(&tool, "tell"), 1);
 }
 
 /// A step that issues cannot be settled as done: nobody but the issuer knows what it made.
@@ -196,9 +218,10 @@ fn what_only_a_server_knows_nobody_can_say() {
     let apply = killed_once(tool.folder.path(), "apply");
     let path = runbook(&tool, "{ name: tell, exec: [\"true\"], undo: none }");
     let text = std::fs::read_to_string(&path).expect("runbook");
-    let path = tool.runbook(
-        &text.replace("{ type: random }", &format!("{{ type: random, apply: {{ exec: {apply} }}, revoke: {{ exec: [\"true\"] }} }}")),
-    );
+    let path = tool.runbook(&text.replace(
+        "{ type: random }",
+        &format!("{{ type: random, apply: {{ exec: {apply} }}, revoke: {{ exec: [\"true\"] }} }}"),
+    ));
     run(&tool, &path, 11);
     let name = tool.newest();
     let unknown = tool.status()["unknown"][0].clone();
