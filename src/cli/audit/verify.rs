@@ -53,10 +53,7 @@ pub(super) fn main(global: &Global, args: &VerifyArgs) -> Result<Exit, CliError>
         Some(Place::Run(run)) => one(&StateDir::look(&state_folder(global)?)?, Some(&run), keys, &anchors)?,
     };
     let agree: u64 = verdicts.iter().map(|verdict| verdict.anchors).sum();
-    let mut exit = [Exit::JournalInvalid, Exit::Unanchored]
-        .into_iter()
-        .find(|exit| verdicts.iter().any(|verdict| verdict.exit == *exit))
-        .unwrap_or(Exit::Done);
+    let mut exit = worst(&verdicts);
     let silent = agree == 0 && !anchors.is_empty() && exit == Exit::Done;
     if silent {
         exit = Exit::Unanchored;
@@ -151,11 +148,26 @@ pub(super) fn anchors(paths: &[PathBuf]) -> Result<Anchors, CliError> {
 }
 
 /// What is said about one record.
-struct Verdict {
-    exit: Exit,
-    words: String,
+pub(super) struct Verdict {
+    pub(super) exit: Exit,
+    pub(super) words: String,
+    /// How many of its lines are good.
+    pub(super) good: u64,
     anchors: u64,
     json: Value,
+}
+
+/// What is said about a run of a state folder: the run's own verdict is the last.
+pub(super) fn of(state: &StateDir, run: &str) -> Result<Vec<Verdict>, CliError> {
+    one(state, Some(run), None, &Anchors::default())
+}
+
+/// The worst of how they end.
+pub(super) fn worst(verdicts: &[Verdict]) -> Exit {
+    [Exit::JournalInvalid, Exit::Unanchored]
+        .into_iter()
+        .find(|exit| verdicts.iter().any(|verdict| verdict.exit == *exit))
+        .unwrap_or(Exit::Done)
 }
 
 /// One run of a state folder.
@@ -344,7 +356,8 @@ impl Words {
             "fault": report.fault.as_ref().map(fault_json),
             "exit": self.exit.code(),
         });
-        Verdict { exit: self.exit, words: self.lines.join("\n"), anchors: found.anchors, json }
+        let good = good(report.records, report.fault.as_ref());
+        Verdict { exit: self.exit, words: self.lines.join("\n"), good, anchors: found.anchors, json }
     }
 }
 
@@ -379,12 +392,18 @@ fn of_index(path: &Path, index: &Index, agree: u64) -> Verdict {
         "fault": index.fault().map(fault_json),
         "exit": exit.code(),
     });
-    Verdict { exit, words, anchors: agree, json }
+    Verdict { exit, words, good: good(index.records(), index.fault()), anchors: agree, json }
+}
+
+/// How many of the records are good: an anchor, or the index, may blame an earlier line than the lines
+/// themselves do.
+fn good(records: u64, fault: Option<&Fault>) -> u64 {
+    fault.map_or(records, |fault| records.min(fault.line - 1))
 }
 
 /// The sentence that points at the first bad record.
 fn not_good(path: &Path, fault: &Fault, records: u64, signed: u64) -> String {
-    let good = records.min(fault.line - 1);
+    let good = good(records, Some(fault));
     let signed = signed.min(good);
     let rest = match (good, signed) {
         (0, _) => "nothing of it can be relied on".to_owned(),

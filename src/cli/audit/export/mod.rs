@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::audit::verify;
 use crate::cli::context::Context;
 use crate::cli::{CliError, Exit};
-use crate::journal::{Record, Report};
+use crate::journal::Record;
 use crate::rotation::{Event, State};
 
 /// Writes the record for other programs.
@@ -39,12 +40,20 @@ enum Format {
 
 pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliError> {
     let run = context.state.find_any(args.run.as_deref())?;
-    let report = context.state.verify(&run)?;
-    let stdout = || CliError::new(Exit::Failed, "cannot write to standard output");
+    let verdicts = verify::of(&context.state, &run)?;
+    // What the export is worth, which its reader must know.
+    for verdict in verdicts.iter().filter(|v| v.exit != Exit::Done) {
+        eprintln!("{}", verdict.words);
+    }
+    let good = verdicts.last().map_or(0, |v| v.good);
+    if verdicts.iter().any(|v| v.exit == Exit::JournalInvalid) {
+        eprintln!("Exported are the {good} records before that.");
+    }
     match &args.output {
         None => {
             let out = BufWriter::new(std::io::stdout().lock());
-            export(context, &run, args.format, &report, out)?.map_err(|e| stdout().note(e.to_string()))?;
+            export(context, &run, args.format, good, out)?
+                .map_err(|e| CliError::new(Exit::Failed, format!("cannot write to standard output: {e}")))?;
         }
         Some(path) => {
             let failed = |e: std::io::Error| {
@@ -52,47 +61,26 @@ pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliErro
             };
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-            export(context, &run, args.format, &report, BufWriter::new(&mut file))?.map_err(failed)?;
+            export(context, &run, args.format, good, BufWriter::new(&mut file))?.map_err(failed)?;
             file.as_file().sync_all().map_err(failed)?;
             file.persist(path).map_err(|e| failed(e.error))?;
         }
     }
-    verdict(&run, &report)
+    Ok(verify::worst(&verdicts))
 }
 
-/// What an export is worth, which its reader must know.
-fn verdict(run: &str, report: &Report) -> Result<Exit, CliError> {
-    if let Some(fault) = &report.fault {
-        let message = format!(
-            "the record is not good: {fault}; exported are only the {} records before",
-            report.records
-        );
-        return Err(CliError::new(Exit::JournalInvalid, message)
-            .hint(format!("keep a copy of the folder, then: stanch audit verify {run}")));
-    }
-    if report.unanchored() > 0 || report.torn > 0 {
-        eprintln!(
-            "UNANCHORED: no signature covers the last {} of the {} exported records",
-            report.unanchored(),
-            report.records
-        );
-        return Ok(Exit::Unanchored);
-    }
-    Ok(Exit::Done)
-}
-
-/// Writes the records that `report` calls good; also if the journal grows meanwhile.
+/// Writes the first `good` records, and no more if the journal grows meanwhile.
 fn export(
     context: &Context,
     run: &str,
     format: Format,
-    report: &Report,
+    good: u64,
     mut out: impl Write,
 ) -> Result<std::io::Result<()>, CliError> {
     let mut written = if format == Format::Csv { csv::header(&mut out) } else { Ok(()) };
     let mut state: Option<State> = None;
     context.state.audit_lines(run, |record, line| {
-        if written.is_err() || record.envelope.seq >= report.records {
+        if written.is_err() || record.envelope.seq >= good {
             return;
         }
         written = match format {
