@@ -447,3 +447,113 @@ fn a_torn_end_of_every_length_is_cut_off_on_the_record() {
         put(&book.index(), &index);
     }
 }
+
+/// Signs a journal's checkpoints again with another key, and chains its lines again.
+fn sign_again(journal: &Path, private: &str) {
+    use base64::Engine as _;
+    use sha2::{Digest as _, Sha256};
+    let signer = signed_note::StandardSigner::new(private.trim()).expect("key");
+    let mut leaves: Vec<tlog_tiles::Hash> = Vec::new();
+    let mut forged = Vec::new();
+    for line in lines(journal) {
+        let mut text = String::from_utf8(line).expect("UTF-8").trim_end().to_owned();
+        let at = text.find("\"prev\":\"").expect("prev") + 8;
+        let previous = leaves.last().map_or("0".repeat(64), |leaf| hex::encode(leaf.0));
+        text.replace_range(at..at + 64, &previous);
+        if let Some(at) = text.find(",\"type\":\"checkpoint\"") {
+            let envelope = format!("{}}}", &text[..at]);
+            let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let note = record["note"].as_str().expect("note");
+            let mut fields: Vec<String> = note.lines().take(4).map(str::to_owned).collect();
+            fields[2] = base64::engine::general_purpose::STANDARD.encode(root(&leaves).0);
+            fields[3] = format!("envelope {}", hex::encode(Sha256::digest(&envelope)));
+            let mut note =
+                signed_note::Note::new(format!("{}\n", fields.join("\n")).as_bytes(), &[]).expect("note");
+            note.add_sigs(&[&signer]).expect("sign");
+            record["note"] = String::from_utf8(note.to_bytes()).expect("UTF-8").into();
+            text = format!("{},\"type\":\"checkpoint\",\"note\":{}}}", &text[..at], record["note"]);
+        }
+        leaves.push(tlog_tiles::record_hash(text.as_bytes()));
+        forged.extend_from_slice(text.as_bytes());
+        forged.push(b'\n');
+    }
+    put(journal, &forged);
+
+    fn root(leaves: &[tlog_tiles::Hash]) -> tlog_tiles::Hash {
+        if let [leaf] = leaves {
+            return *leaf;
+        }
+        let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+        tlog_tiles::node_hash(root(left), root(right))
+    }
+}
+
+#[test]
+fn a_key_signs_runs_of_its_own_time_only() {
+    let book = Book::new();
+    let key = || fs::read_to_string(book.tool.state().join("keys/journal.key")).expect("key");
+    let older = book.whole_run();
+    let old_key = key();
+    let of_old = fs::read(book.journal(&older)).expect("journal");
+    book.tool.run(&["audit", "key", "rotate"]).expect(0);
+    let new_key = key();
+    let newer = book.open_run();
+    // The forger does it right: by the right key it is the very same journal.
+    sign_again(&book.journal(&newer), &new_key);
+    book.verify(&[&newer]).expect(0);
+    sign_again(&book.journal(&older), &old_key);
+    assert_eq!(fs::read(book.journal(&older)).expect("journal"), of_old);
+    for (run, wrong) in [(&newer, &old_key), (&older, &new_key)] {
+        sign_again(&book.journal(run), wrong);
+        let (one, all, said) = book.says(run);
+        assert_eq!((one, all), (Some(30), Some(30)), "{said}");
+        assert!(said.contains("not by a known key"), "{said}");
+        assert!(matches!(book.resume(run), Err(JournalError::Invalid { .. })));
+    }
+}
+
+/// The page says that it is enough: so it has to be.
+#[test]
+#[ignore = "needs python3 and openssl: scripts/test"]
+fn the_pages_own_program_checks_a_journal_and_the_index() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let page = fs::read_to_string(page).expect("page");
+    let program =
+        page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("program");
+    let book = Book::new();
+    let before = book.whole_run();
+    book.tool.run(&["audit", "key", "rotate"]).expect(0);
+    let (after, open) = (book.whole_run(), book.open_run());
+    let script = book.tool.folder.path().join("check.py");
+    put(&script, program.as_bytes());
+    let keys = book.tool.state().join("keys/journal.vkey");
+    let python = |run: &str, index: Option<&Path>| {
+        let mut command = std::process::Command::new("python3");
+        command.arg(&script).arg(&keys).arg(book.journal(run)).args(index);
+        command.output().expect("python3")
+    };
+    let index = book.index();
+    for run in [&before, &after, &open] {
+        for index in [None, Some(index.as_path())] {
+            let output = python(run, index);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(String::from_utf8_lossy(&output.stdout).contains("0 records unanchored"));
+        }
+    }
+    // It sees what stanch sees.
+    let whole = fs::read(book.journal(&before)).expect("journal");
+    leave(&book.journal(&before), 3);
+    assert!(python(&before, None).status.success());
+    assert!(!python(&before, Some(&index)).status.success(), "an end was cut off");
+    put(&book.journal(&before), &whole);
+    sign_again(
+        &book.journal(&open),
+        &fs::read_to_string(book.tool.state().join("keys/journal.key")).expect("key"),
+    );
+    assert!(python(&open, Some(&index)).status.success());
+    let mut bytes = whole.clone();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    put(&book.journal(&before), &bytes);
+    assert!(!python(&before, None).status.success(), "a byte was changed");
+}

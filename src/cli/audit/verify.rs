@@ -320,12 +320,16 @@ impl Words {
 
     /// Says what is not covered, which is never plain OK.
     fn less(&mut self, words: &str) {
-        if self.exit == Exit::Done {
-            self.exit = Exit::Unanchored;
-            let good = self.lines[0].strip_prefix("OK: ").unwrap_or_default().to_owned();
-            self.lines[0] = format!("UNANCHORED: {good}; but {words}");
-            self.less = Some(words.to_owned());
+        if self.exit == Exit::JournalInvalid {
+            return;
         }
+        self.exit = Exit::Unanchored;
+        let first = &mut self.lines[0];
+        if let Some(good) = first.strip_prefix("OK: ") {
+            *first = format!("UNANCHORED: {good}");
+        }
+        first.push_str(&format!("; {words}"));
+        self.less = Some(words.to_owned());
     }
 
     fn verdict(mut self, run: &str, found: &Examined, look: &str) -> Verdict {

@@ -234,7 +234,7 @@ async fn to_http(url: &str, note: &Note) -> Result<String, CliError> {
     if uri.authority().is_none_or(|a| a.as_str().contains('@')) {
         return Err(usage("an address with a host, and without a name or password"));
     }
-    if uri.scheme_str() != Some("https") && !near {
+    if !(uri.scheme_str() == Some("https") || near && uri.scheme_str() == Some("http")) {
         return Err(usage("https only; over plain http somebody between could say that it was kept"));
     }
     let place = crate::provider::http::safe_url(url);
