@@ -220,7 +220,7 @@ impl Shape {
         let text = envelope.text();
         // Neither can stand in a value: there, a quotation mark has a backslash before it.
         let at = |name: &str| text.find(name).expect("the envelope has this field");
-        let head = text[..at(",\"seq\":") + ",\"seq\":".len()].as_bytes().to_vec();
+        let head = text.as_bytes()[..at(",\"seq\":") + ",\"seq\":".len()].to_vec();
         let foot = [&text.as_bytes()[at(",\"actor\":")..text.len() - 1], TYPE].concat();
         Self { head, foot }
     }

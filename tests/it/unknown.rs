@@ -42,8 +42,10 @@ fn status_says_what_is_unknown_why_and_how_to_find_out() {
     let tool = Tool::new();
     let exec = killed_once(tool.folder.path(), "tell");
     let path = runbook(&tool, &format!("{{ name: tell, exec: {exec}, undo: none }}"));
-    run(&tool, &path, 11);
+    let ran = tool.run(&["run", path.to_str().expect("path"), "--env", "test", "--yes"]).expect(11);
     let name = tool.newest();
+    assert!(ran.stderr.contains(&format!("stanch status {name}")), "{ran:?}");
+    assert!(!ran.stdout.contains("stanch resume"), "looking again would be in vain: {ran:?}");
     let text = tool.run(&["status"]).expect(0).stdout;
     let resolve = format!("stanch resolve {name} {STEP} --as");
     for words in [
