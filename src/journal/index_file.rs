@@ -94,6 +94,10 @@ impl IndexFile {
             this.begin()?
         }
         dir.set_has_index()?;
+        if !begun {
+            // Runs that were over before are so in the index too.
+            this.heal()?;
+        }
         Ok(this)
     }
 
