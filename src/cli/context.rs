@@ -76,7 +76,7 @@ impl Context {
 }
 
 /// The state folder: the flag, else `STANCH_STATE`, else `stanch` in the XDG state folder.
-fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
+pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     global
         .state

@@ -14,7 +14,7 @@ use crate::engine::{Answer, Conduct, Engine, Operator};
 use crate::journal::{FileJournal, Journal as _};
 use crate::output::{self, Screen};
 use crate::provider::Provider;
-use crate::rotation::{Event, State};
+use crate::rotation::{Event, State, Stop};
 
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
@@ -84,6 +84,9 @@ pub(super) async fn drive(
         print_json(&output::summary_json(&run, &state, false));
     } else {
         print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now));
+        if matches!(state.stopped(), Some(Stop::Unknown { .. })) {
+            eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
+        }
     }
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok((state, exit))

@@ -215,6 +215,21 @@ impl From<JournalError> for CliError {
                 Exit::JournalInvalid,
                 Some(format!("nothing was touched; keep a copy of the folder, then: stanch audit verify {run}")),
             ),
+            JournalError::Index { .. } | JournalError::IndexGone(_) => (
+                Exit::JournalInvalid,
+                Some("nothing was touched; keep a copy of the folder, then: stanch audit verify --all   a new run can begin elsewhere: `--state DIR`".into()),
+            ),
+            JournalError::KeyExists(_) => (
+                Exit::Usage,
+                Some("show it: stanch audit key export   change it: stanch audit key rotate".into()),
+            ),
+            JournalError::OpenRuns(runs) => {
+                let run = runs.first().map_or("", String::as_str);
+                (
+                    Exit::Locked,
+                    Some(format!("one key signs a whole run, and nothing was changed; first: stanch resume {run}   or: stanch rollback {run}")),
+                )
+            }
             JournalError::Nonsense { .. } => {
                 (Exit::JournalInvalid, Some("nothing was touched; keep a copy of the folder and report this".into()))
             }

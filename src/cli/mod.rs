@@ -5,6 +5,7 @@
 
 mod audit;
 mod context;
+mod doubt;
 mod drive;
 mod error;
 mod generate;

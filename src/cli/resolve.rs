@@ -1,12 +1,15 @@
 //! `stanch resolve`: a person says what became of a step.
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::context::Context;
+use super::doubt;
 use super::halt::record;
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, print_json};
 use crate::plan::Action;
-use crate::rotation::{Event, Status};
+use crate::provider::outcome::harmless;
+use crate::rotation::{Event, Op, State, Status};
 
 /// Says what became of a step whose outcome nobody knows.
 #[derive(Debug, Args)]
@@ -34,51 +37,84 @@ enum Outcome {
 pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     let run = context.state.find(Some(&args.run))?;
-    let (state, _) = context.state.load(&run)?;
-    let unknown: Vec<&str> = (0..state.plan().steps.len())
-        .filter(|s| matches!(state.status(*s), Status::Unknown { .. } | Status::Started { .. }))
-        .map(|s| state.plan().steps[s].id.as_str())
-        .collect();
-    if !unknown.contains(&args.step.as_str()) {
-        let hint = if unknown.is_empty() {
-            "no outcome of this run is unknown".to_owned()
-        } else {
-            format!("unknown are: {}", unknown.join(", "))
-        };
-        return Err(
-            CliError::new(Exit::Usage, format!("the outcome of `{}` is not unknown", args.step)).hint(hint)
-        );
+    if context.state.is_live(&run) {
+        let message =
+            format!("a process works on {run}: it may still learn the answer; nothing was recorded");
+        return Err(CliError::new(Exit::Locked, message)
+            .hint(format!("wait for it, or end it (that is safe); then: stanch status {run}")));
     }
-    if args.evidence.trim().is_empty() {
+    let (state, _) = context.state.load(&run)?;
+    let step = unknown(&run, &state, &args.step)?;
+    let evidence: String = args.evidence.trim().chars().map(harmless).collect();
+    if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
     }
     let applied = args.outcome == Outcome::Applied;
-    let step = state.step(&args.step).map(|s| &state.plan().steps[s].action);
-    if let (true, Some(hint)) = (applied, step.and_then(cannot_be_applied)) {
+    if applied && state.needs_its_answer(step) {
         let message = format!(
             "`{}` cannot be settled as applied: later steps need what only its server knows",
             args.step
         );
-        return Err(CliError::new(Exit::Usage, message).hint(hint));
+        return Err(CliError::new(Exit::Usage, message).hint(instead(&state, step)));
     }
     // A crash leaves a step as started; only a new session makes that unknown.
-    if matches!(state.step(&args.step).map(|s| state.status(s)), Some(Status::Started { .. })) {
+    if matches!(state.status(step), Status::Started { .. }) {
         record(&context, &run, &Event::Resumed {})?;
     }
-    record(&context, &run, &Event::Resolved { step: args.step, applied, evidence: args.evidence })?;
-    eprintln!("on the record; go on with: stanch resume {run}");
+    let event = Event::Resolved { step: args.step.clone(), applied, evidence: evidence.clone() };
+    record(&context, &run, &event)?;
+    let (state, _) = context.state.load(&run)?;
+    let left: Vec<&str> =
+        doubt::steps(&state, false).into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
+    let next = if left.is_empty() { format!("stanch resume {run}") } else { format!("stanch status {run}") };
+    if global.json {
+        print_json(&json!({
+            "run": run, "step": args.step, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
+        }));
+    } else if left.is_empty() {
+        eprintln!("on the record; go on with: {next}");
+    } else {
+        eprintln!("on the record; still unknown: {}; see: {next}", left.join(", "));
+    }
     Ok(Exit::Done)
 }
 
-/// Why a person's word is not enough for a step, and what to do instead.
-pub(super) fn cannot_be_applied(action: &Action) -> Option<&'static str> {
-    match action {
-        Action::Issue { .. } => {
-            Some("revoke at the issuer what this run made, then say --as not-applied: it is issued anew")
+/// The step of this id, if its outcome is unknown.
+fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
+    let steps = doubt::steps(state, false);
+    let found = state.step(id);
+    if let Some(step) = found.filter(|s| steps.contains(s)) {
+        return Ok(step);
+    }
+    let message = match (state.end(), found) {
+        (Some(_), _) => format!("run {run} is over: nothing of it is unknown"),
+        (None, None) => format!("the run has no step `{id}`"),
+        (None, Some(step)) => {
+            format!("the outcome of `{id}` is not unknown: the step is {}", state.status(step).word())
         }
-        Action::Stage { .. } | Action::Promote { .. } => Some(
-            "when the server answers again, `stanch resume` reads it; or take the version back, then --as not-applied",
-        ),
-        _ => None,
+    };
+    let ids: Vec<&str> = steps.into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
+    let hint = if ids.is_empty() {
+        "no outcome of this run is unknown".into()
+    } else {
+        format!("unknown are: {}", ids.join(", "))
+    };
+    Err(CliError::new(Exit::Usage, message).hint(hint))
+}
+
+/// What to do with a step of which a person's word is not enough.
+fn instead(state: &State, step: usize) -> &'static str {
+    let undone = matches!(
+        state.status(step),
+        Status::Unknown { op: Op::Undo, .. } | Status::Started { op: Op::Undo, .. }
+    );
+    match state.plan().steps[step].action {
+        Action::Issue { .. } => {
+            "revoke at the issuer what this run made, then say --as not-applied: it is issued anew"
+        }
+        _ if undone => "say --as not-applied: the old value is written once more, which is harmless",
+        _ => {
+            "when the server answers again, `stanch resume` reads it; or take the version back, then --as not-applied"
+        }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::{Context, style};
+use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::output;
-use crate::plan::Action;
 use crate::rotation::{State, Status};
 
 /// Shows what is true of a run now, and what to type next.
@@ -27,13 +27,16 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
     loop {
         let live = context.state.is_live(&run);
         let (state, _) = context.state.load(&run)?;
+        let doubts = doubt::doubts(&context, &run, &state, live)?;
         if global.json {
-            print_json(&output::summary_json(&run, &state, live));
+            let mut summary = output::summary_json(&run, &state, live);
+            summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
+            print_json(&summary);
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 let _ = console::Term::stdout().clear_screen();
             }
-            print(&text(&context, &run, &state, live));
+            print(&text(&context, &run, &state, live, &doubts));
         }
         if !args.watch || state.end().is_some() || !live {
             return Ok(Exit::Done);
@@ -42,7 +45,7 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
     }
 }
 
-fn text(context: &Context, run: &str, state: &State, live: bool) -> String {
+fn text(context: &Context, run: &str, state: &State, live: bool, doubts: &[Doubt]) -> String {
     let style = style(std::io::stdout().is_terminal());
     let now = context.clock.now().wall;
     let mut text = output::summary(style, run, state, now);
@@ -56,12 +59,12 @@ fn text(context: &Context, run: &str, state: &State, live: bool) -> String {
         for (gate, (verdict, detail)) in state.judged() {
             text.push_str(&format!("  gate {gate}: {verdict:?} ({detail})\n").to_lowercase());
         }
-        for step in state.unknown() {
-            let what = &state.plan().steps[step];
-            text.push_str(&format!("  unknown: {}\n    {}\n", what.id, how_to_find_out(state, step)));
+        for doubt in doubts {
+            text.push_str(&doubt.text(run));
         }
         let waiting: Vec<_> = (0..state.plan().steps.len())
             .filter(|s| matches!(state.status(*s), Status::Started { .. } | Status::Orphaned { .. }))
+            .filter(|s| doubts.iter().all(|d| d.step != state.plan().steps[*s].id))
             .map(|s| format!("{} ({})", state.plan().steps[s].id, state.status(s).word()))
             .take(10)
             .collect();
@@ -70,21 +73,4 @@ fn text(context: &Context, run: &str, state: &State, live: bool) -> String {
         }
     }
     style.plain(&text)
-}
-
-/// How a person finds out what became of a step.
-fn how_to_find_out(state: &State, step: usize) -> &'static str {
-    match state.plan().steps[step].action {
-        Action::Own { .. } => {
-            "look at what the step does: did it happen? `observe:` in the runbook would tell stanch"
-        }
-        Action::Issue { .. } => "list the issuer's credentials: is there one that this run made?",
-        Action::Promote { .. } | Action::Stage { .. } | Action::Destroy { .. } => {
-            "read the store: which version is current, and which are there?"
-        }
-        Action::Disable { .. } | Action::Revoke { .. } => {
-            "ask the issuer: is the old credential still valid?"
-        }
-        _ => "`stanch resume` looks again",
-    }
 }

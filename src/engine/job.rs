@@ -551,16 +551,7 @@ impl Job {
                     Err(e) => Err(e),
                 }
             }
-            Action::Own { name } => {
-                let Some(observe) = self.own(name)?.observe.clone() else {
-                    return Err(bug("the step cannot be observed"));
-                };
-                let nobody = &self.plan.runbook.credentials;
-                let (name, credential) =
-                    nobody.first_key_value().ok_or_else(|| bug("the plan has no credential"))?;
-                let probe = self.provider.probe(name, credential, &model::Probe::Exec(observe)).await?;
-                Ok(applied(probe.attempt(&Material::default()).await? == Use::Accepted))
-            }
+            Action::Own { name } => Ok(applied(self.is_in_effect(name).await?)),
             // Looks change nothing, and a reload can be repeated.
             _ => Ok(applied(false)),
         }
@@ -584,8 +575,22 @@ impl Job {
                 Ok(if same { (Found::Applied, facts([(VERSION, version)]).facts) } else { applied(false) })
             }
             Action::Disable { credential } => self.observe_life(*credential, Life::Active).await,
+            Action::Own { name } if self.own(name)?.observe.is_some() => {
+                Ok(applied(!self.is_in_effect(name).await?))
+            }
             _ => Ok(applied(false)),
         }
+    }
+
+    /// Whether an own step is in effect, as its `observe:` program says.
+    async fn is_in_effect(&self, name: &str) -> Result<bool, CallError> {
+        let Some(observe) = self.own(name)?.observe.clone() else {
+            return Err(bug("the step cannot be observed"));
+        };
+        let nobody = &self.plan.runbook.credentials;
+        let (name, credential) = nobody.first_key_value().ok_or_else(|| bug("the plan has no credential"))?;
+        let probe = self.provider.probe(name, credential, &model::Probe::Exec(observe)).await?;
+        Ok(probe.attempt(&Material::default()).await? == Use::Accepted)
     }
 
     async fn observe_issue(&self, c: usize) -> Result<(Found, Facts), CallError> {

@@ -1,5 +1,7 @@
 //! The hash chain and the Merkle tree over a journal's lines (RFC 6962, section 2.1).
 
+use std::collections::BTreeMap;
+
 use tlog_tiles::{EMPTY_HASH, Hash, node_hash, record_hash};
 
 /// The `prev` of the first record.
@@ -19,9 +21,21 @@ pub(super) struct Frontier {
     /// The roots of the complete subtrees, largest first: one for each 1 in the binary form of
     /// `leaves`.
     roots: Vec<Hash>,
+    /// The sizes at which the root is wanted, and what it was then.
+    watched: BTreeMap<u64, Option<Hash>>,
 }
 
 impl Frontier {
+    /// A tree that remembers its root at these sizes.
+    pub(super) fn watching(sizes: impl IntoIterator<Item = u64>) -> Self {
+        Self { watched: sizes.into_iter().map(|size| (size, None)).collect(), ..Self::default() }
+    }
+
+    /// The root that it had at a watched size, once it has come so far.
+    pub(super) fn root_at(&self, size: u64) -> Option<Hash> {
+        self.watched.get(&size).copied().flatten()
+    }
+
     /// How many leaves there are.
     pub(super) fn leaves(&self) -> u64 {
         self.leaves
@@ -38,6 +52,9 @@ impl Frontier {
         }
         self.roots.push(node);
         self.leaves += 1;
+        if self.watched.contains_key(&self.leaves) {
+            self.watched.insert(self.leaves, Some(self.root()));
+        }
     }
 
     /// The root of the tree.
@@ -67,7 +84,7 @@ mod tests {
     #[test]
     fn the_root_is_the_librarys_at_every_size() {
         let stored = Stored(Mutex::new(Vec::new()));
-        let mut frontier = Frontier::default();
+        let mut frontier = Frontier::watching(0..=300);
         for n in 0..200_u64 {
             let line = format!("line {n}");
             let new = tlog_tiles::stored_hashes(n, line.as_bytes(), &&stored).expect("hashes");
@@ -75,6 +92,8 @@ mod tests {
             frontier.push(leaf(line.as_bytes()));
             let expected = tlog_tiles::tree_hash(n + 1, &&stored).expect("tree");
             assert_eq!(frontier.root(), expected, "size {}", n + 1);
+            assert_eq!(frontier.root_at(n + 1), Some(expected));
+            assert_eq!(frontier.root_at(n + 2), None);
         }
     }
 

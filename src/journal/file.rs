@@ -9,10 +9,12 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
-use super::key::SigningKey;
+use super::index::Standing;
+use super::index_file::IndexFile;
+use super::key::{SigningKey, run_origin};
 use super::record::{self, Envelope, VERSION};
 use super::state_dir::{Folding, StateDir, io, private_file, read, remove, sync_dir};
-use super::{Journal, JournalError, Latch, RollbackRequest, SealedEntry};
+use super::{Fault, Journal, JournalError, Latch, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
@@ -20,6 +22,10 @@ use crate::rotation::{Event, State};
 /// A checkpoint comes at the latest after so many records: what a crash can leave without a
 /// signature stays small, and a signature is still rare beside an fsync.
 const CHECKPOINT_EVERY: u64 = 256;
+
+/// And after so long, as soon as anything is recorded: a run that only waits records a heartbeat a
+/// minute, and what it waited for is then signed too.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(300);
 
 /// How long a lock may stay held by a process that is about to be gone.
 const LOCK_PATIENCE: Duration = Duration::from_millis(400);
@@ -39,6 +45,10 @@ pub struct FileJournal {
     frontier: Frontier,
     previous: tlog_tiles::Hash,
     since_checkpoint: u64,
+    /// When this process last signed, or began.
+    signed_ms: u64,
+    /// The moment of the last append.
+    last: Moment,
     poisoned: bool,
 }
 
@@ -50,6 +60,7 @@ impl FileJournal {
         reason: Option<String>,
         (actor, host): (&str, &str),
         at: Moment,
+        index: &mut IndexFile,
     ) -> Result<Self, JournalError> {
         let lock = lock(dir, run, actor, host)?;
         let path = dir.journal_path(run);
@@ -60,19 +71,23 @@ impl FileJournal {
             path,
             file,
             _lock: lock,
-            key: dir.signing_key()?,
+            key: index.key().clone(),
             digest: plan.digest(),
             actor: actor.to_owned(),
             host: host.to_owned(),
             frontier: Frontier::default(),
             previous: NO_PREVIOUS,
             since_checkpoint: 0,
+            signed_ms: at.mono_ms,
+            last: at,
             poisoned: false,
         };
         journal.commit(at, &[Event::Opened { plan: Box::new((**plan).clone()), reason }])?;
         // The names must be as durable as what they name.
         sync_dir(&dir.run_dir(run))?;
         sync_dir(&dir.root().join("runs"))?;
+        // Nothing is done in a run that the index does not know: its removal would not show.
+        index.opened(run, journal.previous)?;
         Ok(journal)
     }
 
@@ -81,14 +96,31 @@ impl FileJournal {
         run: &str,
         (actor, host): (&str, &str),
         at: Moment,
+        index: &mut IndexFile,
     ) -> Result<(Self, State), JournalError> {
-        if !dir.journal_path(run).exists() {
-            return Err(JournalError::NoSuchRun(run.into()));
-        }
         let lock = lock(dir, run, actor, host)?;
+        let standing = index.index().runs.get(run).cloned();
+        let sizes = standing.iter().flat_map(Standing::sizes).chain([1]);
+        let keys = index.index().key_of(run);
         let mut folded = Folding::default();
-        let (report, tail) = dir.scan(run, &mut |record| folded.push(record))?;
+        let (report, tail) =
+            dir.scan_with(run, Frontier::watching(sizes), Some(keys), &mut |record, _| folded.push(record))?;
         let mut state = folded.finish(run, &report)?;
+        let fault = match &standing {
+            Some(standing) => standing.contradiction(&tail.frontier, report.torn > 0),
+            // A crash may have come right after the first record. More is never there: the index
+            // comes before everything else.
+            None => (report.records > 1).then(|| Fault {
+                line: 2,
+                what: "the index does not know this run: it was put here, or the index was cut off".into(),
+            }),
+        };
+        if let Some(fault) = fault {
+            return Err(JournalError::Invalid { run: run.into(), fault });
+        }
+        if standing.is_none() {
+            index.opened(run, tail.previous)?;
+        }
         let path = dir.journal_path(run);
         let mut file = private_file(&path, false)?;
         let repaired =
@@ -99,13 +131,15 @@ impl FileJournal {
             path,
             file,
             _lock: lock,
-            key: dir.signing_key()?,
+            key: index.key().clone(),
             digest: tail.digest,
             actor: actor.to_owned(),
             host: host.to_owned(),
             frontier: tail.frontier,
             previous: tail.previous,
             since_checkpoint: tail.since_checkpoint,
+            signed_ms: at.mono_ms,
+            last: at,
             poisoned: false,
         };
         if let Some(repaired) = repaired {
@@ -115,6 +149,10 @@ impl FileJournal {
                 seq: report.records,
                 source,
             })?;
+        }
+        if state.end().is_some() && journal.since_checkpoint > 0 {
+            // A crash came between the last record and its signature, and nothing else will sign it.
+            journal.append(at, &[], true)?;
         }
         Ok((journal, state))
     }
@@ -142,9 +180,9 @@ impl FileJournal {
         lines.push(b'\n');
     }
 
-    fn append(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    /// Appends events, and a checkpoint where one is due.
+    fn append(&mut self, at: Moment, events: &[Event], mut due: bool) -> Result<(), JournalError> {
         let mut lines = Vec::with_capacity(events.len() * 512);
-        let mut due = false;
         for event in events {
             self.push(&self.envelope(at), event, &mut lines);
             due |= matches!(
@@ -160,17 +198,32 @@ impl FileJournal {
                     | Event::Closed { .. }
             );
         }
-        if due || self.since_checkpoint >= CHECKPOINT_EVERY {
+        let idle = at.mono_ms.saturating_sub(self.signed_ms) >= CHECKPOINT_AFTER.as_millis() as u64;
+        if due || idle || self.since_checkpoint >= CHECKPOINT_EVERY {
             let envelope = self.envelope(at);
             let note = self
                 .key
-                .sign(&self.run, self.frontier.leaves(), self.frontier.root(), &envelope.about())
+                .sign(&run_origin(&self.run), self.frontier.leaves(), self.frontier.root(), &envelope.about())
                 .map_err(|source| JournalError::Key { path: self.path.clone(), source })?;
             self.push(&envelope, &Event::Checkpoint { note }, &mut lines);
             self.since_checkpoint = 0;
+            self.signed_ms = at.mono_ms;
         }
+        self.last = at;
         self.file.write_all(&lines).map_err(io("append to", &self.path))?;
         self.file.sync_data().map_err(io("append to", &self.path))
+    }
+
+    /// Puts the run's end into the index, destroys the sealed secrets, and gives up what the run holds.
+    pub(super) fn close_with(&mut self, index: &mut IndexFile) -> Result<(), JournalError> {
+        index.closed(&self.run, self.frontier.leaves(), self.frontier.root())?;
+        let path = self.sealed_path();
+        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
+            // The seals are encrypted; emptying them first is for file systems that undelete.
+            file.set_len(0).and_then(|()| file.sync_all()).map_err(io("empty", &path))?;
+        }
+        remove(&path)?;
+        remove(&self.dir.hold_path(&self.run)).map(drop)
     }
 
     fn sealed_path(&self) -> PathBuf {
@@ -193,7 +246,7 @@ impl Journal for FileJournal {
         // After a failed write or fsync nobody knows what the disk holds: a later success would not
         // mean that this one's bytes are there.
         self.poisoned = true;
-        self.append(at, events)?;
+        self.append(at, events, false)?;
         self.poisoned = false;
         Ok(())
     }
@@ -251,13 +304,8 @@ impl Journal for FileJournal {
     }
 
     fn close(&mut self) -> Result<(), JournalError> {
-        let path = self.sealed_path();
-        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
-            // The seals are encrypted; emptying them first is for file systems that undelete.
-            file.set_len(0).and_then(|()| file.sync_all()).map_err(io("empty", &path))?;
-        }
-        remove(&path)?;
-        remove(&self.dir.hold_path(&self.run)).map(drop)
+        let mut index = IndexFile::open(&self.dir, (&self.actor, &self.host), self.last)?;
+        self.close_with(&mut index)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::secret::Secret;
 const KEY_NAME: &str = "stanch-journal";
 
 /// Signs checkpoints.
+#[derive(Clone)]
 pub(super) struct SigningKey {
     signer: StandardSigner,
     verifier: String,
@@ -32,14 +33,30 @@ pub enum KeyError {
     /// The note cannot be read, or its signature is not by a known key.
     #[error("its signature is not by a known key")]
     Signature,
+    /// There is none.
+    #[error("there is none")]
+    Missing,
+    /// The key is a good one, and not the one that is valid now.
+    #[error("it is not the key that the index names as the present one")]
+    NotPresent,
     /// The signature is good, and the note is about something else.
     #[error("its signature is good, but it speaks of another {0}")]
     Other(&'static str),
 }
 
 /// The first line of a run's checkpoints, so that another run's cannot stand in for them.
-pub(super) fn origin(run: &str) -> String {
+pub(super) fn run_origin(run: &str) -> String {
     format!("stanch-journal/{run}")
+}
+
+/// What a note with a good signature says: the journal of this origin began with so many records,
+/// under this root.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Claim {
+    pub(super) origin: String,
+    pub(super) size: u64,
+    pub(super) root: Hash,
+    about: String,
 }
 
 impl SigningKey {
@@ -69,9 +86,9 @@ impl SigningKey {
     }
 
     /// A signed checkpoint, as text. `about` is a line that the signature covers as well.
-    pub(super) fn sign(&self, run: &str, size: u64, root: Hash, about: &str) -> Result<String, KeyError> {
-        let checkpoint = Checkpoint::new(&origin(run), size, root, &format!("{about}\n"))
-            .map_err(|_| KeyError::Malformed)?;
+    pub(super) fn sign(&self, origin: &str, size: u64, root: Hash, about: &str) -> Result<String, KeyError> {
+        let checkpoint =
+            Checkpoint::new(origin, size, root, &format!("{about}\n")).map_err(|_| KeyError::Malformed)?;
         let mut note = Note::new(&checkpoint.to_bytes(), &[]).map_err(|_| KeyError::Malformed)?;
         note.add_sigs(&[&self.signer]).map_err(|_| KeyError::Malformed)?;
         String::from_utf8(note.to_bytes()).map_err(|_| KeyError::Malformed)
@@ -97,16 +114,44 @@ impl VerifyingKeys {
         Ok(Self { keys })
     }
 
-    /// Checks that `note` is a checkpoint of this run, of this size, with this root, and `about` the
-    /// same thing.
+    /// One key, which was parsed before; without one nothing passes.
+    pub(super) fn one(key: &str) -> Self {
+        Self { keys: vec![key.to_owned()] }
+    }
+
+    /// The keys, as lines of the note format, in the order in which they were given.
+    pub fn lines(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// Checks that `note` is a checkpoint of this origin, of this size, with this root, and `about`
+    /// the same thing.
     pub(super) fn check(
         &self,
         note: &str,
-        run: &str,
+        origin: &str,
         size: u64,
         root: Hash,
         about: &str,
     ) -> Result<(), KeyError> {
+        let claim = self.open(note)?;
+        if claim.origin != origin {
+            return Err(KeyError::Other("journal"));
+        }
+        if claim.size != size {
+            return Err(KeyError::Other("number of records"));
+        }
+        if claim.root != root {
+            return Err(KeyError::Other("content"));
+        }
+        if claim.about.strip_suffix('\n') != Some(about) {
+            return Err(KeyError::Other("envelope"));
+        }
+        Ok(())
+    }
+
+    /// What a note says, once its signature is checked.
+    pub(super) fn open(&self, note: &str) -> Result<Claim, KeyError> {
         let verifiers: Vec<Box<dyn Verifier>> = self
             .keys
             .iter()
@@ -121,19 +166,12 @@ impl VerifyingKeys {
         let note = Note::from_bytes(note.as_bytes()).map_err(|_| KeyError::Signature)?;
         note.verify(&VerifierList::new(verifiers)).map_err(|_| KeyError::Signature)?;
         let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| KeyError::Other("thing"))?;
-        if checkpoint.origin() != origin(run) {
-            return Err(KeyError::Other("run"));
-        }
-        if checkpoint.size() != size {
-            return Err(KeyError::Other("number of records"));
-        }
-        if *checkpoint.hash() != root {
-            return Err(KeyError::Other("content"));
-        }
-        if checkpoint.extension().strip_suffix('\n') != Some(about) {
-            return Err(KeyError::Other("envelope"));
-        }
-        Ok(())
+        Ok(Claim {
+            origin: checkpoint.origin().to_owned(),
+            size: checkpoint.size(),
+            root: *checkpoint.hash(),
+            about: checkpoint.extension().to_owned(),
+        })
     }
 }
 
@@ -148,7 +186,7 @@ mod tests {
         let root = Hash([7; 32]);
         let note = key.sign("run-a", 5, root, "x").expect("sign");
         assert_eq!(keys.check(&note, "run-a", 5, root, "x"), Ok(()));
-        assert_eq!(keys.check(&note, "run-b", 5, root, "x"), Err(KeyError::Other("run")));
+        assert_eq!(keys.check(&note, "run-b", 5, root, "x"), Err(KeyError::Other("journal")));
         assert_eq!(keys.check(&note, "run-a", 6, root, "x"), Err(KeyError::Other("number of records")));
         assert_eq!(keys.check(&note, "run-a", 5, Hash([8; 32]), "x"), Err(KeyError::Other("content")));
         assert_eq!(keys.check(&note, "run-a", 5, root, "y"), Err(KeyError::Other("envelope")));

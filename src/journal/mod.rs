@@ -7,9 +7,14 @@
 //! it, so the lines are a chain; at every change of phase, every 256 records and at every exit a
 //! signed checkpoint stands over the Merkle root of all lines before it.
 
+mod anchor;
 mod chain;
+mod examine;
 mod file;
+mod index;
+mod index_file;
 mod key;
+mod key_files;
 mod record;
 mod state_dir;
 mod verify;
@@ -22,7 +27,10 @@ use crate::clock::Moment;
 use crate::plan::Phase;
 use crate::rotation::{Event, IllegalTransition};
 
+pub use anchor::{Anchors, BadAnchor};
+pub use examine::{Cover, Examined, examine_index_file, examine_journal_file};
 pub use file::FileJournal;
+pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};
 pub use record::{BadRecord, Envelope, Record, VERSION};
 pub use state_dir::{RunSummary, StateDir};
@@ -180,6 +188,23 @@ pub enum JournalError {
         /// Where, and how.
         fault: Fault,
     },
+    /// The index is not good.
+    #[error("the index {} is not good: {fault}", path.display())]
+    Index {
+        /// Its file.
+        path: PathBuf,
+        /// Where, and how.
+        fault: Fault,
+    },
+    /// The folder says that it has an index, and there is none.
+    #[error("the index {} is gone", .0.display())]
+    IndexGone(PathBuf),
+    /// There is a key already.
+    #[error("there is a key already: {}", .0.display())]
+    KeyExists(PathBuf),
+    /// Runs are open where none may be.
+    #[error("open runs: {}", .0.join(", "))]
+    OpenRuns(Vec<String>),
     /// The records do not make sense one after the other.
     #[error("the journal of run {run} does not make sense at record {seq}")]
     Nonsense {

@@ -54,11 +54,15 @@ pub enum BadRecord {
 }
 
 impl Envelope {
+    /// The envelope as an object of its own.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).expect("an envelope is always JSON")
+    }
+
     /// What a checkpoint says of the envelope that it stands in, so that its signature covers the
     /// line's other bytes too.
     pub(super) fn about(&self) -> String {
-        let text = serde_json::to_vec(self).expect("an envelope is always JSON");
-        format!("envelope {}", hex::encode(Sha256::digest(text)))
+        format!("envelope {}", hex::encode(Sha256::digest(self.text())))
     }
 }
 

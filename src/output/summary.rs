@@ -9,7 +9,7 @@ use serde_json::json;
 use super::style::{Style, clock};
 use super::words::{end_word, sentence};
 use crate::clock::since;
-use crate::plan::Action;
+use crate::provider::Observation;
 use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
 
 /// How many credentials are listed one by one.
@@ -147,13 +147,13 @@ pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
             next.push(("try again", format!("stanch rollback {run}")));
         }
         (None, Some(Stop::Unknown { .. })) => {
-            next.push(("look again", format!("stanch resume {run}")));
+            let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
+            if state.unknown().any(|s| !opaque(s)) {
+                next.push(("look again", format!("stanch resume {run}")));
+            }
             for step in state.unknown() {
-                let word = match state.plan().steps[step].action {
-                    Action::Issue { .. } | Action::Stage { .. } | Action::Promote { .. } => "not-applied",
-                    _ => "applied|not-applied",
-                };
-                let command = format!("stanch resolve {run} {} --as {word} --evidence TEXT", id(step));
+                let word = if state.needs_its_answer(step) { "not-applied" } else { "applied|not-applied" };
+                let command = format!("stanch resolve {run} {} --as {word} --evidence \"…\"", id(step));
                 next.push(("settle", command));
             }
         }

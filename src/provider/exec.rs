@@ -4,6 +4,7 @@
 //! and nowhere else. It runs in its own process group: the terminal's Ctrl-C, which stops new steps,
 //! must not cut one short that is under way; and on a time-out its children end with it.
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,6 +29,13 @@ const GRACE: Duration = Duration::from_secs(1);
 /// login of their own (a profile, a role, an agent).
 const WITHHELD: [&str; 4] =
     ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"];
+
+/// The names of the variables that a child must not inherit.
+pub(crate) fn withheld() -> impl Iterator<Item = OsString> {
+    let own = std::env::vars_os().map(|(name, _)| name);
+    let own = own.filter(|name| name.to_string_lossy().starts_with("STANCH_"));
+    WITHHELD.into_iter().map(OsString::from).chain(own)
+}
 
 /// A program to run.
 #[derive(Debug, Clone)]
@@ -68,7 +76,7 @@ impl Program {
     }
 
     fn stdin(&self, material: Option<&Material>) -> Result<Option<Secret>, CallError> {
-        let Some(material) = material else { return Ok(None) };
+        let Some(material) = material.filter(|m| !m.is_empty()) else { return Ok(None) };
         match self.input {
             ExecInput::Json => Ok(Some(material.to_json())),
             ExecInput::Value => material.main().cloned().map(Some).ok_or_else(|| {
@@ -101,13 +109,8 @@ impl Program {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        for variable in WITHHELD {
+        for variable in withheld() {
             command.env_remove(variable);
-        }
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("STANCH_") {
-                command.env_remove(variable);
-            }
         }
         if let Some(context) = context {
             // Not secrets: with these a program can do its work once, however often it is called.

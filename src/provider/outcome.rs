@@ -108,23 +108,24 @@ impl CallError {
 /// The longest text from outside that is kept in a message.
 const MAX_TEXT: usize = 400;
 
-/// Makes a text from outside fit for a message: control characters (and with them terminal escape
-/// sequences) and bidirectional overrides are replaced, and its length is bounded.
+/// Makes a text from outside fit for a message: it is made harmless, and its length is bounded.
 pub fn tame(text: &str) -> String {
-    let mut tame: String = text
-        .chars()
-        .map(|c| match c {
-            '\n' | '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
-            c => c,
-        })
-        .take(MAX_TEXT)
-        .collect();
+    let mut tame: String = text.chars().map(harmless).take(MAX_TEXT).collect();
     if text.chars().nth(MAX_TEXT).is_some() {
         tame.push('…');
     }
     tame.trim().to_owned()
+}
+
+/// The character, or one in its place that does nothing to a terminal or a line: control characters
+/// (and with them escape sequences) and bidirectional overrides are replaced.
+pub fn harmless(c: char) -> char {
+    match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+        c => c,
+    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,67 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The id of the step that it is about.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            Self::Intent { step, .. }
+            | Self::Outcome { step, .. }
+            | Self::Settled { step, .. }
+            | Self::Resolved { step, .. } => Some(step),
+            _ => None,
+        }
+    }
+
+    /// The names of all types of events, as the journal has them; the most frequent come first.
+    pub const TYPES: [&str; 19] = [
+        "intent",
+        "outcome",
+        "heartbeat",
+        "settled",
+        "checkpoint",
+        "entered",
+        "judged",
+        "adopted",
+        "noted",
+        "opened",
+        "resumed",
+        "stopped",
+        "closed",
+        "turned",
+        "returned",
+        "resolved",
+        "halted",
+        "halt-cleared",
+        "repaired",
+    ];
+
+    /// The name of its type.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Resumed {} => "resumed",
+            Self::Entered { .. } => "entered",
+            Self::Intent { .. } => "intent",
+            Self::Outcome { .. } => "outcome",
+            Self::Settled { .. } => "settled",
+            Self::Resolved { .. } => "resolved",
+            Self::Judged { .. } => "judged",
+            Self::Adopted { .. } => "adopted",
+            Self::Turned { .. } => "turned",
+            Self::Returned { .. } => "returned",
+            Self::Halted { .. } => "halted",
+            Self::HaltCleared { .. } => "halt-cleared",
+            Self::Heartbeat {} => "heartbeat",
+            Self::Noted { .. } => "noted",
+            Self::Repaired { .. } => "repaired",
+            Self::Stopped { .. } => "stopped",
+            Self::Closed { .. } => "closed",
+            Self::Checkpoint { .. } => "checkpoint",
+        }
+    }
+}
+
 /// What is done with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -294,4 +355,26 @@ pub enum End {
     GateRolledBack,
     /// A step failed before anything was changed.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether serde knows an event of this type, whatever it misses of its fields.
+    fn is_known(name: &str) -> bool {
+        let read = serde_json::from_value::<Event>(serde_json::json!({ "type": name }));
+        read.err().is_none_or(|e| !e.to_string().contains("unknown variant"))
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_journal() {
+        assert!(Event::TYPES.iter().all(|t| is_known(t)) && !is_known("nothing"));
+        let others = serde_json::from_value::<Event>(serde_json::json!({ "type": "" })).expect_err("no type");
+        assert_eq!(others.to_string().matches('`').count(), 2 * (Event::TYPES.len() + 1), "{others}");
+        for event in [Event::Heartbeat {}, Event::HaltCleared { by: "x".into() }] {
+            let name = serde_json::to_value(&event).expect("JSON")["type"].clone();
+            assert_eq!(name, event.name());
+        }
+    }
 }

@@ -310,6 +310,20 @@ impl State {
         (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
     }
 
+    /// Whether later steps need to know of an unknown step what only its server's answer says (which
+    /// credential, which version), so that nobody's word that it took effect is enough.
+    pub fn needs_its_answer(&self, step: usize) -> bool {
+        let (Status::Unknown { op, .. } | Status::Started { op, .. }) = self.status[step] else {
+            return false;
+        };
+        match self.plan.steps[step].action {
+            Action::Issue { .. } | Action::Stage { .. } => op == Op::Do,
+            // What a swap back wrote is what the next way there starts from.
+            Action::Promote { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The failure that a step ended in.
     pub fn failure(&self, step: usize) -> Option<&Failure> {
         match &self.status[step] {
@@ -886,32 +900,7 @@ fn settling(step: &Step) -> Duration {
 }
 
 fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
-    IllegalTransition { event: name(event), subject, state }
-}
-
-/// An event's name as in the journal.
-pub(super) fn name(event: &Event) -> &'static str {
-    match event {
-        Event::Opened { .. } => "opened",
-        Event::Resumed {} => "resumed",
-        Event::Entered { .. } => "entered",
-        Event::Intent { .. } => "intent",
-        Event::Outcome { .. } => "outcome",
-        Event::Settled { .. } => "settled",
-        Event::Resolved { .. } => "resolved",
-        Event::Judged { .. } => "judged",
-        Event::Adopted { .. } => "adopted",
-        Event::Turned { .. } => "turned",
-        Event::Returned { .. } => "returned",
-        Event::Halted { .. } => "halted",
-        Event::HaltCleared { .. } => "halt-cleared",
-        Event::Heartbeat {} => "heartbeat",
-        Event::Noted { .. } => "noted",
-        Event::Repaired { .. } => "repaired",
-        Event::Stopped { .. } => "stopped",
-        Event::Closed { .. } => "closed",
-        Event::Checkpoint { .. } => "checkpoint",
-    }
+    IllegalTransition { event: event.name(), subject, state }
 }
 
 /// The status from which a failed step is tried again by somebody who mended something.

@@ -98,6 +98,11 @@ impl Material {
                 .all(|(name, secret)| other.parts.get(name).is_some_and(|theirs| theirs.same_as(secret)))
     }
 
+    /// Whether there is no part: nothing to hand over.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Whether there is no part, or one of them is empty. Such material is never written: blanking
     /// a secret is an outage of its own (Cloudflare, 2023-01-24).
     pub fn is_blank(&self) -> bool {

@@ -412,6 +412,9 @@ fn canaries_appear_nowhere() {
     outputs.push(tool.run(&["resume"]).expect(0));
     outputs.push(tool.run(&["status", "--json", &tool.newest()]));
     outputs.push(tool.run(&["audit", "show", &tool.newest()]));
+    for format in ["jsonl", "ocsf", "csv"] {
+        outputs.push(tool.run(&["audit", "export", "--format", format]).expect(0));
+    }
     secrets.extend(["canary-operator-token".to_owned(), "canary-aws".to_owned()]);
     search(&tool.state(), &secrets);
     for ran in &outputs {

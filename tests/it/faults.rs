@@ -639,3 +639,29 @@ async fn an_unanswered_call_is_looked_into_after_a_while_only() {
     assert!(looked.load(Ordering::SeqCst) >= 4_000, "looked after {} ms", looked.load(Ordering::SeqCst));
     lab.is_rotated("a lost reply");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_says_that_it_lasts_and_is_signed_meanwhile() {
+    let text = RUNBOOK.replace("at_least: 2s", "at_least: 40m");
+    let lab = Lab::new(&text, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let state =
+        lab.session(Box::new(journal), state, no_faults(), Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
+    let run = lab.state.runs().expect("runs").remove(0);
+    let (mut beats, mut signed, mut unsigned) = (0, 0, 0);
+    let each = |record: stanch::journal::Record| match record.event {
+        Event::Heartbeat {} => {
+            (beats, unsigned) = (beats + 1, unsigned + 1);
+            assert!(unsigned <= 5, "{unsigned} minutes that no signature covers");
+        }
+        Event::Checkpoint { .. } => {
+            signed += usize::from(unsigned > 0);
+            unsigned = 0;
+        }
+        _ => {}
+    };
+    lab.state.audit(&run, each).expect("audit");
+    assert!((35..=45).contains(&beats) && signed >= 7, "{beats} heartbeats, {signed} of their checkpoints");
+    lab.is_on_record();
+}

@@ -27,7 +27,10 @@ impl Finished {
         let path = self.tool.journal().expect("journal");
         std::io::Write::write_all(&mut std::fs::File::create(&path).expect("file"), bytes).expect("write");
         let state = StateDir::open(&self.tool.state()).expect("state");
-        state.audit(&self.run, drop).expect("readable")
+        let report = state.audit(&self.run, drop).expect("readable");
+        // What reads less of each line must find the same, to the word.
+        assert_eq!(state.verify(&self.run).expect("readable"), report);
+        report
     }
 
     fn lines(&self) -> Vec<&[u8]> {

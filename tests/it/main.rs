@@ -1,17 +1,22 @@
 //! One integration binary: nine took 12 s to relink after an edit, one takes 5 s.
 #![expect(clippy::print_stderr, reason = "a test says what it measured")]
 
+mod anchors;
 mod architecture;
+mod audit;
 mod aws;
 mod bad_input;
 mod cli;
 mod conformance;
 mod docs;
+mod export;
 mod faults;
 mod file_exec_http;
 mod journal;
+mod record;
 mod rotation;
 mod sandbox;
 mod servers;
 mod tool;
+mod unknown;
 mod vault;

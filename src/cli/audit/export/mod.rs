@@ -1,0 +1,109 @@
+//! `stanch audit export`: the record for other programs.
+
+mod csv;
+mod ocsf;
+
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::audit::verify;
+use crate::cli::context::Context;
+use crate::cli::{CliError, Exit};
+use crate::journal::Record;
+use crate::rotation::{Event, State};
+
+/// Writes the record for other programs.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The run, or the beginning of its name; without one, the only open run, else the last one.
+    run: Option<String>,
+    /// As what.
+    #[arg(long, value_name = "FORMAT")]
+    format: Format,
+    /// Into this file instead of standard output. It is replaced as a whole, and private.
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The records as they are, one JSON object a line: what was exported can be verified again.
+    Jsonl,
+    /// Events of the Open Cybersecurity Schema Framework, one JSON object a line: what became of each effect.
+    Ocsf,
+    /// One row a record, for spreadsheets.
+    Csv,
+}
+
+pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliError> {
+    let run = context.state.find_any(args.run.as_deref())?;
+    let verdicts = verify::of(&context.state, &run)?;
+    // What the export is worth, which its reader must know.
+    for verdict in verdicts.iter().filter(|v| v.exit != Exit::Done) {
+        eprintln!("{}", verdict.words);
+    }
+    let good = verdicts.last().map_or(0, |v| v.good);
+    if verdicts.iter().any(|v| v.exit == Exit::JournalInvalid) {
+        eprintln!("Exported are the {good} records before that.");
+    }
+    match &args.output {
+        None => {
+            let out = BufWriter::new(std::io::stdout().lock());
+            export(context, &run, args.format, good, out)?
+                .map_err(|e| CliError::new(Exit::Failed, format!("cannot write to standard output: {e}")))?;
+        }
+        Some(path) => {
+            let failed = |e: std::io::Error| {
+                CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()))
+            };
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+            export(context, &run, args.format, good, BufWriter::new(&mut file))?.map_err(failed)?;
+            file.as_file().sync_all().map_err(failed)?;
+            file.persist(path).map_err(|e| failed(e.error))?;
+        }
+    }
+    Ok(verify::worst(&verdicts))
+}
+
+/// Writes the first `good` records, and no more if the journal grows meanwhile.
+fn export(
+    context: &Context,
+    run: &str,
+    format: Format,
+    good: u64,
+    mut out: impl Write,
+) -> Result<std::io::Result<()>, CliError> {
+    let mut written = if format == Format::Csv { csv::header(&mut out) } else { Ok(()) };
+    let mut state: Option<State> = None;
+    context.state.audit_lines(run, |record, line| {
+        if written.is_err() || record.envelope.seq >= good {
+            return;
+        }
+        written = match format {
+            Format::Jsonl => out.write_all(line).and_then(|()| out.write_all(b"\n")),
+            Format::Csv => csv::row(&mut out, &record, state.as_ref()),
+            Format::Ocsf => ocsf::event(&mut out, &record, state.as_ref()),
+        };
+        follow(&mut state, record);
+    })?;
+    Ok(match written.and_then(|()| out.flush()) {
+        // A reader that has gone away is not an error of ours.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    })
+}
+
+/// Folds a record into the state.
+fn follow(state: &mut Option<State>, record: Record) {
+    let at = record.envelope.wall;
+    match (state, record.event) {
+        (state, Event::Opened { plan, .. }) => *state = Some(State::new(Arc::from(plan), at)),
+        // A record that does not make sense is exported all the same.
+        (Some(state), event) => drop(state.apply(&event, at)),
+        (None, _) => {}
+    }
+}

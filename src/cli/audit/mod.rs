@@ -1,0 +1,58 @@
+//! `stanch audit`: reads and checks a run's record.
+
+mod anchor;
+mod export;
+mod filter;
+mod key;
+mod show;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use super::context::Context;
+use super::{CliError, Exit, Global};
+use crate::output;
+use crate::rotation::{Event, State};
+
+/// Reads and checks a run's record.
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Shows the record, one line an event.
+    Show(show::ShowArgs),
+    /// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
+    Verify(verify::VerifyArgs),
+    /// Keeps the latest checkpoint where whoever can write the state folder cannot.
+    Anchor(anchor::AnchorArgs),
+    /// Makes, changes and shows the keys that sign checkpoints.
+    Key(key::KeyArgs),
+    /// Writes the record for other programs, as far as it is good.
+    Export(export::ExportArgs),
+}
+
+pub(super) fn main(global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
+    match args.command {
+        AuditCommand::Show(args) => show::main(&Context::open(global)?, global, &args),
+        AuditCommand::Verify(args) => verify::main(global, &args),
+        AuditCommand::Anchor(args) => anchor::main(global, &args),
+        AuditCommand::Key(args) => key::main(global, &args),
+        AuditCommand::Export(args) => export::main(&Context::open(global)?, &args),
+    }
+}
+
+/// An event in words, also one that the displays leave out.
+fn words(event: &Event, state: &State) -> String {
+    output::line(event, state).unwrap_or_else(|| match event {
+        Event::Intent { step, op, attempt, .. } => {
+            format!("intent: {op:?} {step}, try {attempt}").to_lowercase()
+        }
+        Event::Checkpoint { .. } => "checkpoint".into(),
+        Event::Heartbeat {} => "still waiting".into(),
+        _ => String::new(),
+    })
+}

@@ -1,0 +1,387 @@
+//! Steps of which nobody knows what became: what was tried, why it is unknown, how stanch looks, and how
+//! a person finds out.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::context::Context;
+use super::error::CliError;
+use crate::plan::{Action, Plan, Step, describe};
+use crate::provider::Observation;
+use crate::provider::outcome::tame;
+use crate::rotation::{Ended, Event, Found, Op, State, Status};
+use crate::runbook::model::{Call, Exec, HttpCall, Issuer, OwnStep, Store, Undo};
+
+/// One such step.
+#[derive(Debug, Serialize)]
+pub(super) struct Doubt {
+    /// Its id.
+    pub(super) step: String,
+    what: String,
+    op: Op,
+    attempt: u32,
+    /// When that try was begun.
+    tried: Option<Timestamp>,
+    why: String,
+    /// How often it was looked into in vain, and what came of the last look.
+    looks: u32,
+    last_look: Option<String>,
+    /// How stanch would look, or why it cannot.
+    observed: String,
+    /// Whether `stanch resume` looks again.
+    resume_looks: bool,
+    /// How a person finds out.
+    find_out: String,
+    /// What may be said of it, as commands.
+    commands: Vec<String>,
+}
+
+/// The steps whose outcome is unknown, and those that were under way when their process ended.
+pub(super) fn steps(state: &State, live: bool) -> Vec<usize> {
+    let plan = state.plan();
+    let open = |at: &usize| match state.status(*at) {
+        Status::Unknown { .. } => true,
+        Status::Started { .. } => !live && plan.steps[*at].is_effect(),
+        _ => false,
+    };
+    if state.end().is_some() { Vec::new() } else { (0..plan.steps.len()).filter(open).collect() }
+}
+
+/// What is to be said of each of them.
+///
+/// # Errors
+/// When the journal cannot be read again.
+pub(super) fn doubts(
+    context: &Context,
+    run: &str,
+    state: &State,
+    live: bool,
+) -> Result<Vec<Doubt>, CliError> {
+    let steps = steps(state, live);
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let plan = state.plan();
+    let mut history: HashMap<&str, History> =
+        steps.iter().map(|s| (plan.steps[*s].id.as_str(), History::default())).collect();
+    context.state.audit(run, |record| {
+        if let Some(past) = record.event.step().and_then(|id| history.get_mut(id)) {
+            past.learn(&record.event, record.envelope.wall);
+        }
+    })?;
+    let mut doubt = |&at: &usize| {
+        let step = &plan.steps[at];
+        let (op, attempt) = match state.status(at) {
+            Status::Unknown { op, attempt, .. } | Status::Started { op, attempt } => (*op, *attempt),
+            _ => (Op::Do, 1),
+        };
+        let past = history.remove(step.id.as_str()).unwrap_or_default();
+        let resume_looks = step.class.is_some_and(|c| c != Observation::Opaque);
+        Doubt {
+            step: step.id.clone(),
+            what: describe(plan, step),
+            op,
+            attempt,
+            tried: past.tried,
+            why: past.why.unwrap_or_else(|| "its process ended before an answer was recorded".into()),
+            looks: past.looks,
+            last_look: past.last_look,
+            observed: observed(plan, step, op),
+            resume_looks,
+            find_out: Looking { run, state, at, op, since: past.tried }.words(),
+            commands: answers(state, at)
+                .iter()
+                .map(|answer| format!("stanch resolve {run} {} --as {answer} --evidence \"…\"", step.id))
+                .collect(),
+        }
+    };
+    Ok(steps.iter().map(&mut doubt).collect())
+}
+
+/// What a person may say of a step.
+pub(super) fn answers(state: &State, step: usize) -> &'static [&'static str] {
+    if state.needs_its_answer(step) { &["not-applied"] } else { &["applied", "not-applied"] }
+}
+
+impl Doubt {
+    /// As lines, for `stanch status`.
+    pub(super) fn text(&self, run: &str) -> String {
+        let mut text = format!("  unknown: {} ({}{})\n", self.step, undo(self.op), self.what);
+        let mut line = |name: &str, words: &str| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "    {name:<9} {words}");
+        };
+        let tried = self.tried.map(|at| format!("{at:.0}, ")).unwrap_or_default();
+        line("tried", &format!("{tried}try {}", self.attempt));
+        line("why", &self.why);
+        line("stanch", &self.observed);
+        if let Some(last) = &self.last_look {
+            let times = if self.looks == 1 { "once".into() } else { format!("{} times", self.looks) };
+            line("", &format!("it looked {times} in vain: {last}"));
+        }
+        if self.resume_looks {
+            line("look", &format!("stanch resume {run}"));
+        }
+        line("find out", &self.find_out);
+        for (nth, command) in self.commands.iter().enumerate() {
+            line(if nth == 0 { "then say" } else { "or" }, command);
+        }
+        text
+    }
+}
+
+fn undo(op: Op) -> &'static str {
+    match op {
+        Op::Do => "",
+        Op::Undo => "undo: ",
+        Op::Discard => "discard: ",
+    }
+}
+
+/// What the record says of a step's last try.
+#[derive(Debug, Default)]
+struct History {
+    tried: Option<Timestamp>,
+    why: Option<String>,
+    looks: u32,
+    last_look: Option<String>,
+}
+
+impl History {
+    fn learn(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::Intent { .. } => *self = Self { tried: Some(at), ..Self::default() },
+            Event::Outcome { result: Ended::Unknown | Ended::Rejected, error: Some(error), .. } => {
+                self.why = Some(tame(&error.message));
+            }
+            Event::Settled { found: Found::Undecided, detail, .. } => {
+                self.looks += 1;
+                self.last_look = Some(tame(detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How stanch looks, or why it cannot.
+fn observed(plan: &Plan, step: &Step, op: Op) -> String {
+    let words = match (step.class, &step.action) {
+        (Some(Observation::Opaque) | None, Action::Own { .. }) => {
+            "cannot look: the runbook gives the step neither `observe:` nor `class: idempotent`"
+        }
+        (Some(Observation::Opaque) | None, _) => {
+            "cannot look: only what the runbook calls here could say whether it did it"
+        }
+        (Some(Observation::Readable), Action::Own { name }) => {
+            let observe = own(plan, step, name).and_then(|o| o.observe.as_ref());
+            return format!(
+                "asks the step's `observe:` program: `{}`",
+                observe.map(argv).unwrap_or_default()
+            );
+        }
+        (Some(Observation::Idempotent), _) => "does it again, which is harmless",
+        (Some(Observation::Token), _) => "reads the store; the same request again carries the same token",
+        (Some(Observation::Conditional), _) => "reads the version back and compares it",
+        (Some(Observation::Listable), Action::Issue { .. }) if op == Op::Do => {
+            "lists what the issuer has, and looks for what this step made"
+        }
+        (Some(Observation::Listable | Observation::Readable), _) => {
+            "asks the issuer: is it alive, disabled or gone?"
+        }
+    };
+    words.into()
+}
+
+/// One step, for whoever wants to look at its target.
+struct Looking<'a> {
+    run: &'a str,
+    state: &'a State,
+    at: usize,
+    op: Op,
+    since: Option<Timestamp>,
+}
+
+impl Looking<'_> {
+    fn words(&self) -> String {
+        let plan = self.state.plan();
+        let step = &plan.steps[self.at];
+        let text = match (&step.action, step.action.credential()) {
+            (Action::Own { name }, _) => self.own(own(plan, step, name)),
+            (action, Some(c)) => {
+                let (planned, credential) = plan.credential(c);
+                match action {
+                    Action::Issue { .. } if self.op == Op::Do => {
+                        self.made(&credential.issuer, &planned.existing)
+                    }
+                    Action::Issue { .. } => {
+                        self.life(&credential.issuer, self.state.fact(self.at, "handle"), "gone")
+                    }
+                    Action::Disable { .. } | Action::Revoke { .. } => {
+                        let handle = planned.outgoing.as_ref().map(|o| o.handle.as_str());
+                        let wanted = match (action, self.op) {
+                            (Action::Revoke { .. }, _) => "gone",
+                            (_, Op::Undo) => "active again",
+                            _ => "disabled",
+                        };
+                        self.life(&credential.issuer, handle, wanted)
+                    }
+                    Action::Stage { store, .. }
+                    | Action::Promote { store, .. }
+                    | Action::Destroy { store, .. } => self.version(&credential.stores[*store], *store),
+                    Action::Reload { consumer, .. } => {
+                        format!("ask {}: which version does it use?", credential.consumers[*consumer].name)
+                    }
+                    _ => "nothing can have changed".into(),
+                }
+            }
+            _ => "nothing can have changed".into(),
+        };
+        tame(&text)
+    }
+
+    fn own(&self, own: Option<&OwnStep>) -> String {
+        let Some(own) = own else { return "look at what the step does".into() };
+        let (exec, http) = match (&own.undo, self.op) {
+            (Some(Undo::Exec(exec)), Op::Undo) => (Some(exec), None),
+            (Some(Undo::Http(http)), Op::Undo) => (None, Some(http)),
+            (_, Op::Undo) => (None, None),
+            _ => (own.exec.as_ref(), own.http.as_ref()),
+        };
+        called(exec, http)
+    }
+
+    /// Whether an issuer made something.
+    fn made(&self, issuer: &Issuer, existing: &[String]) -> String {
+        let id = &self.state.plan().steps[self.at].id;
+        match issuer {
+            Issuer::VaultToken { .. } => format!(
+                "`vault list auth/token/accessors`, then `vault token lookup -accessor ACCESSOR` for each: ours has \
+                 `stanch-run:{}` and `stanch-step:{id}` in its meta",
+                self.run
+            ),
+            Issuer::IamAccessKey { user, .. } => {
+                let known = if existing.is_empty() {
+                    String::new()
+                } else {
+                    format!(" and is none of {}", existing.join(", "))
+                };
+                format!(
+                    "`aws iam list-access-keys --user-name {}`: ours was made{}{known}",
+                    word(user),
+                    self.after()
+                )
+            }
+            Issuer::Random { apply: Some(call), .. } => call_words(call),
+            Issuer::Random { .. } => "the value is made here: nothing else can have changed".into(),
+            Issuer::Sandbox { .. } => "look at the sandbox's world, in the state folder".into(),
+        }
+    }
+
+    /// Whether a credential is as it should have become.
+    fn life(&self, issuer: &Issuer, handle: Option<&str>, wanted: &str) -> String {
+        let handle = word(handle.unwrap_or("(none)"));
+        match issuer {
+            Issuer::VaultToken { .. } => {
+                format!("`vault token lookup -accessor {handle}`: it took effect if the accessor is unknown")
+            }
+            Issuer::IamAccessKey { user, .. } => format!(
+                "`aws iam list-access-keys --user-name {}`: it took effect if {handle} is {wanted}",
+                word(user)
+            ),
+            Issuer::Random { revoke: Some(call), .. } => call_words(call),
+            Issuer::Random { .. } => "nothing can have changed".into(),
+            Issuer::Sandbox { .. } => {
+                format!("look at the sandbox's world, in the state folder: is {handle} {wanted}?")
+            }
+        }
+    }
+
+    /// Whether a store has what it should have.
+    fn version(&self, store: &Store, index: usize) -> String {
+        let plan = self.state.plan();
+        let step = &plan.steps[self.at];
+        let c = step.action.credential();
+        let capture = |s: &Step| matches!(s.action, Action::Capture { credential, store } if Some(credential) == c && store == index);
+        let before = plan.steps.iter().position(capture).and_then(|at| self.state.fact(at, "version"));
+        let before = before.filter(|v| !v.is_empty()).map(word);
+        let was = before.as_ref().map(|b| format!("; before the run it was {b}")).unwrap_or_default();
+        let destroyed = matches!(step.action, Action::Destroy { .. });
+        let staged = matches!(step.action, Action::Stage { .. });
+        let after = self.after();
+        match store {
+            Store::Kv2 { mount, path, .. } => {
+                let read = format!("`vault kv metadata get -mount={} {}`", word(mount), word(path));
+                if destroyed {
+                    let old = before.unwrap_or_else(|| "the old one".into());
+                    format!("{read}: it took effect if version {old} is destroyed")
+                } else {
+                    format!("{read}: it took effect if the current version was made{after}{was}")
+                }
+            }
+            Store::Secretsmanager { secret, .. } => {
+                let label = if staged { "AWSPENDING" } else { "AWSCURRENT" };
+                format!(
+                    "`aws secretsmanager list-secret-version-ids --secret-id {}`: which version has {label}, and was it \
+                     made{after}?{was}",
+                    word(secret)
+                )
+            }
+            Store::File { path, .. } => {
+                format!(
+                    "`ls -l --time-style=full-iso {}`: it took effect if the file was changed{after}",
+                    word(path)
+                )
+            }
+            Store::Sandbox { path, .. } => {
+                format!("look at {} in the sandbox's world, in the state folder", word(path))
+            }
+        }
+    }
+
+    fn after(&self) -> String {
+        self.since.map(|at| format!(" at {at:.0} or later")).unwrap_or_default()
+    }
+}
+
+fn call_words(call: &Call) -> String {
+    match call {
+        Call::Exec(exec) => called(Some(exec), None),
+        Call::Http(http) => called(None, Some(http)),
+        Call::Sandbox {} => "look at the sandbox's world, in the state folder".into(),
+    }
+}
+
+/// What the runbook calls, in its own words; whether it did its work only its owner knows.
+fn called(exec: Option<&Exec>, http: Option<&HttpCall>) -> String {
+    match (exec, http) {
+        (Some(exec), _) => format!("it runs `{}`: look whether that did its work", argv(exec)),
+        (None, Some(http)) => {
+            let method = format!("{:?}", http.method).to_uppercase();
+            format!("it sends {method} {}: look there whether it was done", http.url)
+        }
+        (None, None) => "it calls nothing: nothing can have changed".into(),
+    }
+}
+
+fn argv(exec: &Exec) -> String {
+    exec.argv().iter().map(|a| word(a)).collect::<Vec<_>>().join(" ")
+}
+
+/// A step of the runbook's own, as the runbook has it.
+fn own<'a>(plan: &'a Plan, step: &Step, name: &str) -> Option<&'a OwnStep> {
+    let spec = step.phase.spec(&plan.runbook.phases)?;
+    spec.before.iter().chain(&spec.after).find(|s| s.name == name)
+}
+
+/// A word as a shell takes it.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
