@@ -211,7 +211,8 @@ pub struct Versions {
     /// The one before, where the store names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// One that is staged and not yet current.
+    /// One that is marked as staged. It is the current one itself where a promotion broke off before it
+    /// took the mark away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }

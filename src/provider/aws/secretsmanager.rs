@@ -215,25 +215,19 @@ impl Store for SecretsManagerStore {
     async fn observe(&self) -> Result<Versions, CallError> {
         let description = self.describe().await?;
         self.refuse_deleted(&description)?;
-        let only = |label: &str, but: Option<&str>| {
-            let mut found = labelled(&description, label);
-            found.retain(|id| Some(*id) != but);
-            match found.as_slice() {
-                [] => Ok(None),
-                [one] => Ok(Some((*one).to_owned())),
-                _ => Err(CallError::rejected(
-                    Kind::Conflict,
-                    format!("{}: several versions carry {label}", self.secret),
-                )
-                .hint("look at it: `aws secretsmanager describe-secret`")),
-            }
+        let only = |label: &str| match labelled(&description, label).as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some((*one).to_owned())),
+            _ => Err(CallError::rejected(
+                Kind::Conflict,
+                format!("{}: several versions carry {label}", self.secret),
+            )
+            .hint("look at it: `aws secretsmanager describe-secret`")),
         };
-        let current = only(CURRENT, None)?.ok_or_else(|| {
+        let current = only(CURRENT)?.ok_or_else(|| {
             CallError::rejected(Kind::NotFound, format!("{} has no current version", self.secret))
         })?;
-        // What is current is not pending, whatever label a dead process left on it.
-        let pending = only(PENDING, Some(&current))?;
-        Ok(Versions { previous: only(PREVIOUS, None)?, pending, current: Some(current) })
+        Ok(Versions { previous: only(PREVIOUS)?, pending: only(PENDING)?, current: Some(current) })
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
