@@ -11,6 +11,7 @@ mod faults;
 mod file_exec_http;
 mod force;
 mod journal;
+mod network;
 mod proxy;
 mod rotation;
 mod sandbox;

@@ -1,19 +1,98 @@
 //! Places where a credential is rotated: set up, and asked, by other means than the code under test.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use axum::http::StatusCode;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::servers::{Vault, ministack, moto, plain_http, unique};
+use crate::servers::{Vault, ministack, moto, plain_http, serve, unique};
 use crate::tool::{Consumer, Tool};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
 pub(crate) enum World {
     Vault { vault: Vault, role: String, path: String, operator: String },
     Aws { url: String, user: String, store: AwsStore, operator: (String, String), sdk: Box<Sdk> },
+    Own { url: String, authority: Arc<Authority> },
+}
+
+/// An authority of the user's own, and the consumer of what it accepts: a generated value in a file,
+/// and everything else over HTTP.
+pub(crate) struct Authority {
+    accepted: Mutex<BTreeSet<String>>,
+    used: Mutex<String>,
+    observed: AtomicUsize,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("value")
+    }
+
+    /// What stands here once the step `observed` was done.
+    fn mark(&self) -> PathBuf {
+        self.folder.path().join("observed")
+    }
+
+    fn value(&self) -> String {
+        std::fs::read_to_string(self.file()).expect("file")
+    }
+
+    fn accepts(&self, value: &str) -> bool {
+        self.accepted.lock().expect("lock").contains(value)
+    }
+
+    fn router(self: Arc<Self>) -> axum::Router {
+        let on = |act: fn(&Self, String)| {
+            let this = Arc::clone(&self);
+            post(async move |body: String| act(&this, body))
+        };
+        let (checks, attests) = (Arc::clone(&self), Arc::clone(&self));
+        let check = async move |headers: axum::http::HeaderMap| {
+            let bearer = headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+            if bearer.is_some_and(|value| checks.accepts(value)) {
+                StatusCode::OK
+            } else {
+                StatusCode::UNAUTHORIZED
+            }
+        };
+        let attest = async move || {
+            let used = attests.used.lock().expect("lock").clone();
+            axum::Json(json!({ "sha256": hex::encode(Sha256::digest(used)) }))
+        };
+        axum::Router::new()
+            .route(
+                "/apply",
+                on(|this, body| {
+                    this.accepted.lock().expect("lock").insert(body);
+                }),
+            )
+            .route(
+                "/revoke",
+                on(|this, body| {
+                    this.accepted.lock().expect("lock").remove(&body);
+                }),
+            )
+            .route("/-/reload", on(|this, _| *this.used.lock().expect("lock") = this.value()))
+            .route("/repeatable", on(|_, _| {}))
+            .route(
+                "/observed",
+                on(|this, _| {
+                    this.observed.fetch_add(1, Ordering::SeqCst);
+                    drop(std::fs::File::create(this.mark()).expect("mark"));
+                }),
+            )
+            .route("/check", get(check))
+            .route("/-/credential", get(attest))
+            .route("/-/rate", get(async || axum::Json(json!({ "rate": 0.0 }))))
+    }
 }
 
 /// Where an access key is kept.
@@ -27,6 +106,43 @@ pub(crate) enum AwsStore {
 pub(crate) struct Sdk {
     iam: aws_sdk_iam::Client,
     secrets: aws_sdk_secretsmanager::Client,
+}
+
+fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
+    format!(
+        r#"version: 1
+name: app-key
+environments:
+  test: {{}}
+credentials:
+  app-key:
+    issuer:
+      type: random
+      length: 40
+      apply: {{ http: {{ url: "{url}/apply", body: "${{secret}}" }} }}
+      revoke: {{ http: {{ url: "{url}/revoke", body: "${{secret}}" }} }}
+    stores:
+      - {{ type: file, path: {file}, format: text }}
+    consumers:
+      - name: app
+        reload: {{ http: {{ url: "{url}/-/reload" }} }}
+        attest: {{ http: {{ url: "{url}/-/credential", fingerprint: /sha256 }} }}
+    accepts:
+      - http: {{ url: "{url}/check", bearer: true }}
+phases:
+  verify: {{ times: 2, every: 100ms }}
+  cutover:
+    before:
+      - {{ name: repeatable, http: {{ url: "{url}/repeatable" }}, class: idempotent, undo: none }}
+      - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {mark}], undo: none }}
+  {phases}
+  proof: {{ times: 3, every: 100ms }}
+gates:
+  error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
+"#,
+        file = authority.file().display(),
+        mark = authority.mark().display(),
+    )
 }
 
 async fn aws_config(url: &str, id: &str, key: &str) -> aws_config::SdkConfig {
@@ -119,11 +235,27 @@ impl World {
         Self::Aws { url, user, store, operator, sdk }
     }
 
+    /// An authority of the test's own.
+    pub(crate) async fn own() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = unique("first-value-of-many-bits");
+        let authority = Arc::new(Authority {
+            accepted: Mutex::new(BTreeSet::from([first.clone()])),
+            used: Mutex::new(first.clone()),
+            observed: AtomicUsize::new(0),
+            folder,
+        });
+        let mut file = std::fs::File::create(authority.file()).expect("file");
+        std::io::Write::write_all(&mut file, first.as_bytes()).expect("file");
+        let url = serve(Arc::clone(&authority).router()).await;
+        Self::Own { url, authority }
+    }
+
     /// The server's address.
     pub(crate) fn server(&self) -> &str {
         match self {
             Self::Vault { vault, .. } => &vault.address,
-            Self::Aws { url, .. } => url,
+            Self::Aws { url, .. } | Self::Own { url, .. } => url,
         }
     }
 
@@ -132,6 +264,7 @@ impl World {
         match self {
             Self::Vault { operator, .. } => operator.clone(),
             Self::Aws { operator: (_, key), .. } => key.clone(),
+            Self::Own { .. } => unreachable!("it has no operator"),
         }
     }
 
@@ -149,7 +282,9 @@ impl World {
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
             }
-            Self::Aws { store: AwsStore::File { .. }, .. } => unreachable!("it reads no file"),
+            Self::Aws { store: AwsStore::File { .. }, .. } | Self::Own { .. } => {
+                unreachable!("it reads no file")
+            }
         }
     }
 
@@ -169,6 +304,7 @@ impl World {
                 .with("AWS_REGION", "us-east-1")
                 .with("AWS_ACCESS_KEY_ID", id)
                 .with("AWS_SECRET_ACCESS_KEY", key),
+            Self::Own { .. } => Tool::new(),
         }
     }
 
@@ -204,6 +340,7 @@ impl World {
                     store,
                 )
             }
+            Self::Own { authority, .. } => return own_runbook(url, authority, phases.unwrap_or(usual)),
         };
         format!(
             r#"version: 1
@@ -269,6 +406,9 @@ gates:
                 let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
                 existing.extend(keys.access_key_metadata.into_iter().filter_map(|key| key.access_key_id));
             }
+            Self::Own { authority, .. } => {
+                existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
+            }
         }
         existing.sort();
         existing
@@ -302,12 +442,14 @@ gates:
             Self::Aws { store: AwsStore::File { path, .. }, .. } => {
                 serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
             }
+            Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
 
     /// The secret part of a store's value.
     pub(crate) fn secret(value: &Value) -> String {
-        let secret = ["token", "KEY", "secret_access_key"].iter().find_map(|field| value[field].as_str());
+        let secret =
+            ["token", "KEY", "secret_access_key", "value"].iter().find_map(|field| value[field].as_str());
         secret.expect("a secret part").to_owned()
     }
 
@@ -318,7 +460,7 @@ gates:
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
-            Self::Aws { .. } => None,
+            Self::Aws { .. } | Self::Own { .. } => None,
         }
     }
 
@@ -360,6 +502,7 @@ gates:
             Self::Aws { store: AwsStore::File { .. }, .. } => {
                 self.alive().await.contains(&part("access_key_id"))
             }
+            Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
 
@@ -374,6 +517,22 @@ gates:
             assert_eq!(after.get(kept), before.get(kept), "other fields stay as they are");
         }
         self.labels_are_clean().await;
+        if let Self::Own { authority, .. } = self {
+            assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
+        }
+    }
+
+    /// Does what `stanch resolve` asks a person to do about a step whose outcome nobody knows, and
+    /// says whether it took effect: what may have been issued is revoked by hand, and is issued anew.
+    pub(crate) async fn settle_by_hand(&self, step: &str, before: &Value) -> bool {
+        let Self::Own { authority, .. } = self else { panic!("{step}: this server can be asked") };
+        assert!(step.ends_with("/issue") || step.ends_with("/revoke"), "{step} can be observed");
+        if step.ends_with("/issue") {
+            let first = Self::secret(before);
+            authority.accepted.lock().expect("lock").retain(|value| *value == first);
+            return false;
+        }
+        !self.accepts(before).await
     }
 
     /// Panics unless everything is as it was.
