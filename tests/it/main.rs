@@ -10,6 +10,7 @@ mod docs;
 mod faults;
 mod file_exec_http;
 mod force;
+mod hostile;
 mod journal;
 mod network;
 mod proxy;
