@@ -22,14 +22,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::force::{Case, Kind};
-use crate::proxy::{Fault, Proxy, Seen};
+use crate::proxy::{Breaker, Fault, Proxy, Seen};
+use crate::servers::OwnVault;
 use crate::tool::Ran;
+use crate::worlds::World;
 
 /// How many rotations are under way beside each other. They mostly wait for deadlines.
 const BESIDE: usize = 8;
@@ -120,6 +123,137 @@ async fn every_request_suffers_every_fault(kind: Kind) {
         for fault in Fault::ALL {
             assert!(hit.contains(&(what.clone(), Some(fault))), "{what} never suffered {fault:?}");
         }
+    }
+}
+
+/// A server's words are shown and kept, and can do nothing: not on the screen, not in the journal.
+async fn words_do_no_harm(kind: Kind) {
+    let calm = rotation(kind, None).await;
+    for at in (0..calm.len()).filter(|at| calm[*at].effect) {
+        let world = Arc::new(kind.world().await);
+        let proxy = Proxy::start(world.server(), Some((at, Fault::Insult)), None).await;
+        let case = Case::behind(kind, world, &proxy).await;
+        let run = ["run", &case.runbook, "--env", "test", "--yes"];
+        let first = bounded(&case, &run).await;
+        assert!(matches!(first.code, Some(1 | 10)), "{first:?}");
+        let name = case.tool.newest();
+        let mut shown = vec![first];
+        for look in [
+            vec!["status", &name],
+            vec!["status", "--json", &name],
+            vec!["audit", "show", &name],
+            vec!["runs"],
+        ] {
+            shown.push(case.tool.done(&look).await);
+        }
+        let journal = case.lines().join("\n");
+        let all = shown.iter().fold(journal, |all, ran| all + &ran.stdout + &ran.stderr);
+        assert!(all.contains("insult"), "the server's words arrive: {all}");
+        for wild in ["\u{1b}", "\u{7}", "\u{9b}", "\u{202e}", "\\u001b", "\\u0007"] {
+            assert!(!all.contains(wild), "{wild:?} in {all:?}");
+        }
+        let open = shown[0].code == Some(10);
+        bounded(&case, if open { &["resume"] } else { &run }).await.expect(0);
+        case.check(false, "after an insult").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn words_of_vault_do_no_harm() {
+    words_do_no_harm(Kind::Vault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs ministack: scripts/test"]
+async fn words_of_aws_do_no_harm() {
+    words_do_no_harm(Kind::Aws).await;
+}
+
+/// How Vault goes away.
+#[derive(Debug, Clone, Copy)]
+enum Away {
+    /// Killed with `SIGKILL`, and started again.
+    Killed,
+    /// Sealed, and then restarted, too, so that the two differ in what the program hears.
+    Sealed,
+}
+
+/// A Vault of the test's own with raft storage, and a rotation in it.
+async fn own_vault() -> (Arc<Mutex<OwnVault>>, Arc<World>) {
+    let mut own = OwnVault::start().await;
+    own.initialise().await;
+    let kv = serde_json::json!({ "type": "kv", "options": { "version": "2" } });
+    own.vault.api("POST", "sys/mounts/secret", kv).await;
+    // A new mount upgrades itself for a moment.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let world = World::in_vault(own.vault.clone()).await;
+    (Arc::new(Mutex::new(own)), Arc::new(world))
+}
+
+/// Vault goes away at one request, and comes back when the program has given up for now.
+async fn goes_away(at: usize, fault: Fault, away: Away) {
+    let (own, world) = own_vault().await;
+    let (breaking, runtime) = (Arc::clone(&own), tokio::runtime::Handle::current());
+    let breaker: Breaker = Arc::new(move || {
+        runtime.block_on(async {
+            let mut own = breaking.lock().await;
+            match away {
+                Away::Killed => own.kill(),
+                Away::Sealed => drop(own.vault.api("PUT", "sys/seal", serde_json::Value::Null).await),
+            }
+        });
+    });
+    let proxy = Proxy::start(world.server(), Some((at, fault)), Some(breaker)).await;
+    let case = Case::behind(Kind::Vault, world, &proxy).await;
+    let first = bounded(&case, &["run", &case.runbook, "--env", "test", "--yes"]).await;
+    let seen = proxy.seen().into_iter().find(|s| s.fault.is_some()).expect("it went away");
+    let what = format!("{away:?} {fault:?} at {at} ({}): {first:?}", seen.what);
+    let lines = case.lines();
+    let open = lines.last().is_some() && !lines.iter().any(|l| l.contains("\"type\":\"closed\""));
+    // 69: nothing was changed. 10: something was, and it can go on. 11: it is not known whether
+    // something was, for there is nobody who could be asked.
+    match first.code {
+        Some(69) => assert!(!open && !lines.iter().any(|l| l.contains("\"step\":\"cutover")), "{what}"),
+        Some(10 | 11) => assert!(open && first.stdout.contains("stanch resume"), "{what}"),
+        _ => panic!("{what}"),
+    }
+    own.lock().await.mend().await;
+    let run = ["run", &case.runbook, "--env", "test", "--yes"];
+    bounded(&case, if open { &["resume"] } else { &run }).await.expect(0);
+    proxy.everything_was_recorded();
+    case.check(false, &what).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn vault_may_go_away_at_any_moment() {
+    let _alone = ALONE.lock().await;
+    let calm = rotation(Kind::Vault, None).await;
+    let mut cases = JoinSet::new();
+    let places = Arc::new(Semaphore::new(4));
+    for (at, seen) in calm.iter().enumerate() {
+        for (fault, away) in [
+            (Fault::BreakBefore, Away::Killed),
+            (Fault::BreakAfter, Away::Killed),
+            (Fault::BreakBefore, Away::Sealed),
+            (Fault::BreakAfter, Away::Sealed),
+        ] {
+            // All four where something changes; elsewhere it makes no difference whether the request
+            // arrived.
+            if !seen.effect && (fault == Fault::BreakAfter || at % PART != 0) {
+                continue;
+            }
+            let places = Arc::clone(&places);
+            cases.spawn(async move {
+                let _place = places.acquire().await.expect("open");
+                goes_away(at, fault, away).await;
+            });
+        }
+    }
+    eprintln!("Vault goes away in {} rotations", cases.len());
+    while let Some(done) = cases.join_next().await {
+        done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
     }
 }
 

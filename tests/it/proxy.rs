@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Endless,
     /// The reply comes back a byte at a time.
     Drip,
+    /// The request never arrives; a refusal comes back whose words would harm a terminal.
+    Insult,
     /// What `breaker` does, and then the request is lost.
     BreakBefore,
     /// The request arrives, and then what `breaker` does instead of a reply.
@@ -56,6 +58,9 @@ impl Fault {
         Self::Drip,
     ];
 }
+
+/// A new title, a cleared screen, a bell, text that runs backwards.
+pub(crate) const INSULT: &str = "insult\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}";
 
 /// How long a stalled connection is held. Longer than any deadline that a test sets.
 const HOLD: Duration = Duration::from_secs(60);
@@ -147,6 +152,16 @@ impl Shared {
         };
         match fault {
             Some(Fault::Lost) => return None,
+            Some(Fault::Insult) => {
+                // XML has no way to write the oldest control characters.
+                let words = INSULT.replace(['\u{1b}', '\u{7}'], "");
+                let error = format!("<Error><Code>{words}</Code><Message>{words}</Message></Error>");
+                let xml = format!("<ErrorResponse>{error}</ErrorResponse>");
+                let said = serde_json::json!({ "errors": [INSULT], "__type": INSULT, "message": INSULT });
+                let body = if what.ends_with("AccessKey") { xml } else { said.to_string() };
+                client.write_all(&page("400 Bad Request", body.as_bytes())).await.ok()?;
+                return client.shutdown().await.ok();
+            }
             Some(Fault::BreakBefore) => {
                 self.break_it().await;
                 return None;
@@ -185,7 +200,7 @@ impl Shared {
                 }
             }
             Some(Fault::BreakAfter) => self.break_it().await,
-            Some(Fault::Unanswered | Fault::Lost | Fault::BreakBefore) => {}
+            Some(Fault::Unanswered | Fault::Lost | Fault::Insult | Fault::BreakBefore) => {}
         }
         client.shutdown().await.ok()
     }
