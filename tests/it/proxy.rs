@@ -217,7 +217,7 @@ impl Shared {
     }
 
     /// Whether the newest journal has an intent for one of these steps, and no outcome yet.
-    fn is_intended(&self, steps: &[(&str, &[&str])]) -> bool {
+    fn is_intended(&self, steps: &Steps) -> bool {
         let Some(state) = self.journals.get() else { return true };
         let Some(path) = crate::tool::newest_journal(state) else { return false };
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -239,9 +239,12 @@ impl Shared {
     }
 }
 
+/// Parts of steps' ids, and what is done with these steps.
+type Steps = [(&'static str, &'static [&'static str])];
+
 /// For each request that changes something: the steps, and what is done with them, that may send it.
-fn journaled(what: &str) -> Option<&'static [(&'static str, &'static [&'static str])]> {
-    const TABLE: &[(&str, &[(&str, &[&str])])] = &[
+fn journaled(what: &str) -> Option<&'static Steps> {
+    const TABLE: &[(&str, &Steps)] = &[
         ("POST /v1/auth/token/create", &[("/issue", &["do"])]),
         ("POST /v1/secret/data/", &[("/promote/", &["do", "undo"])]),
         ("POST /v1/auth/token/revoke", &[("/revoke", &["do"]), ("/issue", &["undo", "discard"])]),
@@ -302,7 +305,7 @@ pub(crate) fn page(status: &str, body: &[u8]) -> Vec<u8> {
 /// What a request asks for: AWS' action, or the method and the path.
 fn describe(request: &[u8]) -> String {
     let text = String::from_utf8_lossy(request);
-    let target = text.lines().find_map(|l| l.to_ascii_lowercase().starts_with("x-amz-target:").then_some(l));
+    let target = text.lines().find(|l| l.to_ascii_lowercase().starts_with("x-amz-target:"));
     if let Some(target) = target {
         return target.rsplit('.').next().unwrap_or_default().trim().to_owned();
     }
