@@ -321,3 +321,39 @@ fn describe(request: &[u8]) -> String {
     let unique = regex_lite::Regex::new("-[0-9a-f]{12}").expect("pattern");
     format!("{method} {}", unique.replace_all(path, "-…"))
 }
+
+#[test]
+fn an_effect_needs_an_intent_without_an_outcome() {
+    let state = tempfile::tempdir().expect("folder");
+    let run = state.path().join("runs/run");
+    std::fs::create_dir_all(&run).expect("folder");
+    let shared = Shared {
+        upstream: String::new(),
+        aim: None,
+        breaker: None,
+        journals: OnceLock::from(state.path().to_owned()),
+        seen: Mutex::default(),
+        unrecorded: Mutex::default(),
+    };
+    let mut lines = vec!["{\"type\":\"opened\"}"];
+    let mut is_intended = |line: &'static str, what| {
+        lines.push(line);
+        let mut file = std::fs::File::create(run.join("journal.jsonl")).expect("journal");
+        std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).expect("journal");
+        shared.is_intended(journaled(what).expect("an effect"))
+    };
+    assert!(!is_intended("{\"type\":\"entered\"}", "CreateAccessKey"));
+    assert!(!is_intended(
+        "{\"type\":\"intent\",\"step\":\"prepare/c/inspect\",\"op\":\"do\"}",
+        "CreateAccessKey"
+    ));
+    assert!(is_intended(
+        "{\"type\":\"intent\",\"step\":\"prepare/c/issue\",\"op\":\"do\"}",
+        "CreateAccessKey"
+    ));
+    assert!(!is_intended("{\"type\":\"noted\"}", "DeleteAccessKey"), "it is to be made, not deleted");
+    assert!(!is_intended(
+        "{\"type\":\"outcome\",\"step\":\"prepare/c/issue\",\"op\":\"do\"}",
+        "CreateAccessKey"
+    ));
+}
