@@ -312,8 +312,7 @@ impl Issuer for AccessKeyIssuer {
     }
 
     async fn existing(&self) -> Result<Vec<String>, CallError> {
-        let keys = self.keys().await?;
-        Ok(keys.iter().filter_map(|key| key.access_key_id()).map(str::to_owned).collect())
+        Ok(self.keys().await?.iter().filter_map(|key| key.access_key_id()).map(str::to_owned).collect())
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {

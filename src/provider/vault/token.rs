@@ -138,10 +138,14 @@ impl TokenIssuer {
     }
 }
 
-/// What an answer says of a token.
+/// What an answer says of a token. A batch token has no accessor.
 fn known(reply: &Reply, what: &str) -> Result<TokenInfo, CallError> {
     let info: TokenInfo = data(reply, what)?;
-    if is_name(&info.accessor) { Ok(info) } else { Err(garbled(what).read_only()) }
+    if info.accessor.is_empty() || is_name(&info.accessor) {
+        Ok(info)
+    } else {
+        Err(garbled(what).read_only())
+    }
 }
 
 /// What Vault knows under an accessor; `None` when it knows nothing.
@@ -417,6 +421,14 @@ impl TokenIssuer {
                 Kind::Denied,
                 format!("the role does not allow the policies {}", refused.join(", ")),
                 format!("add them to `allowed_policies` of {path}, or ask for fewer"),
+            );
+        }
+        if role_found.token_type.contains("batch") {
+            return Check::fail(
+                check,
+                Kind::Unsupported,
+                "tokens of this role are batch tokens, which have no accessor and cannot be revoked",
+                format!("set `token_type=service` on {path}"),
             );
         }
         if !role_found.orphan {
