@@ -279,7 +279,7 @@ impl From<CallError> for CliError {
         if let Some(id) = &error.request_id {
             let _ = write!(message, " (request {})", tame(id));
         }
-        Self { exit, message, causes: Vec::new(), hint: error.hint }
+        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame(&hint)) }
     }
 }
 

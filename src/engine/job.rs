@@ -18,6 +18,7 @@ use crate::journal::SealedEntry;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{
     CallContext, CallError, Check, Grant, Identity, Issuer, Kind, Life, Observation, Provider, Store, Use,
+    Versions,
 };
 use crate::rotation::{Facts, Found, State};
 use crate::runbook::model;
@@ -534,9 +535,13 @@ impl Job {
             Action::Promote { store, .. } => {
                 let incoming = self.incoming()?;
                 let base = self.base()?.to_owned();
-                let (same, version) = self.current_is(*store, &incoming.material).await?;
+                let (same, versions) = self.current_is(*store, &incoming.material).await?;
+                // Where the mark of a staged version still stands, the promotion is to be finished.
+                let half = versions.pending.is_some() && versions.pending == versions.current;
+                let found = if half { Found::Repeatable } else { Found::Applied };
+                let version = versions.current.unwrap_or_default();
                 Ok(if same {
-                    (Found::Applied, facts([(VERSION, version), (WAS, base)]).facts)
+                    (found, facts([(VERSION, version), (WAS, base)]).facts)
                 } else {
                     applied(false)
                 })
@@ -571,7 +576,8 @@ impl Job {
             }
             Action::Promote { store, .. } => {
                 let outgoing = self.outgoing(*store)?;
-                let (same, version) = self.current_is(*store, &outgoing.material).await?;
+                let (same, versions) = self.current_is(*store, &outgoing.material).await?;
+                let version = versions.current.unwrap_or_default();
                 Ok(if same { (Found::Applied, facts([(VERSION, version)]).facts) } else { applied(false) })
             }
             Action::Disable { credential } => self.observe_life(*credential, Life::Active).await,
@@ -631,12 +637,15 @@ impl Job {
         Ok((if life == wanted { Found::Applied } else { Found::Absent }, Facts::new()))
     }
 
-    /// Whether a store's current version has this value, and which it is.
-    async fn current_is(&self, store: usize, material: &Material) -> Result<(bool, String), CallError> {
+    /// Whether a store's current version has this value, and which versions there are.
+    async fn current_is(&self, store: usize, material: &Material) -> Result<(bool, Versions), CallError> {
         let store = self.store(store).await?;
-        let Some(current) = store.observe().await?.current else { return Ok((false, String::new())) };
-        let same = store.read(Some(&current)).await?.same_as(material);
-        Ok((same, current))
+        let versions = store.observe().await?;
+        let same = match &versions.current {
+            None => false,
+            Some(current) => store.read(Some(current)).await?.same_as(material),
+        };
+        Ok((same, versions))
     }
 }
 

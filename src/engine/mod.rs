@@ -22,6 +22,7 @@ use crate::clock::{Clock, Moment, since};
 use crate::gate::{self, Adoption, Watched};
 use crate::journal::{Journal, JournalError, Latch, SealedEntry};
 use crate::plan::{ADOPTED, Action, Phase, Plan};
+use crate::provider::outcome::tame;
 use crate::provider::{CallError, Judgement, Kind, Provider, Verdict};
 use crate::rotation::{
     Direction, Ended, Event, Facts, Failure, Found, IllegalTransition, Next, Op, State, Task, Wishes,
@@ -399,7 +400,7 @@ impl Session {
                     };
                     let late = || Err(CallError::unknown("no answer in time"));
                     let result = within(deadline, look).await.unwrap_or_else(late).map_err(|mut e| {
-                        e.message = crate::provider::outcome::tame(&job.scrub(&e.message));
+                        e.message = tame(&job.scrub(&e.message));
                         e
                     });
                     Message::Observed { step, op, attempt, result }
@@ -684,8 +685,8 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
 fn failure(error: CallError) -> Failure {
     Failure {
         kind: error.kind,
-        message: crate::provider::outcome::tame(&error.message),
-        hint: error.hint,
+        message: tame(&error.message),
+        hint: error.hint.map(|hint| tame(&hint)),
         request_id: error.request_id,
         retry_after_ms: error.retry_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
     }

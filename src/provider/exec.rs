@@ -76,6 +76,7 @@ impl Program {
     }
 
     fn stdin(&self, material: Option<&Material>) -> Result<Option<Secret>, CallError> {
+        // A program that only tells whether a step was done is asked without a credential.
         let Some(material) = material.filter(|m| !m.is_empty()) else { return Ok(None) };
         match self.input {
             ExecInput::Json => Ok(Some(material.to_json())),

@@ -177,9 +177,11 @@ pub enum CheckVerdict {
 }
 
 impl Check {
-    /// A check that found things as they should be.
+    /// A check that found things as they should be. What a server said of itself may be part of the
+    /// detail: it is tamed here.
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), verdict: CheckVerdict::Pass, detail: detail.into(), hint: None, kind: None }
+        let detail = outcome::tame(&detail.into());
+        Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None }
     }
 
     /// A check that could not be made, or found something worth knowing.
@@ -211,7 +213,8 @@ pub struct Versions {
     /// The one before, where the store names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// One that is staged and not yet current.
+    /// One that is marked as staged. It is the current one itself where a promotion broke off before it
+    /// took the mark away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }

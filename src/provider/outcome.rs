@@ -123,14 +123,28 @@ pub fn harmless(c: char) -> char {
     match c {
         '\n' | '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => '\u{fffd}',
         c => c,
     }
+}
+
+/// Whether a text from outside can be a name: of a version, of a key, of a token's accessor. Names are
+/// kept, shown and sent again, so one that is none is no answer.
+pub fn is_name(text: &str) -> bool {
+    (1..=MAX_TEXT).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_short_and_plain() {
+        assert!(is_name("hmac-sha256:0fA_b.c") && is_name("7"));
+        for none in ["", "a b", "\x1b[2J", "é", &"x".repeat(401)] {
+            assert!(!is_name(none), "{none:?}");
+        }
+    }
 
     #[test]
     fn tame_takes_the_teeth_out() {

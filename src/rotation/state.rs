@@ -638,6 +638,10 @@ impl State {
                 self.forget_work(step);
                 if *found == Found::Repeatable && op == Op::Do {
                     self.touched.insert(step);
+                    // Turned before its next try, it is taken back with what was found now.
+                    if !facts.is_empty() {
+                        self.facts.insert(step, facts.clone());
+                    }
                 }
                 let unwanted = op == Op::Do && self.direction != Direction::Forward;
                 if attempt < self.plan.runbook.limits.attempts || unwanted {

@@ -141,6 +141,17 @@ async fn a_program_gets_the_credential_on_its_input_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_program_that_tells_whether_a_step_was_done_gets_no_credential() {
+    // It ends with 0 only when its input is empty; with `input: json` too there is nothing to give.
+    for exec in ["[sh, -c, '! grep -q .']", "{argv: [sh, -c, '! grep -q .'], input: json}"] {
+        let probe: model::Probe = words(&format!("exec: {exec}"));
+        let credential = credential(RANDOM);
+        let probe = provider().probe("c", &credential, &probe).await.expect("probe");
+        assert_eq!(probe.attempt(&Material::default()).await.expect("an answer"), Use::Accepted);
+    }
+}
+
+#[tokio::test]
 async fn how_a_program_ends_says_what_is_known() {
     let perform = |script: &'static str| async move {
         let call: model::Call = words(&format!("exec: {{argv: [sh, -c, {script:?}], timeout: 500ms}}"));

@@ -1,7 +1,7 @@
 //! Finds the real servers, and sets things up in them by other means than the code under test.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,12 +131,11 @@ pub(crate) struct OwnVault {
     pub(crate) vault: Vault,
     pub(crate) unseal_key: String,
     child: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl OwnVault {
     pub(crate) async fn start() -> Self {
-        let binary = PathBuf::from(server("STANCH_VAULT_BIN"));
         let folder = tempfile::tempdir().expect("folder");
         let (port, cluster) = (closed_port(), closed_port());
         let data = folder.path().join("data");
@@ -149,7 +148,15 @@ impl OwnVault {
         );
         std::io::Write::write_all(&mut std::fs::File::create(&config).expect("config"), text.as_bytes())
             .expect("config");
-        let child = Command::new(binary)
+        let child = Self::launch(&config);
+        let vault = Vault { address: format!("http://{port}"), root: String::new() };
+        let own = Self { vault, unseal_key: String::new(), child, folder };
+        own.answers().await;
+        own
+    }
+
+    fn launch(config: &Path) -> Child {
+        Command::new(server("STANCH_VAULT_BIN"))
             .arg("server")
             .arg(format!("-config={}", config.display()))
             .env_clear()
@@ -157,17 +164,25 @@ impl OwnVault {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("Vault starts");
-        let vault = Vault { address: format!("http://{port}"), root: String::new() };
-        let own = Self { vault, unseal_key: String::new(), child, _folder: folder };
+            .expect("Vault starts")
+    }
+
+    async fn answers(&self) {
         let http = plain_http();
         for _ in 0..300 {
-            if http.get(format!("{}/v1/sys/health", own.vault.address)).send().await.is_ok() {
+            if http.get(format!("{}/v1/sys/health", self.vault.address)).send().await.is_ok() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        own
+    }
+
+    /// Makes it usable again, with everything that it had, whatever happened to it.
+    pub(crate) async fn mend(&mut self) {
+        self.kill();
+        self.child = Self::launch(&self.folder.path().join("vault.hcl"));
+        self.answers().await;
+        self.unseal().await;
     }
 
     /// One with TLS, and the file of the CA that signed for it.
@@ -193,7 +208,7 @@ impl OwnVault {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let vault = Vault { address: format!("https://{port}"), root: "root".to_owned() };
-        (Self { vault, unseal_key: String::new(), child, _folder: folder }, ca)
+        (Self { vault, unseal_key: String::new(), child, folder }, ca)
     }
 
     /// Makes it usable.
@@ -219,7 +234,8 @@ impl OwnVault {
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("kill");
+        // It may be dead already.
+        let _ = self.child.kill();
         self.child.wait().expect("wait");
     }
 }

@@ -10,6 +10,11 @@ use serde_json::Value;
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The program under test: cargo's, or a release's that the environment names.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("STANCH_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_stanch").into())
+}
+
 /// A state folder, a runbook, and the environment that the program gets.
 pub(crate) struct Tool {
     pub(crate) folder: tempfile::TempDir,
@@ -40,7 +45,7 @@ impl Tool {
 
     /// The program with these arguments, nothing inherited that could make a difference.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stanch"));
+        let mut command = Command::new(binary());
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -52,6 +57,12 @@ impl Tool {
             .args(arguments)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Runs it to its end, while servers of the test's own go on.
+    pub(crate) async fn done(&self, arguments: &[&str]) -> Ran {
+        let command = tokio::process::Command::from(self.command(arguments)).output();
+        Ran::of(command.await.expect("the program starts"))
     }
 
     /// Runs it to its end.
@@ -67,16 +78,9 @@ impl Tool {
         Running { child }
     }
 
-    /// The only run's journal, once it is there.
+    /// The newest run's journal, once it is there.
     pub(crate) fn journal(&self) -> Option<PathBuf> {
-        let mut runs: Vec<_> = std::fs::read_dir(self.state().join("runs"))
-            .ok()?
-            .flatten()
-            .map(|e| e.path().join("journal.jsonl"))
-            .filter(|p| p.exists())
-            .collect();
-        runs.sort_by_key(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok());
-        runs.pop()
+        newest_journal(&self.state())
     }
 
     /// The newest run's id.
@@ -115,6 +119,18 @@ impl Tool {
     }
 }
 
+/// The newest journal in a state folder.
+pub(crate) fn newest_journal(state: &Path) -> Option<PathBuf> {
+    let mut runs: Vec<_> = std::fs::read_dir(state.join("runs"))
+        .ok()?
+        .flatten()
+        .map(|e| e.path().join("journal.jsonl"))
+        .filter(|p| p.exists())
+        .collect();
+    runs.sort_by_key(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok());
+    runs.pop()
+}
+
 /// How the program ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -124,7 +140,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("UTF-8"),

@@ -200,6 +200,11 @@ async fn token_preflight_names_what_is_missing() {
         .await;
     let failed = failures(&TokenIssuer::new(vault.client(), spec(Some(&role))).preflight(None).await);
     assert!(failed.len() == 1 && failed[0].contains("die with it"), "{failed:?}");
+    let batch =
+        json!({ "allowed_policies": "app", "orphan": true, "renewable": false, "token_type": "batch" });
+    vault.api("POST", &format!("auth/token/roles/{role}"), batch).await;
+    let failed = failures(&TokenIssuer::new(vault.client(), spec(Some(&role))).preflight(None).await);
+    assert!(failed.len() == 1 && failed[0].contains("cannot be revoked"), "{failed:?}");
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_sdk_iam::operation::RequestId;
 use aws_sdk_iam::types::{AccessKeyMetadata, StatusType};
 use jiff::{SignedDuration, Timestamp};
 
 use super::client::AwsClient;
 use super::fault::fault;
 use super::preflight::{failed, simulate};
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
     CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
 };
@@ -54,6 +55,7 @@ impl AccessKeyIssuer {
                 .send()
                 .await
                 .map_err(|error| fault(&error, &self.what("ListAccessKeys")).read_only())?;
+            answered(&page, &self.what("ListAccessKeys")).map_err(CallError::read_only)?;
             keys.extend_from_slice(page.access_key_metadata());
             match page.marker {
                 Some(next) if page.is_truncated => marker = Some(next),
@@ -111,8 +113,8 @@ impl AccessKeyIssuer {
             .status(status)
             .send()
             .await
-            .map(drop)
             .map_err(|error| fault(&error, &self.what("UpdateAccessKey")))
+            .and_then(|done| answered(&done, &self.what("UpdateAccessKey")))
     }
 
     /// Asks STS with the very keys: `None` when it does not accept them.
@@ -172,6 +174,16 @@ impl AccessKeyIssuer {
         }
         names.sort();
         Some(names)
+    }
+}
+
+/// Every answer of AWS' has a request id. A page of something in front of it has none, and the SDK
+/// takes it for a success of these calls, whose answers are empty, or for an empty list.
+fn answered(output: &impl RequestId, what: &str) -> Result<(), CallError> {
+    match output.request_id() {
+        Some(_) => Ok(()),
+        None => Err(CallError::unknown(format!("the answer to {what} is no answer of AWS'"))
+            .hint("check the endpoint, and what stands in front of it")),
     }
 }
 
@@ -249,7 +261,7 @@ impl Issuer for AccessKeyIssuer {
             CallError::rejected(Kind::Refused, "AWS does not accept this access key any more")
         })?;
         let handle = material.part(ID).map(|id| id.expose().to_owned()).unwrap_or_default();
-        Ok(Identity { handle, principal })
+        Ok(Identity { handle, principal: tame(&principal) })
     }
 
     fn candidate(&self) -> Option<Material> {
@@ -267,6 +279,7 @@ impl Issuer for AccessKeyIssuer {
         };
         let key = output
             .access_key
+            .filter(|key| is_name(&key.access_key_id) && is_name(&key.secret_access_key))
             .ok_or_else(|| CallError::unknown(format!("the answer to {what} holds no access key")))?;
         Ok(Issued {
             identity: Identity { handle: key.access_key_id.clone(), principal: key.user_name },
@@ -335,7 +348,7 @@ impl Issuer for AccessKeyIssuer {
         let sent =
             self.client.iam.delete_access_key().user_name(&self.user).access_key_id(handle).send().await;
         match sent.map_err(|error| fault(&error, &self.what("DeleteAccessKey"))) {
-            Ok(_) => Ok(()),
+            Ok(done) => answered(&done, &self.what("DeleteAccessKey")),
             // AWS says the same of a user that is gone, with whom his keys are.
             Err(error) if error.kind == Kind::NotFound => Ok(()),
             Err(error) => Err(error),

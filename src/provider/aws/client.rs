@@ -7,11 +7,16 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_sts::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
+};
 use aws_sdk_sts::config::{ConfigBag, Credentials, Intercept, ProvideCredentials, Region, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
 use jiff::Timestamp;
 
+use crate::provider::http::transport::MAX_BODY;
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::secret::Secret;
 
@@ -82,11 +87,13 @@ impl AwsClient {
                 .hint("set AWS_REGION, or `region` of the connection in the runbook"));
         }
         let clock = DateSpy::default();
-        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(clock.clone()).build();
+        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(Bound);
+        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound).interceptor(clock.clone());
+        let secrets = aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(Bound);
         Ok(Self {
-            iam: aws_sdk_iam::Client::new(&config),
-            sts: aws_sdk_sts::Client::from_conf(sts),
-            secrets: aws_sdk_secretsmanager::Client::new(&config),
+            iam: aws_sdk_iam::Client::from_conf(iam.build()),
+            sts: aws_sdk_sts::Client::from_conf(sts.build()),
+            secrets: aws_sdk_secretsmanager::Client::from_conf(secrets.build()),
             settings,
             config,
             clock,
@@ -95,9 +102,8 @@ impl AwsClient {
 
     /// STS as somebody else: with the very keys that are being tried.
     pub(super) fn sts_as(&self, id: &str, secret: &Secret) -> aws_sdk_sts::Client {
-        let config =
-            aws_sdk_sts::config::Builder::from(&self.config).credentials_provider(keys(id, secret)).build();
-        aws_sdk_sts::Client::from_conf(config)
+        let config = aws_sdk_sts::config::Builder::from(&self.config).interceptor(Bound);
+        aws_sdk_sts::Client::from_conf(config.credentials_provider(keys(id, secret)).build())
     }
 
     /// The id of the access key that this run uses.
@@ -145,6 +151,28 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+/// Gives up on a reply that is longer than any of AWS': the SDK reads to the end, wherever that is.
+#[derive(Debug, Clone)]
+struct Bound;
+
+impl Intercept for Bound {
+    fn name(&self) -> &'static str {
+        "stanch-bound"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response_mut().body_mut();
+        let unbounded = std::mem::replace(body, SdkBody::taken());
+        *body = SdkBody::from_body_1_x(Limited::new(unbounded, MAX_BODY));
+        Ok(())
+    }
 }
 
 /// Remembers the `Date` header of replies.

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 
@@ -38,18 +39,15 @@ where
         }
         SdkError::TimeoutError(_) if never_connected(error) => unreachable(error, what),
         SdkError::TimeoutError(_) => CallError::unknown(format!("{what} had no answer in time")),
-        SdkError::DispatchFailure(failure) => {
-            if never_connected(error) {
-                unreachable(error, what)
-            } else if failure.is_io() || failure.is_timeout() {
-                CallError::unknown(format!("{what} had no answer: {}", why(error)))
-            } else {
-                // Nothing was sent: no credentials, or an address that is none.
-                CallError::rejected(Kind::Local, format!("{what} could not be sent: {}", why(error))).hint(
-                    "`aws sts get-caller-identity` has to work: log in (`aws sso login`), or set AWS_PROFILE",
-                )
-            }
+        SdkError::DispatchFailure(_) if never_connected(error) => unreachable(error, what),
+        SdkError::DispatchFailure(_) if has::<CredentialsError>(error) => {
+            CallError::rejected(Kind::Local, format!("{what} could not be sent: {}", why(error))).hint(
+                "`aws sts get-caller-identity` has to work: log in (`aws sso login`), or set AWS_PROFILE",
+            )
         }
+        // A connection that was closed without an answer is one of these, and no kind of the SDK's
+        // tells it from a request that was never sent.
+        SdkError::DispatchFailure(_) => CallError::unknown(format!("{what} had no answer: {}", why(error))),
         SdkError::ResponseError(_) => {
             CallError::unknown(format!("the answer to {what} broke off, or is no answer of AWS'"))
         }
@@ -136,6 +134,11 @@ fn never_connected<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> boo
         next = error.source();
     }
     false
+}
+
+/// Whether an error of this type is among the causes.
+fn has<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    error.is::<T>() || error.source().is_some_and(has::<T>)
 }
 
 fn why<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {

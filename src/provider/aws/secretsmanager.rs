@@ -10,7 +10,7 @@ use super::client::AwsClient;
 use super::fault::{fault, is_deleted};
 use super::preflight::{failed, simulate};
 use crate::provider::layout::Layout;
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::outcome::{CallError, Kind, is_name};
 use crate::provider::{CallContext, Check, Observation, Store, StoreTraits, Versions};
 use crate::secret::{Material, Secret};
 
@@ -44,6 +44,15 @@ impl SecretsManagerStore {
             .send()
             .await
             .map_err(|error| fault(&error, &self.what("DescribeSecret")).read_only())
+            .and_then(|seen| {
+                let versions = seen.version_ids_to_stages();
+                let named = versions.is_none_or(|all| all.keys().all(|id| is_name(id)))
+                    && (versions.is_some() || seen.arn().is_some());
+                named.then_some(seen).ok_or_else(|| {
+                    let what = self.what("DescribeSecret");
+                    CallError::rejected(Kind::NoAnswer, format!("the answer to {what} is no answer of AWS'"))
+                })
+            })
     }
 
     /// The text of a version, by id or by label.
@@ -120,7 +129,12 @@ impl SecretsManagerStore {
             .send()
             .await;
         match sent {
-            Ok(output) => Ok(output.version_id.unwrap_or(id)),
+            // The version's id is the token that was sent: AWS says so, and whoever does not is not AWS.
+            Ok(output) if output.version_id.as_deref() == Some(&*id) => Ok(id),
+            Ok(_) => Err(CallError::unknown(format!(
+                "the answer to {} is no answer of AWS'",
+                self.what("PutSecretValue")
+            ))),
             Err(error) => {
                 let error = fault(&error, &self.what("PutSecretValue"));
                 // The version exists with another text. It is ours if it holds our credential: a
@@ -215,25 +229,19 @@ impl Store for SecretsManagerStore {
     async fn observe(&self) -> Result<Versions, CallError> {
         let description = self.describe().await?;
         self.refuse_deleted(&description)?;
-        let only = |label: &str, but: Option<&str>| {
-            let mut found = labelled(&description, label);
-            found.retain(|id| Some(*id) != but);
-            match found.as_slice() {
-                [] => Ok(None),
-                [one] => Ok(Some((*one).to_owned())),
-                _ => Err(CallError::rejected(
-                    Kind::Conflict,
-                    format!("{}: several versions carry {label}", self.secret),
-                )
-                .hint("look at it: `aws secretsmanager describe-secret`")),
-            }
+        let only = |label: &str| match labelled(&description, label).as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some((*one).to_owned())),
+            _ => Err(CallError::rejected(
+                Kind::Conflict,
+                format!("{}: several versions carry {label}", self.secret),
+            )
+            .hint("look at it: `aws secretsmanager describe-secret`")),
         };
-        let current = only(CURRENT, None)?.ok_or_else(|| {
+        let current = only(CURRENT)?.ok_or_else(|| {
             CallError::rejected(Kind::NotFound, format!("{} has no current version", self.secret))
         })?;
-        // What is current is not pending, whatever label a dead process left on it.
-        let pending = only(PENDING, Some(&current))?;
-        Ok(Versions { previous: only(PREVIOUS, None)?, pending, current: Some(current) })
+        Ok(Versions { previous: only(PREVIOUS)?, pending: only(PENDING)?, current: Some(current) })
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
@@ -280,7 +288,12 @@ impl Store for SecretsManagerStore {
         if !labelled(&description, PENDING).contains(&staged) {
             return Ok(());
         }
-        self.label(PENDING, None, Some(staged)).await
+        self.label(PENDING, None, Some(staged)).await?;
+        let after = self.describe().await.map_err(in_doubt)?;
+        if labelled(&after, PENDING).contains(&staged) {
+            return Err(CallError::unknown(format!("{}: {PENDING} did not move", self.secret)));
+        }
+        Ok(())
     }
 
     async fn promote(

@@ -17,7 +17,7 @@ use crate::provider::outcome::{CallError, Kind, tame};
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Far above any reply that is read here; a server must not fill our memory.
-const MAX_BODY: usize = 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// A server that asks to wait for longer is not waited for in an emergency.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 

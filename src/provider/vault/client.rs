@@ -287,7 +287,7 @@ pub(super) fn auth(reply: &Reply, what: &str) -> Result<vaultrs::api::AuthInfo, 
         .ok_or_else(|| garbled(what))
 }
 
-fn garbled(what: &str) -> CallError {
+pub(super) fn garbled(what: &str) -> CallError {
     CallError::unknown(format!("the answer to {what} is not what Vault answers"))
         .hint("check that the address is Vault's, and what stands in front of it")
 }

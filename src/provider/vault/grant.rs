@@ -50,6 +50,7 @@ pub(super) struct Role {
     disallowed_policies: Option<Vec<String>>,
     pub(super) orphan: bool,
     pub(super) token_period: u64,
+    pub(super) token_type: String,
 }
 
 impl Role {

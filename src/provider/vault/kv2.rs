@@ -278,7 +278,13 @@ impl Store for Kv2Store {
             .versions(vec![version])
             .build()
             .map_err(|_| unsendable(&what))?;
-        self.client.send(endpoint, Effect::Write).await.map(drop)
+        self.client.send(endpoint, Effect::Write).await?;
+        // The answer is empty, and so may be that of something else in front of Vault: look.
+        let (after, _) = self.metadata().await.map_err(|error| CallError { in_doubt: true, ..error })?;
+        match after.versions.get(&version.to_string()) {
+            Some(state) if state.destroyed => Ok(()),
+            _ => Err(CallError::unknown(format!("{what}: version {version} is not marked as destroyed"))),
+        }
     }
 }
 

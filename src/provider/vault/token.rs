@@ -13,10 +13,11 @@ use vaultrs::api::token::requests::{
 };
 use vaultrs::api::token::responses::ListAccessorResponse;
 
-use super::client::{Effect, VaultClient, auth, data, is_bad_token, unsendable};
+use super::client::{Effect, VaultClient, auth, data, garbled, is_bad_token, unsendable};
 use super::grant::{AUDIENCE, Role, TokenInfo, grant};
 use super::preflight::{capabilities, failed, holds, own_token};
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::http::transport::Reply;
+use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
     CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
 };
@@ -89,7 +90,7 @@ impl TokenIssuer {
             .build()
             .map_err(|_| unsendable("auth/token/lookup"))?;
         match self.client.send(endpoint, Effect::Read).await {
-            Ok(reply) => data(&reply, "auth/token/lookup").map(Some),
+            Ok(reply) => known(&reply, "auth/token/lookup").map(Some),
             // "bad token" here speaks of the token in the body, unless ours is dead: then the
             // lookup of ourselves fails as well.
             Err(error) if error.kind == Kind::Refused => {
@@ -110,7 +111,7 @@ impl TokenIssuer {
         let reply = self.client.send_as(endpoint, token).await?;
         let status = reply.status.as_u16();
         if reply.status.is_success() {
-            return data(&reply, "auth/token/lookup-self").map(Some);
+            return known(&reply, "auth/token/lookup-self").map(Some);
         }
         let said = self.client.said(&reply);
         if status == 403 && is_bad_token(&said) {
@@ -137,12 +138,22 @@ impl TokenIssuer {
     }
 }
 
+/// What an answer says of a token. A batch token has no accessor.
+fn known(reply: &Reply, what: &str) -> Result<TokenInfo, CallError> {
+    let info: TokenInfo = data(reply, what)?;
+    if info.accessor.is_empty() || is_name(&info.accessor) {
+        Ok(info)
+    } else {
+        Err(garbled(what).read_only())
+    }
+}
+
 /// What Vault knows under an accessor; `None` when it knows nothing.
 async fn lookup(client: &VaultClient, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
     let endpoint =
         LookupTokenAccessorRequest::builder().accessor(accessor).build().map_err(|_| unsendable(LOOKUP))?;
     match client.send(endpoint, Effect::Read).await {
-        Ok(reply) => data(&reply, LOOKUP).map(Some),
+        Ok(reply) => known(&reply, LOOKUP).map(Some),
         // Vault 1.21 answers 400, others 403; the words are the same. A plain 403 or 404 (of
         // something in front of Vault) is no word on the accessor and stays an error.
         Err(error) if error.message.contains("invalid accessor") => Ok(None),
@@ -239,7 +250,7 @@ impl Issuer for TokenIssuer {
 
     async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
         match self.introduce(material).await? {
-            Some(info) => Ok(Identity { handle: info.accessor, principal: info.display_name }),
+            Some(info) => Ok(Identity { handle: info.accessor, principal: tame(&info.display_name) }),
             None => Err(CallError::rejected(
                 Kind::Refused,
                 format!("{} does not accept this token any more", self.client.place()),
@@ -283,6 +294,9 @@ impl Issuer for TokenIssuer {
             }
         };
         let made = auth(&sent?, &path)?;
+        if !is_name(&made.accessor) || !is_name(&made.client_token) {
+            return Err(garbled(&path));
+        }
         Ok(Issued {
             identity: Identity {
                 handle: made.accessor,
@@ -296,6 +310,9 @@ impl Issuer for TokenIssuer {
         let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
         let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
         let places = Arc::new(Semaphore::new(LOOKUPS));
+        if !list.keys.iter().all(|accessor| is_name(accessor)) {
+            return Err(garbled(ACCESSORS).read_only());
+        }
         let mut tasks = JoinSet::new();
         for accessor in list.keys {
             let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
@@ -404,6 +421,14 @@ impl TokenIssuer {
                 Kind::Denied,
                 format!("the role does not allow the policies {}", refused.join(", ")),
                 format!("add them to `allowed_policies` of {path}, or ask for fewer"),
+            );
+        }
+        if role_found.token_type.contains("batch") {
+            return Check::fail(
+                check,
+                Kind::Unsupported,
+                "tokens of this role are batch tokens, which have no accessor and cannot be revoked",
+                format!("set `token_type=service` on {path}"),
             );
         }
         if !role_found.orphan {

@@ -1,0 +1,375 @@
+//! By force: the program is killed at every record of a journal, on the way there and on the way
+//! back, against the real servers, and taken up again. It always gets to the same end.
+//!
+//! Two deaths. `SIGKILL`, as soon as the journal has so many lines: it comes wherever the program is
+//! just then. And a death in the middle of writing a record, by a limit on the file's size (`SIGXFSZ`,
+//! which the program does not catch): events that are written together have no moment between them
+//! that another process could see, and this finds it. Which record was the last whole one is looked
+//! at afterwards; a record that was never the last one is tried again until it was.
+//!
+//! Vault is trusted as in `rotation.rs`, and so is ministack. moto is trusted for the limit of two
+//! keys: a twin would be a third key, which it refuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::proxy::Proxy;
+use crate::servers::serve;
+use crate::tool::Tool;
+use crate::worlds::World;
+
+/// How many rotations are under way beside each other.
+const BESIDE: usize = 6;
+/// How often a record that was never the last one is tried again.
+const ROUNDS: usize = 6;
+/// How long a journal may take to get anywhere.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// No wait that is not needed.
+const PHASES: &str = "overlap: { until: [adopted, error-rate] }\n  sunset: { until: [error-rate] }";
+
+/// A consumer that costs little: it reads its store when it is told to, and says what it read.
+async fn consumer(world: &Arc<World>) -> String {
+    if let World::Own { url, .. } = &**world {
+        return url.clone();
+    }
+    let uses = Arc::new(Mutex::new(world.current().await));
+    let (world, reloaded) = (Arc::clone(world), Arc::clone(&uses));
+    let reload = async move || *reloaded.lock().await = world.current().await;
+    let attest = async move || {
+        let secret = World::secret(&*uses.lock().await);
+        Json(json!({ "sha256": hex::encode(Sha256::digest(secret)) }))
+    };
+    let router = axum::Router::new()
+        .route("/-/reload", post(reload))
+        .route("/-/credential", get(attest))
+        .route("/-/rate", get(async || Json(json!({ "rate": 0.0 }))));
+    serve(router).await
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Vault,
+    Aws,
+    Moto,
+    Own,
+}
+
+impl Kind {
+    pub(crate) async fn world(self) -> World {
+        match self {
+            Self::Vault => World::vault().await,
+            Self::Aws => World::aws().await,
+            Self::Moto => World::moto().await,
+            Self::Own => World::own().await,
+        }
+    }
+
+    /// How a session that goes forward is started. moto accepts every key, so nothing can be proved.
+    fn forward<'a>(self, first: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = first.to_vec();
+        if self == Self::Moto {
+            arguments.extend(["--until", "revoke"]);
+        }
+        arguments
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forward,
+    /// From sunset.
+    Back,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// `SIGKILL` once the journal is longer by so many records.
+    Kill(usize),
+    /// In the middle of what follows so many bytes that the journal is longer by.
+    Torn(u64),
+}
+
+/// A rotation of its own: secrets, consumer, state folder.
+pub(crate) struct Case {
+    kind: Kind,
+    pub(crate) world: Arc<World>,
+    pub(crate) tool: Tool,
+    pub(crate) runbook: String,
+    pub(crate) before: Value,
+    alive: Vec<String>,
+    writes: Option<u64>,
+}
+
+impl Case {
+    async fn new(kind: Kind) -> Self {
+        let world = Arc::new(kind.world().await);
+        let (url, tool) = (consumer(&world).await, world.tool());
+        Self::with(kind, world, tool, &url, "").await
+    }
+
+    /// With a proxy between the program and the server, and a deadline that a stall can outlast.
+    pub(crate) async fn behind(kind: Kind, world: Arc<World>, proxy: &Proxy) -> Self {
+        let tool = world.tool_through(&proxy.address);
+        proxy.watch(tool.state());
+        let url = if kind == Kind::Own { proxy.address.clone() } else { consumer(&world).await };
+        Self::with(kind, world, tool, &url, "limits: { deadline: 2s }\n").await
+    }
+
+    async fn with(kind: Kind, world: Arc<World>, tool: Tool, url: &str, limits: &str) -> Self {
+        let runbook = tool.runbook(&(world.runbook(url, Some(PHASES)) + limits));
+        let runbook = runbook.to_str().expect("path").to_owned();
+        let (before, alive, writes) = (world.current().await, world.alive().await, world.writes().await);
+        Self { kind, world, tool, runbook, before, alive, writes }
+    }
+
+    /// Gets to where the way begins. Returns the journal's lines so far.
+    async fn approach(&self, way: Way) -> Vec<String> {
+        if way == Way::Back {
+            let until = ["run", &self.runbook, "--env", "test", "--yes", "--until", "sunset"];
+            self.tool.done(&until).await.expect(0);
+        }
+        self.lines()
+    }
+
+    /// Starts the session that is to die.
+    fn begin(&self, way: Way) -> Child {
+        let arguments = match way {
+            Way::Forward => self.kind.forward(&["run", &self.runbook, "--env", "test", "--yes"]),
+            Way::Back => vec!["rollback", "--yes"],
+        };
+        let mut command = Command::from(self.tool.command(&arguments));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.spawn().expect("the program starts")
+    }
+
+    fn journal(&self) -> Option<PathBuf> {
+        self.tool.journal()
+    }
+
+    /// The journal's whole lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = self.journal().and_then(|p| std::fs::read(p).ok()).unwrap_or_default();
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        String::from_utf8(text[..whole].to_vec()).expect("UTF-8").lines().map(str::to_owned).collect()
+    }
+
+    /// Starts the session and lets it die. Returns how many whole records it had written, or `None`
+    /// when it was over before its death came.
+    async fn die(&self, way: Way, death: Death) -> Option<usize> {
+        let start = self.approach(way).await;
+        let bytes: usize = start.iter().map(|line| line.len() + 1).sum();
+        let mut child = self.begin(way);
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = pid.expect("it runs");
+        match death {
+            Death::Torn(more) => {
+                let limit = Some(bytes as u64 + more);
+                let limit = rustix::process::Rlimit { current: limit, maximum: limit };
+                rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).expect("limit");
+            }
+            Death::Kill(records) => {
+                let mut ticks = tokio::time::interval(Duration::from_millis(1));
+                loop {
+                    if self.lines().len() >= start.len() + records {
+                        child.start_kill().expect("kill");
+                        break;
+                    }
+                    if child.try_wait().expect("wait").is_some() {
+                        break;
+                    }
+                    ticks.tick().await;
+                }
+            }
+        }
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").expect("wait");
+        ended.code().is_none().then(|| self.lines().len() - start.len())
+    }
+
+    /// Settles what only a person can, by looking at the server. Returns how much that was.
+    pub(crate) async fn resolve(&self) -> usize {
+        let run = self.tool.newest();
+        let status = self.tool.done(&["status", "--json", &run]).await;
+        let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
+        let mut settled = 0;
+        for step in status["unfinished_steps"].as_array().expect("steps") {
+            if step["status"] != "unknown" {
+                continue;
+            }
+            let step = step["step"].as_str().expect("text");
+            let next = status["next"].to_string();
+            assert!(next.contains(&format!("stanch resolve {run} {step} --as ")), "{next}");
+            let applied = self.world.settle_by_hand(step, &self.before).await;
+            let word = if applied { "applied" } else { "not-applied" };
+            let command = ["resolve", &run, step, "--as", word, "--evidence", "asked the authority"];
+            self.tool.done(&command).await.expect(0);
+            settled += 1;
+        }
+        settled
+    }
+
+    /// Takes the run up again until it is over, and looks at everything. `odd` chooses between the
+    /// two commands that take up a rollback.
+    async fn finish(self, way: Way, odd: bool, what: &str) {
+        if !self.lines().is_empty() {
+            let run = self.tool.newest();
+            let verified = self.tool.done(&["audit", "verify", &run]).await;
+            assert!(matches!(verified.code, Some(0 | 32)), "{what}: {verified:?}");
+        }
+        let resume = self.kind.forward(&["resume"]);
+        if self.lines().iter().any(|line| line.contains("\"type\":\"closed\"")) {
+            // Only the clearing away was left; whoever takes the run up does that, and finds it over.
+            let run = self.tool.newest();
+            self.tool.done(&["resume", &run]).await.expect(2);
+            return self.check(way == Way::Back, what).await;
+        }
+        let (back, resumed) = match way {
+            Way::Forward if self.lines().is_empty() => {
+                // It died before anything was on record, so nothing was done.
+                let again = self.kind.forward(&["run", &self.runbook, "--env", "test", "--yes"]);
+                (false, self.tool.done(&again).await.expect(0))
+            }
+            Way::Forward => (false, self.take_up(&resume, 0).await),
+            Way::Back if odd => (true, self.take_up(&["rollback", "--yes"], 0).await),
+            // Resumed, it goes on in the direction that is on record.
+            Way::Back => {
+                let turned = self.lines().iter().any(|line| line.contains("\"type\":\"turned\""));
+                (turned, self.take_up(&resume, i32::from(turned)).await)
+            }
+        };
+        self.check(back, &format!("{what}: {resumed:?}")).await;
+    }
+
+    /// Takes the run up; where only a person can say what became of a step, settles that and does it
+    /// again.
+    async fn take_up(&self, arguments: &[&str], code: i32) -> crate::tool::Ran {
+        loop {
+            let ran = self.tool.done(arguments).await;
+            if self.kind != Kind::Own || ran.code != Some(11) {
+                return ran.expect(code);
+            }
+            assert!(self.resolve().await > 0, "nothing to settle: {ran:?}");
+        }
+    }
+
+    /// The same end state as that of a run that nobody disturbed.
+    pub(crate) async fn check(self, back: bool, what: &str) {
+        // Shown when a check below fails; the harness keeps it to itself otherwise.
+        eprintln!("{what}");
+        let journal = self.lines().join("\n");
+        let (_, events) = journal.split_once('\n').expect("more than the plan");
+        if back {
+            self.world.is_as_before(&self.before, &self.alive).await;
+        } else {
+            self.world.is_rotated(&self.before).await;
+            // A generated value has no name but itself, and that must not stand there.
+            for handle in self.world.existing().await {
+                if self.kind == Kind::Own {
+                    assert!(!journal.contains(&handle), "a secret is in the journal");
+                    continue;
+                }
+                assert!(events.contains(&handle), "{handle} is not in the journal");
+            }
+        }
+        // One write on the way there, and one on the way back: none was made twice.
+        if let (Some(before), Some(now)) = (self.writes, self.world.writes().await) {
+            let promoted = events.contains("\"type\":\"intent\",\"step\":\"cutover/");
+            let writes = if back && promoted { 2 } else { u64::from(!back) };
+            assert!(now - before == writes || (back && now == before), "{} writes", now - before);
+        }
+        let run = self.tool.newest();
+        self.tool.done(&["audit", "verify", &run]).await.expect(0);
+        let sealed = self.journal().map(|path| path.with_file_name("sealed.jsonl")).expect("a journal");
+        assert!(self.kind == Kind::Moto || !sealed.exists(), "the seals are destroyed");
+        if let Ok(world) = Arc::try_unwrap(self.world) {
+            world.forget().await;
+        }
+    }
+}
+
+/// The lengths of the records that an undisturbed session writes.
+async fn undisturbed(kind: Kind, way: Way) -> Vec<u64> {
+    let case = Case::new(kind).await;
+    let start = case.approach(way).await.len();
+    let ended = case.begin(way).wait().await.expect("wait");
+    assert_eq!(ended.code(), Some(0), "{kind:?} {way:?}");
+    let lengths = case.lines()[start..].iter().map(|line| line.len() as u64 + 1).collect();
+    case.check(way == Way::Back, "undisturbed").await;
+    lengths
+}
+
+/// Dies at every record of a session, in rotations of their own.
+async fn at_every_record(kind: Kind, way: Way) {
+    let lengths = undisturbed(kind, way).await;
+    let records = lengths.len();
+    let up_to = |n: usize| lengths[..n].iter().sum::<u64>();
+    let mut deaths: Vec<(usize, Death)> = (1..records).map(|n| (n, Death::Kill(n))).collect();
+    // In the middle of record n + 1.
+    let torn = |n: usize| (n, Death::Torn(up_to(n) + lengths[n] / 2));
+    deaths.extend((0..records).map(torn));
+    let (mut last, mut died) = (BTreeMap::<usize, usize>::new(), 0);
+    for _ in 0..ROUNDS {
+        let (places, mut cases) = (Arc::new(Semaphore::new(BESIDE)), JoinSet::new());
+        for (n, death) in deaths.drain(..) {
+            let places = Arc::clone(&places);
+            cases.spawn(async move {
+                let _place = places.acquire().await.expect("open");
+                let case = Case::new(kind).await;
+                let hit = case.die(way, death).await;
+                let what = format!("{kind:?} {way:?} {death:?}, last whole record {hit:?}");
+                match hit {
+                    Some(_) => case.finish(way, n % 2 == 1, &what).await,
+                    None => case.check(way == Way::Back, &what).await,
+                }
+                hit
+            });
+        }
+        while let Some(hit) = cases.join_next().await {
+            if let Some(n) = hit.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
+                *last.entry(n).or_default() += 1;
+                died += 1;
+            }
+        }
+        let missed: BTreeSet<usize> = (1..records).filter(|n| !last.contains_key(n)).collect();
+        eprintln!("{kind:?} {way:?}: {records} records, {died} deaths, never the last one: {missed:?}");
+        if missed.is_empty() {
+            return;
+        }
+        deaths = missed.into_iter().map(torn).collect();
+    }
+    panic!("{kind:?} {way:?}: not every record was the last one at a death: {last:?}");
+}
+
+/// One kind of server at a time: each has the machine for itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+macro_rules! at_every_record {
+    ($($name:ident: $kind:ident $way:ident, $server:literal;)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        #[ignore = $server]
+        async fn $name() {
+            let _alone = ALONE.lock().await;
+            at_every_record(Kind::$kind, Way::$way).await;
+        })*
+    };
+}
+
+at_every_record! {
+    vault_survives_a_death_at_every_record: Vault Forward, "needs Vault: scripts/test";
+    vault_survives_a_death_at_every_record_of_a_rollback: Vault Back, "needs Vault: scripts/test";
+    aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
+    aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
+    two_keys_are_enough_for_a_death_at_every_record: Moto Forward, "needs moto: scripts/test";
+    two_keys_are_enough_for_a_death_at_every_record_of_a_rollback: Moto Back, "needs moto: scripts/test";
+    own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
+    own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
+}

@@ -1,0 +1,555 @@
+//! Places where a credential is rotated: set up, and asked, by other means than the code under test.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::servers::{Vault, ministack, moto, plain_http, serve, unique};
+use crate::tool::{Consumer, Tool};
+
+/// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
+pub(crate) enum World {
+    Vault { vault: Vault, role: String, path: String, operator: String },
+    Aws { url: String, user: String, store: AwsStore, operator: (String, String), sdk: Box<Sdk> },
+    Own { url: String, authority: Arc<Authority> },
+}
+
+/// An authority of the user's own, and the consumer of what it accepts: a generated value in a file,
+/// and everything else over HTTP.
+pub(crate) struct Authority {
+    accepted: Mutex<BTreeSet<String>>,
+    used: Mutex<String>,
+    observed: AtomicUsize,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("value")
+    }
+
+    /// What stands here once the step `observed` was done.
+    fn mark(&self) -> PathBuf {
+        self.folder.path().join("observed")
+    }
+
+    fn value(&self) -> String {
+        std::fs::read_to_string(self.file()).expect("file")
+    }
+
+    fn accepts(&self, value: &str) -> bool {
+        self.accepted.lock().expect("lock").contains(value)
+    }
+
+    fn router(self: Arc<Self>) -> axum::Router {
+        let on = |act: fn(&Self, String)| {
+            let this = Arc::clone(&self);
+            post(async move |body: String| act(&this, body))
+        };
+        let (checks, attests) = (Arc::clone(&self), Arc::clone(&self));
+        let check = async move |headers: axum::http::HeaderMap| {
+            let bearer = headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+            if bearer.is_some_and(|value| checks.accepts(value)) {
+                StatusCode::OK
+            } else {
+                StatusCode::UNAUTHORIZED
+            }
+        };
+        let attest = async move || {
+            let used = attests.used.lock().expect("lock").clone();
+            axum::Json(json!({ "sha256": hex::encode(Sha256::digest(used)) }))
+        };
+        axum::Router::new()
+            .route(
+                "/apply",
+                on(|this, body| {
+                    this.accepted.lock().expect("lock").insert(body);
+                }),
+            )
+            .route(
+                "/revoke",
+                on(|this, body| {
+                    this.accepted.lock().expect("lock").remove(&body);
+                }),
+            )
+            .route("/-/reload", on(|this, _| *this.used.lock().expect("lock") = this.value()))
+            .route("/repeatable", on(|_, _| {}))
+            .route(
+                "/observed",
+                on(|this, _| {
+                    this.observed.fetch_add(1, Ordering::SeqCst);
+                    drop(std::fs::File::create(this.mark()).expect("mark"));
+                }),
+            )
+            .route("/check", get(check))
+            .route("/-/credential", get(attest))
+            .route("/-/rate", get(async || axum::Json(json!({ "rate": 0.0 }))))
+    }
+}
+
+/// Where an access key is kept.
+pub(crate) enum AwsStore {
+    /// A secret of Secrets Manager.
+    Secret(String),
+    /// A JSON file, for an imitation whose Secrets Manager and refusals are not to be trusted.
+    File { path: PathBuf, _folder: tempfile::TempDir },
+}
+
+pub(crate) struct Sdk {
+    iam: aws_sdk_iam::Client,
+    secrets: aws_sdk_secretsmanager::Client,
+}
+
+fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
+    format!(
+        r#"version: 1
+name: app-key
+environments:
+  test: {{}}
+credentials:
+  app-key:
+    issuer:
+      type: random
+      length: 40
+      apply: {{ http: {{ url: "{url}/apply", body: "${{secret}}" }} }}
+      revoke: {{ http: {{ url: "{url}/revoke", body: "${{secret}}" }} }}
+    stores:
+      - {{ type: file, path: {file}, format: text }}
+    consumers:
+      - name: app
+        reload: {{ http: {{ url: "{url}/-/reload" }} }}
+        attest: {{ http: {{ url: "{url}/-/credential", fingerprint: /sha256 }} }}
+    accepts:
+      - http: {{ url: "{url}/check", bearer: true }}
+phases:
+  verify: {{ times: 2, every: 100ms }}
+  cutover:
+    before:
+      - {{ name: repeatable, http: {{ url: "{url}/repeatable" }}, class: idempotent, undo: none }}
+      - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {mark}], undo: none }}
+  {phases}
+  proof: {{ times: 3, every: 100ms }}
+gates:
+  error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
+"#,
+        file = authority.file().display(),
+        mark = authority.mark().display(),
+    )
+}
+
+async fn aws_config(url: &str, id: &str, key: &str) -> aws_config::SdkConfig {
+    let keys = aws_sdk_sts::config::Credentials::new(id, key, None, None, "test");
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest());
+    config.region("us-east-1").endpoint_url(url).credentials_provider(keys).load().await
+}
+
+impl World {
+    /// In the shared Vault: a token in KV v2.
+    pub(crate) async fn vault() -> Self {
+        Self::in_vault(Vault::shared()).await
+    }
+
+    pub(crate) async fn in_vault(vault: Vault) -> Self {
+        let (role, path) = (unique("role"), unique("app"));
+        let rules = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }";
+        vault.api("PUT", &format!("sys/policies/acl/{role}"), json!({ "policy": rules })).await;
+        let spec = json!({ "allowed_policies": [role], "orphan": true, "renewable": true });
+        vault.api("POST", &format!("auth/token/roles/{role}"), spec).await;
+        let made = vault.api("POST", &format!("auth/token/create/{role}"), json!({ "ttl": "1h" })).await;
+        let first = json!({ "token": made["auth"]["client_token"], "url": "kept" });
+        vault.api("POST", &format!("secret/data/{path}"), json!({ "data": first })).await;
+        // What the operator needs and no more: it shows what a real one must be given.
+        let operator = vault
+            .token(&format!(
+                r#"path "auth/token/create/{role}" {{ capabilities = ["create", "update"] }}
+                   path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
+                   path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+                   path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+                   path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}
+                   path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
+                   path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
+                   path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+            ))
+            .await;
+        Self::Vault { vault, role, path, operator }
+    }
+
+    /// In ministack: an access key in Secrets Manager.
+    pub(crate) async fn aws() -> Self {
+        let secret = unique("secret");
+        Self::in_aws(ministack(), AwsStore::Secret(secret)).await
+    }
+
+    /// In moto: an access key in a file. Trusted for the limit of two keys, and for nothing else:
+    /// every key is accepted there, so a run can only go as far as `revoke`.
+    pub(crate) async fn moto() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("key.json");
+        Self::in_aws(moto(), AwsStore::File { path, _folder: folder }).await
+    }
+
+    async fn in_aws(url: String, store: AwsStore) -> Self {
+        let config = aws_config(&url, "test", "test").await;
+        let sdk = Box::new(Sdk {
+            iam: aws_sdk_iam::Client::new(&config),
+            secrets: aws_sdk_secretsmanager::Client::new(&config),
+        });
+        let (user, operator) = (unique("app"), unique("operator"));
+        let document =
+            |statements: Value| json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+        let all =
+            json!([{ "Effect": "Allow", "Action": ["iam:*", "sts:*", "secretsmanager:*"], "Resource": "*" }]);
+        let only_sts = json!([{ "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*" }]);
+        for (name, rules) in [(&user, only_sts), (&operator, all)] {
+            sdk.iam.create_user().user_name(name).send().await.expect("user");
+            let policy = sdk.iam.put_user_policy().user_name(name).policy_name("p");
+            policy.policy_document(document(rules)).send().await.expect("policy");
+        }
+        let mut keys = Vec::new();
+        for name in [&user, &operator] {
+            let made = sdk.iam.create_access_key().user_name(name).send().await.expect("key");
+            let key = made.access_key.expect("key");
+            keys.push((key.access_key_id, key.secret_access_key));
+        }
+        let operator = keys.pop().expect("operator's key");
+        let (id, key) = keys.pop().expect("user's key");
+        match &store {
+            AwsStore::Secret(name) => {
+                let first = json!({ "KEY_ID": id, "KEY": key, "note": "kept" }).to_string();
+                sdk.secrets.create_secret().name(name).secret_string(first).send().await.expect("secret");
+            }
+            AwsStore::File { path, .. } => {
+                let first = json!({ "access_key_id": id, "secret_access_key": key });
+                let mut file = std::fs::File::create(path).expect("file");
+                std::io::Write::write_all(&mut file, first.to_string().as_bytes()).expect("file");
+            }
+        }
+        Self::Aws { url, user, store, operator, sdk }
+    }
+
+    /// An authority of the test's own.
+    pub(crate) async fn own() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = unique("first-value-of-many-bits");
+        let authority = Arc::new(Authority {
+            accepted: Mutex::new(BTreeSet::from([first.clone()])),
+            used: Mutex::new(first.clone()),
+            observed: AtomicUsize::new(0),
+            folder,
+        });
+        let mut file = std::fs::File::create(authority.file()).expect("file");
+        std::io::Write::write_all(&mut file, first.as_bytes()).expect("file");
+        let url = serve(Arc::clone(&authority).router()).await;
+        Self::Own { url, authority }
+    }
+
+    /// The server's address.
+    pub(crate) fn server(&self) -> &str {
+        match self {
+            Self::Vault { vault, .. } => &vault.address,
+            Self::Aws { url, .. } | Self::Own { url, .. } => url,
+        }
+    }
+
+    /// The operator's secret, which must not be seen anywhere.
+    pub(crate) fn operator_secret(&self) -> String {
+        match self {
+            Self::Vault { operator, .. } => operator.clone(),
+            Self::Aws { operator: (_, key), .. } => key.clone(),
+            Self::Own { .. } => unreachable!("it has no operator"),
+        }
+    }
+
+    /// A consumer that uses the credential all the time.
+    pub(crate) fn consumer(&self) -> Consumer {
+        match self {
+            Self::Vault { vault, path, .. } => Consumer::start(&[
+                ("SOURCE", "vault"),
+                ("VAULT_ADDR", &vault.address),
+                // It reads its secret as the deployment's agent would; what it proves is the token
+                // in it.
+                ("READER_TOKEN", "root"),
+                ("SECRET", path),
+            ]),
+            Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
+                Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
+            }
+            Self::Aws { store: AwsStore::File { .. }, .. } | Self::Own { .. } => {
+                unreachable!("it reads no file")
+            }
+        }
+    }
+
+    /// The program, as this world's operator uses it.
+    pub(crate) fn tool(&self) -> Tool {
+        self.tool_through(self.server())
+    }
+
+    /// The same, with another address of the server: a proxy's.
+    pub(crate) fn tool_through(&self, address: &str) -> Tool {
+        match self {
+            Self::Vault { operator, .. } => {
+                Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
+            }
+            Self::Aws { operator: (id, key), .. } => Tool::new()
+                .with("AWS_ENDPOINT_URL", address)
+                .with("AWS_REGION", "us-east-1")
+                .with("AWS_ACCESS_KEY_ID", id)
+                .with("AWS_SECRET_ACCESS_KEY", key),
+            Self::Own { .. } => Tool::new(),
+        }
+    }
+
+    /// A runbook with short waits, whose consumer is at `url`. `phases` replaces the usual ones.
+    pub(crate) fn runbook(&self, url: &str, phases: Option<&str>) -> String {
+        let usual = "overlap: { at_least: 1s, until: [adopted, error-rate] }\n  sunset: { at_least: 1s, until: [error-rate] }";
+        let (connections, issuer, stores) = match self {
+            Self::Vault { role, path, .. } => (
+                "vault: { type: vault }".to_owned(),
+                format!(
+                    "issuer: {{ type: vault-token, connection: vault, role: {role}, policies: [{role}], ttl: 1h }}\n    \
+                     scope: {{ max_ttl: 1h, policies: [{role}], audience: app }}"
+                ),
+                format!("{{ connection: vault, type: kv2, mount: secret, path: {path}, field: token }}"),
+            ),
+            Self::Aws { user, store, .. } => {
+                let (account, store) = match store {
+                    AwsStore::Secret(name) => (
+                        "000000000000",
+                        format!(
+                            "{{ connection: aws, type: secretsmanager, secret: {name}, fields: {{ access_key_id: KEY_ID, secret_access_key: KEY }} }}"
+                        ),
+                    ),
+                    AwsStore::File { path, .. } => {
+                        ("123456789012", format!("{{ type: file, path: {}, format: text }}", path.display()))
+                    }
+                };
+                (
+                    format!("aws: {{ type: aws, account: \"{account}\" }}"),
+                    format!(
+                        "issuer: {{ type: iam-access-key, connection: aws, user: {user} }}\n    scope: {{ policies: [p] }}"
+                    ),
+                    store,
+                )
+            }
+            Self::Own { authority, .. } => return own_runbook(url, authority, phases.unwrap_or(usual)),
+        };
+        format!(
+            r#"version: 1
+name: app-key
+environments:
+  test: {{}}
+connections:
+  {connections}
+credentials:
+  app-key:
+    {issuer}
+    stores:
+      - {stores}
+    consumers:
+      - name: app
+        reload: {{ http: {{ url: "{url}/-/reload" }} }}
+        attest: {{ http: {{ url: "{url}/-/credential", fingerprint: /sha256 }} }}
+phases:
+  verify: {{ times: 2, every: 100ms }}
+  {phases}
+  proof: {{ times: 3, every: 100ms }}
+gates:
+  error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
+"#,
+            phases = phases.unwrap_or(usual),
+        )
+    }
+
+    /// Every credential that the issuer has for this principal, accepted or disabled, by the names
+    /// that it has for them. Asked of the server by listing.
+    pub(crate) async fn existing(&self) -> Vec<String> {
+        let mut existing = Vec::new();
+        match self {
+            Self::Vault { vault, role, .. } => {
+                let list = vault.api("LIST", "auth/token/accessors", Value::Null).await;
+                let (http, places) = (plain_http(), Arc::new(Semaphore::new(8)));
+                let mut lookups = JoinSet::new();
+                for accessor in list["data"]["keys"].as_array().expect("accessors") {
+                    let accessor = accessor.as_str().expect("text").to_owned();
+                    let lookup = http
+                        .post(format!("{}/v1/auth/token/lookup-accessor", vault.address))
+                        .header("x-vault-token", &vault.root)
+                        .body(json!({ "accessor": accessor }).to_string());
+                    let places = Arc::clone(&places);
+                    lookups.spawn(async move {
+                        let _place = places.acquire().await.expect("open");
+                        let text = lookup.send().await.expect("Vault answers").text().await.expect("body");
+                        (accessor, text)
+                    });
+                }
+                while let Some(done) = lookups.join_next().await {
+                    let (accessor, text) = done.expect("lookup");
+                    // Other tests' tokens come and go meanwhile.
+                    let found: Value = serde_json::from_str(&text).unwrap_or_default();
+                    if found["data"]["role"] == **role
+                        || found["data"]["path"] == format!("auth/token/create/{role}")
+                    {
+                        existing.push(accessor);
+                    }
+                }
+            }
+            Self::Aws { user, sdk, .. } => {
+                let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
+                existing.extend(keys.access_key_metadata.into_iter().filter_map(|key| key.access_key_id));
+            }
+            Self::Own { authority, .. } => {
+                existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
+            }
+        }
+        existing.sort();
+        existing
+    }
+
+    /// The credentials that the issuer accepts now.
+    pub(crate) async fn alive(&self) -> Vec<String> {
+        let mut alive = self.existing().await;
+        if let Self::Aws { user, sdk, .. } = self {
+            let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
+            alive.retain(|id| {
+                keys.access_key_metadata.iter().any(|key| {
+                    key.access_key_id.as_ref() == Some(id)
+                        && key.status.as_ref().is_some_and(|s| s.as_str() == "Active")
+                })
+            });
+        }
+        alive
+    }
+
+    /// What the store's current version holds.
+    pub(crate) async fn current(&self) -> Value {
+        match self {
+            Self::Vault { vault, path, .. } => {
+                vault.api("GET", &format!("secret/data/{path}"), Value::Null).await["data"]["data"].clone()
+            }
+            Self::Aws { store: AwsStore::Secret(secret), sdk, .. } => {
+                let value = sdk.secrets.get_secret_value().secret_id(secret).send().await.expect("value");
+                serde_json::from_str(value.secret_string().expect("text")).expect("JSON")
+            }
+            Self::Aws { store: AwsStore::File { path, .. }, .. } => {
+                serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
+            }
+            Self::Own { authority, .. } => json!({ "value": authority.value() }),
+        }
+    }
+
+    /// The secret part of a store's value.
+    pub(crate) fn secret(value: &Value) -> String {
+        let secret =
+            ["token", "KEY", "secret_access_key", "value"].iter().find_map(|field| value[field].as_str());
+        secret.expect("a secret part").to_owned()
+    }
+
+    /// How often the store's value was written, where the store counts that.
+    pub(crate) async fn writes(&self) -> Option<u64> {
+        match self {
+            Self::Vault { vault, path, .. } => {
+                let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
+                metadata["data"]["current_version"].as_u64()
+            }
+            Self::Aws { .. } | Self::Own { .. } => None,
+        }
+    }
+
+    /// Panics when a label of Secrets Manager's stands where none should be.
+    pub(crate) async fn labels_are_clean(&self) {
+        let Self::Aws { store: AwsStore::Secret(secret), sdk, .. } = self else { return };
+        let seen = sdk.secrets.describe_secret().secret_id(secret).send().await.expect("secret");
+        let labels: Vec<&String> =
+            seen.version_ids_to_stages().into_iter().flatten().flat_map(|v| v.1).collect();
+        let count = |label: &str| labels.iter().filter(|l| **l == label).count();
+        assert_eq!((count("AWSCURRENT"), count("AWSPENDING")), (1, 0), "{labels:?}");
+    }
+
+    /// Whether the server accepts what was in the store.
+    pub(crate) async fn accepts(&self, value: &Value) -> bool {
+        let part = |name: &str| value[name].as_str().expect("part").to_owned();
+        match self {
+            Self::Vault { vault, .. } => {
+                let request = plain_http()
+                    .get(format!("{}/v1/auth/token/lookup-self", vault.address))
+                    .header("x-vault-token", part("token"));
+                let status = request.send().await.expect("Vault answers").status();
+                assert!(status.is_success() || status == 403, "{status}");
+                status.is_success()
+            }
+            Self::Aws { url, store: AwsStore::Secret(_), .. } => {
+                let config = aws_config(url, &part("KEY_ID"), &part("KEY")).await;
+                match aws_sdk_sts::Client::new(&config).get_caller_identity().send().await {
+                    Ok(_) => true,
+                    Err(e) => {
+                        let service =
+                            e.as_service_error().map(|s| s.meta().code() == Some("InvalidClientTokenId"));
+                        assert_eq!(service, Some(true), "{e:?}");
+                        false
+                    }
+                }
+            }
+            // It would accept every key: whether it lists it is all there is to know.
+            Self::Aws { store: AwsStore::File { .. }, .. } => {
+                self.alive().await.contains(&part("access_key_id"))
+            }
+            Self::Own { authority, .. } => authority.accepts(&part("value")),
+        }
+    }
+
+    /// Panics unless a rotation is complete: a new value everywhere, the old one refused, one alive.
+    pub(crate) async fn is_rotated(&self, before: &Value) {
+        let after = self.current().await;
+        assert!(self.accepts(&after).await, "the new credential is refused");
+        assert!(!self.accepts(before).await, "the old credential is accepted");
+        assert_eq!(self.existing().await.len(), 1, "one credential exists");
+        assert_eq!(self.alive().await.len(), 1, "one credential is alive");
+        for kept in ["url", "note"] {
+            assert_eq!(after.get(kept), before.get(kept), "other fields stay as they are");
+        }
+        self.labels_are_clean().await;
+        if let Self::Own { authority, .. } = self {
+            assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
+        }
+    }
+
+    /// Does what `stanch resolve` asks a person to do about a step whose outcome nobody knows, and
+    /// says whether it took effect: what may have been issued is revoked by hand, and is issued anew.
+    pub(crate) async fn settle_by_hand(&self, step: &str, before: &Value) -> bool {
+        let Self::Own { authority, .. } = self else { panic!("{step}: this server can be asked") };
+        assert!(step.ends_with("/issue") || step.ends_with("/revoke"), "{step} can be observed");
+        if step.ends_with("/issue") {
+            let first = Self::secret(before);
+            authority.accepted.lock().expect("lock").retain(|value| *value == first);
+            return false;
+        }
+        !self.accepts(before).await
+    }
+
+    /// Panics unless everything is as it was.
+    pub(crate) async fn is_as_before(&self, before: &Value, alive: &[String]) {
+        assert_eq!(self.current().await, *before, "the store has its old value");
+        assert!(self.accepts(before).await, "the old credential is accepted");
+        assert_eq!(self.existing().await, alive, "the issuer knows what it knew");
+        assert_eq!(self.alive().await, alive, "the issuer accepts what it accepted");
+        self.labels_are_clean().await;
+    }
+
+    /// Removes what would make listings long for those who come later.
+    pub(crate) async fn forget(self) {
+        let Self::Vault { vault, operator, .. } = &self else { return };
+        for accessor in self.existing().await {
+            vault.api("POST", "auth/token/revoke-accessor", json!({ "accessor": accessor })).await;
+        }
+        vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
+    }
+}
