@@ -9,6 +9,8 @@
 
 mod chain;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod key;
 mod record;
 mod state_dir;

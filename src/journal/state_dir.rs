@@ -258,7 +258,8 @@ impl StateDir {
         };
         let keys = self.verifying_keys()?;
         let reader = std::io::BufReader::with_capacity(1 << 16, file);
-        verify(reader, &keys, each).map_err(io("read", &path))
+        let (report, tail) = verify(reader, &keys, each).map_err(io("read", &path))?;
+        Ok((report.about(run), tail))
     }
 
     /// All runs, by name.
@@ -410,6 +411,12 @@ impl Folding {
         }
         match (&mut self.state, record.event) {
             (None, Event::Opened { plan, .. }) => {
+                // No signature covers it yet where a crash came early, so it is not taken on trust.
+                if let Err(state) = plan.whole() {
+                    let (event, subject) = ("opened", "the plan".to_owned());
+                    self.bad = Some((0, crate::rotation::IllegalTransition { event, subject, state }));
+                    return;
+                }
                 self.state = Some(State::new(Arc::from(plan), record.envelope.wall));
             }
             (None, _) => {}

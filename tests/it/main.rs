@@ -13,5 +13,6 @@ mod journal;
 mod rotation;
 mod sandbox;
 mod servers;
+mod tampering;
 mod tool;
 mod vault;
