@@ -14,6 +14,8 @@ pub(crate) mod fuzzing;
 mod key;
 mod record;
 mod state_dir;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::path::PathBuf;

@@ -13,6 +13,5 @@ mod journal;
 mod rotation;
 mod sandbox;
 mod servers;
-mod tampering;
 mod tool;
 mod vault;
