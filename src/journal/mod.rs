@@ -11,12 +11,16 @@ mod anchor;
 mod chain;
 mod examine;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod index;
 mod index_file;
 mod key;
 mod key_files;
 mod record;
 mod state_dir;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::path::PathBuf;
