@@ -3,7 +3,7 @@
 use rand::SeedableRng as _;
 
 use super::chain::Frontier;
-use super::key::{SigningKey, VerifyingKeys};
+use super::key::{SigningKey, VerifyingKeys, run_origin};
 use super::record::Record;
 use super::verify::verify;
 use super::{chain, record};
@@ -58,7 +58,7 @@ fn mend(bytes: &[u8], key: &SigningKey) -> (Vec<u8>, Vec<Record>) {
         record.envelope.prev = hex::encode(previous.0);
         if let Event::Checkpoint { note } = &mut record.event {
             let envelope = &record.envelope;
-            match key.sign(&envelope.run, envelope.seq, frontier.root(), &envelope.about()) {
+            match key.sign(&run_origin(&envelope.run), envelope.seq, frontier.root(), &envelope.about()) {
                 Ok(signed) => *note = signed,
                 // A run whose name cannot stand in a checkpoint cannot be opened either.
                 Err(_) => continue,

@@ -295,7 +295,7 @@ fn another_runs_records_and_checkpoints_do_not_pass() {
         if CHECKPOINTS.contains(&at) {
             let (line, words) = folder.fault(&moved, "renamed");
             assert_eq!(line, at);
-            assert!(words.contains("another run"), "{words}");
+            assert!(words.contains("another journal"), "{words}");
         }
     }
     // The whole of the other run's journal, under this one's name: good, and not this run's.
