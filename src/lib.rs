@@ -6,6 +6,9 @@
 pub mod cli;
 pub mod clock;
 pub mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod journal;
 pub mod output;

@@ -11,6 +11,8 @@ mod anchor;
 mod chain;
 mod examine;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod index;
 mod index_file;
 mod key;

@@ -273,7 +273,9 @@ impl StateDir {
         keys: Option<VerifyingKeys>,
     ) -> Result<(Report, Tail), JournalError> {
         let (reader, keys) = self.open_journal(run, keys)?;
-        verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))
+        let found = verify_quickly(reader, frontier, &keys);
+        let (report, tail) = found.map_err(io("read", &self.journal_path(run)))?;
+        Ok((report.about(run), tail))
     }
 
     fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), JournalError> {
@@ -290,7 +292,9 @@ impl StateDir {
         each: &mut dyn FnMut(Record, &[u8]),
     ) -> Result<(Report, Tail), JournalError> {
         let (reader, keys) = self.open_journal(run, keys)?;
-        verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))
+        let found = verify(reader, frontier, &keys, each);
+        let (report, tail) = found.map_err(io("read", &self.journal_path(run)))?;
+        Ok((report.about(run), tail))
     }
 
     fn open_journal(
@@ -459,6 +463,12 @@ impl Folding {
         }
         match (&mut self.state, record.event) {
             (None, Event::Opened { plan, .. }) => {
+                // No signature covers it yet where a crash came early, so it is not taken on trust.
+                if let Err(state) = plan.whole() {
+                    let (event, subject) = ("opened", "the plan".to_owned());
+                    self.bad = Some((0, crate::rotation::IllegalTransition { event, subject, state }));
+                    return;
+                }
                 self.state = Some(State::new(Arc::from(plan), record.envelope.wall));
             }
             (None, _) => {}

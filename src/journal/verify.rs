@@ -5,6 +5,7 @@ use std::io::{BufRead, Seek, SeekFrom};
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
 use super::key::{VerifyingKeys, run_origin};
 use super::record::{Envelope, Record};
+use crate::provider::outcome::tame;
 use crate::rotation::Event;
 use crate::sabotage::{Sabotage, is_on};
 
@@ -34,6 +35,17 @@ impl Report {
     /// The records at the end that no signature covers.
     pub fn unanchored(&self) -> u64 {
         self.records - self.anchored
+    }
+
+    /// The report on a journal that should be a certain run's: another run's, however good, is not.
+    pub(super) fn about(self, run: &str) -> Self {
+        match &self.run {
+            Some(found) if found != run => {
+                let what = format!("this is the journal of another run, {}", tame(found));
+                Self { fault: Some(Fault { line: 1, what }), records: 0, checkpoints: 0, anchored: 0, ..self }
+            }
+            _ => self,
+        }
     }
 }
 

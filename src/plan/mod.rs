@@ -9,7 +9,7 @@ mod phase;
 mod preview;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Write as _};
 
 use serde::{Deserialize, Serialize};
@@ -187,7 +187,21 @@ impl Plan {
         Ok(plan)
     }
 
+    /// As [`Plan::from_json`], but phases and steps are compiled from the rest, so that what comes
+    /// behind the comparison is reached as well.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn mended(text: &str) -> Result<Self, PlanError> {
+        let mut plan: Self = serde_json::from_str(text).map_err(|e| PlanError::Malformed(e.to_string()))?;
+        plan.format = FORMAT;
+        plan.strategy = plan.runbook.strategy;
+        plan.phases = Phase::order(plan.strategy).iter().map(|p| compile::waits(*p, &plan.runbook)).collect();
+        plan.steps = step::steps(&plan.runbook, plan.strategy, &plan.credentials);
+        plan.consistent().map_err(PlanError::Inconsistent)?;
+        Ok(plan)
+    }
+
     fn consistent(&self) -> Result<(), String> {
+        self.names_lead_somewhere()?;
         let phases: Vec<_> =
             Phase::order(self.strategy).iter().map(|p| compile::waits(*p, &self.runbook)).collect();
         if self.strategy != self.runbook.strategy || self.phases != phases {
@@ -198,10 +212,33 @@ impl Plan {
         if self.steps != step::steps(&self.runbook, self.strategy, &self.credentials) {
             return Err("its steps do not follow from its runbook and observations".into());
         }
-        for planned in &self.credentials {
-            let Some(credential) = self.runbook.credentials.get(&planned.name) else {
-                return Err(format!("it has no credential `{}`", planned.name));
-            };
+        self.ids_are_unique()
+    }
+
+    /// Whether every index and every name leads somewhere, whichever version of this program
+    /// compiled the steps: what a journal's plan must hold for the journal to be read.
+    ///
+    /// # Errors
+    /// A sentence, when one does not.
+    pub(crate) fn whole(&self) -> Result<(), String> {
+        self.names_lead_somewhere()?;
+        for step in &self.steps {
+            let undo = step.undo.iter().flat_map(|undo| &undo.after);
+            let known = step.after.iter().chain(undo).all(|at| *at < self.steps.len())
+                && step.action.leads_somewhere(self);
+            if !known {
+                return Err(format!("its step `{}` names what is not there", step.id));
+            }
+        }
+        self.ids_are_unique()
+    }
+
+    fn names_lead_somewhere(&self) -> Result<(), String> {
+        // A hand may also have left out a whole credential.
+        if !self.credentials.iter().map(|c| &c.name).eq(self.runbook.credentials.keys()) {
+            return Err("its credentials are not those of its runbook".into());
+        }
+        for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
             if credential.stores.len() != planned.stores.len() {
                 return Err(format!("`{}` has another number of stores", planned.name));
             }
@@ -212,6 +249,14 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    fn ids_are_unique(&self) -> Result<(), String> {
+        let mut ids = HashSet::with_capacity(self.steps.len());
+        match self.steps.iter().find(|step| !ids.insert(step.id.as_str())) {
+            Some(twice) => Err(format!("two of its steps are called `{}`", twice.id)),
+            None => Ok(()),
+        }
     }
 
     /// A phase's waits.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Planned};
+use super::{Phase, Plan, Planned};
 use crate::provider::Observation;
 use crate::runbook::model::{self, Consumer, Issuer, OwnClass, Runbook, Store, Strategy};
 
@@ -95,6 +95,42 @@ impl Action {
             | Self::Revoke { credential }
             | Self::Destroy { credential, .. }
             | Self::Reject { credential, .. } => Some(*credential),
+        }
+    }
+}
+
+impl Action {
+    /// Whether its names and indexes are the plan's.
+    pub(super) fn leads_somewhere(&self, plan: &Plan) -> bool {
+        let credential = self.credential().map(|at| {
+            let planned = plan.credentials.get(at)?;
+            plan.runbook.credentials.get(&planned.name)
+        });
+        let within = |length: fn(&model::Credential) -> usize, at: &usize| {
+            credential.flatten().is_some_and(|c| *at < length(c))
+        };
+        match self {
+            Self::Connection { connection } => plan.runbook.connections.contains_key(connection),
+            Self::Own { name } => Phase::ALL
+                .iter()
+                .filter_map(|phase| phase.spec(&plan.runbook.phases))
+                .any(|spec| spec.before.iter().chain(&spec.after).any(|own| own.name == *name)),
+            Self::Permission { .. }
+            | Self::Issue { .. }
+            | Self::Inspect { .. }
+            | Self::Disable { .. }
+            | Self::Revoke { .. } => credential.flatten().is_some(),
+            Self::Capture { store, .. }
+            | Self::Stage { store, .. }
+            | Self::Promote { store, .. }
+            | Self::Destroy { store, .. } => within(|c| c.stores.len(), store),
+            Self::Reload { consumer, .. } => within(|c| c.consumers.len(), consumer),
+            Self::Accept { probe, .. } => {
+                credential.flatten().is_some() && probe.iter().all(|at| within(|c| c.accepts.len(), at))
+            }
+            Self::Reject { probe, .. } => {
+                credential.flatten().is_some() && probe.iter().all(|at| within(|c| rejects(c).len(), at))
+            }
         }
     }
 }
@@ -203,21 +239,29 @@ impl Builder<'_> {
     /// Every credential after those that it names in `after:`. The runbook's check has made sure
     /// that there is no cycle; a name that this plan does not rotate is passed over.
     fn dependency_order(&self) -> Vec<usize> {
-        fn visit(at: usize, builder: &Builder<'_>, seen: &mut Vec<bool>, order: &mut Vec<usize>) {
-            if std::mem::replace(&mut seen[at], true) {
-                return;
-            }
-            for name in &builder.runbook.credentials[&builder.credentials[at].name].after {
-                if let Some(earlier) = builder.credentials.iter().position(|p| p.name == *name) {
-                    visit(earlier, builder, seen, order);
-                }
-            }
-            order.push(at);
-        }
+        let at = |name: &String| self.credentials.binary_search_by(|p| p.name.cmp(name)).ok();
+        let after = |at: usize| &self.runbook.credentials[&self.credentials[at].name].after;
         let mut seen = vec![false; self.credentials.len()];
         let mut order = Vec::with_capacity(seen.len());
-        for at in 0..seen.len() {
-            visit(at, self, &mut seen, &mut order);
+        for start in 0..seen.len() {
+            // A stack of its own: a chain of a hundred thousand credentials would overflow the thread's.
+            let mut path = Vec::new();
+            if !std::mem::replace(&mut seen[start], true) {
+                path.push((start, after(start).iter()));
+            }
+            while let Some((here, earlier)) = path.last_mut() {
+                match earlier.find_map(at) {
+                    Some(next) => {
+                        if !std::mem::replace(&mut seen[next], true) {
+                            path.push((next, after(next).iter()));
+                        }
+                    }
+                    None => {
+                        order.push(*here);
+                        path.pop();
+                    }
+                }
+            }
         }
         order
     }

@@ -21,6 +21,7 @@ mod record;
 mod rotation;
 mod sandbox;
 mod servers;
+mod tampering;
 mod tool;
 mod unknown;
 mod vault;

@@ -15,6 +15,17 @@ use aws_sdk_sts::error::BoxError;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 use jiff::Timestamp;
+#[cfg(any(test, feature = "fuzzing"))]
+use {
+    crate::provider::http::transport::{Canned, Reply},
+    aws_sdk_sts::config::SharedCredentialsProvider,
+    aws_smithy_runtime_api::client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+    },
+    aws_smithy_runtime_api::http::StatusCode,
+};
 
 use crate::provider::http::transport::MAX_BODY;
 use crate::provider::outcome::{CallError, Kind, tame};
@@ -86,18 +97,36 @@ impl AwsClient {
             return Err(CallError::rejected(Kind::Local, "there is no AWS region")
                 .hint("set AWS_REGION, or `region` of the connection in the runbook"));
         }
+        Ok(Self::from_config(settings, config))
+    }
+
+    fn from_config(settings: Settings, config: aws_config::SdkConfig) -> Self {
         let clock = DateSpy::default();
         let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(Bound);
         let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound).interceptor(clock.clone());
         let secrets = aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(Bound);
-        Ok(Self {
+        Self {
             iam: aws_sdk_iam::Client::from_conf(iam.build()),
             sts: aws_sdk_sts::Client::from_conf(sts.build()),
             secrets: aws_sdk_secretsmanager::Client::from_conf(secrets.build()),
             settings,
             config,
             clock,
-        })
+        }
+    }
+
+    /// Sends nothing, and answers with these.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn answering((id, secret): (&str, &Secret), replies: Vec<Reply>) -> Self {
+        let canned = CannedConnector(Arc::new(Canned::new(replies)));
+        let config = aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(keys(id, secret)))
+            .retry_config(RetryConfig::disabled())
+            .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(canned.clone())))
+            .build();
+        Self::from_config(Settings::default(), config)
     }
 
     /// STS as somebody else: with the very keys that are being tried.
@@ -172,6 +201,36 @@ impl Intercept for Bound {
         let unbounded = std::mem::replace(body, SdkBody::taken());
         *body = SdkBody::from_body_1_x(Limited::new(unbounded, MAX_BODY));
         Ok(())
+    }
+}
+
+/// Stands in the place of the SDK's HTTP client.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Clone)]
+struct CannedConnector(Arc<Canned>);
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl fmt::Debug for CannedConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CannedConnector")
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl HttpConnector for CannedConnector {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        let answer = self.0.next().and_then(|reply| {
+            let status = StatusCode::try_from(reply.status.as_u16()).ok()?;
+            let mut answer = aws_sdk_sts::config::http::HttpResponse::new(status, reply.body.into());
+            for (name, value) in &reply.headers {
+                // What is not text never gets past the SDK's own client.
+                if let Ok(value) = value.to_str() {
+                    let _ = answer.headers_mut().try_append(name.to_string(), value.to_owned());
+                }
+            }
+            Some(answer)
+        });
+        HttpConnectorFuture::ready(answer.ok_or_else(|| ConnectorError::timeout("no answer".into())))
     }
 }
 

@@ -27,6 +27,32 @@ pub struct Transport {
     ca: Option<Vec<u8>>,
     skip_verify: bool,
     clients: [OnceLock<reqwest::Client>; 4],
+    #[cfg(any(test, feature = "fuzzing"))]
+    canned: Option<Canned>,
+}
+
+/// Replies in place of a server's: these in their order, then the last one again and again, as a
+/// hostile server would.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Default)]
+pub(crate) struct Canned {
+    replies: Vec<Reply>,
+    given: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Canned {
+    /// These.
+    pub(crate) fn new(replies: Vec<Reply>) -> Self {
+        Self { replies, ..Self::default() }
+    }
+
+    /// The next one; `None` when there never was one.
+    pub(crate) fn next(&self) -> Option<Reply> {
+        let at = self.given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let Reply { status, headers, body } = self.replies.get(at).or(self.replies.last())?;
+        Some(Reply { status: *status, headers: headers.clone(), body: body.clone() })
+    }
 }
 
 impl fmt::Debug for Transport {
@@ -76,7 +102,20 @@ impl Reply {
 impl Transport {
     /// A transport whose requests take at most `timeout`.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, ca: None, skip_verify: false, clients: Default::default() }
+        Self {
+            timeout,
+            ca: None,
+            skip_verify: false,
+            clients: Default::default(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            canned: None,
+        }
+    }
+
+    /// Sends nothing, and answers with these.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn answering(self, replies: Vec<Reply>) -> Self {
+        Self { canned: Some(Canned::new(replies)), ..self }
     }
 
     /// Trusts this CA bundle (PEM) and no other.
@@ -111,6 +150,10 @@ impl Transport {
         timeout: Option<Duration>,
     ) -> Result<Reply, CallError> {
         let place = safe_url(&request.uri().to_string());
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(canned) = &self.canned {
+            return canned.next().ok_or_else(|| CallError::unknown(format!("{place} did not answer")));
+        }
         let client = self.client(request.uri())?;
         let mut request = reqwest::Request::try_from(request)
             .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;

@@ -73,6 +73,12 @@ impl VaultClient {
         Ok(Self { settings, transport, origin, prefix })
     }
 
+    /// Sends nothing, and answers with these.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn answering(self, replies: Vec<Reply>) -> Self {
+        Self { transport: self.transport.answering(replies), ..self }
+    }
+
     /// How it was set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
