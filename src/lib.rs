@@ -3,6 +3,7 @@
 //! The layers, from the outside in; each may use those after it, never those before:
 //! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
 
+#[cfg(feature = "tool")]
 pub mod cli;
 pub mod clock;
 pub mod engine;
@@ -11,6 +12,7 @@ pub mod engine;
 pub mod fuzzing;
 pub mod gate;
 pub mod journal;
+#[cfg(feature = "tool")]
 pub mod output;
 pub mod plan;
 pub mod provider;

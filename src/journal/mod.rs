@@ -19,6 +19,8 @@ mod key;
 mod key_files;
 mod record;
 mod state_dir;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::path::PathBuf;

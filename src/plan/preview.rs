@@ -17,7 +17,9 @@ pub fn preview(plan: &Plan) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write(plan, &mut out);
-    out
+    // A saved plan may come from anybody, and what servers say stands in it too: neither steers the
+    // terminal of whoever is asked to confirm it.
+    crate::runbook::tame(&out)
 }
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {

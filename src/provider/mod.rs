@@ -9,16 +9,25 @@
 //! Every method that changes something says how its outcome can be learned when the reply is lost
 //! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
 
+#[cfg(feature = "tool")]
 pub mod aws;
+#[cfg(feature = "tool")]
 pub mod consumer;
+#[cfg(feature = "tool")]
 pub mod exec;
+#[cfg(feature = "tool")]
 pub mod file;
+#[cfg(feature = "tool")]
 pub mod http;
+#[cfg(feature = "tool")]
 pub mod layout;
 pub mod outcome;
+#[cfg(feature = "tool")]
 pub mod random;
+#[cfg(feature = "tool")]
 pub mod real;
 pub mod sandbox;
+#[cfg(feature = "tool")]
 pub mod vault;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ mod tests;
 mod tree;
 mod variables;
 
+pub(crate) use finding::tame;
 pub use finding::{Finding, Reported, Severity, Span, render, reported};
 pub use period::{BadPeriod, Period};
 pub use source::{ReadError, Source};

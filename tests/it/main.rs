@@ -21,7 +21,6 @@ mod record;
 mod rotation;
 mod sandbox;
 mod servers;
-mod tampering;
 mod tool;
 mod unknown;
 mod vault;

@@ -1,14 +1,15 @@
 //! Every way to damage a small journal, by somebody who has the folder and not the key: each byte,
-//! each line, each length. What `journal.rs` samples on a whole run's journal is complete here.
+//! each line, each length. What `tests/it/journal.rs` samples on a whole run's journal is complete here.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use stanch::clock::Moment;
-use stanch::journal::{Journal as _, Report, StateDir};
-use stanch::plan::{Observed, Phase, Plan, Request, compile};
-use stanch::provider::Verdict;
-use stanch::rotation::{Ended, Event, Facts, Op};
+
+use super::{Journal as _, Report, StateDir};
+use crate::clock::Moment;
+use crate::plan::{Observed, Phase, Plan, Request, compile};
+use crate::provider::Verdict;
+use crate::rotation::{Ended, Event, Facts, Op};
 
 /// A state folder with two runs of the same plan, and the bytes of their journals.
 struct Folder {
@@ -187,7 +188,7 @@ fn every_line_that_is_removed_repeated_or_swapped_shows() {
         removed.remove(at - 1);
         if at == LINES {
             let report = folder.audit(&removed.concat());
-            assert_eq!((report.fault, report.unanchored()), (None, 1), "the end is not vouched for");
+            assert_eq!((report.unanchored(), report.fault), (1, None), "the end is not vouched for");
         } else {
             assert_eq!(folder.fault(&removed, "removed").0, at, "line {at} removed");
         }

@@ -1,0 +1,559 @@
+//! Approved plans, and what a plan refuses.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::runbook::model::{Issuer, Store};
+use crate::runbook::{Source, check};
+
+/// The runbooks whose plans are approved, each with an environment of its own.
+const RUNBOOKS: [(&str, &str); 7] = [
+    ("runbooks/quickstart.yaml", "sandbox"),
+    ("runbooks/payments-api-key.yaml", "staging"),
+    ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
+    ("runbooks/random-secret-in-file.yaml", "production"),
+    ("runbooks/vault-token-in-kv2.yaml", "production"),
+    ("runbooks/vault-dev-server.yaml", "dev"),
+    ("tests/plans/every-kind.yaml", "test"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str, environment: &str) -> Runbook {
+    let source = Source::read(&root().join(path)).expect("a file");
+    let checked = check(&source);
+    let template = checked.runbook.unwrap_or_else(|| panic!("{path}: {:?}", checked.findings));
+    template.instantiate(environment).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// What the adapters would say of themselves and of targets in order.
+fn observe(runbook: &Runbook) -> Observed {
+    let observed = |credential: &Credential| ObservedCredential {
+        issuer: traits(&credential.issuer),
+        outgoing: Some(Identity { handle: "old".into(), principal: "somebody".into() }),
+        existing: vec![],
+        stores: credential.stores.iter().map(observed_store).collect(),
+        disagree: vec![],
+    };
+    Observed { credentials: runbook.credentials.values().map(observed).collect(), checks: vec![] }
+}
+
+fn observed_store(store: &Store) -> ObservedStore {
+    use crate::provider::Observation::{Conditional, Token};
+    let (stages, destroys, change) = match store {
+        Store::Sandbox { labels, .. } => (*labels, false, Conditional),
+        Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing, Conditional),
+        Store::Secretsmanager { .. } => (true, false, Token),
+        Store::File { .. } => (false, false, Conditional),
+    };
+    let versions = Versions { current: Some("7".into()), previous: None, pending: None };
+    ObservedStore { traits: StoreTraits { stages, destroys, change }, versions }
+}
+
+fn traits(issuer: &Issuer) -> IssuerTraits {
+    use crate::provider::Observation::{Idempotent, Listable, Opaque, Readable};
+    let (tries, disables, revokes, coexists, issue, change) = match issuer {
+        Issuer::Sandbox { can_disable, .. } => (true, *can_disable, true, true, Listable, Readable),
+        Issuer::Random { apply, revoke, .. } => (
+            false,
+            false,
+            revoke.is_some(),
+            revoke.is_some() || apply.is_none(),
+            if apply.is_some() { Opaque } else { Idempotent },
+            if revoke.is_some() { Opaque } else { Idempotent },
+        ),
+        Issuer::VaultToken { .. } => (true, false, true, true, Listable, Readable),
+        Issuer::IamAccessKey { .. } => (true, true, true, true, Listable, Readable),
+    };
+    let mints = !matches!(issuer, Issuer::Random { .. });
+    IssuerTraits { mints, disables, revokes, coexists, tries, issue, change }
+}
+
+fn request() -> Request {
+    Request {
+        environment: "test".into(),
+        sandbox: false,
+        runbook_sha256: "0".repeat(64),
+        tool: "stanch 0".into(),
+    }
+}
+
+fn planned(path: &str, environment: &str, strategy: Strategy) -> Plan {
+    let runbook = Runbook { strategy, ..read(path, environment) };
+    let observed = observe(&runbook);
+    compile(runbook, &request(), observed).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn every_kind(strategy: Strategy) -> Plan {
+    planned("tests/plans/every-kind.yaml", "test", strategy)
+}
+
+/// The plan as a person reads it, and below that each step with what it waits for.
+fn written(plan: &Plan) -> String {
+    // The digest covers the order of fields in the runbook's model, too: it has a test of its own.
+    let mut text = preview(plan).replace(&plan.digest()[..12], "DIGEST");
+    let phase = |at: usize| plan.steps[at].id.clone();
+    for waits in &plan.phases {
+        let _ = writeln!(text, "\n{waits:?}");
+        for step in plan.steps.iter().filter(|s| s.phase == waits.phase) {
+            let names = |steps: &[usize]| steps.iter().map(|s| phase(*s)).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "{}", step.id);
+            let class = step.class.map_or("a look".to_owned(), |c| format!("{c:?}"));
+            let _ = writeln!(text, "  {class}{}", if step.irreversible { ", for good" } else { "" });
+            if !step.after.is_empty() {
+                let _ = writeln!(text, "  after {}", names(&step.after));
+            }
+            if let Some(undo) = &step.undo {
+                let after = if undo.after.is_empty() {
+                    String::new()
+                } else {
+                    format!(" after {}", names(&undo.after))
+                };
+                let _ = writeln!(text, "  undone{after}");
+            }
+        }
+    }
+    let _ = writeln!(text, "\nholds {:#?}", plan.holds());
+    text
+}
+
+/// Plans are a function of runbook and observations: whoever changes the function reads here what
+/// else changed. `STANCH_APPROVE=1 cargo test --lib` writes the files anew.
+#[test]
+fn plans_are_as_they_were_approved() {
+    let mut differing = Vec::new();
+    for (path, environment) in RUNBOOKS {
+        for strategy in [Strategy::Overlap, Strategy::Contain] {
+            let plan = planned(path, environment, strategy);
+            let stem = Path::new(path).file_stem().expect("a name").to_string_lossy();
+            let name = format!("tests/plans/{stem}-{}.txt", preview::strategy_name(strategy));
+            let text = written(&plan);
+            let file = root().join(&name);
+            if std::env::var_os("STANCH_APPROVE").is_some() {
+                #[expect(clippy::disallowed_methods, reason = "approved by hand")]
+                std::fs::write(&file, &text).expect("write");
+            }
+            if std::fs::read_to_string(&file).unwrap_or_default() != text {
+                differing.push(name);
+            }
+        }
+    }
+    assert_eq!(
+        differing,
+        Vec::<String>::new(),
+        "STANCH_APPROVE=1 writes them anew: then look at the difference"
+    );
+}
+
+/// Steps of every kind, with every field: a new one out of order would make another digest.
+#[test]
+fn the_digest_is_that_of_the_canonical_json() {
+    let actions = [
+        Action::Connection { connection: "a\u{7f}\"\\\u{1}é😀\u{ff21}".into() },
+        Action::Permission { credential: 1 },
+        Action::Capture { credential: 0, store: 1 },
+        Action::Issue { credential: 0 },
+        Action::Inspect { credential: 0 },
+        Action::Stage { credential: 0, store: 1 },
+        Action::Accept { credential: 0, probe: None },
+        Action::Promote { credential: 0, store: 1 },
+        Action::Reload { consumer: 3, credential: 2 },
+        Action::Disable { credential: 0 },
+        Action::Revoke { credential: 0 },
+        Action::Destroy { credential: 0, store: 1_000_000 },
+        Action::Reject { credential: 0, probe: Some(1) },
+        Action::Own { name: "own".into() },
+    ];
+    let steps = actions.into_iter().map(|action| Step {
+        action,
+        after: vec![1, 20],
+        class: Some(crate::provider::Observation::Token),
+        id: "verify/é/\u{2028}".into(),
+        irreversible: true,
+        phase: Phase::Verify,
+        undo: Some(Undo { after: vec![0] }),
+    });
+    let runbook: Runbook = serde_json::from_value(serde_json::json!({
+        "version": 1,
+        "name": "digest",
+        "environments": { "\u{10000}": {}, "\u{ff21}": { "b": "1", "a": "2" } },
+        "credentials": {},
+        "gates": { "errors": { "sandbox": { "at_most": 0.000_000_1 } } },
+    }))
+    .expect("runbook");
+    let plan = Plan {
+        format: FORMAT,
+        tool: "test".into(),
+        environment: "e".into(),
+        sandbox: true,
+        strategy: Strategy::Overlap,
+        runbook_sha256: "0".into(),
+        runbook,
+        credentials: vec![],
+        phases: vec![],
+        steps: steps.collect(),
+        checks: vec![Check::pass("a", "b")],
+        unchecked: vec!["nothing".into()],
+    };
+    let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");
+    assert_eq!(plan.digest(), hex::encode(Sha256::digest(canonical)));
+}
+
+fn refusal(value: &Value) -> String {
+    match Plan::from_json(&value.to_string()) {
+        Ok(_) => "it is taken".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// A plan as JSON.
+fn saved(strategy: Strategy) -> Value {
+    serde_json::to_value(every_kind(strategy)).expect("JSON")
+}
+
+#[test]
+fn a_saved_plan_is_the_same_plan() {
+    for strategy in [Strategy::Overlap, Strategy::Contain] {
+        let plan = every_kind(strategy);
+        let again = Plan::from_json(&saved(strategy).to_string()).expect("a plan");
+        assert_eq!(again.digest(), plan.digest());
+        assert_eq!(again.whole(), Ok(()));
+    }
+}
+
+#[test]
+fn a_plan_that_a_hand_changed_is_refused() {
+    let good = saved(Strategy::Overlap);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        refusal(&plan)
+    };
+    let cases: [(&str, &dyn Fn(&mut Value), &str); 14] = [
+        ("nothing", &|_| (), "it is taken"),
+        ("the format", &|p| p["format"] = json!(2), "has format 2"),
+        ("an unknown field", &|p| p["x"] = json!(1), "unknown field"),
+        (
+            "a step less",
+            &|p| drop(p["steps"].as_array_mut().expect("steps").pop()),
+            "its steps do not follow",
+        ),
+        (
+            "a step twice",
+            &|p| {
+                let steps = p["steps"].as_array_mut().expect("steps");
+                steps.push(steps[0].clone());
+            },
+            "its steps do not follow",
+        ),
+        ("an order", &|p| p["steps"][9]["after"] = json!([]), "its steps do not follow"),
+        ("the strategy", &|p| p["strategy"] = json!("contain"), "its phases do not follow"),
+        ("a wait", &|p| p["phases"][5]["at_least"] = json!("0s"), "its phases do not follow"),
+        (
+            "both strategies",
+            &|p| {
+                p["strategy"] = json!("contain");
+                p["runbook"]["strategy"] = json!("contain");
+            },
+            "its phases do not follow",
+        ),
+        (
+            "a credential less",
+            &|p| drop(p["credentials"].as_array_mut().expect("list").pop()),
+            "its credentials are not",
+        ),
+        (
+            "a credential twice",
+            &|p| {
+                let list = p["credentials"].as_array_mut().expect("list");
+                list.push(list[0].clone());
+            },
+            "its credentials are not",
+        ),
+        (
+            "another credential's name",
+            &|p| p["credentials"][0]["name"] = json!("nobody"),
+            "its credentials are not",
+        ),
+        (
+            "a store less",
+            &|p| drop(p["credentials"][0]["stores"].as_array_mut().expect("list").pop()),
+            "another number of stores",
+        ),
+        (
+            "a gate less",
+            &|p| drop(p["runbook"]["gates"].as_object_mut().expect("map").remove("errors")),
+            "it has no gate `errors`",
+        ),
+    ];
+    for (what, change, words) in cases {
+        let said = changed(change);
+        assert!(said.contains(words), "{what} was changed: {said}");
+    }
+    assert!(Plan::from_json("[]").is_err() && Plan::from_json("").is_err());
+}
+
+/// A plan comes out of a journal without a comparison with what this version would compile; it must
+/// still lead nowhere that is not there.
+#[test]
+fn a_plan_whose_indexes_lead_nowhere_is_not_whole() {
+    let plan = every_kind(Strategy::Overlap);
+    let end = plan.steps.len();
+    let spoil = |at: usize, spoil: &dyn Fn(&mut Step)| {
+        let mut plan = plan.clone();
+        spoil(&mut plan.steps[at]);
+        plan.whole()
+    };
+    assert_eq!(spoil(0, &|_| ()), Ok(()));
+    for (at, step) in plan.steps.iter().enumerate() {
+        assert!(spoil(at, &|s| s.after = vec![0, end - 1]).is_ok());
+        assert!(spoil(at, &|s| s.after = vec![0, end]).is_err());
+        assert!(spoil(at, &|s| s.after = vec![end + 1]).is_err());
+        assert!(spoil(at, &|s| s.undo = Some(Undo { after: vec![end - 1] })).is_ok());
+        assert!(spoil(at, &|s| s.undo = Some(Undo { after: vec![end] })).is_err());
+        let other = if at == 0 { 1 } else { 0 };
+        assert!(spoil(at, &|s| s.id.clone_from(&plan.steps[other].id)).is_err(), "two of one name");
+        // Every index of the action, one behind its end.
+        let credentials = plan.credentials.len();
+        for (index, last) in indexes(&plan, &step.action) {
+            for (value, good) in [(last, true), (last + 1, false)] {
+                let mut action = serde_json::to_value(&step.action).expect("JSON");
+                let fields =
+                    action.as_object_mut().expect("an action").values_mut().next().expect("its fields");
+                fields[index] = json!(value);
+                let action: Action = serde_json::from_value(action).expect("an action");
+                assert_eq!(
+                    spoil(at, &|s| s.action = action.clone()).is_ok(),
+                    good,
+                    "{} {index} {value}",
+                    step.id
+                );
+            }
+        }
+        if let Some(credential) = step.action.credential() {
+            assert!(credential < credentials);
+        }
+    }
+    for action in [Action::Connection { connection: "no".into() }, Action::Own { name: "no".into() }] {
+        assert!(spoil(0, &|s| s.action = action.clone()).is_err());
+    }
+    let mut fewer = plan.clone();
+    fewer.credentials.pop();
+    assert!(fewer.whole().is_err());
+}
+
+/// The indexes of an action that are bounded by its credential, with the last good value of each.
+fn indexes(plan: &Plan, action: &Action) -> Vec<(&'static str, usize)> {
+    let of = |credential: usize| plan.credential(credential).1;
+    match action {
+        Action::Connection { .. } | Action::Own { .. } => vec![],
+        Action::Permission { .. }
+        | Action::Issue { .. }
+        | Action::Inspect { .. }
+        | Action::Disable { .. }
+        | Action::Revoke { .. } => vec![("credential", plan.credentials.len() - 1)],
+        Action::Capture { credential, .. }
+        | Action::Stage { credential, .. }
+        | Action::Promote { credential, .. }
+        | Action::Destroy { credential, .. } => vec![("store", of(*credential).stores.len() - 1)],
+        Action::Reload { credential, .. } => vec![("consumer", of(*credential).consumers.len() - 1)],
+        Action::Accept { probe: None, .. } | Action::Reject { probe: None, .. } => {
+            vec![("credential", plan.credentials.len() - 1)]
+        }
+        Action::Accept { credential, .. } => vec![("probe", of(*credential).accepts.len() - 1)],
+        Action::Reject { credential, .. } => vec![("probe", step::rejects(of(*credential)).len() - 1)],
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_not_compiled() {
+    let runbook = read("tests/plans/every-kind.yaml", "test");
+    let with = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = observe(&runbook);
+        change(&mut observed);
+        compile(runbook.clone(), &request(), observed)
+    };
+    assert!(with(&|_| ()).is_ok());
+    let empty = with(&|o| o.credentials[0].stores[3].versions.current = None).expect_err("nothing there");
+    assert!(
+        matches!(&empty, CompileError::Empty { credential, store }
+        if credential == "api-key" && store == "file /etc/api/env#API_KEY"),
+        "{empty}"
+    );
+    let disagree = with(&|o| o.credentials[0].disagree = vec![1, 2]).expect_err("two values");
+    assert!(
+        matches!(&disagree, CompileError::Disagree { first, second, .. }
+        if first == "kv2 secret/api#key" && second == "kv2 secret/api-copy"),
+        "{disagree}"
+    );
+    let alone = with(&|o| o.credentials[1].issuer.coexists = false).expect_err("no overlap");
+    assert!(matches!(&alone, CompileError::NoOverlap { credential } if credential == "bot-token"));
+    for (error, words) in
+        [(&empty, "check the path"), (&disagree, "find out which"), (&alone, "`strategy: contain`")]
+    {
+        assert!(error.hint().contains(words), "{}", error.hint());
+    }
+    // Under contain there is no overlap to ask for.
+    let contained = Runbook { strategy: Strategy::Contain, ..runbook.clone() };
+    let mut observed = observe(&contained);
+    observed.credentials[1].issuer.coexists = false;
+    assert!(compile(contained, &request(), observed).is_ok());
+}
+
+#[test]
+fn what_nobody_checks_is_named() {
+    let runbook = read("tests/plans/every-kind.yaml", "test");
+    let said = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = observe(&runbook);
+        change(&mut observed);
+        compile(runbook.clone(), &request(), observed).expect("a plan").unchecked.join("\n")
+    };
+    let usual = said(&|_| ());
+    let refused = "api-key: its issuer refuses the outgoing version already";
+    let dead = "its consumers must stop accepting it";
+    for words in [
+        "api-key: consumer `told` cannot say which version",
+        "api-key: consumer `silent` cannot say",
+        "exporter: no consumers are named",
+        "exporter: sessions that were made",
+        "exporter: `scope.policies` does not say",
+        "shared: its issuer cannot be told",
+        "shared: no check uses the outgoing value",
+    ] {
+        assert!(usual.contains(words), "{words}\nin\n{usual}");
+    }
+    for words in [
+        refused,
+        "bot: consumer `bot`",
+        "bot-token: its issuer cannot",
+        "bot-token: no check",
+        "exporter: no check",
+    ] {
+        assert!(!usual.contains(words), "{words}\nin\n{usual}");
+    }
+    // Already refused is only known of an issuer that can be asked.
+    assert!(!said(&|o| o.credentials[0].outgoing = None).contains(refused));
+    let asked = said(&|o| {
+        o.credentials[0].outgoing = None;
+        o.credentials[0].issuer.tries = true;
+    });
+    assert!(asked.contains(refused), "{asked}");
+    let api_key = |disables, revokes| {
+        said(&|o| (o.credentials[0].issuer.disables, o.credentials[0].issuer.revokes) = (disables, revokes))
+            .contains(&format!("api-key: its issuer cannot be told to refuse the outgoing value; {dead}"))
+    };
+    assert!(api_key(false, false) && !api_key(true, false) && !api_key(false, true));
+    let warned = said(&|o| {
+        o.checks = vec![Check::pass("fine", "this"), Check::warn("odd", "that")];
+    });
+    assert!(warned.contains("odd: that") && !warned.contains("fine"), "{warned}");
+}
+
+#[test]
+fn a_preview_shows_what_would_be_refused_and_bounds_long_lists() {
+    let mut plan = every_kind(Strategy::Overlap);
+    assert!(!preview(&plan).contains("would be refused") && !preview(&plan).contains("sandbox:"));
+    plan.sandbox = true;
+    plan.checks = vec![
+        Check::fail("account", crate::provider::Kind::Invalid, "it is another", "look again"),
+        Check::pass("region", "it is right"),
+    ];
+    plan.unchecked = (0..24).map(|n| format!("gap {n}")).collect();
+    let shown = preview(&plan);
+    for words in [
+        "The run would be refused:",
+        "✗ account: it is another",
+        "    look again",
+        "gap 23",
+        "replaced by the sandbox",
+    ] {
+        assert!(shown.contains(words), "{words}\nin\n{shown}");
+    }
+    assert!(!shown.contains("region") && !shown.contains("more\n"), "{shown}");
+    plan.unchecked.push("gap 24".into());
+    assert!(preview(&plan).contains("  - … and 1 more\n") && !preview(&plan).contains("gap 24"));
+    plan.unchecked.clear();
+    assert!(!preview(&plan).contains("Not checked"));
+    // Twelve steps of a phase are shown one by one.
+    let preflight: Vec<Step> = plan.steps.iter().filter(|s| s.phase == Phase::Preflight).cloned().collect();
+    plan.steps = preflight.iter().cycle().take(12).cloned().collect();
+    assert!(!preview(&plan).contains('…'), "{}", preview(&plan));
+    plan.steps.push(preflight[0].clone());
+    assert!(preview(&plan).contains("  … and 1 more\n"), "{}", preview(&plan));
+}
+
+#[test]
+fn nothing_in_a_plan_steers_the_terminal() {
+    let mut plan = every_kind(Strategy::Overlap);
+    plan.runbook.summary = Some("\u{1b}[2J\u{7}over\u{9b}31m".into());
+    plan.unchecked = vec!["\u{1b}]0;title".into()];
+    let shown = preview(&plan);
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+    assert!(shown.contains("over"));
+}
+
+#[test]
+fn the_phases_have_their_names_and_their_order() {
+    for phase in Phase::ALL {
+        assert_eq!(phase.name().parse::<Phase>().expect("its name"), phase);
+        assert_eq!(json!(phase), json!(phase.to_string()));
+        assert_eq!(format!("{phase:>12}").len(), 12);
+    }
+    assert!("nowhere".parse::<Phase>().is_err());
+    let plan = every_kind(Strategy::Contain);
+    let walked: Vec<Phase> =
+        std::iter::successors(Some(Phase::Preflight), |phase| plan.after(*phase)).collect();
+    assert_eq!(walked, Phase::order(Strategy::Contain));
+    assert_eq!(plan.phase(Phase::Overlap).map(|p| p.phase), None);
+    assert_eq!(plan.phase(Phase::Proof).map(|p| p.times), Some(2));
+}
+
+#[test]
+fn the_point_of_no_return_is_the_first_step_for_good() {
+    let first =
+        |strategy| every_kind(strategy).point_of_no_return().map(|s| s.id.clone()).expect("there is one");
+    assert_eq!(first(Strategy::Overlap), "cutover/own/tell");
+    assert_eq!(first(Strategy::Contain), "sunset/api-key/revoke");
+    let mut plan = every_kind(Strategy::Overlap);
+    plan.steps.retain(|s| !s.irreversible);
+    assert!(plan.point_of_no_return().is_none());
+}
+
+#[test]
+fn a_phase_waits_for_time_or_for_gates() {
+    let waits = |at_least: u64, until: &[&str]| {
+        let (at_least, until) = (Period::seconds(at_least), until.iter().map(|g| (*g).to_owned()).collect());
+        let rest = (Period::seconds(9), 1, Period::seconds(1));
+        PlannedPhase { phase: Phase::Overlap, at_least, at_most: rest.0, until, times: rest.1, every: rest.2 }
+            .waits()
+    };
+    assert!(waits(1, &[]) && waits(0, &["errors"]) && waits(1, &["errors"]) && !waits(0, &[]));
+}
+
+/// A chain of credentials as long as the file allows is a matter of memory, not of the stack.
+#[test]
+fn a_long_chain_of_credentials_is_compiled() {
+    const LINKS: usize = 20_000;
+    let link = |n: usize| {
+        let after: Vec<String> = (n < LINKS - 1).then(|| format!("c{:05}", n + 1)).into_iter().collect();
+        let store = json!({ "type": "file", "path": format!("/{n}"), "format": "text" });
+        (format!("c{n:05}"), json!({ "issuer": { "type": "random" }, "stores": [store], "after": after }))
+    };
+    let credentials: serde_json::Map<String, Value> = (0..LINKS).map(link).collect();
+    let runbook = json!({ "version": 1, "name": "chain", "environments": {}, "credentials": credentials });
+    let runbook: Runbook = serde_json::from_value(runbook).expect("a runbook");
+    let observed = observe(&runbook);
+    let plan = std::thread::Builder::new()
+        .stack_size(1 << 19)
+        .spawn(move || compile(runbook, &request(), observed).expect("a plan"))
+        .expect("a thread")
+        .join()
+        .expect("no overflow");
+    let first = plan.steps.iter().find(|s| s.phase == Phase::Prepare).expect("a step");
+    assert_eq!(first.id, format!("prepare/c{:05}/issue", LINKS - 1), "the last link comes first");
+}
