@@ -11,7 +11,7 @@ use crate::secret::Secret;
 
 /// A key pair that is no secret, always the same.
 fn keys() -> (SigningKey, VerifyingKeys) {
-    let text = signed_note::generate_key(&mut rand::rngs::StdRng::seed_from_u64(0), "fuzzing").0;
+    let text = signed_note::generate_key(&mut rand::rngs::StdRng::seed_from_u64(0), "stanch-journal").0;
     let key = SigningKey::parse(&Secret::new(text)).expect("a key");
     let public = VerifyingKeys::parse(&key.verifier()).expect("its public half");
     (key, public)

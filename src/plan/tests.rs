@@ -474,13 +474,14 @@ fn a_preview_shows_what_would_be_refused_and_bounds_long_lists() {
     ] {
         assert!(shown.contains(words), "{words}\nin\n{shown}");
     }
-    assert!(!shown.contains("region") && !shown.contains("more\n"), "{shown}");
+    assert!(!shown.contains("region") && !shown.contains("  - …"), "{shown}");
     plan.unchecked.push("gap 24".into());
     assert!(preview(&plan).contains("  - … and 1 more\n") && !preview(&plan).contains("gap 24"));
     plan.unchecked.clear();
     assert!(!preview(&plan).contains("Not checked"));
     // Twelve steps of a phase are shown one by one.
     let preflight: Vec<Step> = plan.steps.iter().filter(|s| s.phase == Phase::Preflight).cloned().collect();
+    plan.phases.retain(|p| p.phase == Phase::Preflight);
     plan.steps = preflight.iter().cycle().take(12).cloned().collect();
     assert!(!preview(&plan).contains('…'), "{}", preview(&plan));
     plan.steps.push(preflight[0].clone());
@@ -517,7 +518,7 @@ fn the_phases_have_their_names_and_their_order() {
 fn the_point_of_no_return_is_the_first_step_for_good() {
     let first =
         |strategy| every_kind(strategy).point_of_no_return().map(|s| s.id.clone()).expect("there is one");
-    assert_eq!(first(Strategy::Overlap), "cutover/own/tell");
+    assert_eq!(first(Strategy::Overlap), "revoke/api-key/revoke");
     assert_eq!(first(Strategy::Contain), "sunset/api-key/revoke");
     let mut plan = every_kind(Strategy::Overlap);
     plan.steps.retain(|s| !s.irreversible);
