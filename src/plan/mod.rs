@@ -345,4 +345,4 @@ impl CanonicalObject {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -83,7 +83,7 @@ fn request() -> Request {
     }
 }
 
-fn planned(path: &str, environment: &str, strategy: Strategy) -> Plan {
+pub(crate) fn planned(path: &str, environment: &str, strategy: Strategy) -> Plan {
     let runbook = Runbook { strategy, ..read(path, environment) };
     let observed = observe(&runbook);
     compile(runbook, &request(), observed).unwrap_or_else(|e| panic!("{path}: {e}"))

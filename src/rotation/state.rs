@@ -735,6 +735,10 @@ impl State {
         (self.entered, self.patience) = (at, at);
         let order = Phase::order(self.plan.strategy);
         let rank = |p: Phase| order.iter().position(|o| *o == p);
+        if rank(phase) < rank(Phase::Cutover) {
+            // The consumers were told to leave the version that these counts speak of.
+            self.adopted.clear();
+        }
         for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
             // What comes after is to be done once more, looks included: the world has moved on.
             if rank(step.phase) > rank(phase) || *status == Status::Undone {

@@ -1,1 +1,953 @@
+//! Whole runs without an engine: each scenario says how calls end and what people do, and its trace,
+//! every decision and what is true after it, is approved as a file.
 
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::clock::since;
+use crate::plan::tests::planned;
+use crate::plan::{Action, Phase};
+use crate::provider::{Kind, Verdict};
+use crate::runbook::model::Strategy;
+
+/// How a call, or a look, ends.
+#[derive(Debug, Clone)]
+enum Reply {
+    Ok,
+    Fail(Kind),
+    Unknown,
+    Found(Found),
+    /// The process dies while it is under way.
+    Dies,
+}
+
+/// One run, its clock, and what has happened in it so far.
+struct Run {
+    state: State,
+    now: Timestamp,
+    wishes: Wishes,
+    trace: String,
+    /// How calls end, where not well: the beginning of the step's id, and then the replies in turn.
+    /// The last one stays.
+    replies: Vec<(&'static str, Op, Vec<Reply>)>,
+    verdicts: Vec<(&'static str, Verdict)>,
+}
+
+const QUICKSTART: (&str, &str) = ("runbooks/quickstart.yaml", "sandbox");
+const PAYMENTS: (&str, &str) = ("runbooks/payments-api-key.yaml", "staging");
+const EVERY_KIND: (&str, &str) = ("tests/plans/every-kind.yaml", "test");
+
+impl Run {
+    fn of((path, environment): (&str, &str), strategy: Strategy) -> Self {
+        let plan = Arc::new(planned(path, environment, strategy));
+        Self {
+            state: State::new(plan, Timestamp::UNIX_EPOCH),
+            now: Timestamp::UNIX_EPOCH,
+            wishes: Wishes { capacity: 4, ..Wishes::default() },
+            trace: String::new(),
+            replies: Vec::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// A run of which a phase waits for the gate `errors`.
+    fn gated(strategy: Strategy, phase: Phase) -> Self {
+        let mut plan = planned(QUICKSTART.0, QUICKSTART.1, strategy);
+        for waits in plan.phases.iter_mut().filter(|p| p.phase == phase) {
+            waits.until = vec!["errors".into()];
+        }
+        let state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+        Self { state, ..Self::of(QUICKSTART, strategy) }.judging("errors", Verdict::Fail)
+    }
+
+    fn overlap() -> Self {
+        Self::of(QUICKSTART, Strategy::Overlap)
+    }
+
+    fn contain() -> Self {
+        Self::of(QUICKSTART, Strategy::Contain)
+    }
+
+    /// From now on calls of the steps whose id begins so end like this.
+    fn when(mut self, step: &'static str, op: Op, replies: &[Reply]) -> Self {
+        self.replies.insert(0, (step, op, replies.to_vec()));
+        self
+    }
+
+    fn judging(mut self, gate: &'static str, verdict: Verdict) -> Self {
+        self.verdicts.insert(0, (gate, verdict));
+        self
+    }
+
+    fn wishing(mut self, change: impl FnOnce(&mut Wishes)) -> Self {
+        change(&mut self.wishes);
+        self
+    }
+
+    fn say(&mut self, text: &str) {
+        let at = since(self.now, Timestamp::UNIX_EPOCH);
+        let _ = writeln!(self.trace, "{:>8.1} {text}", at.as_secs_f64());
+    }
+
+    /// Something that came from outside.
+    fn then(mut self, event: &Event) -> Self {
+        self.apply(event);
+        self
+    }
+
+    fn resume(self) -> Self {
+        self.then(&Event::Resumed {})
+    }
+
+    fn later(mut self, seconds: i64) -> Self {
+        self.now += SignedDuration::from_secs(seconds);
+        self
+    }
+
+    fn turn(self, to: Option<Phase>) -> Self {
+        self.then(&Event::Turned { to, why: "asked".into(), by_gate: false })
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let words = match event {
+            Event::Intent { step, op, attempt, round } => {
+                format!("intent {op:?} {step} try {attempt} round {round}")
+            }
+            Event::Outcome { step, op, attempt, result, error, .. } => {
+                let error = error.as_ref().map(|e| format!(" ({:?})", e.kind)).unwrap_or_default();
+                format!("{result:?} {op:?} {step} try {attempt}{error}")
+            }
+            Event::Settled { step, op, attempt, found, .. } => {
+                format!("found {found:?} {op:?} {step} try {attempt}")
+            }
+            other => format!("{other:?}"),
+        };
+        match self.state.apply(event, self.now) {
+            Ok(()) => self.say(&words),
+            Err(error) => self.say(&format!("{words}: refused: {error}")),
+        }
+        if matches!(
+            event,
+            Event::Closed { .. }
+                | Event::Stopped { .. }
+                | Event::Entered { .. }
+                | Event::Returned { .. }
+                | Event::Resumed {}
+                | Event::Turned { .. }
+        ) {
+            self.picture();
+        }
+    }
+
+    /// What is true now, as far as anybody who asks the state can see.
+    fn picture(&mut self) {
+        let state = &self.state;
+        let mut text = format!(
+            "         | in {:?} since {}",
+            state.phase(),
+            since(state.entered(), state.opened()).as_secs()
+        );
+        let _ = write!(text, ", {:?}", state.direction());
+        let _ = write!(
+            text,
+            ", changed {}, past return {}",
+            state.has_changed_anything(),
+            state.is_past_return()
+        );
+        let exposed = state.exposed_until().map(|at| since(at, state.opened()).as_secs());
+        let _ = writeln!(
+            text,
+            ", exposed {exposed:?}, halted {:?}, end {:?}, stopped {}",
+            state.halted(),
+            state.end(),
+            state.stopped().is_some()
+        );
+        for (at, step) in state.plan().steps.iter().enumerate() {
+            let status = state.status(at);
+            // What is yet to come, or is over, says nothing.
+            let plain = matches!(status, Status::Pending { attempt: 1, not_before: None } | Status::Done);
+            if !plain || state.round(at) > 0 {
+                let round = state.round(at);
+                let failure = state.failure(at).map(|f| f.message.clone()).unwrap_or_default();
+                let _ = writeln!(text, "         |   {} {} round {round} {failure}", step.id, status.word());
+            }
+        }
+        let unknown: Vec<&str> = state.unknown().map(|at| state.plan().steps[at].id.as_str()).collect();
+        if !unknown.is_empty() {
+            let _ = writeln!(text, "         |   unknown: {unknown:?}");
+        }
+        for truth in state.truths() {
+            let _ = writeln!(
+                text,
+                "         |   {}: incoming {:?} {:?}, current in {} of {}, used by {} of {}, outgoing {:?}",
+                truth.credential,
+                truth.incoming,
+                truth.handle,
+                truth.current,
+                truth.stores,
+                truth.adopted,
+                truth.instances,
+                truth.outgoing,
+            );
+        }
+        self.trace.push_str(&text);
+    }
+
+    fn reply(&mut self, step: &str, op: Op) -> Reply {
+        let known = self.replies.iter_mut().find(|(start, o, _)| step.starts_with(start) && *o == op);
+        match known {
+            Some((_, _, replies)) if replies.len() > 1 => replies.remove(0),
+            Some((_, _, replies)) => replies[0].clone(),
+            None => Reply::Ok,
+        }
+    }
+
+    /// Goes on until the process would end.
+    fn go(mut self) -> Self {
+        for _ in 0..400 {
+            let decision = self.state.decide(self.now, &self.wishes);
+            for task in &decision.tasks {
+                if let Task::Perform { step, op, attempt } = *task {
+                    let (id, round) = (self.state.plan().steps[step].id.clone(), self.state.round(step));
+                    self.apply(&Event::Intent { step: id, op, attempt, round });
+                }
+            }
+            for task in &decision.tasks {
+                if !self.end(task) {
+                    self.say("dies");
+                    return self;
+                }
+            }
+            self.now += SignedDuration::from_millis(100 * i64::try_from(decision.tasks.len()).expect("few"));
+            match decision.next {
+                Next::Over => {
+                    self.say("over");
+                    return self;
+                }
+                Next::InFlight => assert!(!decision.tasks.is_empty(), "nothing is in flight\n{}", self.trace),
+                Next::Record(event) => {
+                    self.apply(&event);
+                    if matches!(event, Event::Stopped { .. } | Event::Closed { .. }) {
+                        return self;
+                    }
+                }
+                Next::Sleep(at) => {
+                    self.say(&format!("sleeps until {:.1}", since(at, Timestamp::UNIX_EPOCH).as_secs_f64()));
+                    self.now = at;
+                }
+                Next::Wait(at) => {
+                    self.say(&format!("waits until {:.1}", since(at, Timestamp::UNIX_EPOCH).as_secs_f64()));
+                    if !self.judge() {
+                        self.now = at;
+                    }
+                }
+            }
+        }
+        self.say("goes on and on");
+        self
+    }
+
+    /// Asks the gates that were not asked yet. Returns whether there were any.
+    fn judge(&mut self) -> bool {
+        let phase = self.state.phase().and_then(|p| self.state.plan().phase(p));
+        let gates: Vec<String> = phase.map(|p| p.until.clone()).unwrap_or_default();
+        let new: Vec<&String> = gates.iter().filter(|g| !self.state.judged().contains_key(*g)).collect();
+        for gate in &new {
+            let verdict =
+                self.verdicts.iter().find(|(name, _)| name == gate).map_or(Verdict::Pass, |(_, v)| *v);
+            if *gate == "adopted" {
+                let (credential, consumer) = ("demo-key".to_owned(), "web".to_owned());
+                self.apply(&Event::Adopted { credential, consumer, instances: 1, of: 2 });
+            }
+            self.apply(&Event::Judged { gate: (*gate).clone(), verdict, detail: "asked".into() });
+        }
+        !new.is_empty()
+    }
+
+    /// Ends a call or a look. False when the process dies in the middle of it.
+    fn end(&mut self, task: &Task) -> bool {
+        let (Task::Perform { step: at, op, attempt } | Task::Observe { step: at, op, attempt }) = *task;
+        let step = self.state.plan().steps[at].id.clone();
+        let looks = matches!(task, Task::Observe { .. });
+        let reply = match self.reply(&step, op) {
+            Reply::Found(_) if !looks => Reply::Unknown,
+            Reply::Ok | Reply::Unknown if looks => Reply::Found(Found::Applied),
+            reply => reply,
+        };
+        let mut facts = Facts::new();
+        if matches!(self.state.plan().steps[at].action, Action::Issue { .. }) && op == Op::Do {
+            facts.insert("handle".into(), format!("h{attempt}"));
+        }
+        let (result, kind) = match reply {
+            Reply::Dies => return false,
+            Reply::Found(found) => {
+                let facts = if found == Found::Applied { facts } else { Facts::new() };
+                self.apply(&Event::Settled { step, op, attempt, found, facts, detail: String::new() });
+                return true;
+            }
+            Reply::Ok => (Ended::Succeeded, None),
+            Reply::Unknown => (Ended::Unknown, Some(Kind::NoAnswer)),
+            Reply::Fail(kind) => (Ended::Rejected, Some(kind)),
+        };
+        if result != Ended::Succeeded {
+            facts.clear();
+        }
+        let error = kind.map(|kind| Failure {
+            kind,
+            message: format!("{kind:?}"),
+            hint: None,
+            request_id: None,
+            retry_after_ms: None,
+        });
+        let checks = Vec::new();
+        self.apply(&Event::Outcome { step, op, attempt, result, facts, checks, error, latency_ms: 1 });
+        true
+    }
+}
+
+/// Every scenario, by the name of its trace.
+fn scenarios() -> Vec<(&'static str, Run)> {
+    use Op::{Discard, Do, Undo};
+    use Reply::{Dies, Fail, Found as Look, Ok, Unknown};
+    let orphans = || Look(Found::Orphans(vec!["lost".into()]));
+    let until = |phase| move |w: &mut Wishes| w.until = Some(phase);
+    let halt = Event::Halted { by: "somebody".into(), reason: "why".into() };
+    let clear = Event::HaltCleared { by: "somebody".into() };
+    let resolved =
+        |step: &str, applied| Event::Resolved { step: step.into(), applied, evidence: "seen".into() };
+    let forget = |w: &mut Wishes| w.until = None;
+    vec![
+        ("done-overlap", Run::overlap().go()),
+        ("done-contain", Run::contain().go()),
+        ("done-every-kind", Run::of(EVERY_KIND, Strategy::Overlap).go()),
+        ("back-all-the-way", Run::overlap().wishing(until(Phase::Overlap)).go().turn(None).go()),
+        (
+            "back-every-kind",
+            Run::of(EVERY_KIND, Strategy::Overlap).wishing(until(Phase::Cutover)).go().turn(None).go(),
+        ),
+        (
+            "back-to-a-phase-and-on",
+            Run::overlap()
+                .wishing(until(Phase::Sunset))
+                .go()
+                .turn(Some(Phase::Distribute))
+                .go()
+                .resume()
+                .wishing(forget)
+                .go(),
+        ),
+        (
+            "back-is-barred-past-return",
+            Run::overlap().wishing(until(Phase::Revoke)).go().turn(None).turn(Some(Phase::Verify)).go(),
+        ),
+        (
+            "back-to-what-is-not-behind",
+            Run::overlap()
+                .wishing(until(Phase::Verify))
+                .go()
+                .turn(Some(Phase::Verify))
+                .turn(Some(Phase::Cutover))
+                .turn(Some(Phase::Preflight))
+                .go(),
+        ),
+        ("gate-fails", Run::overlap().judging("errors", Verdict::Fail).go()),
+        (
+            "gate-fails-contain",
+            Run::gated(Strategy::Contain, Phase::Cutover).go().resume().judging("errors", Verdict::Pass).go(),
+        ),
+        ("gate-fails-early", Run::gated(Strategy::Overlap, Phase::Verify).go()),
+        (
+            "gate-fails-past-return",
+            Run::gated(Strategy::Overlap, Phase::Revoke)
+                .judging("errors", Verdict::Pass)
+                .wishing(until(Phase::Sunset))
+                .go()
+                .resume()
+                .judging("errors", Verdict::Fail)
+                .wishing(forget)
+                .go(),
+        ),
+        (
+            "gate-does-not-pass",
+            Run::overlap()
+                .judging("adopted", Verdict::Inconclusive)
+                .go()
+                .later(10)
+                .resume()
+                .judging("adopted", Verdict::Pass)
+                .go(),
+        ),
+        (
+            "gate-is-waited-for",
+            Run::overlap().wishing(|w| w.no_wait = true).go().resume().judging("errors", Verdict::Error).go(),
+        ),
+        (
+            "incoming-is-too-wide",
+            Run::overlap().when("prepare/demo-key/inspect", Do, &[Fail(Kind::Declined)]).go(),
+        ),
+        (
+            "incoming-is-refused-contain",
+            Run::contain().when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Refused)]).go(),
+        ),
+        (
+            "incoming-is-refused-late",
+            Run::overlap().when("verify/demo-key/accept", Do, &[Fail(Kind::Denied)]).go().resume().go(),
+        ),
+        ("outgoing-lives", Run::overlap().when("proof", Do, &[Fail(Kind::Declined)]).go()),
+        (
+            "fails-before-anything",
+            Run::overlap().when("preflight/connection", Do, &[Fail(Kind::Denied)]).go(),
+        ),
+        (
+            "unanswered",
+            Run::of(PAYMENTS, Strategy::Overlap)
+                .when("cutover/own/tell-support", Do, &[Fail(Kind::Unanswered)])
+                .go(),
+        ),
+        (
+            "passing-failures",
+            Run::overlap()
+                .when(
+                    "distribute",
+                    Do,
+                    &[
+                        Fail(Kind::Throttled),
+                        Fail(Kind::NotReady),
+                        Fail(Kind::Unreachable),
+                        Fail(Kind::NoAnswer),
+                        Ok,
+                    ],
+                )
+                .go(),
+        ),
+        (
+            "passing-failures-too-many",
+            Run::overlap()
+                .when("distribute", Do, &[Fail(Kind::Throttled)])
+                .go()
+                .resume()
+                .when("distribute", Do, &[Ok])
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
+            "cancelled",
+            Run::overlap()
+                .when("verify", Do, &[Fail(Kind::Cancelled), Ok])
+                .wishing(until(Phase::Verify))
+                .go(),
+        ),
+        (
+            "conflict-on-a-second-try",
+            Run::overlap()
+                .when(
+                    "cutover/demo-key/promote/sandbox-2",
+                    Do,
+                    &[Fail(Kind::Throttled), Fail(Kind::Conflict), Look(Found::Applied), Ok],
+                )
+                .wishing(until(Phase::Cutover))
+                .go(),
+        ),
+        (
+            "conflict-on-the-first",
+            Run::overlap().when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Conflict)]).go(),
+        ),
+        (
+            "lost-and-applied",
+            Run::overlap()
+                .when("distribute", Do, &[Unknown, Look(Found::Applied)])
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
+            "lost-and-absent",
+            Run::overlap()
+                .when("distribute", Do, &[Unknown, Look(Found::Absent), Ok])
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        ("lost-and-absent-for-good", Run::overlap().when("distribute", Do, &[Look(Found::Absent)]).go()),
+        (
+            "lost-and-undecided",
+            Run::overlap()
+                .when("distribute", Do, &[Look(Found::Undecided)])
+                .go()
+                .resume()
+                .when("distribute", Do, &[Look(Found::Applied)])
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
+            "lost-and-resolved",
+            Run::overlap()
+                .when("distribute", Do, &[Look(Found::Undecided)])
+                .go()
+                .then(&resolved("distribute/demo-key/stage/sandbox", true))
+                .then(&resolved("distribute/demo-key/stage/sandbox", true))
+                .resume()
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
+            "lost-and-repeatable",
+            Run::overlap()
+                .when(
+                    "cutover/demo-key/reload/web",
+                    Do,
+                    &[Unknown, Look(Found::Repeatable), Fail(Kind::Denied)],
+                )
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
+            "orphaned",
+            Run::overlap()
+                .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
+                .wishing(until(Phase::Prepare))
+                .go(),
+        ),
+        ("orphaned-for-good", Run::overlap().when("prepare/demo-key/issue", Do, &[orphans()]).go()),
+        (
+            "orphan-does-not-die",
+            Run::overlap()
+                .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
+                .when(
+                    "prepare/demo-key/issue",
+                    Discard,
+                    &[Fail(Kind::Throttled), Unknown, Fail(Kind::Denied)],
+                )
+                .go()
+                .resume()
+                .when("prepare/demo-key/issue", Discard, &[Unknown])
+                .go()
+                .turn(None)
+                .when("prepare/demo-key/issue", Discard, &[Ok])
+                .go(),
+        ),
+        (
+            "orphaned-and-back",
+            Run::overlap()
+                .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
+                .when("prepare/demo-key/issue", Discard, &[Dies])
+                .go()
+                .turn(None)
+                .resume()
+                .turn(None)
+                .when("prepare/demo-key/issue", Discard, &[Ok])
+                .go(),
+        ),
+        (
+            "opaque",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("prepare/api-key/issue", Do, &[Unknown])
+                .go()
+                .then(&resolved("prepare/api-key/issue", false))
+                .resume()
+                .when("prepare/api-key/issue", Do, &[Ok])
+                .wishing(until(Phase::Prepare))
+                .go(),
+        ),
+        (
+            "opaque-and-back",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("prepare/api-key/issue", Do, &[Unknown])
+                .go()
+                .turn(None)
+                .go()
+                .then(&resolved("prepare/api-key/issue", true))
+                .resume()
+                .go(),
+        ),
+        (
+            "dies-in-a-look",
+            Run::overlap()
+                .when("verify", Do, &[Dies])
+                .go()
+                .resume()
+                .when("verify", Do, &[Ok])
+                .wishing(until(Phase::Verify))
+                .go(),
+        ),
+        (
+            "dies-in-a-call",
+            Run::overlap()
+                .when("cutover/demo-key/promote/sandbox", Do, &[Dies])
+                .go()
+                .resume()
+                .when("cutover/demo-key/promote/sandbox", Do, &[Look(Found::Absent), Ok])
+                .wishing(until(Phase::Cutover))
+                .go(),
+        ),
+        (
+            "dies-and-turns",
+            Run::overlap()
+                .when("cutover/demo-key/promote/sandbox", Do, &[Dies])
+                .go()
+                .resume()
+                .turn(None)
+                .when("cutover/demo-key/promote/sandbox", Do, &[Look(Found::Absent)])
+                .go(),
+        ),
+        (
+            "dies-in-revoke",
+            Run::overlap()
+                .when("revoke", Do, &[Dies])
+                .go()
+                .resume()
+                .turn(None)
+                .when("revoke", Do, &[Look(Found::Absent), Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
+            "dies-in-an-undo",
+            Run::overlap()
+                .wishing(until(Phase::Overlap))
+                .go()
+                .turn(None)
+                .when("cutover/demo-key/promote/sandbox-2", Undo, &[Dies])
+                .go()
+                .resume()
+                .when("cutover/demo-key/promote/sandbox-2", Undo, &[Look(Found::Absent), Ok])
+                .go(),
+        ),
+        (
+            "stuck",
+            Run::overlap()
+                .wishing(until(Phase::Overlap))
+                .go()
+                .turn(None)
+                .when("cutover/demo-key/reload/worker", Undo, &[Fail(Kind::Denied)])
+                .go()
+                .resume()
+                .go()
+                .resume()
+                .when("cutover/demo-key/reload/worker", Undo, &[Ok])
+                .go(),
+        ),
+        (
+            "fails-and-goes-back",
+            Run::overlap()
+                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
+            "fails-and-resumes-back",
+            Run::overlap()
+                .when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Invalid)])
+                .go()
+                .turn(Some(Phase::Preflight))
+                .resume()
+                .go(),
+        ),
+        (
+            "halted",
+            Run::overlap()
+                .wishing(until(Phase::Prepare))
+                .go()
+                .resume()
+                .then(&halt)
+                .go()
+                .then(&clear)
+                .resume()
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
+            "halted-intent",
+            Run::overlap().then(&halt).then(&Event::Intent {
+                step: "preflight/connection/world".into(),
+                op: Do,
+                attempt: 1,
+                round: 0,
+            }),
+        ),
+        (
+            "interrupted",
+            Run::overlap()
+                .wishing(|w| w.interrupted = true)
+                .go()
+                .resume()
+                .wishing(|w| w.interrupted = false)
+                .wishing(until(Phase::Preflight))
+                .go()
+                .resume()
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        ("one-at-a-time", Run::overlap().wishing(|w| w.capacity = 1).wishing(until(Phase::Cutover)).go()),
+    ]
+}
+
+/// Whoever changes the state machine reads here which decisions change with it.
+/// `STANCH_APPROVE=1 cargo test --lib` writes the files anew.
+#[test]
+fn runs_go_as_they_were_approved() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let mut differing = Vec::new();
+    for (name, run) in scenarios() {
+        let file = folder.join(format!("{name}.txt"));
+        if std::env::var_os("STANCH_APPROVE").is_some() {
+            #[expect(clippy::disallowed_methods, reason = "approved by hand")]
+            std::fs::write(&file, &run.trace).expect("write");
+        }
+        if std::fs::read_to_string(&file).unwrap_or_default() != run.trace {
+            differing.push(name);
+        }
+    }
+    assert_eq!(
+        differing,
+        Vec::<&str>::new(),
+        "STANCH_APPROVE=1 writes them anew: then look at the difference"
+    );
+}
+
+/// The scenarios ended as their names say: an approved trace may be wrong, this may not.
+#[test]
+fn runs_end_as_they_should() {
+    let ends: std::collections::BTreeMap<&str, Run> = scenarios().into_iter().collect();
+    let end = |name: &str| ends[name].state.end();
+    for name in
+        ["done-overlap", "done-contain", "done-every-kind", "back-to-a-phase-and-on", "gate-does-not-pass"]
+    {
+        assert_eq!(end(name), Some(End::Done), "{name}");
+        for truth in ends[name].state.truths() {
+            assert_eq!(truth.incoming, Incoming::Issued, "{name}");
+            assert_eq!(truth.current, truth.stores, "{name}");
+        }
+    }
+    for truth in ends["done-overlap"].state.truths().iter().chain(&ends["done-contain"].state.truths()) {
+        assert_eq!(truth.outgoing, Outgoing::Dead);
+    }
+    for name in [
+        "back-all-the-way",
+        "back-every-kind",
+        "dies-and-turns",
+        "stuck",
+        "fails-and-goes-back",
+        "opaque-and-back",
+    ] {
+        assert_eq!(end(name), Some(End::RolledBack), "{name}");
+        for truth in ends[name].state.truths() {
+            assert_ne!(truth.incoming, Incoming::Issued, "{name}: {truth:?}");
+            assert_eq!((truth.current, truth.outgoing), (0, Outgoing::Accepted), "{name}: {truth:?}");
+        }
+    }
+    for name in ["gate-fails", "incoming-is-too-wide"] {
+        assert_eq!(end(name), Some(End::GateRolledBack), "{name}");
+    }
+    assert_eq!(end("fails-before-anything"), Some(End::Failed));
+    for name in [
+        "outgoing-lives",
+        "gate-fails-contain",
+        "incoming-is-refused-contain",
+        "orphaned-for-good",
+        "conflict-on-the-first",
+        "unanswered",
+        "lost-and-absent-for-good",
+    ] {
+        assert_eq!(end(name), None, "{name}");
+        assert!(ends[name].state.stopped().is_some(), "{name}");
+    }
+    assert!(ends["back-is-barred-past-return"].state.is_past_return());
+}
+
+/// A gate's time is over at its very end, and not before.
+#[test]
+fn waits_end_on_time() {
+    let start = || {
+        let run = Run::overlap().wishing(|w| w.until = Some(Phase::Cutover)).go().resume();
+        let mut run = run.wishing(|w| w.until = None);
+        run.apply(&Event::Entered { phase: Phase::Overlap });
+        run
+    };
+    let at = |run: &Run, seconds: i64, millis: i64| {
+        let moment =
+            run.state.entered() + SignedDuration::from_secs(seconds) + SignedDuration::from_millis(millis);
+        run.state.decide(moment, &run.wishes).next
+    };
+    let pass = |run: Run| {
+        let verdict =
+            |gate: &str, verdict| Event::Judged { gate: gate.into(), verdict, detail: String::new() };
+        run.then(&verdict("adopted", Verdict::Pass)).then(&verdict("errors", Verdict::Pass))
+    };
+    let waiting = start();
+    let entered = waiting.state.entered();
+    let third = entered + SignedDuration::from_secs(3);
+    let late = entered + SignedDuration::from_secs(3603);
+    assert!(matches!(at(&waiting, 0, 0), Next::Wait(until) if until == third));
+    assert!(matches!(at(&waiting, 2, 999), Next::Wait(until) if until == third));
+    assert!(matches!(at(&waiting, 3, 0), Next::Wait(until) if until == late), "now for its gates");
+    assert!(matches!(at(&waiting, 3602, 999), Next::Wait(_)));
+    assert!(matches!(
+        at(&waiting, 3603, 0),
+        Next::Record(Event::Stopped { reason: Stop::Inconclusive { .. } })
+    ));
+    let passed = pass(start());
+    assert!(matches!(at(&passed, 2, 999), Next::Wait(until) if until == third), "the time counts as well");
+    assert!(matches!(at(&passed, 3, 0), Next::Record(Event::Entered { phase: Phase::Sunset })));
+    assert!(matches!(at(&passed, 9999, 0), Next::Record(Event::Entered { .. })), "late is not too late");
+    let mut hasty = pass(start()).wishing(|w| w.no_wait = true);
+    assert!(
+        matches!(at(&hasty, 1, 0), Next::Record(Event::Stopped { reason: Stop::Waiting { resume_at } }) if resume_at == third)
+    );
+    hasty = start().wishing(|w| w.no_wait = true);
+    assert!(matches!(at(&hasty, 1, 0), Next::Wait(_)), "its gates were not asked yet");
+}
+
+/// A try that must not come sooner comes at its moment.
+#[test]
+fn a_try_waits_until_its_moment() {
+    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(Kind::Throttled), Reply::Ok]);
+    run = run.wishing(|w| w.until = Some(Phase::Prepare)).go().resume().wishing(|w| w.until = None);
+    run.apply(&Event::Entered { phase: Phase::Distribute });
+    let first = run.state.decide(run.now, &run.wishes).tasks.remove(0);
+    let Task::Perform { step, op, attempt } = first else { panic!("a call") };
+    let id = run.state.plan().steps[step].id.clone();
+    run.apply(&Event::Intent { step: id, op, attempt, round: 0 });
+    assert!(matches!(run.state.decide(run.now, &run.wishes).next, Next::InFlight));
+    assert_eq!(run.state.under_way(), 1);
+    run.end(&first);
+    let due = run.now + SignedDuration::from_millis(500);
+    let before = run.state.decide(due - SignedDuration::from_millis(1), &run.wishes);
+    assert!(before.tasks.is_empty() && matches!(before.next, Next::Sleep(at) if at == due));
+    assert_eq!(run.state.decide(due, &run.wishes).tasks, [Task::Perform { step, op, attempt: 2 }]);
+    // Where there is no room there is still work; where it must wait there is none.
+    let full = Wishes { capacity: 0, ..run.wishes.clone() };
+    assert!(matches!(run.state.decide(due, &full).next, Next::InFlight));
+    assert!(!matches!(run.state.decide(run.now, &full).next, Next::InFlight));
+    assert_eq!(since(due, run.now), Duration::from_millis(500));
+}
+
+/// What a server asks for is heeded, up to a bound.
+#[test]
+fn a_server_may_ask_for_patience() {
+    for (asked, waited) in [(None, 500), (Some(100), 500), (Some(2_000), 2_000), (Some(3_600_000), 30_000)] {
+        let mut run = Run::overlap();
+        run.apply(&Event::Entered { phase: Phase::Preflight });
+        let step = "preflight/connection/world".to_owned();
+        run.apply(&Event::Intent { step: step.clone(), op: Op::Do, attempt: 1, round: 0 });
+        let failure = Failure {
+            kind: Kind::Throttled,
+            message: "slow".into(),
+            hint: None,
+            request_id: None,
+            retry_after_ms: asked,
+        };
+        let (result, facts, checks) = (Ended::Rejected, Facts::new(), Vec::new());
+        run.apply(&Event::Outcome {
+            step: step.clone(),
+            op: Op::Do,
+            attempt: 1,
+            result,
+            facts,
+            checks,
+            error: Some(failure),
+            latency_ms: 1,
+        });
+        let at = run.state.step(&step).expect("a step");
+        let due = run.now + SignedDuration::from_millis(waited);
+        assert_eq!(*run.state.status(at), Status::Pending { attempt: 2, not_before: Some(due) }, "{asked:?}");
+    }
+}
+
+/// An event that does not fit is refused with a word on why, and changes nothing.
+#[test]
+fn what_cannot_follow_is_refused() {
+    let intent = |step: &str, op, attempt, round| Event::Intent { step: step.into(), op, attempt, round };
+    let outcome = |step: &str, op, attempt| Event::Outcome {
+        step: step.into(),
+        op,
+        attempt,
+        result: Ended::Succeeded,
+        facts: Facts::new(),
+        checks: Vec::new(),
+        error: None,
+        latency_ms: 1,
+    };
+    let settled = |step: &str, attempt| Event::Settled {
+        step: step.into(),
+        op: Op::Do,
+        attempt,
+        found: Found::Applied,
+        facts: Facts::new(),
+        detail: String::new(),
+    };
+    let first = "preflight/connection/world";
+    let run = Run::overlap().then(&Event::Entered { phase: Phase::Preflight });
+    let plan = Box::new((**run.state.plan()).clone());
+    let mut cases = vec![
+        (Event::Opened { plan, reason: None }, "opened"),
+        (Event::Entered { phase: Phase::Prepare }, "entered"),
+        (Event::Entered { phase: Phase::Preflight }, "entered"),
+        (Event::Returned { phase: Phase::Preflight }, "returned"),
+        (Event::Closed { end: End::Done }, "closed"),
+        (intent("nowhere", Op::Do, 1, 0), "intent"),
+        (intent(first, Op::Do, 2, 0), "intent"),
+        (intent(first, Op::Do, 1, 1), "intent"),
+        (intent(first, Op::Undo, 1, 0), "intent"),
+        (intent(first, Op::Discard, 1, 0), "intent"),
+        (outcome(first, Op::Do, 1), "outcome"),
+        (settled(first, 1), "settled"),
+        (Event::Resolved { step: first.into(), applied: true, evidence: String::new() }, "resolved"),
+    ];
+    for (event, name) in &cases {
+        let mut state = run.state.clone();
+        let error = state.apply(event, run.now).expect_err(name);
+        assert_eq!(error.event, *name);
+        assert!(!error.subject.is_empty() && !error.state.is_empty());
+        assert_eq!(format!("{state:?}"), format!("{:?}", run.state), "{name}: nothing has changed");
+    }
+    // While the call is under way, only its own outcome fits.
+    let under_way = run.then(&intent(first, Op::Do, 1, 0));
+    cases = vec![
+        (intent(first, Op::Do, 1, 0), ""),
+        (outcome(first, Op::Do, 2), ""),
+        (outcome(first, Op::Undo, 1), ""),
+        (outcome(first, Op::Discard, 1), ""),
+        (outcome("preflight/demo-key/permission", Op::Do, 1), ""),
+        (settled(first, 1), ""),
+    ];
+    for (event, _) in &cases {
+        assert!(under_way.state.clone().apply(event, under_way.now).is_err(), "{event:?}");
+    }
+    assert!(under_way.state.clone().apply(&outcome(first, Op::Do, 1), under_way.now).is_ok());
+    // A closed run takes nothing more but a signature and a repair.
+    let closed = Run::overlap().go();
+    for event in [
+        Event::Resumed {},
+        Event::Heartbeat {},
+        Event::Closed { end: End::Done },
+        Event::Turned { to: None, why: String::new(), by_gate: false },
+    ] {
+        assert!(closed.state.clone().apply(&event, closed.now).is_err(), "{event:?}");
+    }
+    for event in
+        [Event::Checkpoint { note: String::new() }, Event::Repaired { bytes: 1, sha256: String::new() }]
+    {
+        assert!(closed.state.clone().apply(&event, closed.now).is_ok(), "{event:?}");
+    }
+}
+
+/// The truth of one credential is what the truth of all says of it.
+#[test]
+fn one_truth_is_the_truth_of_all() {
+    for (_, run) in scenarios() {
+        let plan = run.state.plan();
+        for (credential, truth) in run.state.truths().into_iter().enumerate() {
+            let steps: Vec<usize> = (0..plan.steps.len())
+                .filter(|at| plan.steps[*at].action.credential() == Some(credential))
+                .collect();
+            assert_eq!(run.state.truth_of(credential, &steps), truth);
+        }
+    }
+}

@@ -111,9 +111,11 @@ impl State {
         match self.plan.steps[at].action {
             Action::Issue { .. } => {
                 truth.incoming = match status {
-                    Status::Unknown { .. } | Status::Started { .. } | Status::Orphaned { .. } => {
-                        Incoming::Unknown
-                    }
+                    // What could not be discarded lives, and nobody can use it.
+                    Status::Unknown { .. }
+                    | Status::Started { .. }
+                    | Status::Orphaned { .. }
+                    | Status::Failed { op: Op::Discard, .. } => Incoming::Unknown,
                     _ if done => Incoming::Issued,
                     Status::Undone | Status::Pending { .. } if self.round(at) > 0 => Incoming::Revoked,
                     _ => Incoming::None,
