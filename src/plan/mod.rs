@@ -192,6 +192,7 @@ impl Plan {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn mended(text: &str) -> Result<Self, PlanError> {
         let mut plan: Self = serde_json::from_str(text).map_err(|e| PlanError::Malformed(e.to_string()))?;
+        plan.names_lead_somewhere().map_err(PlanError::Inconsistent)?;
         plan.format = FORMAT;
         plan.strategy = plan.runbook.strategy;
         plan.phases = Phase::order(plan.strategy).iter().map(|p| compile::waits(*p, &plan.runbook)).collect();

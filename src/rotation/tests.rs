@@ -748,7 +748,7 @@ fn runs_end_as_they_should() {
     assert_eq!(end("fails-before-anything"), Some(End::Failed));
     for name in [
         "outgoing-lives",
-        "gate-fails-contain",
+        "gate-fails-past-return",
         "incoming-is-refused-contain",
         "orphaned-for-good",
         "conflict-on-the-first",
