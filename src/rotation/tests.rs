@@ -365,7 +365,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
             "gate-fails-past-return",
             Run::gated(Strategy::Overlap, Phase::Revoke)
                 .judging("errors", Verdict::Pass)
-                .wishing(until(Phase::Sunset))
+                .wishing(until(Phase::Revoke))
                 .go()
                 .resume()
                 .judging("errors", Verdict::Fail)
