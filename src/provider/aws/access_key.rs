@@ -23,6 +23,8 @@ const SECRET: &str = "secret_access_key";
 
 /// How many keys AWS gives a user; the quota cannot be raised.
 const MAX_KEYS: usize = 2;
+/// A list that goes on for longer than this has no end: a user has two keys and a handful of policies.
+const MAX_PAGES: usize = 100;
 /// How far AWS' clock may be behind ours for a key to count as made by this step.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -45,7 +47,7 @@ impl AccessKeyIssuer {
 
     async fn keys(&self) -> Result<Vec<AccessKeyMetadata>, CallError> {
         let (mut keys, mut marker) = (Vec::new(), None);
-        loop {
+        for _ in 0..MAX_PAGES {
             let page = self
                 .client
                 .iam
@@ -62,6 +64,9 @@ impl AccessKeyIssuer {
                 _ => return Ok(keys),
             }
         }
+        let what = self.what("ListAccessKeys");
+        Err(CallError::rejected(Kind::Invalid, format!("the answer to {what} has no end"))
+            .hint("check `endpoint_url`, and what stands in front of it"))
     }
 
     /// When a key was last used; `None` when never, as far as AWS knows (it lags).
@@ -150,25 +155,30 @@ impl AccessKeyIssuer {
         }
     }
 
+    /// The names of the user's policies; `None` when they cannot all be read.
     async fn policy_names(&self) -> Option<Vec<String>> {
         let iam = &self.client.iam;
         let mut names = Vec::new();
         let mut marker = None;
-        loop {
+        for page in 1.. {
             let request = iam.list_attached_user_policies().user_name(&self.user).set_marker(marker);
-            let page = request.send().await.ok()?;
-            names.extend(page.attached_policies().iter().filter_map(|p| p.policy_name()).map(str::to_owned));
-            match page.marker {
-                Some(next) if page.is_truncated => marker = Some(next),
+            let answer = request.send().await.ok()?;
+            names
+                .extend(answer.attached_policies().iter().filter_map(|p| p.policy_name()).map(str::to_owned));
+            match answer.marker {
+                Some(_) if answer.is_truncated && page == MAX_PAGES => return None,
+                Some(next) if answer.is_truncated => marker = Some(next),
                 _ => break,
             }
         }
         let mut marker = None;
-        loop {
-            let page = iam.list_user_policies().user_name(&self.user).set_marker(marker).send().await.ok()?;
-            names.extend(page.policy_names().iter().cloned());
-            match page.marker {
-                Some(next) if page.is_truncated => marker = Some(next),
+        for page in 1.. {
+            let request = iam.list_user_policies().user_name(&self.user).set_marker(marker);
+            let answer = request.send().await.ok()?;
+            names.extend(answer.policy_names().iter().cloned());
+            match answer.marker {
+                Some(_) if answer.is_truncated && page == MAX_PAGES => return None,
+                Some(next) if answer.is_truncated => marker = Some(next),
                 _ => break,
             }
         }
@@ -360,5 +370,38 @@ impl Issuer for AccessKeyIssuer {
             Some(_) => Use::Accepted,
             None => Use::Refused("sts:GetCallerIdentity does not accept the access key".to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::http::transport::Reply;
+
+    /// A page of a list. IAM says whether another follows.
+    fn page(action: &str, more: bool) -> Reply {
+        let body = format!(
+            "<{action}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{action}Result>\
+             <IsTruncated>{more}</IsTruncated><Marker>m</Marker></{action}Result></{action}Response>"
+        );
+        Reply { status: http::StatusCode::OK, headers: http::HeaderMap::new(), body: body.into_bytes() }
+    }
+
+    fn issuer(replies: Vec<Reply>) -> AccessKeyIssuer {
+        let client = AwsClient::answering(("AKIAOPERATOR", &Secret::new("key")), replies);
+        AccessKeyIssuer::new(Arc::new(client), "app".to_owned())
+    }
+
+    /// A server that says of every page that another follows, found by fuzzing.
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        let keys = issuer(vec![page("ListAccessKeys", true)]);
+        let error = keys.existing().await.expect_err("no end");
+        assert!(error.message.contains("has no end") && !error.in_doubt, "{error}");
+        let (attached, own) = ("ListAttachedUserPolicies", "ListUserPolicies");
+        assert_eq!(issuer(vec![page(attached, true)]).policy_names().await, None);
+        assert_eq!(issuer(vec![page(attached, false), page(own, true)]).policy_names().await, None);
+        let whole = issuer(vec![page(attached, true), page(attached, false), page(own, false)]);
+        assert_eq!(whole.policy_names().await, Some(vec![]));
     }
 }
