@@ -64,7 +64,7 @@ mod tests {
                 assert!(result.is_ok(), "{} makes `{name}` panic", path.display());
                 read += 1;
             }
-            assert!(read > 10, "the corpus of `{name}` has {read} files");
+            assert!(read > 2, "the corpus of `{name}` has {read} files");
         }
     }
 }
