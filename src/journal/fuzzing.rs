@@ -2,7 +2,7 @@
 
 use rand::SeedableRng as _;
 
-use super::key::{SigningKey, VerifyingKeys};
+use super::key::{SigningKey, VerifyingKeys, run_origin};
 use super::record::Record;
 use super::verify::verify;
 use super::{chain, record};
@@ -23,13 +23,15 @@ fn keys() -> (SigningKey, VerifyingKeys) {
 pub(crate) fn read(bytes: &[u8]) -> Vec<Record> {
     let (key, public) = keys();
     let mut good = 0;
-    let (report, tail) = verify(bytes, chain::Frontier::default(), &public, |_, _| good += 1).expect("memory can be read");
+    let (report, tail) =
+        verify(bytes, chain::Frontier::default(), &public, |_, _| good += 1).expect("memory can be read");
     assert_eq!(report.records, good);
     assert!(report.anchored <= report.records && report.checkpoints <= report.records);
     assert!(tail.end + report.torn <= bytes.len() as u64);
 
     let (mended, records) = mend(bytes, &key);
-    let (report, tail) = verify(&mended[..], chain::Frontier::default(), &public, |_, _| ()).expect("memory can be read");
+    let (report, tail) =
+        verify(&mended[..], chain::Frontier::default(), &public, |_, _| ()).expect("memory can be read");
     if !records.is_empty() {
         assert_eq!((report.fault, report.torn, report.records), (None, 0, records.len() as u64));
         assert_eq!(tail.end, mended.len() as u64);
@@ -55,7 +57,7 @@ fn mend(bytes: &[u8], key: &SigningKey) -> (Vec<u8>, Vec<Record>) {
         record.envelope.prev = hex::encode(previous.0);
         if let Event::Checkpoint { note } = &mut record.event {
             let envelope = &record.envelope;
-            match key.sign(&envelope.run, envelope.seq, frontier.root(), &envelope.about()) {
+            match key.sign(&run_origin(&envelope.run), envelope.seq, frontier.root(), &envelope.about()) {
                 Ok(signed) => *note = signed,
                 // A run whose name cannot stand in a checkpoint cannot be opened either.
                 Err(_) => continue,

@@ -997,7 +997,7 @@ fn events_and_statuses_have_their_names() {
     ];
     for event in &events {
         let json = serde_json::to_value(event).expect("JSON");
-        assert_eq!(super::state::name(event), json["type"].as_str().expect("a type"));
+        assert_eq!(event.name(), json["type"].as_str().expect("a type"));
     }
     let (not_before, failure) = (
         None,

@@ -349,7 +349,7 @@ fn the_folder_is_its_owners_and_of_one_version() {
 fn a_key_is_made_once_and_never_replaced() {
     let (_folder, state) = state();
     let keys = state.root().join("keys");
-    state.verifying_keys().expect("made");
+    drop(opened(&state));
     let public = std::fs::read_to_string(keys.join("journal.vkey")).expect("its public half");
     let secret = std::fs::read(keys.join("journal.key")).expect("the key");
     drop(opened(&state));
@@ -370,7 +370,7 @@ fn a_key_is_made_once_and_never_replaced() {
 #[test]
 fn verifier_keys_are_read_a_line_each() {
     let (_folder, state) = state();
-    state.verifying_keys().expect("made");
+    drop(opened(&state));
     let key = std::fs::read_to_string(state.root().join("keys/journal.vkey")).expect("a key");
     for good in [key.clone(), format!("# ours\n\n  {key}\n"), format!("{key}{key}")] {
         assert!(VerifyingKeys::parse(&good).is_ok(), "{good}");

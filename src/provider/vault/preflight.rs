@@ -11,7 +11,7 @@ use vaultrs::api::token::requests::LookupTokenSelfRequest;
 use super::client::{Effect, VaultClient, data, unsendable};
 use super::grant::TokenInfo;
 use crate::clock::Clock;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{Check, CheckVerdict};
 
 /// A run may have to wait for an overlap: a token that dies within the hour is worth a word.
@@ -87,14 +87,17 @@ fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
         return fail("is a disaster-recovery secondary", "set the address to the primary cluster");
     }
     if health.standby {
-        let version = tame(&health.version);
+        let version = client.quoted(&health.version);
         let detail = format!("{place} is a standby (version {version}): it forwards or redirects");
         return Check {
             hint: Some("set the address to the active node: a redirect is not followed".to_owned()),
             ..Check::warn("server", detail)
         };
     }
-    Check::pass("server", format!("{place} is unsealed and active, version {}", tame(&health.version)))
+    Check::pass(
+        "server",
+        format!("{place} is unsealed and active, version {}", client.quoted(&health.version)),
+    )
 }
 
 /// Whether two clocks agree well enough.
@@ -129,8 +132,11 @@ async fn whoami(client: &VaultClient) -> Check {
     }
     match own_token(client).await {
         Ok(info) => {
-            let detail =
-                tame(&format!("{} with the policies {}", info.display_name, info.policies.join(", ")));
+            let detail = client.quoted(&format!(
+                "{} with the policies {}",
+                info.display_name,
+                info.policies.join(", ")
+            ));
             if info.expire_time.is_some() && info.ttl < SHORT_LIFE.as_secs() {
                 return Check {
                     hint: Some("log in again, or renew it: `vault token renew`".to_owned()),
