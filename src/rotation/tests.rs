@@ -506,6 +506,22 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "perhaps-done-is-taken-back",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Repeatable), Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
+            "surely-not-done-is-not",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Absent), Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
             "orphaned",
             Run::overlap()
                 .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
@@ -735,6 +751,7 @@ fn runs_end_as_they_should() {
         "stuck",
         "fails-and-goes-back",
         "opaque-and-back",
+        "perhaps-done-is-taken-back",
     ] {
         assert_eq!(end(name), Some(End::RolledBack), "{name}");
         for truth in ends[name].state.truths() {
@@ -1036,4 +1053,29 @@ fn a_step_remembers_its_first_intent() {
     assert_eq!(run.state.since(look), None, "a look makes nothing");
     let back = run.turn(None).go();
     assert_eq!(since(&back), None, "the next round begins anew");
+}
+
+/// Looks count against the room for calls as calls do.
+#[test]
+fn looks_need_room_too() {
+    let run = Run::overlap().when("cutover/demo-key/promote", Op::Do, &[Reply::Dies]).go();
+    let mut run = run.resume();
+    assert_eq!(run.state.unknown().count(), 2, "both calls were under way");
+    for capacity in [0, 1, 2, 3] {
+        run.wishes.capacity = capacity;
+        let due = run.now + SignedDuration::from_secs(60);
+        assert_eq!(run.state.decide(due, &run.wishes).tasks.len(), capacity.min(2));
+    }
+}
+
+/// A run is done when its last phase is, and every step of it.
+#[test]
+fn a_run_is_not_done_before_its_proof() {
+    let done = Event::Closed { end: End::Done };
+    let mut run = Run::overlap().wishing(|w| w.until = Some(Phase::Revoke)).go();
+    assert!(run.state.clone().apply(&done, run.now).is_err(), "one phase is missing");
+    run.apply(&Event::Entered { phase: Phase::Proof });
+    assert!(run.state.clone().apply(&done, run.now).is_err(), "its steps are open");
+    let run = run.resume().wishing(|w| w.until = Some(Phase::Proof)).go();
+    assert!(run.state.clone().apply(&done, run.now).is_ok());
 }
