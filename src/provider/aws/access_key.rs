@@ -382,7 +382,7 @@ mod tests {
     fn page(action: &str, more: bool) -> Reply {
         let body = format!(
             "<{action}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{action}Result>\
-             <IsTruncated>{more}</IsTruncated><Marker>m</Marker></{action}Result></{action}Response>"
+             <AccessKeyMetadata/><PolicyNames/><IsTruncated>{more}</IsTruncated><Marker>m</Marker></{action}Result></{action}Response>"
         );
         Reply { status: http::StatusCode::OK, headers: http::HeaderMap::new(), body: body.into_bytes() }
     }
