@@ -18,8 +18,6 @@ pub mod plan;
 pub mod provider;
 pub mod rotation;
 pub mod runbook;
-#[cfg(feature = "simulation")]
+#[doc(hidden)]
 pub mod sabotage;
-#[cfg(not(feature = "simulation"))]
-mod sabotage;
 pub mod secret;

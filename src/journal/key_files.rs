@@ -1,7 +1,7 @@
 //! The journal's keys as files: the private half of the present one, and every public half.
 
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::index::Index;
 use super::key::{KeyError, SigningKey, VerifyingKeys};
@@ -85,9 +85,9 @@ impl KeyFiles {
     }
 }
 
-fn load(path: &PathBuf) -> Result<SigningKey, JournalError> {
+fn load(path: &Path) -> Result<SigningKey, JournalError> {
     let text = Secret::new(read(path)?.unwrap_or_default());
-    SigningKey::parse(&text).map_err(|source| JournalError::Key { path: path.clone(), source })
+    SigningKey::parse(&text).map_err(|source| JournalError::Key { path: path.to_owned(), source })
 }
 
 impl StateDir {

@@ -273,8 +273,8 @@ impl StateDir {
         keys: Option<VerifyingKeys>,
     ) -> Result<(Report, Tail), JournalError> {
         let (reader, keys) = self.open_journal(run, keys)?;
-        let found = verify_quickly(reader, frontier, &keys);
-        let (report, tail) = found.map_err(io("read", &self.journal_path(run)))?;
+        let (report, tail) =
+            verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))?;
         Ok((report.about(run), tail))
     }
 
@@ -292,8 +292,8 @@ impl StateDir {
         each: &mut dyn FnMut(Record, &[u8]),
     ) -> Result<(Report, Tail), JournalError> {
         let (reader, keys) = self.open_journal(run, keys)?;
-        let found = verify(reader, frontier, &keys, each);
-        let (report, tail) = found.map_err(io("read", &self.journal_path(run)))?;
+        let (report, tail) =
+            verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))?;
         Ok((report.about(run), tail))
     }
 

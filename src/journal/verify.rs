@@ -318,6 +318,7 @@ fn check(line: &[u8], progress: &mut Progress, keys: &VerifyingKeys) -> Result<R
     tail.since_checkpoint += 1;
     if let Event::Checkpoint { note } = &record.event {
         keys.check(note, &run_origin(&envelope.run), expected, tail.frontier.root(), &envelope.about())
+            .or_else(|e| if is_on(Sabotage::Unseen) { Ok(()) } else { Err(e) })
             .map_err(|e| format!("the checkpoint is not good: {e}"))?;
         // The signature covers the values of the line's fields; this covers their spelling.
         if record.line() != line {

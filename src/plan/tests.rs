@@ -234,7 +234,9 @@ fn a_plan_that_a_hand_changed_is_refused() {
         change(&mut plan);
         refusal(&plan)
     };
-    let cases: [(&str, &dyn Fn(&mut Value), &str); 14] = [
+    /// What is changed, how, and what is said of it.
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
+    let cases: [Case<'_>; 14] = [
         ("nothing", &|_| (), "it is taken"),
         ("the format", &|p| p["format"] = json!(2), "has format 2"),
         ("an unknown field", &|p| p["x"] = json!(1), "unknown field"),

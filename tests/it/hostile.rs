@@ -186,9 +186,13 @@ fn shown<T: std::fmt::Debug>(result: std::result::Result<T, CallError>) -> Resul
     result.map(|value| format!("{value:?}"))
 }
 
-/// The checks as a call: an error where one of them forbids the run.
+/// The checks as a call: an error where one of them forbids the run, or none
+/// of them passed.
 fn checked(checks: Vec<Check>) -> Result {
+    // What cannot be checked beforehand is a warning; what is warned of did not pass.
+    let passed = |c: &&Check| c.verdict == CheckVerdict::Pass;
     let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail);
+    let failed = failed.or_else(|| checks.first().filter(|_| !checks.iter().any(|c| passed(&c))));
     for check in &checks {
         is_tame(&check.detail, &check.name);
         is_tame(check.hint.as_deref().unwrap_or_default(), &check.name);

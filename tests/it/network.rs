@@ -135,7 +135,8 @@ async fn words_do_no_harm(kind: Kind) {
         let case = Case::behind(kind, world, &proxy).await;
         let run = ["run", &case.runbook, "--env", "test", "--yes"];
         let first = bounded(&case, &run).await;
-        assert!(matches!(first.code, Some(1 | 10)), "{first:?}");
+        // The last move of a promotion is in doubt when it is refused, is looked into, and done again.
+        assert!(matches!(first.code, Some(0 | 1 | 10)), "{first:?}");
         let name = case.tool.newest();
         let mut shown = vec![first];
         for look in [
@@ -152,8 +153,11 @@ async fn words_do_no_harm(kind: Kind) {
         for wild in ["\u{1b}", "\u{7}", "\u{9b}", "\u{202e}", "\\u001b", "\\u0007"] {
             assert!(!all.contains(wild), "{wild:?} in {all:?}");
         }
-        let open = shown[0].code == Some(10);
-        bounded(&case, if open { &["resume"] } else { &run }).await.expect(0);
+        match shown[0].code {
+            Some(0) => {}
+            Some(10) => drop(bounded(&case, &["resume"]).await.expect(0)),
+            _ => drop(bounded(&case, &run).await.expect(0)),
+        }
         case.check(false, "after an insult").await;
     }
 }

@@ -33,6 +33,9 @@ struct Labels {
     pending: Option<String>,
 }
 
+type Credentials = BTreeMap<String, Credential>;
+type Stores = BTreeMap<String, Labels>;
+
 /// What stands on record and is durable.
 #[derive(Debug, Default)]
 struct OnRecord {
@@ -52,12 +55,13 @@ struct OnRecord {
 struct Books {
     run: String,
     overlap: bool,
-    credentials: BTreeMap<String, Credential>,
-    stores: BTreeMap<String, Labels>,
+    credentials: Credentials,
+    stores: Stores,
     clients: BTreeMap<String, Vec<Option<String>>>,
     /// Consumers that hold on to what they read.
     caching: BTreeSet<String>,
-    before: Option<Box<(BTreeMap<String, Credential>, BTreeMap<String, Labels>)>>,
+    /// The world before the run.
+    before: Option<Box<(Credentials, Stores)>>,
     /// Which steps a call may belong to, by its name and its target.
     steps: BTreeMap<(&'static str, String), BTreeSet<String>>,
     record: OnRecord,
@@ -139,8 +143,9 @@ impl Model {
         self.books().latched = latched;
     }
 
-    /// Whether a server may forget what it acknowledged: not once a rollback, a revocation or a discard is
-    /// on record. An issuer that takes a revocation back after it was proved is more than any client can notice.
+    /// Whether a server may forget what it acknowledged: not once a rollback, a revocation, a discard or an
+    /// own step is on record. An issuer that takes a revocation back after it was proved is more than any
+    /// client can notice; and where incoming is gone and there is no way back, nothing is left to do.
     pub(crate) fn may_forget(&self) -> bool {
         let books = self.books();
         books.overlap && !books.record.turned && !books.record.revoking
@@ -254,10 +259,11 @@ impl Model {
             let planned = &plan.credentials[c];
             let Some(outgoing) = planned.outgoing.as_ref().map(|o| &o.handle) else { continue };
             match step.action {
-                Action::Revoke { .. } if books.record.done.contains(&step.id) => {
-                    if books.credentials[outgoing].life != Some(Life::Gone) {
-                        mending.revoke.push(outgoing.clone());
-                    }
+                Action::Revoke { .. }
+                    if books.record.done.contains(&step.id)
+                        && books.credentials[outgoing].life != Some(Life::Gone) =>
+                {
+                    mending.revoke.push(outgoing.clone());
                 }
                 Action::Promote { store, .. } => {
                     let path = &paths[c][store];
@@ -372,7 +378,8 @@ impl Books {
                 if self.latched {
                     self.blame(6, format!("the intent of {step} was recorded under the latch"));
                 }
-                let revokes = step.ends_with("/revoke") || step.contains("/destroy/");
+                let revokes =
+                    step.ends_with("/revoke") || step.contains("/destroy/") || step.contains("/own/");
                 self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
                 self.record.open.insert(step.clone());
             }
