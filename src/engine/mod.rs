@@ -386,6 +386,7 @@ impl Session {
                     let result = result.map_err(|mut e| {
                         e.message = job.scrub(&e.message);
                         e.hint = e.hint.map(|h| job.scrub(&h));
+                        e.request_id = e.request_id.map(|id| job.scrub(&id));
                         if is_effect { e } else { e.read_only() }
                     });
                     let latency_ms = clock.now().mono_ms.saturating_sub(began);

@@ -24,8 +24,13 @@ use crate::provider::{
 use crate::runbook::model::HttpMethod;
 use crate::secret::{Material, Secret};
 
-/// The operator's own credential, which no message may quote whatever a server echoes.
+/// The credential that servers are sent, which no message may quote whatever they echo.
 const OWN: &str = "hvs.the-operators-own-token";
+
+thread_local! {
+    /// Whether this server was sent it.
+    static SENT: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+}
 
 /// Drives a future on a runtime of this thread's own.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -74,7 +79,8 @@ fn reply(bytes: &[u8]) -> Option<Reply> {
 /// What is said to a person, or recorded, must neither steer a terminal nor quote what is secret.
 fn calm(text: &str) {
     assert!(!steers(text), "it steers the terminal: {text:?}");
-    assert!(!text.contains(OWN), "it quotes the operator's own credential: {text:?}");
+    let quotes = text.contains(OWN) && SENT.get();
+    assert!(!quotes, "it quotes the credential that the server was sent: {text:?}");
 }
 
 fn judge(error: &CallError) {
@@ -156,6 +162,7 @@ async fn store(store: &dyn Store, choice: u8, material: &Material) {
 
 /// Vault's answers.
 pub fn vault(bytes: &[u8]) {
+    SENT.set(true);
     let (choice, replies) = parse(bytes);
     let settings = Settings {
         address: "http://127.0.0.1:8200".parse().expect("an address"),
@@ -194,8 +201,10 @@ pub fn vault(bytes: &[u8]) {
 
 /// AWS' answers, read by its own SDK.
 pub fn aws(bytes: &[u8]) {
+    SENT.set(false);
     let (choice, replies) = parse(bytes);
-    let client = Arc::new(AwsClient::answering(("AKIAOPERATOR", &Secret::new(OWN)), replies));
+    // A secret key is never sent, so that there is nothing to echo.
+    let client = Arc::new(AwsClient::answering(("AKIAOPERATOR", &Secret::new("an-operators-key")), replies));
     let material = Material::single("access_key_id", Secret::new("AKIAOUTGOING"))
         .with("secret_access_key", Secret::new("an-outgoing-secret-key"));
     block_on(async {
@@ -217,6 +226,7 @@ pub fn aws(bytes: &[u8]) {
 
 /// The answers of relying parties, consumers and monitoring.
 pub fn http(bytes: &[u8]) {
+    SENT.set(true);
     let (choice, replies) = parse(bytes);
     let transport = Arc::new(Transport::new(Duration::from_secs(1)).answering(replies));
     let url = "http://127.0.0.1:1/v1/x?key=query".to_owned();

@@ -370,3 +370,28 @@ fn ends_with_newline(file: &mut File) -> std::io::Result<bool> {
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::journal::tests::{at, plan, state};
+
+    /// The disk is full.
+    #[test]
+    fn after_a_failed_append_nothing_is_appended() {
+        let (_folder, state) = state();
+        let mut journal = state.create(&Arc::new(plan()), None, ("tester", "host"), at(0)).expect("a run");
+        let before = std::fs::read(&journal.path).expect("a journal");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+        let disk = std::mem::replace(&mut journal.file, full);
+        let event = [Event::Heartbeat {}];
+        assert!(matches!(journal.commit(at(1), &event), Err(JournalError::Io { .. })));
+        // There is room again; what the disk holds is still not known.
+        journal.file = disk;
+        assert!(matches!(journal.commit(at(2), &event), Err(JournalError::Poisoned)));
+        assert!(matches!(journal.commit(at(2), &[]), Err(JournalError::Poisoned)));
+        assert_eq!(std::fs::read(&journal.path).expect("a journal"), before);
+    }
+}

@@ -2,7 +2,6 @@
 
 use rand::SeedableRng as _;
 
-use super::chain::Frontier;
 use super::key::{SigningKey, VerifyingKeys, run_origin};
 use super::record::Record;
 use super::verify::verify;
@@ -25,14 +24,14 @@ pub(crate) fn read(bytes: &[u8]) -> Vec<Record> {
     let (key, public) = keys();
     let mut good = 0;
     let (report, tail) =
-        verify(bytes, Frontier::default(), &public, |_, _| good += 1).expect("memory can be read");
+        verify(bytes, chain::Frontier::default(), &public, |_, _| good += 1).expect("memory can be read");
     assert_eq!(report.records, good);
     assert!(report.anchored <= report.records && report.checkpoints <= report.records);
     assert!(tail.end + report.torn <= bytes.len() as u64);
 
     let (mended, records) = mend(bytes, &key);
     let (report, tail) =
-        verify(&mended[..], Frontier::default(), &public, |_, _| ()).expect("memory can be read");
+        verify(&mended[..], chain::Frontier::default(), &public, |_, _| ()).expect("memory can be read");
     if !records.is_empty() {
         assert_eq!((report.fault, report.torn, report.records), (None, 0, records.len() as u64));
         assert_eq!(tail.end, mended.len() as u64);

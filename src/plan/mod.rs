@@ -295,11 +295,9 @@ impl Plan {
         holds
     }
 
-    /// The first step that cannot be taken back.
+    /// The first step that cannot be taken back: steps stand in the order of their phases.
     pub fn point_of_no_return(&self) -> Option<&Step> {
-        Phase::order(self.strategy)
-            .iter()
-            .find_map(|phase| self.steps.iter().find(|s| s.phase == *phase && s.irreversible))
+        self.steps.iter().find(|step| step.irreversible)
     }
 }
 

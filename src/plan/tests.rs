@@ -24,7 +24,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str, environment: &str) -> Runbook {
+pub(crate) fn read(path: &str, environment: &str) -> Runbook {
     let source = Source::read(&root().join(path)).expect("a file");
     let checked = check(&source);
     let template = checked.runbook.unwrap_or_else(|| panic!("{path}: {:?}", checked.findings));
@@ -32,7 +32,7 @@ fn read(path: &str, environment: &str) -> Runbook {
 }
 
 /// What the adapters would say of themselves and of targets in order.
-fn observe(runbook: &Runbook) -> Observed {
+pub(crate) fn observe(runbook: &Runbook) -> Observed {
     let observed = |credential: &Credential| ObservedCredential {
         issuer: traits(&credential.issuer),
         outgoing: Some(Identity { handle: "old".into(), principal: "somebody".into() }),

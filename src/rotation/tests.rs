@@ -506,6 +506,22 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "perhaps-done-is-taken-back",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Repeatable), Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
+            "surely-not-done-is-not",
+            Run::of(EVERY_KIND, Strategy::Overlap)
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Absent), Fail(Kind::Denied)])
+                .go()
+                .turn(None)
+                .go(),
+        ),
+        (
             "orphaned",
             Run::overlap()
                 .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
@@ -735,6 +751,7 @@ fn runs_end_as_they_should() {
         "stuck",
         "fails-and-goes-back",
         "opaque-and-back",
+        "perhaps-done-is-taken-back",
     ] {
         assert_eq!(end(name), Some(End::RolledBack), "{name}");
         for truth in ends[name].state.truths() {
@@ -950,4 +967,115 @@ fn one_truth_is_the_truth_of_all() {
             assert_eq!(run.state.truth_of(credential, &steps), truth);
         }
     }
+}
+
+/// Errors name an event as the journal does, and people read a status in one word.
+#[test]
+fn events_and_statuses_have_their_names() {
+    let text = String::new;
+    let (step, op, attempt) = ("x".to_owned(), Op::Do, 1);
+    let plan = Box::new(planned(QUICKSTART.0, QUICKSTART.1, Strategy::Overlap));
+    let events = [
+        Event::Opened { plan, reason: None },
+        Event::Resumed {},
+        Event::Entered { phase: Phase::Proof },
+        Event::Intent { step: step.clone(), op, attempt, round: 0 },
+        Event::Outcome {
+            step: step.clone(),
+            op,
+            attempt,
+            result: Ended::Succeeded,
+            facts: Facts::new(),
+            checks: Vec::new(),
+            error: None,
+            latency_ms: 1,
+        },
+        Event::Settled {
+            step: step.clone(),
+            op,
+            attempt,
+            found: Found::Absent,
+            facts: Facts::new(),
+            detail: text(),
+        },
+        Event::Resolved { step, applied: true, evidence: text() },
+        Event::Judged { gate: text(), verdict: Verdict::Pass, detail: text() },
+        Event::Adopted { credential: text(), consumer: text(), instances: 1, of: 1 },
+        Event::Turned { to: None, why: text(), by_gate: false },
+        Event::Returned { phase: Phase::Proof },
+        Event::Halted { by: text(), reason: text() },
+        Event::HaltCleared { by: text() },
+        Event::Heartbeat {},
+        Event::Noted { text: text() },
+        Event::Repaired { bytes: 1, sha256: text() },
+        Event::Stopped { reason: Stop::Halted },
+        Event::Closed { end: End::Done },
+        Event::Checkpoint { note: text() },
+    ];
+    for event in &events {
+        let json = serde_json::to_value(event).expect("JSON");
+        assert_eq!(event.name(), json["type"].as_str().expect("a type"));
+    }
+    let (not_before, failure) = (
+        None,
+        Failure { kind: Kind::Denied, message: text(), hint: None, request_id: None, retry_after_ms: None },
+    );
+    let words = [
+        (Status::Pending { attempt, not_before }, "pending"),
+        (Status::Started { op, attempt }, "started"),
+        (Status::Unknown { op, attempt, looks: 0, not_before }, "unknown"),
+        (Status::Orphaned { attempt, handles: vec![], discard: 1, not_before }, "orphaned"),
+        (Status::Done, "done"),
+        (Status::Undone, "undone"),
+        (Status::Undoing { attempt, not_before }, "undoing"),
+        (Status::Failed { op, failure, orphans: vec![] }, "failed"),
+    ];
+    for (status, word) in words {
+        assert_eq!(status.word(), word);
+    }
+}
+
+/// Nothing that a step made is older than its first intent in this round.
+#[test]
+fn a_step_remembers_its_first_intent() {
+    let issue = "prepare/demo-key/issue";
+    let since = |run: &Run| run.state.since(run.state.step(issue).expect("a step"));
+    let fresh = Run::overlap();
+    assert_eq!(since(&fresh), None);
+    let run = fresh
+        .when(issue, Op::Do, &[Reply::Fail(Kind::Throttled), Reply::Ok])
+        .wishing(|w| w.until = Some(Phase::Prepare))
+        .go();
+    // The first try was refused half a second before the one that worked.
+    let entered = run.state.entered();
+    assert_eq!(since(&run), Some(entered), "the first try counts");
+    let look = run.state.step("prepare/demo-key/inspect").expect("a step");
+    assert_eq!(run.state.since(look), None, "a look makes nothing");
+    let back = run.turn(None).go();
+    assert_eq!(since(&back), None, "the next round begins anew");
+}
+
+/// Looks count against the room for calls as calls do.
+#[test]
+fn looks_need_room_too() {
+    let run = Run::overlap().when("cutover/demo-key/promote", Op::Do, &[Reply::Dies]).go();
+    let mut run = run.resume();
+    assert_eq!(run.state.unknown().count(), 2, "both calls were under way");
+    for capacity in [0, 1, 2, 3] {
+        run.wishes.capacity = capacity;
+        let due = run.now + SignedDuration::from_secs(60);
+        assert_eq!(run.state.decide(due, &run.wishes).tasks.len(), capacity.min(2));
+    }
+}
+
+/// A run is done when its last phase is, and every step of it.
+#[test]
+fn a_run_is_not_done_before_its_proof() {
+    let done = Event::Closed { end: End::Done };
+    let mut run = Run::overlap().wishing(|w| w.until = Some(Phase::Revoke)).go();
+    assert!(run.state.clone().apply(&done, run.now).is_err(), "one phase is missing");
+    run.apply(&Event::Entered { phase: Phase::Proof });
+    assert!(run.state.clone().apply(&done, run.now).is_err(), "its steps are open");
+    let run = run.resume().wishing(|w| w.until = Some(Phase::Proof)).go();
+    assert!(run.state.clone().apply(&done, run.now).is_ok());
 }

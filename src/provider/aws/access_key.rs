@@ -382,10 +382,11 @@ mod tests {
     fn page(action: &str, more: bool) -> Reply {
         let body = format!(
             "<{action}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{action}Result>\
-             <IsTruncated>{more}</IsTruncated><Marker>m</Marker></{action}Result>\
-             <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></{action}Response>"
+             <AccessKeyMetadata/><PolicyNames/><IsTruncated>{more}</IsTruncated><Marker>m</Marker></{action}Result></{action}Response>"
         );
-        Reply { status: http::StatusCode::OK, headers: http::HeaderMap::new(), body: body.into_bytes() }
+        let mut headers = http::HeaderMap::new();
+        headers.insert("x-amzn-requestid", http::HeaderValue::from_static("r"));
+        Reply { status: http::StatusCode::OK, headers, body: body.into_bytes() }
     }
 
     fn issuer(replies: Vec<Reply>) -> AccessKeyIssuer {

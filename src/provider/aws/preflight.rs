@@ -3,7 +3,7 @@
 use super::client::AwsClient;
 use super::fault::fault;
 use crate::clock::Clock;
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::outcome::{CallError, Kind, tame};
 use crate::provider::vault::skew;
 use crate::provider::{Check, CheckVerdict};
 
@@ -17,12 +17,12 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
         Err(error) => return vec![failed("identity", &error)],
     };
     let now = clock.now().wall;
-    let mut checks = vec![Check::pass("identity", caller.arn.clone())];
+    let mut checks = vec![Check::pass("identity", tame(&caller.arn))];
     checks.push(match &client.settings.account {
         Some(wanted) if *wanted != caller.account => Check::fail(
             "account",
             Kind::Invalid,
-            format!("these credentials belong to the account {}, not {wanted}", caller.account),
+            format!("these credentials belong to the account {}, not {wanted}", tame(&caller.account)),
             "use another profile (AWS_PROFILE), or correct `account`: nothing was written",
         ),
         Some(wanted) => Check::pass("account", format!("the account is {wanted}")),
@@ -30,7 +30,10 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
             hint: Some("set `account` of the connection in the runbook".to_owned()),
             ..Check::warn(
                 "account",
-                format!("the account is {}; the runbook does not say which it should be", caller.account),
+                format!(
+                    "the account is {}; the runbook does not say which it should be",
+                    tame(&caller.account)
+                ),
             )
         },
     });
@@ -116,7 +119,7 @@ pub(super) async fn simulate(
                 (Some(denied), _) => Check::fail(
                     name,
                     Kind::Denied,
-                    format!("not allowed ({})", crate::provider::outcome::tame(denied)),
+                    format!("not allowed ({})", tame(denied)),
                     format!("ask for a policy that allows {action} on {}", resource.unwrap_or("*")),
                 ),
                 (None, _) => Check::warn(name, "IAM does not say"),

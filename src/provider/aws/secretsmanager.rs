@@ -10,7 +10,7 @@ use super::client::AwsClient;
 use super::fault::{fault, is_deleted};
 use super::preflight::{failed, simulate};
 use crate::provider::layout::Layout;
-use crate::provider::outcome::{CallError, Kind, is_name};
+use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{CallContext, Check, Observation, Store, StoreTraits, Versions};
 use crate::secret::{Material, Secret};
 
@@ -269,6 +269,7 @@ impl Store for SecretsManagerStore {
                 // A process that died right behind a promotion leaves the label on what is current.
                 self.label(PENDING, None, Some(other)).await?;
             } else {
+                let other = tame(other);
                 return Err(CallError::rejected(
                     Kind::Conflict,
                     format!("{}: the version {other} is pending, and it is not this run's", self.secret),
@@ -318,7 +319,7 @@ impl Store for SecretsManagerStore {
                     format!(
                         "{}: the current version is {}, not {expected}",
                         self.secret,
-                        current.join(" and ")
+                        tame(&current.join(" and "))
                     ),
                 )
                 .hint("somebody changed the secret meanwhile: look at it, then plan again"));

@@ -51,7 +51,11 @@ impl Call for HttpCaller {
             .body(body)
             .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make the request {what}")))?;
         let reply = self.transport.send(request, spec.timeout.map(|t| t.get())).await?;
-        judge(&reply, &what)
+        judge(&reply, &what).map_err(|error| {
+            // A server may name the request by what it was sent.
+            let scrub = |id: String| material.map_or_else(|| id.clone(), |m| m.scrub(&id));
+            CallError { request_id: error.request_id.map(scrub), ..error }
+        })
     }
 }
 

@@ -254,15 +254,25 @@ impl VaultClient {
         }
     }
 
+    /// A text of the server's without the operator's token, which it was sent and may echo.
+    fn without_token(&self, text: &str) -> String {
+        match &self.settings.token {
+            Some(token) if token.expose().len() >= 8 => text.replace(token.expose(), "[redacted]"),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// A text of the server's as it may be shown.
+    pub(super) fn quoted(&self, text: &str) -> String {
+        tame(&self.without_token(text))
+    }
+
     /// What Vault itself says of an error, tamed. Vault does not echo values in `errors`; the
     /// token is taken out all the same.
     pub(super) fn said(&self, reply: &Reply) -> String {
         let errors: Errors = serde_json::from_slice(&reply.body).unwrap_or_default();
         let text = errors.errors.join("; ");
-        let text = match &self.settings.token {
-            Some(token) if token.expose().len() >= 8 => text.replace(token.expose(), "[redacted]"),
-            _ => text,
-        };
+        let text = self.without_token(&text);
         // Its lists ("2 errors occurred:\n\t* a\n\t* b") read badly on one line.
         let points: Vec<&str> = text.split("* ").map(str::trim).filter(|s| !s.is_empty()).collect();
         match points.as_slice() {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::token::TokenSpec;
 use crate::provider::Grant;
+use crate::provider::outcome::tame;
 
 /// The tag that says who a token is for.
 pub(super) const AUDIENCE: &str = "audience";
@@ -97,7 +98,7 @@ pub(super) fn grant(info: &TokenInfo, spec: &TokenSpec) -> Grant {
         }
         let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| network(c)).collect();
         for extra in bound.iter().filter(|cidr| !asked.contains(cidr)) {
-            wider.push(format!("it may be used from {extra}, which was not asked for"));
+            wider.push(tame(&format!("it may be used from {extra}, which was not asked for")));
         }
     }
     // What counts is how long it can live, renewals included.

@@ -315,7 +315,10 @@ impl Kv2Store {
             return Check::fail(
                 name,
                 Kind::Invalid,
-                format!("`{mount}` lies inside the mount `{}`", found.path.trim_matches('/')),
+                format!(
+                    "`{mount}` lies inside the mount `{}`",
+                    self.client.quoted(found.path.trim_matches('/'))
+                ),
                 "put the rest into `path`",
             );
         }
@@ -330,7 +333,7 @@ impl Kv2Store {
             (other, _) => Check::fail(
                 name,
                 Kind::Unsupported,
-                format!("it is of type {}", crate::provider::outcome::tame(other)),
+                format!("it is of type {}", self.client.quoted(other)),
                 "check `mount` in the runbook: it has to be a KV version 2 mount",
             ),
         }

@@ -87,13 +87,17 @@ fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
         return fail("is a disaster-recovery secondary", "set the address to the primary cluster");
     }
     if health.standby {
-        let detail = format!("{place} is a standby (version {}): it forwards or redirects", health.version);
+        let version = client.quoted(&health.version);
+        let detail = format!("{place} is a standby (version {version}): it forwards or redirects");
         return Check {
             hint: Some("set the address to the active node: a redirect is not followed".to_owned()),
             ..Check::warn("server", detail)
         };
     }
-    Check::pass("server", format!("{place} is unsealed and active, version {}", health.version))
+    Check::pass(
+        "server",
+        format!("{place} is unsealed and active, version {}", client.quoted(&health.version)),
+    )
 }
 
 /// Whether two clocks agree well enough.
@@ -128,7 +132,11 @@ async fn whoami(client: &VaultClient) -> Check {
     }
     match own_token(client).await {
         Ok(info) => {
-            let detail = format!("{} with the policies {}", info.display_name, info.policies.join(", "));
+            let detail = client.quoted(&format!(
+                "{} with the policies {}",
+                info.display_name,
+                info.policies.join(", ")
+            ));
             if info.expire_time.is_some() && info.ttl < SHORT_LIFE.as_secs() {
                 return Check {
                     hint: Some("log in again, or renew it: `vault token renew`".to_owned()),
