@@ -454,8 +454,27 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            // Somebody else's write: it is met once, looked into once, and not tried again.
             "conflict-on-the-first",
-            Run::overlap().when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Conflict)]).go(),
+            Run::overlap()
+                .when(
+                    "cutover/demo-key/promote/sandbox-2",
+                    Do,
+                    &[Fail(Kind::Conflict), Look(Found::Absent), Ok],
+                )
+                .go(),
+        ),
+        (
+            // Our own, when something on the way repeats requests.
+            "conflict-with-itself",
+            Run::overlap()
+                .when(
+                    "cutover/demo-key/promote/sandbox-2",
+                    Do,
+                    &[Fail(Kind::Conflict), Look(Found::Applied), Ok],
+                )
+                .wishing(until(Phase::Cutover))
+                .go(),
         ),
         (
             "lost-and-applied",

@@ -636,7 +636,7 @@ async fn an_unanswered_call_is_looked_into_after_a_while_only() {
     });
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
-    assert!(looked.load(Ordering::SeqCst) >= 4_000, "looked after {} ms", looked.load(Ordering::SeqCst));
+    assert!(looked.load(Ordering::SeqCst) >= 8_000, "looked after {} ms", looked.load(Ordering::SeqCst));
     lab.is_rotated("a lost reply");
 }
 
