@@ -142,6 +142,8 @@ pub struct State {
     pub(super) changed: bool,
     /// Steps that cannot be taken back and have, or may have, been done.
     irrevocable: BTreeSet<usize>,
+    /// Steps whose last try met a version that may be its own, with what it was told.
+    conflicts: HashMap<usize, Failure>,
     /// Repeatable steps of which an earlier try may have taken effect.
     touched: BTreeSet<usize>,
     dead: BTreeSet<usize>,
@@ -203,6 +205,7 @@ impl State {
             adopted: BTreeMap::new(),
             changed: false,
             irrevocable: BTreeSet::new(),
+            conflicts: HashMap::new(),
             touched: BTreeSet::new(),
             dead: BTreeSet::new(),
             used_until: None,
@@ -497,6 +500,7 @@ impl State {
 
     fn succeed(&mut self, step: usize, op: Op, facts: Facts, at: Timestamp) {
         self.forget_work(step);
+        self.conflicts.remove(&step);
         self.changed |= self.plan.steps[step].is_effect();
         match op {
             Op::Do => {
@@ -549,11 +553,12 @@ impl State {
             self.again(step, op, attempt, None);
             return;
         }
-        // A mismatch on a retry may be our own first write. On the way back somebody may have restored
-        // by hand what is to be restored.
+        // A mismatch may be our own write: an earlier try's, an earlier session's, or this one's, when
+        // something on the way repeats requests. On the way back somebody may have restored by hand
+        // what is to be restored.
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
-        let perhaps_so = op == Op::Undo || (op == Op::Do && attempt > 1);
-        if failure.kind == Kind::Conflict && perhaps_so && observable {
+        if failure.kind == Kind::Conflict && observable && op != Op::Discard {
+            self.conflicts.insert(step, failure);
             self.doubt(step, op, attempt, 0, Some(add(at, self.settling(step))));
             return;
         }
@@ -644,7 +649,11 @@ impl State {
                     }
                 }
                 let unwanted = op == Op::Do && self.direction != Direction::Forward;
-                if attempt < self.plan.runbook.limits.attempts || unwanted {
+                let conflict = self.conflicts.remove(&step).filter(|_| *found == Found::Absent);
+                if let (Some(conflict), false) = (conflict, unwanted) {
+                    // Somebody else's write it is, and another try would meet it again.
+                    self.fail(step, op, conflict);
+                } else if attempt < self.plan.runbook.limits.attempts || unwanted {
                     let wait = add(at, backoff(attempt));
                     self.again(step, op, attempt + 1, Some(wait));
                 } else {

@@ -665,3 +665,27 @@ async fn a_long_wait_says_that_it_lasts_and_is_signed_meanwhile() {
     assert!((35..=45).contains(&beats) && signed >= 7, "{beats} heartbeats, {signed} of their checkpoints");
     lab.is_on_record();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_arrives_twice_is_done_once() {
+    for op in ["stage", "promote", "retire", "reload", "disable", "enable", "revoke", "destroy", "call"] {
+        for back in [false, true] {
+            let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+            let (journal, state) = lab.open();
+            let until = Conduct { until: back.then_some(Phase::Sunset), ..Conduct::default() };
+            let twice = every(op, Fault::Twice);
+            let state = lab.session(Box::new(journal), state, twice, until).await.expect("session");
+            if !back {
+                assert_eq!(state.end(), Some(End::Done), "{op}: {:?}", state.stopped());
+                lab.is_rotated(op);
+                continue;
+            }
+            let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+            let (journal, state) = lab.resume();
+            let twice = every(op, Fault::Twice);
+            let state = lab.session(Box::new(journal), state, twice, back).await.expect("session");
+            assert_eq!(state.end(), Some(End::RolledBack), "{op}: {:?}", state.stopped());
+            lab.is_as_before(op);
+        }
+    }
+}

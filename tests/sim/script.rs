@@ -397,9 +397,10 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
         })
         .collect();
     let consumers = (0..rng.gen_range(0..=2))
-        .map(|_| ConsumerKind {
-            reloads: rng.gen_bool(0.8),
-            instances: rng.gen_bool(0.8).then(|| rng.gen_range(1..=3)),
+        .map(|_| {
+            let instances = rng.gen_bool(0.8).then(|| rng.gen_range(1..=3));
+            // One that can neither be told nor asked never moves in the sandbox.
+            ConsumerKind { reloads: instances.is_none() || rng.gen_bool(0.8), instances }
         })
         .collect();
     let after = if at > 0 && rng.gen_bool(0.3) { vec![rng.gen_range(0..at)] } else { vec![] };
