@@ -21,6 +21,7 @@ use crate::runbook::model::{Credential, Runbook, Strategy};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Request, compile};
 pub use phase::{NoSuchPhase, Phase};
+#[cfg(feature = "tool")]
 pub(crate) use preview::describe;
 pub use preview::preview;
 pub use step::{Action, Step, Undo};

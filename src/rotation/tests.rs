@@ -1098,3 +1098,24 @@ fn a_run_is_not_done_before_its_proof() {
     let run = run.resume().wishing(|w| w.until = Some(Phase::Proof)).go();
     assert!(run.state.clone().apply(&done, run.now).is_ok());
 }
+
+/// Whoever stops a run stops it in the middle of a phase, too: nothing that could begin begins.
+#[test]
+fn nothing_begins_in_a_run_that_stops() {
+    let begun = || Run::overlap().then(&Event::Entered { phase: Phase::Preflight });
+    let next = |run: &Run| run.state.decide(run.now, &run.wishes);
+    assert_eq!(next(&begun()).tasks.len(), 3, "there is something to do");
+    let interrupted = next(&begun().wishing(|w| w.interrupted = true));
+    assert!(interrupted.tasks.is_empty());
+    assert!(matches!(interrupted.next, Next::Record(Event::Stopped { reason: Stop::Interrupted })));
+    let halted = next(&begun().then(&Event::Halted { by: "x".into(), reason: "y".into() }));
+    assert!(halted.tasks.is_empty());
+    assert!(matches!(halted.next, Next::Record(Event::Stopped { reason: Stop::Halted })));
+    // What is under way is awaited, and nothing follows it.
+    let intent = |step: &str| Event::Intent { step: step.into(), op: Op::Do, attempt: 1, round: 0 };
+    let under_way = begun().then(&intent("preflight/connection/world")).wishing(|w| w.interrupted = true);
+    assert!(next(&under_way).tasks.is_empty() && matches!(next(&under_way).next, Next::InFlight));
+    // Where there is no room nothing is in flight either, once somebody stops the run.
+    let full = begun().wishing(|w| (w.interrupted, w.capacity) = (true, 0));
+    assert!(matches!(next(&full).next, Next::Record(Event::Stopped { .. })));
+}
