@@ -65,6 +65,8 @@ struct Books {
     /// Which steps a call may belong to, by its name and its target.
     steps: BTreeMap<(&'static str, String), BTreeSet<String>>,
     record: OnRecord,
+    /// Whether an own step bars the way back before `revoke` does.
+    barred: bool,
     latched: bool,
     violation: Option<Violation>,
 }
@@ -98,6 +100,7 @@ impl Model {
         for step in &plan.steps {
             let Some(c) = step.action.credential() else {
                 if let Action::Own { .. } = step.action {
+                    books.barred |= step.irreversible;
                     books.allow("call", &step.id, &step.id);
                 }
                 continue;
@@ -143,12 +146,12 @@ impl Model {
         self.books().latched = latched;
     }
 
-    /// Whether a server may forget what it acknowledged: not once a rollback, a revocation, a discard or an
-    /// own step is on record. An issuer that takes a revocation back after it was proved is more than any
-    /// client can notice; and where incoming is gone and there is no way back, nothing is left to do.
+    /// Whether a server may forget what it acknowledged: not once a rollback, a revocation or a discard is
+    /// on record, since an issuer that takes a revocation back after it was proved is more than any client can
+    /// notice; and not where an own step bars the way back, since nothing is left to do when incoming is gone.
     pub(crate) fn may_forget(&self) -> bool {
         let books = self.books();
-        books.overlap && !books.record.turned && !books.record.revoking
+        books.overlap && !books.barred && !books.record.turned && !books.record.revoking
     }
 
     /// A call begins. Invariants 5 and 6.
@@ -378,8 +381,7 @@ impl Books {
                 if self.latched {
                     self.blame(6, format!("the intent of {step} was recorded under the latch"));
                 }
-                let revokes =
-                    step.ends_with("/revoke") || step.contains("/destroy/") || step.contains("/own/");
+                let revokes = step.ends_with("/revoke") || step.contains("/destroy/");
                 self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
                 self.record.open.insert(step.clone());
             }

@@ -116,7 +116,11 @@ impl World {
 
     /// A change, with what stood in its place kept for a while.
     pub(super) fn remember(&mut self, line: Line) {
-        let (now, before) = (Instant::now(), self.before(&line));
+        self.remember_at(Instant::now(), line);
+    }
+
+    fn remember_at(&mut self, now: Instant, line: Line) {
+        let before = self.before(&line);
         if let Some(memory) = self.memory() {
             let old = memory.past.iter().take_while(|(at, _)| now - *at > PAST).count();
             memory.past.drain(..old);
@@ -268,7 +272,7 @@ impl World {
         let (due, still) = std::mem::take(&mut memory.late).into_iter().partition(|(due, ..)| *due <= now);
         memory.late = still;
         let due: Vec<(Instant, Before, Line)> = due;
-        for (_, before, line) in due {
+        for (at, before, line) in due {
             let stands = match (&before, self.before(&line)) {
                 (Before::Credential(_, was), Before::Credential(_, is)) => {
                     was.as_ref().map(|c| c.life) == is.map(|c| c.life)
@@ -279,7 +283,7 @@ impl World {
                 _ => true,
             };
             if stands {
-                self.remember(line);
+                self.remember_at(at, line);
             }
         }
     }
