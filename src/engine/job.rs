@@ -299,8 +299,19 @@ impl Job {
                 let outgoing = self.outgoing(*store)?;
                 let promoted = self.needs.promoted.as_deref().ok_or_else(|| bug("nothing was promoted"))?;
                 let was = self.needs.base.as_deref();
+                // Somebody may have written the incoming value anew: by its value it is still ours to
+                // take back, under whatever version.
+                let anew = match self.incoming() {
+                    Ok(held) => {
+                        let found = self.current_is(*store, &held.material).await;
+                        let (is_ours, versions) = found.map_err(CallError::read_only)?;
+                        versions.current.filter(|_| is_ours)
+                    }
+                    Err(_) => None,
+                };
+                let expected = anew.as_deref().unwrap_or(promoted);
                 let store = self.store(*store).await?;
-                let version = store.promote(&self.context, &outgoing.material, was, promoted).await?;
+                let version = store.promote(&self.context, &outgoing.material, was, expected).await?;
                 Ok(facts([(VERSION, version)]))
             }
             Action::Reload { consumer, .. } => {

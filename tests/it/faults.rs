@@ -560,21 +560,24 @@ async fn an_own_step_that_may_have_happened_bars_the_way_back() {
 }
 
 impl Lab {
-    /// Somebody writes the version that was current before into a store again, past stanch.
-    async fn write_back(&self, credential: &str) {
+    /// Somebody writes the version that was current before into a store again, past stanch; or, with
+    /// `anew`, the current one once more.
+    async fn write_by_hand(&self, credential: &str, anew: bool) {
         let (name, spec) =
             self.plan.runbook.credentials.get_key_value(credential).expect("the plan has the credential");
         let store = self.world.store(name, spec, 0).await.expect("store");
         let now = store.observe().await.expect("versions");
-        let old = store.read(now.previous.as_deref()).await.expect("the previous version");
+        let from = if anew { now.current.as_deref() } else { now.previous.as_deref() };
+        let value = store.read(from).await.expect("the version");
         let context = CallContext {
             run: "by-hand".into(),
             step: "by-hand".into(),
             token: uuid::Uuid::from_u128(7),
             since: self.clock.now().wall,
         };
-        let expected = now.current.expect("a current version");
-        store.promote(&context, &old, now.previous.as_deref(), &expected).await.expect("written");
+        let expected = now.current.clone().expect("a current version");
+        let staged = if anew { None } else { now.previous.as_deref() };
+        store.promote(&context, &value, staged, &expected).await.expect("written");
     }
 }
 
@@ -585,7 +588,7 @@ async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
         let (journal, state) = lab.open();
         let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
         lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
-        lab.write_back(credential).await;
+        lab.write_by_hand(credential, false).await;
         let (journal, state) = lab.resume();
         let state =
             lab.session(Box::new(journal), state, no_faults(), Conduct::default()).await.expect("session");
@@ -599,13 +602,29 @@ async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_written_anew_by_hand_is_taken_back() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    for credential in ["plain", "token", "key"] {
+        lab.write_by_hand(credential, true).await;
+    }
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("written anew by hand, then back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_restored_by_hand_is_taken_as_restored() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
     let (journal, state) = lab.open();
     let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
     lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
     for credential in ["plain", "token", "key"] {
-        lab.write_back(credential).await;
+        lab.write_by_hand(credential, false).await;
     }
     let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
     let (journal, state) = lab.resume();

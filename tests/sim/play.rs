@@ -24,6 +24,8 @@ use crate::script::{self, AtCall, AtCommit, Script, Session, Weather};
 
 /// How long servers take to flush what they acknowledged.
 const UNFLUSHED: Duration = Duration::from_millis(300);
+/// How long after nobody waits for an answer any more a request may still take effect.
+const LATE: Duration = Duration::from_secs(3);
 /// How many sessions a schedule may take. Nothing befalls the last ones, so they must come to an end.
 const SESSIONS: u32 = 60;
 
@@ -574,7 +576,7 @@ impl Run {
             };
             let result = self.session(journal, begun, &conduct, &clock, session.silent).await;
             // Nothing of the process is left; what was on its way may still arrive.
-            self.shared.world.catch_up();
+            self.shared.world.hang_up(LATE);
             self.shared.model.idle();
             if self.shared.model.violation().is_some() {
                 return;

@@ -288,6 +288,17 @@ impl World {
         }
     }
 
+    /// Whoever asked is gone, and its connections with it: what is on its way arrives within `most`, or
+    /// never did.
+    pub(super) fn hurry(&mut self, most: Duration) {
+        let latest = Instant::now() + most;
+        if let Some(memory) = self.memory() {
+            for (due, ..) in &mut memory.late {
+                *due = latest.min(*due);
+            }
+        }
+    }
+
     /// The servers restart and have lost what they acknowledged within the last `unflushed`. Consumers
     /// are no servers.
     pub(super) fn restart(&mut self, unflushed: Duration) {

@@ -79,10 +79,12 @@ impl Sandbox {
         self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).set_witness(witness);
     }
 
-    /// What was to take effect by now does.
+    /// What was to take effect by now does, and the rest within `most`: whoever asked is gone.
     #[cfg(feature = "simulation")]
-    pub fn catch_up(&self) {
-        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).arrive();
+    pub fn hang_up(&self, most: Duration) {
+        let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        world.arrive();
+        world.hurry(most);
     }
 
     /// A person goes to the issuer and revokes a credential by hand.
