@@ -310,6 +310,7 @@ impl Job {
                     Err(_) => None,
                 };
                 let expected = anew.as_deref().unwrap_or(promoted);
+                self.refuse_stopped()?;
                 let store = self.store(*store).await?;
                 let version = store.promote(&self.context, &outgoing.material, was, expected).await?;
                 Ok(facts([(VERSION, version)]))
@@ -362,6 +363,15 @@ impl Job {
                 return Err(CallError::rejected(Kind::Declined, message).hint(hint));
             }
         }
+        self.refuse_stopped()
+    }
+
+    /// Refuses, after looks that took their time and right before the effect that they were for, when the
+    /// latch was set or somebody asked to stop meanwhile.
+    fn refuse_stopped(&self) -> Result<(), CallError> {
+        if *self.cancel.borrow() && !is_on(Sabotage::Halt) {
+            return Err(CallError::rejected(Kind::Cancelled, "stopped before it began"));
+        }
         Ok(())
     }
 
@@ -369,6 +379,7 @@ impl Job {
     pub(super) async fn discard(&self) -> Result<Yield, CallError> {
         let issuer = self.issuer().await?;
         for handle in &self.needs.orphans {
+            self.refuse_stopped()?;
             issuer.revoke(&self.context, handle, None).await?;
         }
         Ok(Yield::default())

@@ -229,7 +229,11 @@ impl Session {
     /// Starts what was recorded, unless the latch was set while it was being recorded: then nothing
     /// of it was done, and that is recorded.
     fn begin(&mut self, jobs: Vec<(Task, Job)>) -> Result<(), EngineError> {
-        let latched = !jobs.is_empty() && self.latch()?.is_some();
+        let latched = self.latch()?.is_some();
+        if latched {
+            // What is still looking before its effect must not have it.
+            self.cancel.send_replace(true);
+        }
         for (task, job) in jobs {
             match task {
                 Task::Perform { step, op, attempt } if latched => {

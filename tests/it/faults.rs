@@ -708,3 +708,27 @@ async fn a_request_that_arrives_twice_is_done_once() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_latch_holds_a_step_that_still_looks() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    let (journal, state) = lab.resume();
+    let (dir, run) = (lab.state.clone(), journal.run().to_owned());
+    // Somebody sets the latch while the first step of `sunset` looks whether a store hands out the old one.
+    let faults: NextFault = Arc::new(move |op, _| {
+        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
+        (op == "observe").then(|| {
+            dir.set_latch(Some(&run), &latch).expect("latch");
+            Fault::Delay(Duration::from_secs(2))
+        })
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert_eq!(state.stopped(), Some(&Stop::Halted));
+    let seen = lab.world.snapshot().expect("snapshot");
+    for old in &lab.before.credentials {
+        assert!(seen.credentials.contains(old), "{old:?} was changed under the latch");
+    }
+}
