@@ -136,7 +136,8 @@ phases:
       - {{ name: repeatable, http: {{ url: "{url}/repeatable" }}, class: idempotent, undo: none }}
       - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {mark}], undo: none }}
   {phases}
-  proof: {{ times: 3, every: 100ms }}
+  # Where nobody answers, ten minutes of asking are no test.
+  proof: {{ times: 3, every: 100ms, at_most: 20s }}
 gates:
   error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
 "#,
@@ -361,7 +362,8 @@ credentials:
 phases:
   verify: {{ times: 2, every: 100ms }}
   {phases}
-  proof: {{ times: 3, every: 100ms }}
+  # Where nobody answers, ten minutes of asking are no test.
+  proof: {{ times: 3, every: 100ms, at_most: 20s }}
 gates:
   error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
 "#,

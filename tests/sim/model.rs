@@ -407,7 +407,6 @@ impl Books {
             }
             Event::Resolved { step, .. } => drop(self.record.open.remove(step)),
             Event::Turned { .. } => self.record.turned = true,
-            Event::Returned { .. } => self.record.turned = false,
             _ => {}
         }
     }
