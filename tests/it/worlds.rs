@@ -137,7 +137,7 @@ phases:
       - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {mark}], undo: none }}
   {phases}
   # Where nobody answers, ten minutes of asking are no test.
-  proof: {{ times: 3, every: 100ms, at_most: 20s }}
+  proof: {{ times: 3, every: 100ms, at_most: 6s }}
 gates:
   error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
 "#,
@@ -363,7 +363,7 @@ phases:
   verify: {{ times: 2, every: 100ms }}
   {phases}
   # Where nobody answers, ten minutes of asking are no test.
-  proof: {{ times: 3, every: 100ms, at_most: 20s }}
+  proof: {{ times: 3, every: 100ms, at_most: 6s }}
 gates:
   error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
 "#,
