@@ -229,6 +229,9 @@ impl Session {
     /// Starts what was recorded, unless the latch was set while it was being recorded: then nothing
     /// of it was done, and that is recorded.
     fn begin(&mut self, jobs: Vec<(Task, Job)>) -> Result<(), EngineError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
         let latched = self.latch()?.is_some();
         if latched {
             // What is still looking before its effect must not have it.

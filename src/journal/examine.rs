@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::anchor::Anchors;
 use super::chain::Frontier;
+use super::files::io;
 use super::index::{INDEX_ORIGIN, Index, Standing, index_origin};
 use super::key::{VerifyingKeys, run_origin};
 use super::record::Record;
-use super::state_dir::{StateDir, io};
+use super::state_dir::StateDir;
 use super::verify::{Tail, verify_quickly};
 use super::{Fault, JournalError, Report};
 use crate::rotation::Event;

@@ -9,11 +9,12 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
+use super::files::{io, private_file, read, remove, sync_dir};
 use super::index::Standing;
 use super::index_file::IndexFile;
 use super::key::{SigningKey, run_origin};
 use super::record::{self, Envelope, VERSION};
-use super::state_dir::{Folding, StateDir, io, private_file, read, remove, sync_dir};
+use super::state_dir::{Folding, StateDir};
 use super::{Fault, Journal, JournalError, Latch, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
 use crate::plan::Plan;

@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 use super::JournalError;
 use super::chain::Frontier;
 use super::file::FileJournal;
+use super::files::{io, private_file, sync_dir};
 use super::index::{Entry, Envelope, Extent, Index, index_origin};
 use super::key::SigningKey;
 use super::key_files::KeyFiles;
-use super::state_dir::{StateDir, io, private_file, sync_dir};
+use super::state_dir::StateDir;
 use crate::clock::Moment;
 
 /// The index, with the state folder's lock held.

@@ -3,9 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use super::files::{create_secret, io, read, remove, replace, sync_dir};
 use super::index::Index;
 use super::key::{KeyError, SigningKey, VerifyingKeys};
-use super::state_dir::{StateDir, create_secret, io, read, remove, replace, sync_dir};
+use super::state_dir::StateDir;
 use super::{JournalError, KeyRange};
 use crate::clock::Moment;
 use crate::journal::index_file::IndexFile;

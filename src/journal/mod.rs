@@ -11,6 +11,7 @@ mod anchor;
 mod chain;
 mod examine;
 mod file;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod index;

@@ -12,14 +12,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chain::Frontier;
 use super::file::FileJournal;
+use super::files::{create_secret, io, list, make_dir, read, remove, replace};
 use super::index_file::IndexFile;
 use super::key::VerifyingKeys;
 use super::verify::{Report, Tail, verify, verify_quickly};
@@ -496,81 +496,4 @@ impl Folding {
 fn run_id(runbook: &str, at: Moment) -> String {
     let salt: u16 = rand::random();
     format!("{runbook}-{}-{salt:04x}", at.wall.strftime("%Y%m%d-%H%M%S"))
-}
-
-pub(super) fn io<'a>(
-    doing: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
-    move |source| JournalError::Io { doing, path: path.to_owned(), source }
-}
-
-fn make_dir(path: &Path) -> Result<(), JournalError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make the folder", path))
-}
-
-/// Opens a file that only its owner can read, and makes it where that is asked.
-pub(super) fn private_file(path: &Path, create: bool) -> Result<File, JournalError> {
-    OpenOptions::new().read(true).append(true).create(create).mode(0o600).open(path).map_err(io("open", path))
-}
-
-/// A small file's text, or `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<String>, JournalError> {
-    /// No small file of a state folder is larger; the lists of held targets are the largest.
-    const MAX: u64 = 64 << 20;
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io("open", path)(e)),
-    };
-    let mut text = String::new();
-    file.take(MAX).read_to_string(&mut text).map_err(io("read", path))?;
-    Ok(Some(text))
-}
-
-/// Writes a file of which a crash leaves either the old or the new content.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), JournalError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
-    file.write_all(text.as_bytes()).map_err(io("write", path))?;
-    file.as_file().sync_all().map_err(io("write", path))?;
-    file.persist(path).map_err(|e| io("write", path)(e.error))?;
-    sync_dir(folder)
-}
-
-/// Writes a secret that must not be there yet, so that two processes cannot make two.
-pub(super) fn create_secret(path: &Path, secret: &Secret) -> Result<(), JournalError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
-    file.write_all(secret.expose().as_bytes()).map_err(io("write", path))?;
-    file.as_file().sync_all().map_err(io("write", path))?;
-    match file.persist_noclobber(path) {
-        Ok(_) => sync_dir(folder),
-        // The other process' one is as good.
-        Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(io("write", path)(e.error)),
-    }
-}
-
-/// Removes a file durably. Returns whether it was there.
-pub(super) fn remove(path: &Path) -> Result<bool, JournalError> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))).map(|()| true),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(io("remove", path)(e)),
-    }
-}
-
-pub(super) fn sync_dir(path: &Path) -> Result<(), JournalError> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(io("sync", path))
-}
-
-fn list(path: &Path) -> Result<Vec<String>, JournalError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path).map_err(io("list", path))? {
-        let entry = entry.map_err(io("list", path))?;
-        names.extend(entry.file_name().into_string());
-    }
-    names.sort_unstable();
-    Ok(names)
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::event::{End, Event, Op, Stop};
-use super::state::{Direction, State, Status};
+use super::state::State;
+use super::status::{Direction, Status};
 use crate::clock::add;
 use crate::plan::{Action, Phase};
 use crate::provider::{Kind, Observation, Verdict};

@@ -5,11 +5,14 @@
 mod decide;
 mod event;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod work;
 
 pub use decide::{Decision, Next, Task, Wishes};
 pub use event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
-pub use state::{Direction, IllegalTransition, State, Status};
+pub use state::{IllegalTransition, State};
+pub use status::{Direction, Status};
 pub use truth::{Incoming, Outgoing, Truth};

@@ -7,103 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
+use super::status::{Direction, Status, fresh};
+use super::work::Work;
 use crate::clock::add;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{Kind, Observation, Verdict};
 use crate::sabotage::{Sabotage, is_on};
-
-/// Where one step stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// To be done; `attempt` is the next try, not to be made before `not_before`.
-    Pending {
-        /// The next try.
-        attempt: u32,
-        /// After a failure that may pass.
-        not_before: Option<Timestamp>,
-    },
-    /// There is an intent and no outcome, and this process is at it.
-    Started {
-        /// What is done.
-        op: Op,
-        /// Which try.
-        attempt: u32,
-    },
-    /// There is an intent, and nobody knows the outcome. To be observed.
-    Unknown {
-        /// What was done.
-        op: Op,
-        /// Which try.
-        attempt: u32,
-        /// How often it was looked into in vain in this session.
-        looks: u32,
-        /// Not to be looked into before.
-        not_before: Option<Timestamp>,
-    },
-    /// An attempt left credentials that nobody can use; they must die before the next one.
-    Orphaned {
-        /// The attempt.
-        attempt: u32,
-        /// What it left.
-        handles: Vec<String>,
-        /// The next try to discard them.
-        discard: u32,
-        /// Not to be tried before.
-        not_before: Option<Timestamp>,
-    },
-    /// Done.
-    Done,
-    /// Taken back, or never to be done in this direction.
-    Undone,
-    /// Being taken back; `attempt` is the next try.
-    Undoing {
-        /// The next try.
-        attempt: u32,
-        /// After a failure that may pass.
-        not_before: Option<Timestamp>,
-    },
-    /// The last try failed for good; definitely nothing changed by it.
-    Failed {
-        /// What was tried.
-        op: Op,
-        /// Why it failed.
-        failure: Failure,
-        /// What must still be discarded, where that is what failed.
-        orphans: Vec<String>,
-    },
-}
-
-impl Status {
-    /// In one word, for people.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Pending { .. } => "pending",
-            Self::Started { .. } => "started",
-            Self::Unknown { .. } => "unknown",
-            Self::Orphaned { .. } => "orphaned",
-            Self::Done => "done",
-            Self::Undone => "undone",
-            Self::Undoing { .. } => "undoing",
-            Self::Failed { .. } => "failed",
-        }
-    }
-}
-
-/// Which way the run goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Direction {
-    /// Towards done.
-    Forward,
-    /// Back to the end of a phase, or all the way.
-    Back {
-        /// The phase; `None` is all the way.
-        to: Option<Phase>,
-        /// Why.
-        why: String,
-        /// Whether the engine decided it.
-        by_gate: bool,
-    },
-}
 
 /// An event does not fit the state: the journal is damaged, or the program is wrong.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -149,26 +58,6 @@ pub struct State {
     dead: BTreeSet<usize>,
     used_until: Option<Timestamp>,
     pub(super) work: Work,
-}
-
-/// The steps of the present phase and direction, sorted by what can be done with them, so that a
-/// decision need not look at all steps again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Work {
-    /// Nothing stands in their way.
-    pub(super) ready: BTreeSet<usize>,
-    /// A call, with its intent on record, is under way.
-    pub(super) started: BTreeSet<usize>,
-    /// Their outcome must be observed.
-    pub(super) unknown: BTreeSet<usize>,
-    /// They failed for good.
-    pub(super) failed: BTreeSet<usize>,
-    /// How many others each still waits for.
-    unmet: HashMap<usize, usize>,
-    /// Which others wait for each.
-    waiting: HashMap<usize, Vec<usize>>,
-    /// How many are not finished.
-    pub(super) open: usize,
 }
 
 /// How long after a call that was not answered its target is looked at. Until then the server may still
@@ -358,7 +247,11 @@ impl State {
                     Ended::Succeeded => self.succeed(step, *op, facts.clone(), at),
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
                     Ended::Unknown => {
-                        let wait = if *op == Op::Discard { backoff(*attempt) } else { self.settling(step) };
+                        let wait = if *op == Op::Discard {
+                            backoff(*attempt)
+                        } else {
+                            settling(&self.plan.steps[step])
+                        };
                         self.doubt(step, *op, *attempt, 0, Some(add(at, wait)));
                     }
                 }
@@ -559,7 +452,7 @@ impl State {
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
         if failure.kind == Kind::Conflict && observable && op != Op::Discard {
             self.conflicts.insert(step, failure);
-            self.doubt(step, op, attempt, 0, Some(add(at, self.settling(step))));
+            self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;
         }
         // A look that got no answer changed nothing and can be taken again.
@@ -758,100 +651,6 @@ impl State {
         Ok(())
     }
 
-    /// Sorts the steps of the present phase by what can be done with them.
-    fn draw_up(&mut self) {
-        let mut work = Work::default();
-        let Some(phase) = self.phase else {
-            self.work = work;
-            return;
-        };
-        let forward = self.direction == Direction::Forward;
-        let plan = Arc::clone(&self.plan);
-        let mine: Vec<usize> = (0..plan.steps.len()).filter(|at| plan.steps[*at].phase == phase).collect();
-        if !forward {
-            for &at in &mine {
-                if self.status[at] == Status::Done && plan.steps[at].undo.is_some() {
-                    self.status[at] = Status::Undoing { attempt: 1, not_before: None };
-                }
-            }
-        }
-        for &at in &mine {
-            if self.is_finished(at) {
-                continue;
-            }
-            work.open += 1;
-            let before: &[usize] = match (forward, &plan.steps[at].undo) {
-                (true, _) => &plan.steps[at].after,
-                (false, Some(undo)) => &undo.after,
-                (false, None) => &[],
-            };
-            let unmet: Vec<usize> = before.iter().copied().filter(|b| !self.is_finished(*b)).collect();
-            for &b in &unmet {
-                work.waiting.entry(b).or_default().push(at);
-            }
-            work.unmet.insert(at, unmet.len());
-            match &self.status[at] {
-                Status::Pending { .. } | Status::Undoing { .. } => {
-                    if unmet.is_empty() {
-                        work.ready.insert(at);
-                    }
-                }
-                Status::Orphaned { .. } => {
-                    work.ready.insert(at);
-                }
-                Status::Unknown { .. } => {
-                    work.unknown.insert(at);
-                }
-                Status::Failed { .. } => {
-                    work.failed.insert(at);
-                }
-                Status::Started { .. } => {
-                    work.started.insert(at);
-                }
-                Status::Done | Status::Undone => {}
-            }
-        }
-        self.work = work;
-    }
-
-    /// Whether nothing remains to be done with a step in the present direction.
-    fn is_finished(&self, step: usize) -> bool {
-        match (&self.direction, &self.status[step]) {
-            (Direction::Forward, Status::Done) => true,
-            (Direction::Back { .. }, Status::Undone) => true,
-            (Direction::Back { .. }, Status::Done) => self.plan.steps[step].undo.is_none(),
-            _ => false,
-        }
-    }
-
-    fn finish(&mut self, step: usize) {
-        if !self.is_finished(step) {
-            // Found to have taken effect while the run goes back: now it must be taken back.
-            self.status[step] = Status::Undoing { attempt: 1, not_before: None };
-            if self.work.unmet.get(&step).is_none_or(|n| *n == 0) {
-                self.work.ready.insert(step);
-            }
-            return;
-        }
-        self.work.open = self.work.open.saturating_sub(1);
-        for waiting in self.work.waiting.remove(&step).unwrap_or_default() {
-            if let Some(unmet) = self.work.unmet.get_mut(&waiting) {
-                *unmet -= 1;
-                let idle = matches!(self.status[waiting], Status::Pending { .. } | Status::Undoing { .. });
-                if *unmet == 0 && idle {
-                    self.work.ready.insert(waiting);
-                }
-            }
-        }
-    }
-
-    fn forget_work(&mut self, step: usize) {
-        self.work.started.remove(&step);
-        self.work.unknown.remove(&step);
-        self.work.failed.remove(&step);
-        self.work.ready.remove(&step);
-    }
-
     /// Outgoing is out of the attacker's hands when the last credential's was disabled or revoked.
     fn note_exposure(&mut self, step: usize, op: Op, at: Timestamp) {
         let (Action::Disable { credential } | Action::Revoke { credential }) = self.plan.steps[step].action
@@ -865,10 +664,6 @@ impl State {
         }
         let all = self.dead.len() == self.plan.credentials.len();
         self.used_until = all.then(|| self.used_until.unwrap_or(at));
-    }
-
-    fn settling(&self, step: usize) -> Duration {
-        settling(&self.plan.steps[step])
     }
 
     fn find(&self, event: &Event, id: &str) -> Result<usize, IllegalTransition> {
@@ -918,15 +713,6 @@ fn settling(step: &Step) -> Duration {
 
 fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
     IllegalTransition { event: event.name(), subject, state }
-}
-
-/// The status from which a failed step is tried again by somebody who mended something.
-fn fresh(op: Op, orphans: Vec<String>) -> Status {
-    match op {
-        Op::Do => Status::Pending { attempt: 1, not_before: None },
-        Op::Undo => Status::Undoing { attempt: 1, not_before: None },
-        Op::Discard => Status::Orphaned { attempt: 1, handles: orphans, discard: 1, not_before: None },
-    }
 }
 
 fn exhausted(message: &str) -> Failure {

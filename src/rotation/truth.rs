@@ -1,7 +1,8 @@
 //! What is true of each credential now, as far as the record shows.
 
 use super::event::Op;
-use super::state::{Direction, State, Status};
+use super::state::State;
+use super::status::{Direction, Status};
 use crate::plan::Action;
 
 /// What is true of one credential.

@@ -108,42 +108,54 @@ pub(crate) struct Sdk {
     secrets: aws_sdk_secretsmanager::Client,
 }
 
-fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
+/// What the worlds' runbooks share: one credential with its consumer, quick phases, a gate.
+fn runbook(connections: &str, credential: &str, url: &str, phases: &str) -> String {
     format!(
         r#"version: 1
 name: app-key
 environments:
   test: {{}}
+{connections}
 credentials:
   app-key:
-    issuer:
-      type: random
-      length: 40
-      apply: {{ http: {{ url: "{url}/apply", body: "${{secret}}" }} }}
-      revoke: {{ http: {{ url: "{url}/revoke", body: "${{secret}}" }} }}
-    stores:
-      - {{ type: file, path: {file}, format: text }}
+{credential}
     consumers:
       - name: app
         reload: {{ http: {{ url: "{url}/-/reload" }} }}
         attest: {{ http: {{ url: "{url}/-/credential", fingerprint: /sha256 }} }}
-    accepts:
-      - http: {{ url: "{url}/check", bearer: true }}
 phases:
-  verify: {{ times: 2, every: 100ms }}
-  cutover:
-    before:
-      - {{ name: repeatable, http: {{ url: "{url}/repeatable" }}, class: idempotent, undo: none }}
-      - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {mark}], undo: none }}
   {phases}
-  # Where nobody answers, ten minutes of asking are no test.
+  # Where nobody answers, minutes of asking are no test.
+  verify: {{ times: 2, every: 100ms, at_most: 6s }}
   proof: {{ times: 3, every: 100ms, at_most: 6s }}
 gates:
   error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
-"#,
-        file = authority.file().display(),
-        mark = authority.mark().display(),
+"#
     )
+}
+
+fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
+    let credential = format!(
+        r#"    issuer:
+      type: random
+      length: 40
+      apply: {{ http: {{ url: "{url}/apply", body: "${{secret}}" }} }}
+      revoke: {{ http: {{ url: "{url}/revoke", body: "${{secret}}" }} }}
+    accepts:
+      - http: {{ url: "{url}/check", bearer: true }}
+    stores:
+      - {{ type: file, path: {}, format: text }}"#,
+        authority.file().display(),
+    );
+    let cutover = format!(
+        r#"cutover:
+    before:
+      - {{ name: repeatable, http: {{ url: "{url}/repeatable" }}, class: idempotent, undo: none }}
+      - {{ name: observed, http: {{ url: "{url}/observed" }}, observe: [test, -e, {}], undo: none }}
+  {phases}"#,
+        authority.mark().display(),
+    );
+    runbook("", &credential, url, &cutover)
 }
 
 async fn aws_config(url: &str, id: &str, key: &str) -> aws_config::SdkConfig {
@@ -343,32 +355,9 @@ impl World {
             }
             Self::Own { authority, .. } => return own_runbook(url, authority, phases.unwrap_or(usual)),
         };
-        format!(
-            r#"version: 1
-name: app-key
-environments:
-  test: {{}}
-connections:
-  {connections}
-credentials:
-  app-key:
-    {issuer}
-    stores:
-      - {stores}
-    consumers:
-      - name: app
-        reload: {{ http: {{ url: "{url}/-/reload" }} }}
-        attest: {{ http: {{ url: "{url}/-/credential", fingerprint: /sha256 }} }}
-phases:
-  verify: {{ times: 2, every: 100ms }}
-  {phases}
-  # Where nobody answers, ten minutes of asking are no test.
-  proof: {{ times: 3, every: 100ms, at_most: 6s }}
-gates:
-  error-rate: {{ http: {{ url: "{url}/-/rate", json: /rate, at_most: 0.5, every: 200ms }} }}
-"#,
-            phases = phases.unwrap_or(usual),
-        )
+        let connections = format!("connections:\n  {connections}");
+        let credential = format!("    {issuer}\n    stores:\n      - {stores}");
+        runbook(&connections, &credential, url, phases.unwrap_or(usual))
     }
 
     /// Every credential that the issuer has for this principal, accepted or disabled, by the names
