@@ -7,12 +7,15 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures this machine's real time")]
 
+mod measure;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock, add};
 use stanch::engine::survey;
 use stanch::journal::{Journal as _, StateDir};
@@ -226,18 +229,9 @@ fn children() -> Result<f64, Error> {
     Ok((ticks(13)? + ticks(14)?) / TICKS_PER_SECOND)
 }
 
-/// Runs a part in a process of its own, so that its peak memory is its alone: seconds, the peak, and
-/// what was held before, in KiB.
+/// Seconds, the peak memory, and what was held before, in KiB.
 fn part(name: &str, folder: &Path) -> Result<[f64; 3], Error> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(["--part", name, "--folder"])
-        .arg(folder)
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("the part `{name}` failed").into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    measure::part(&["--part", name, "--folder", &folder.to_string_lossy()])
 }
 
 fn child(part: &str, folder: &Path) -> Result<(), Error> {
@@ -256,11 +250,4 @@ fn child(part: &str, folder: &Path) -> Result<(), Error> {
     }
     println!("{}", serde_json::to_string(&[seconds, peak()?, before])?);
     Ok(())
-}
-
-/// The most memory that this process ever held, in KiB.
-fn peak() -> Result<f64, Error> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

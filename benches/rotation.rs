@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures this machine's real time")]
 
+mod measure;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
 use stanch::engine::{Answer, Conduct, Engine, Observer, Operator, survey};
 use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
@@ -187,15 +190,8 @@ type Figures = BTreeMap<String, f64>;
 
 /// Runs a part in its own process.
 fn part(name: &str, folder: &Path, count: usize) -> Result<Figures, Error> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(["--part", name, "--credentials", &count.to_string(), "--folder"])
-        .arg(folder)
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("the part `{name}` failed").into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let (count, folder) = (count.to_string(), folder.to_string_lossy());
+    measure::part(&["--part", name, "--credentials", &count, "--folder", &folder])
 }
 
 // The parts.
@@ -439,13 +435,6 @@ fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
 
 fn seconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64()
-}
-
-/// The most memory that this process ever held, in KiB.
-fn peak() -> Result<f64, Error> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// The processor time of this process' threads, in seconds.

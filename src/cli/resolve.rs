@@ -13,9 +13,10 @@ use crate::rotation::{Event, Op, State, Status};
 
 /// Says what became of a step whose outcome nobody knows.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(super) struct ResolveArgs {
-    /// The run, or the beginning of its name.
-    run: String,
+    /// The run, or the beginning of its name; the only open run where this is left out.
+    run: Option<String>,
     /// The step's id, as `stanch status` shows it.
     step: String,
     /// What became of it.
@@ -36,7 +37,7 @@ enum Outcome {
 
 pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
-    let run = context.state.find(Some(&args.run))?;
+    let run = context.state.find(args.run.as_deref())?;
     if context.state.is_live(&run) {
         let message =
             format!("a process works on {run}: it may still learn the answer; nothing was recorded");

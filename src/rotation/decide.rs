@@ -190,13 +190,13 @@ impl State {
 
     fn after_failure(&self, step: usize) -> Next {
         let id = self.plan.steps[step].id.clone();
-        let Status::Failed { failure, op, .. } = &self.status[step] else {
+        let Status::Failed { failure, .. } = &self.status[step] else {
             return stop(Stop::Failed { step: id });
         };
         if failure.kind == Kind::Unanswered {
             return stop(Stop::Unanswered { step: id });
         }
-        if self.direction != Direction::Forward || *op == Op::Undo {
+        if self.direction != Direction::Forward {
             return stop(Stop::Stuck { step: id });
         }
         if !self.changed {

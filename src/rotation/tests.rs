@@ -578,6 +578,20 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "orphan-does-not-die-on-the-way-back",
+            Run::overlap()
+                .when("prepare/demo-key/issue", Do, &[Unknown, orphans(), Ok])
+                .when("prepare/demo-key/issue", Discard, &[Dies])
+                .go()
+                .resume()
+                .turn(None)
+                .when("prepare/demo-key/issue", Discard, &[Fail(Kind::Denied)])
+                .go()
+                .resume()
+                .when("prepare/demo-key/issue", Discard, &[Ok])
+                .go(),
+        ),
+        (
             "opaque",
             Run::of(EVERY_KIND, Strategy::Overlap)
                 .when("prepare/api-key/issue", Do, &[Unknown])
