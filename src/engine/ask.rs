@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::job::Yield;
 use crate::clock::Clock;
 use crate::plan::PlannedPhase;
@@ -41,7 +43,7 @@ pub(super) async fn until_sure(
     waits: &PlannedPhase,
     deadline: Duration,
     clock: &dyn Clock,
-    cancel: &mut tokio::sync::watch::Receiver<bool>,
+    cancel: &CancellationToken,
 ) -> Result<Yield, CallError> {
     let patience = waits.at_most.get().min(if accept { VERIFY_PATIENCE } else { PROOF_PATIENCE });
     let start = clock.now().mono_ms;
@@ -89,7 +91,7 @@ pub(super) async fn until_sure(
         tokio::select! {
             biased;
             () = clock.sleep(waits.every.get()) => {}
-            _ = cancel.wait_for(|c| *c) => {
+            () = cancel.cancelled() => {
                 return Err(CallError::rejected(Kind::Cancelled, "stopped while asking"));
             }
         }

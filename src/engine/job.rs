@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::ask;
@@ -46,7 +47,7 @@ pub(super) struct Job {
     pub(super) safe: Arc<Safe>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) operator: Arc<dyn Operator>,
-    pub(super) cancel: tokio::sync::watch::Receiver<bool>,
+    pub(super) cancel: CancellationToken,
     pub(super) step: usize,
     pub(super) context: CallContext,
     pub(super) needs: Needs,
@@ -369,7 +370,7 @@ impl Job {
     /// Refuses, after looks that took their time and right before the effect that they were for, when the
     /// latch was set or somebody asked to stop meanwhile.
     fn refuse_stopped(&self) -> Result<(), CallError> {
-        if *self.cancel.borrow() && !is_on(Sabotage::Halt) {
+        if self.cancel.is_cancelled() && !is_on(Sabotage::Halt) {
             return Err(CallError::rejected(Kind::Cancelled, "stopped before it began"));
         }
         Ok(())
@@ -462,8 +463,7 @@ impl Job {
         let phase = if accept { Phase::Verify } else { Phase::Proof };
         let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan has no such phase"))?;
         let deadline = self.plan.runbook.limits.deadline.get();
-        let mut cancel = self.cancel.clone();
-        ask::until_sure(&who, material, accept, waits, deadline, self.clock.as_ref(), &mut cancel).await
+        ask::until_sure(&who, material, accept, waits, deadline, self.clock.as_ref(), &self.cancel).await
     }
 
     async fn reload(&self, consumer: usize) -> Result<Yield, CallError> {
@@ -505,11 +505,10 @@ impl Job {
     }
 
     async fn manual(&self, name: &str, question: &str) -> Result<Yield, CallError> {
-        let mut cancel = self.cancel.clone();
         let answer = tokio::select! {
             biased;
             answer = self.operator.ask(name, question) => answer,
-            _ = cancel.wait_for(|c| *c) => {
+            () = self.cancel.cancelled() => {
                 return Err(CallError::rejected(Kind::Cancelled, format!("stopped before `{question}` was answered")));
             }
         };

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use self::job::{Index, Job, Yield};
 use self::safe::Safe;
@@ -118,7 +119,6 @@ impl Engine {
     pub async fn run(self, state: State, conduct: Conduct) -> Result<State, EngineError> {
         let (safe, fresh) = Safe::open(Arc::clone(&self.sealer), &self.journal.sealed()?)?;
         let (send, receive) = mpsc::unbounded_channel();
-        let (cancel, cancelled) = watch::channel(false);
         let plan = Arc::clone(state.plan());
         let mut session = Session {
             index: Index::of(&plan),
@@ -132,8 +132,7 @@ impl Engine {
             rollback: conduct.rollback,
             send,
             receive,
-            cancel,
-            cancelled,
+            cancel: CancellationToken::new(),
             engine: self,
             plan,
             state,
@@ -169,8 +168,9 @@ struct Session {
     rollback: Option<(Option<Phase>, String)>,
     send: mpsc::UnboundedSender<Message>,
     receive: mpsc::UnboundedReceiver<Message>,
-    cancel: watch::Sender<bool>,
-    cancelled: watch::Receiver<bool>,
+    /// Cancelled while what only asks is to be given up, and replaced afterwards. Unlike a `watch` channel,
+    /// whose receivers wake in an order drawn by chance, it wakes them in the order in which they came.
+    cancel: CancellationToken,
 }
 
 impl Session {
@@ -235,7 +235,7 @@ impl Session {
         let latched = self.latch()?.is_some();
         if latched {
             // What is still looking before its effect must not have it.
-            self.cancel.send_replace(true);
+            self.cancel.cancel();
         }
         for (task, job) in jobs {
             match task {
@@ -287,7 +287,11 @@ impl Session {
         }
         // Steps that only ask, and questions, are given up for as long as one of these holds.
         let cancel = self.wishes.interrupted || self.state.halted().is_some() || self.rollback.is_some();
-        self.cancel.send_if_modified(|now| std::mem::replace(now, cancel) != cancel);
+        if cancel {
+            self.cancel.cancel();
+        } else if self.cancel.is_cancelled() {
+            self.cancel = CancellationToken::new();
+        }
         Ok(())
     }
 
@@ -340,7 +344,7 @@ impl Session {
             safe: Arc::clone(&self.safe),
             clock: Arc::clone(&self.engine.clock),
             operator: Arc::clone(&self.engine.operator),
-            cancel: self.cancelled.clone(),
+            cancel: self.cancel.clone(),
             step,
             context: job::context(self.engine.journal.run(), planned, self.state.round(step), begun),
             needs: self.index.needs(&self.state, planned),

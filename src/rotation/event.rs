@@ -377,4 +377,15 @@ mod tests {
             assert_eq!(name, event.name());
         }
     }
+
+    #[test]
+    fn an_event_names_the_step_that_it_is_about() {
+        let (step, op, attempt) = (|| "a/b/c".to_owned(), Op::Do, 1);
+        let about = [
+            Event::Intent { step: step(), op, attempt, round: 0 },
+            Event::Resolved { step: step(), applied: true, evidence: "seen".into() },
+        ];
+        assert!(about.iter().all(|event| event.step() == Some("a/b/c")));
+        assert_eq!(Event::Heartbeat {}.step(), None);
+    }
 }

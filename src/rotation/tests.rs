@@ -1068,6 +1068,13 @@ fn events_and_statuses_have_their_names() {
     }
 }
 
+#[test]
+fn a_state_knows_when_its_run_was_opened() {
+    let opened = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(7);
+    let state = State::new(Arc::clone(Run::overlap().state.plan()), opened);
+    assert_eq!((state.opened(), state.entered()), (opened, opened));
+}
+
 /// Nothing that a step made is older than its first intent in this round.
 #[test]
 fn a_step_remembers_its_first_intent() {

@@ -732,3 +732,33 @@ async fn a_latch_holds_a_step_that_still_looks() {
         assert!(seen.credentials.contains(old), "{old:?} was changed under the latch");
     }
 }
+
+/// What a schedule's seed leads to must not depend on chance that no seed decides.
+#[tokio::test(start_paused = true)]
+async fn steps_that_ask_stop_in_the_order_in_which_they_began() {
+    let text = RUNBOOK.replace("verify: { times: 2, every: 100ms }", "verify: { times: 2, every: 10s }");
+    for _ in 0..6 {
+        let lab = Lab::new(&text, Strategy::Overlap).await;
+        let (journal, state) = lab.open();
+        let (dir, run) = (lab.state.clone(), journal.run().to_owned());
+        // Somebody sets the latch while several steps wait to use the new credentials once more.
+        let latching: NextFault = Arc::new(move |op, _| {
+            let latch = Latch { by: "somebody".into(), reason: "stop".into() };
+            (op == "use").then(|| dir.set_latch(Some(&run), &latch).expect("latch"));
+            None
+        });
+        let conduct = Conduct::default();
+        let state = lab.session(Box::new(journal), state, latching, conduct).await.expect("session");
+        assert_eq!(state.stopped(), Some(&Stop::Halted));
+        let (mut began, mut stopped) = (Vec::new(), Vec::new());
+        let each = |record: stanch::journal::Record| match record.event {
+            Event::Intent { step, .. } if step.starts_with("verify/") => began.push(step),
+            Event::Outcome { step, .. } if step.starts_with("verify/") => stopped.push(step),
+            _ => {}
+        };
+        let run = lab.state.runs().expect("runs").remove(0);
+        lab.state.audit(&run, each).expect("audit");
+        assert!(began.len() >= 3, "{began:?}");
+        assert_eq!(stopped, began);
+    }
+}
