@@ -1075,6 +1075,34 @@ fn a_state_knows_when_its_run_was_opened() {
     assert_eq!((state.opened(), state.entered()), (opened, opened));
 }
 
+/// A person's word is not enough where later steps start from what only the server said.
+#[test]
+fn what_only_its_server_knows_needs_its_answer() {
+    let needs = |run: Run, step: &str| {
+        let at = run.state.step(step).expect("a step");
+        assert!(matches!(run.state.status(at), Status::Unknown { .. }), "{step}");
+        run.state.needs_its_answer(at)
+    };
+    let forward = |step| Run::overlap().when(step, Op::Do, &[Reply::Dies]).go().resume();
+    let back = |step| {
+        let run = Run::overlap().wishing(|w| w.until = Some(Phase::Sunset)).go().turn(None);
+        run.when(step, Op::Undo, &[Reply::Dies]).go().resume()
+    };
+    for (step, there, on_the_way_back) in [
+        ("prepare/demo-key/issue", true, false),
+        ("distribute/demo-key/stage/sandbox", true, false),
+        ("cutover/demo-key/promote/sandbox", true, true),
+        ("cutover/demo-key/reload/web", false, false),
+        ("sunset/demo-key/disable", false, false),
+    ] {
+        assert_eq!(needs(forward(step), step), there, "{step}");
+        assert_eq!(needs(back(step), step), on_the_way_back, "{step}, taken back");
+    }
+    let done = Run::overlap().go();
+    let issue = done.state.step("prepare/demo-key/issue").expect("a step");
+    assert!(!done.state.needs_its_answer(issue), "its outcome is known");
+}
+
 /// Nothing that a step made is older than its first intent in this round.
 #[test]
 fn a_step_remembers_its_first_intent() {
