@@ -644,6 +644,28 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "dies-in-a-reload-and-turns",
+            Run::overlap()
+                .when("cutover/demo-key/reload/web", Do, &[Dies])
+                .go()
+                .resume()
+                .turn(None)
+                .when("cutover/demo-key/reload/web", Do, &[Look(Found::Repeatable)])
+                .go(),
+        ),
+        (
+            "dies-in-a-reload-on-the-way-back",
+            Run::overlap()
+                .wishing(until(Phase::Overlap))
+                .go()
+                .turn(None)
+                .when("cutover/demo-key/reload/web", Undo, &[Dies])
+                .go()
+                .resume()
+                .when("cutover/demo-key/reload/web", Undo, &[Look(Found::Repeatable), Ok])
+                .go(),
+        ),
+        (
             "dies-in-revoke",
             Run::overlap()
                 .when("revoke", Do, &[Dies])
@@ -1101,6 +1123,67 @@ fn what_only_its_server_knows_needs_its_answer() {
     let done = Run::overlap().go();
     let issue = done.state.step("prepare/demo-key/issue").expect("a step");
     assert!(!done.state.needs_its_answer(issue), "its outcome is known");
+}
+
+/// Where a step that cannot be taken back may have happened, a later try that fails changes nothing about that.
+#[test]
+fn what_may_have_happened_bars_the_way_back() {
+    let barred = |replies: &[Reply]| {
+        let drain = "cutover/own/drain";
+        let mut plan = planned(EVERY_KIND.0, EVERY_KIND.1, Strategy::Overlap);
+        let step = plan.steps.iter_mut().find(|s| s.id == drain).expect("a step");
+        (step.undo, step.irreversible) = (None, true);
+        let state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+        let run = Run { state, ..Run::of(EVERY_KIND, Strategy::Overlap) }.when(drain, Op::Do, replies).go();
+        let at = run.state.step(drain).expect("a step");
+        assert!(matches!(run.state.status(at), Status::Failed { op: Op::Do, .. }));
+        run.state.is_past_return()
+    };
+    let denied = || Reply::Fail(Kind::Denied);
+    assert!(barred(&[Reply::Unknown, Reply::Found(Found::Repeatable), denied()]));
+    assert!(!barred(&[Reply::Unknown, Reply::Found(Found::Absent), denied()]));
+    assert!(!barred(&[denied()]));
+}
+
+/// What a look found out is there for the way back, even if no try follows.
+#[test]
+fn a_repeatable_step_is_taken_back_with_what_was_found() {
+    let (reload, op, attempt) = ("cutover/demo-key/reload/web", Op::Do, 1);
+    let found = |facts: Facts| Event::Settled {
+        step: reload.into(),
+        op,
+        attempt,
+        found: Found::Repeatable,
+        facts,
+        detail: String::new(),
+    };
+    let known = Facts::from([("was".to_owned(), "7".to_owned())]);
+    let run = Run::overlap().when(reload, op, &[Reply::Dies]).go().resume();
+    let at = run.state.step(reload).expect("a step");
+    let run = run.then(&found(known));
+    assert_eq!(run.state.fact(at, "was"), Some("7"));
+}
+
+/// What is to be revoked is not forgotten when revoking it fails for good.
+#[test]
+fn orphans_are_remembered_until_they_are_gone() {
+    let issue = "prepare/demo-key/issue";
+    let lost = Found::Orphans(vec!["lost".into()]);
+    let run = Run::overlap()
+        .when(issue, Op::Do, &[Reply::Unknown, Reply::Found(lost)])
+        .when(issue, Op::Discard, &[Reply::Fail(Kind::Denied)])
+        .go();
+    let at = run.state.step(issue).expect("a step");
+    let Status::Failed { op: Op::Discard, orphans, .. } = run.state.status(at) else {
+        panic!("{:?}", run.state.status(at));
+    };
+    assert_eq!(orphans[..], ["lost".to_owned()]);
+    for again in [run.state.clone(), run.turn(None).state] {
+        let mut again = again;
+        again.apply(&Event::Resumed {}, Timestamp::UNIX_EPOCH).expect("an open run");
+        let Status::Orphaned { handles, .. } = again.status(at) else { panic!("{:?}", again.status(at)) };
+        assert_eq!(handles[..], ["lost".to_owned()]);
+    }
 }
 
 /// Nothing that a step made is older than its first intent in this round.
