@@ -1,6 +1,8 @@
 //! The journal through its doors: what is damaged shows, and what is kept is kept.
 
+mod cover;
 mod folder;
+mod index;
 mod tampering;
 
 use std::sync::Arc;
