@@ -993,6 +993,43 @@ fn what_cannot_follow_is_refused() {
         assert!(under_way.state.clone().apply(event, under_way.now).is_err(), "{event:?}");
     }
     assert!(under_way.state.clone().apply(&outcome(first, Op::Do, 1), under_way.now).is_ok());
+    // What is found out must be about what is in doubt.
+    let promote = "cutover/demo-key/promote/sandbox";
+    let doubt = Run::overlap().when(promote, Op::Do, &[Reply::Dies]).go().resume();
+    let undo = Event::Settled {
+        step: promote.into(),
+        op: Op::Undo,
+        attempt: 1,
+        found: Found::Applied,
+        facts: Facts::new(),
+        detail: String::new(),
+    };
+    for event in [undo, settled(promote, 2)] {
+        assert!(doubt.state.clone().apply(&event, doubt.now).is_err(), "{event:?}");
+    }
+    assert!(doubt.state.clone().apply(&settled(promote, 1), doubt.now).is_ok());
+    // What discarding an orphan came to, once somebody began to.
+    let issue = "prepare/demo-key/issue";
+    let lost = Found::Orphans(vec!["lost".into()]);
+    let orphaned = Run::overlap()
+        .when(issue, Op::Do, &[Reply::Unknown, Reply::Found(lost)])
+        .when(issue, Op::Discard, &[Reply::Dies])
+        .go();
+    for event in [outcome(issue, Op::Do, 1), outcome(issue, Op::Discard, 2)] {
+        assert!(orphaned.state.clone().apply(&event, orphaned.now).is_err(), "{event:?}");
+    }
+    assert!(orphaned.state.clone().apply(&outcome(issue, Op::Discard, 1), orphaned.now).is_ok());
+    let resumed = orphaned.resume();
+    assert!(resumed.state.clone().apply(&outcome(issue, Op::Discard, 1), resumed.now).is_err());
+    // A way back ends where it leads, when all is taken back.
+    let returned = |phase| Event::Returned { phase };
+    let cutover = || Run::overlap().wishing(|w| w.until = Some(Phase::Cutover)).go();
+    let back = cutover().turn(Some(Phase::Verify));
+    for event in [returned(Phase::Verify), returned(Phase::Prepare)] {
+        assert!(back.state.clone().apply(&event, back.now).is_err(), "{event:?}");
+    }
+    let forward = cutover();
+    assert!(forward.state.clone().apply(&returned(Phase::Cutover), forward.now).is_err());
     // A closed run takes nothing more but a signature and a repair.
     let closed = Run::overlap().go();
     for event in [
@@ -1143,6 +1180,56 @@ fn what_may_have_happened_bars_the_way_back() {
     assert!(barred(&[Reply::Unknown, Reply::Found(Found::Repeatable), denied()]));
     assert!(!barred(&[Reply::Unknown, Reply::Found(Found::Absent), denied()]));
     assert!(!barred(&[denied()]));
+}
+
+/// On the way back nobody wants what never took effect; taking back is tried as often as anything.
+#[test]
+fn the_way_back_tries_what_it_wants_and_nothing_else() {
+    let step = "cutover/demo-key/promote/sandbox-2";
+    let run = || {
+        let mut plan = planned(QUICKSTART.0, QUICKSTART.1, Strategy::Overlap);
+        plan.runbook.limits.attempts = 1;
+        let state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+        Run { state, ..Run::overlap() }
+    };
+    let unwanted = run()
+        .when(step, Op::Do, &[Reply::Dies])
+        .go()
+        .resume()
+        .turn(None)
+        .when(step, Op::Do, &[Reply::Found(Found::Absent)])
+        .go();
+    assert_eq!(unwanted.state.end(), Some(End::RolledBack), "{}", unwanted.trace);
+    let stuck = run()
+        .wishing(|w| w.until = Some(Phase::Cutover))
+        .go()
+        .turn(None)
+        .when(step, Op::Undo, &[Reply::Found(Found::Absent)])
+        .go();
+    let at = stuck.state.step(step).expect("a step");
+    assert_eq!(stuck.state.stopped(), Some(&Stop::Stuck { step: step.into() }));
+    assert!(stuck.state.failure(at).is_some_and(|failure| failure.message.contains("no try took effect")));
+}
+
+/// A look of which nobody knows the outcome changed nothing, and there is nothing to take back.
+#[test]
+fn looks_in_doubt_are_dropped_on_the_way_back() {
+    let look = "verify/demo-key/accept/issuer";
+    let run = Run::overlap().when(look, Op::Do, &[Reply::Unknown, Reply::Dies]).go().turn(None);
+    let at = run.state.step(look).expect("a step");
+    assert_eq!(run.state.status(at), &Status::Undone);
+}
+
+/// Consumers that were told to leave a version are not counted as using it.
+#[test]
+fn adoption_is_forgotten_behind_cutover() {
+    let used = |to| {
+        let run = Run::overlap().wishing(|w| w.until = Some(Phase::Overlap)).go();
+        assert!(!run.state.adopted().is_empty());
+        !run.turn(Some(to)).go().state.adopted().is_empty()
+    };
+    assert!(used(Phase::Cutover));
+    assert!(!used(Phase::Verify));
 }
 
 /// What a look found out is there for the way back, even if no try follows.
