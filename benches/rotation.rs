@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
 use stanch::engine::{Answer, Conduct, Engine, Observer, Operator, survey};
-use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
+use stanch::journal::{FileJournal, Journal, JournalError, Latches, RollbackRequest, SealedEntry, StateDir};
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
 use stanch::provider::{CallContext, Provider};
@@ -486,8 +486,8 @@ impl Journal for Counting {
         self.counts.timed(&self.counts.commits, || self.journal.commit(at, events))
     }
 
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
-        self.journal.latch()
+    fn latches(&self) -> Arc<dyn Latches> {
+        self.journal.latches()
     }
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {

@@ -15,7 +15,7 @@ use super::safe::{self, Held, Safe, SafeError};
 use super::{Answer, Operator};
 use crate::clock::Clock;
 use crate::gate::{self, Watched};
-use crate::journal::SealedEntry;
+use crate::journal::{Latches, SealedEntry};
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{
     CallContext, CallError, Check, Grant, Identity, Issuer, Kind, Life, Observation, Provider, Store, Use,
@@ -48,6 +48,7 @@ pub(super) struct Job {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) operator: Arc<dyn Operator>,
     pub(super) cancel: CancellationToken,
+    pub(super) latches: Arc<dyn Latches>,
     pub(super) step: usize,
     pub(super) context: CallContext,
     pub(super) needs: Needs,
@@ -367,13 +368,19 @@ impl Job {
         self.refuse_stopped()
     }
 
-    /// Refuses, after looks that took their time and right before the effect that they were for, when the
-    /// latch was set or somebody asked to stop meanwhile.
-    fn refuse_stopped(&self) -> Result<(), CallError> {
-        if self.cancel.is_cancelled() && !is_on(Sabotage::Halt) {
-            return Err(CallError::rejected(Kind::Cancelled, "stopped before it began"));
+    /// Refuses, right before an effect and after whatever was looked at for it, when the latch is set or
+    /// somebody asked to stop. A latch that cannot be looked at counts as set.
+    pub(super) fn refuse_stopped(&self) -> Result<(), CallError> {
+        if is_on(Sabotage::Halt) {
+            return Ok(());
         }
-        Ok(())
+        let why = match self.latches.latch() {
+            Ok(None) if !self.cancel.is_cancelled() => return Ok(()),
+            Ok(None) => "stopped before it began",
+            Ok(Some(_)) => "halted before it began",
+            Err(_) => "the latch cannot be looked at, so it did not begin",
+        };
+        Err(CallError::rejected(Kind::Cancelled, why))
     }
 
     /// Revokes what an attempt left behind.

@@ -21,10 +21,10 @@ use self::job::{Index, Job, Yield};
 use self::safe::Safe;
 use crate::clock::{Clock, Moment, since};
 use crate::gate::{self, Adoption, Watched};
-use crate::journal::{Journal, JournalError, Latch, SealedEntry};
+use crate::journal::{Journal, JournalError, Latch, Latches, SealedEntry};
 use crate::plan::{ADOPTED, Action, Phase, Plan};
 use crate::provider::outcome::tame;
-use crate::provider::{CallError, Judgement, Kind, Provider, Verdict};
+use crate::provider::{CallError, Judgement, Provider, Verdict};
 use crate::rotation::{
     Direction, Ended, Event, Facts, Failure, Found, IllegalTransition, Next, Op, State, Task, Wishes,
 };
@@ -133,6 +133,7 @@ impl Engine {
             send,
             receive,
             cancel: CancellationToken::new(),
+            latches: self.journal.latches(),
             engine: self,
             plan,
             state,
@@ -171,6 +172,7 @@ struct Session {
     /// Cancelled while what only asks is to be given up, and replaced afterwards. Unlike a `watch` channel,
     /// whose receivers wake in an order drawn by chance, it wakes them in the order in which they came.
     cancel: CancellationToken,
+    latches: Arc<dyn Latches>,
 }
 
 impl Session {
@@ -207,12 +209,12 @@ impl Session {
                 continue;
             }
             if is_on(Sabotage::Unrecorded) {
-                self.begin(jobs)?;
+                self.start(jobs);
                 tokio::task::yield_now().await;
                 self.commit()?;
             } else {
                 self.commit()?;
-                self.begin(jobs)?;
+                self.start(jobs);
             }
             match decision.next {
                 Next::Over => return Ok(()),
@@ -226,35 +228,12 @@ impl Session {
         }
     }
 
-    /// Starts what was recorded, unless the latch was set while it was being recorded: then nothing
-    /// of it was done, and that is recorded.
-    fn begin(&mut self, jobs: Vec<(Task, Job)>) -> Result<(), EngineError> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let latched = self.latch()?.is_some();
-        if latched {
-            // What is still looking before its effect must not have it.
-            self.cancel.cancel();
-        }
-        for (task, job) in jobs {
-            match task {
-                Task::Perform { step, op, attempt } if latched => {
-                    let result = Err(CallError::rejected(Kind::Cancelled, "halted before it began"));
-                    self.take(Message::Performed { step, op, attempt, result, latency_ms: 0 })?;
-                }
-                task => self.start(task, job),
-            }
-        }
-        Ok(())
-    }
-
     /// A latch that cannot be read counts as set: the error ends the session.
     fn latch(&self) -> Result<Option<Latch>, EngineError> {
         if is_on(Sabotage::Halt) {
             return Ok(None);
         }
-        Ok(self.engine.journal.latch()?)
+        Ok(self.latches.latch()?)
     }
 
     /// The latch, requests from other processes, signals, and a session that begins by going back.
@@ -345,6 +324,7 @@ impl Session {
             clock: Arc::clone(&self.engine.clock),
             operator: Arc::clone(&self.engine.operator),
             cancel: self.cancel.clone(),
+            latches: Arc::clone(&self.latches),
             step,
             context: job::context(self.engine.journal.run(), planned, self.state.round(step), begun),
             needs: self.index.needs(&self.state, planned),
@@ -372,8 +352,15 @@ impl Session {
         Ok(())
     }
 
-    /// Starts what has a durable intent.
-    fn start(&mut self, task: Task, job: Job) {
+    /// Starts what has a durable intent. Each step looks for the latch by itself before its effect: it may
+    /// have been set while the intents were being recorded.
+    fn start(&mut self, jobs: Vec<(Task, Job)>) {
+        for (task, job) in jobs {
+            self.spawn(task, job);
+        }
+    }
+
+    fn spawn(&mut self, task: Task, job: Job) {
         let send = self.send.clone();
         let clock = Arc::clone(&self.engine.clock);
         let deadline = self.deadline(&job);
@@ -383,6 +370,9 @@ impl Session {
             let message = match task {
                 Task::Perform { step, op, attempt } => {
                     let call = async {
+                        if is_effect {
+                            job.refuse_stopped()?;
+                        }
                         match op {
                             Op::Do => job.perform().await,
                             Op::Undo => job.undo().await,

@@ -15,7 +15,7 @@ use super::index_file::IndexFile;
 use super::key::{SigningKey, run_origin};
 use super::record::{self, Envelope, VERSION};
 use super::state_dir::{Folding, StateDir};
-use super::{Fault, Journal, JournalError, Latch, RollbackRequest, SealedEntry};
+use super::{Fault, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
@@ -252,11 +252,8 @@ impl Journal for FileJournal {
         Ok(())
     }
 
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
-        match self.dir.latch(None)? {
-            Some(latch) => Ok(Some(latch)),
-            None => self.dir.latch(Some(&self.run)),
-        }
+    fn latches(&self) -> Arc<dyn Latches> {
+        Arc::new(RunLatches { dir: self.dir.clone(), run: self.run.clone() })
     }
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
@@ -370,6 +367,21 @@ fn ends_with_newline(file: &mut File) -> std::io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
+}
+
+/// A run's own latch, and everybody's.
+struct RunLatches {
+    dir: StateDir,
+    run: String,
+}
+
+impl Latches for RunLatches {
+    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+        match self.dir.latch(None)? {
+            Some(latch) => Ok(Some(latch)),
+            None => self.dir.latch(Some(&self.run)),
+        }
+    }
 }
 
 #[cfg(test)]

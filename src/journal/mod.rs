@@ -25,6 +25,7 @@ mod tests;
 mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,11 +53,8 @@ pub trait Journal: Send {
     /// When they are not, or may not be, durable.
     fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError>;
 
-    /// The latch, if it is set: on this run, or on the whole state folder.
-    ///
-    /// # Errors
-    /// When it cannot be looked at; the caller must then take it as set.
-    fn latch(&self) -> Result<Option<Latch>, JournalError>;
+    /// Where to look for the latch on this run. Steps look there by themselves, right before their effect.
+    fn latches(&self) -> Arc<dyn Latches>;
 
     /// Takes a request that another process left, if there is one.
     ///
@@ -81,6 +79,15 @@ pub trait Journal: Send {
     /// # Errors
     /// When something remains.
     fn close(&mut self) -> Result<(), JournalError>;
+}
+
+/// Where to look for a latch.
+pub trait Latches: Send + Sync {
+    /// The latch, if it is set: on the run, or on the whole state folder.
+    ///
+    /// # Errors
+    /// When it cannot be looked at; the caller must then take it as set.
+    fn latch(&self) -> Result<Option<Latch>, JournalError>;
 }
 
 /// A durable latch that stops every new effect.

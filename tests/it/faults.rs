@@ -12,7 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
 use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
-use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
+use stanch::journal::{
+    FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
+};
 use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
 use stanch::provider::{CallContext, Kind, Life, Provider};
@@ -141,8 +143,8 @@ impl Journal for Mortal {
         self.inner.commit(at, events)
     }
 
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
-        self.inner.latch()
+    fn latches(&self) -> Arc<dyn Latches> {
+        self.inner.latches()
     }
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
@@ -723,6 +725,31 @@ async fn a_latch_holds_a_step_that_still_looks() {
         (op == "observe").then(|| {
             dir.set_latch(Some(&run), &latch).expect("latch");
             Fault::Delay(Duration::from_secs(2))
+        })
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert_eq!(state.stopped(), Some(&Stop::Halted));
+    let seen = lab.world.snapshot().expect("snapshot");
+    for old in &lab.before.credentials {
+        assert!(seen.credentials.contains(old), "{old:?} was changed under the latch");
+    }
+}
+
+/// A latch may be set at any moment, and a step may look for long before its effect.
+#[tokio::test(start_paused = true)]
+async fn a_latch_holds_a_step_whose_looks_end_before_anybody_else_sees_the_latch() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    let (journal, state) = lab.resume();
+    let (dir, run) = (lab.state.clone(), journal.run().to_owned());
+    // Every look before `sunset` takes a moment: less than the loop's next glance at the latch.
+    let faults: NextFault = Arc::new(move |op, _| {
+        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
+        (op == "observe").then(|| {
+            dir.set_latch(Some(&run), &latch).expect("latch");
+            Fault::Delay(Duration::from_millis(5))
         })
     });
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");

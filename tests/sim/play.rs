@@ -11,7 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
 use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
-use stanch::journal::{FileJournal, Journal, JournalError, Latch, RollbackRequest, SealedEntry, StateDir};
+use stanch::journal::{
+    FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
+};
 use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox};
 use stanch::provider::{Kind, Provider};
@@ -139,6 +141,12 @@ impl Shared {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Somebody sets the latch.
+    fn halt(&self) {
+        self.disk().latch = Some(Latch { by: "somebody".into(), reason: "stop".into() });
+        self.model.set_latched(true);
+    }
+
     /// What befalls the next call.
     fn befall(&self, op: &'static str, target: &str) -> Option<Fault> {
         self.model.called(op, target);
@@ -185,6 +193,11 @@ impl Shared {
             Some(AtCall::Restart) if self.model.may_forget() => {
                 ("restart, unflushed work lost", Fault::Restart(UNFLUSHED))
             }
+            Some(AtCall::Halt) => {
+                self.halt();
+                fate.count("operator: halt in a call");
+                ("", Fault::Twice)
+            }
             Some(AtCall::Crash(applied)) => {
                 self.crash.notify_one();
                 (
@@ -209,6 +222,12 @@ impl Shared {
         }
         fate.note(format!("call {op} {target} {name}"));
         fault
+    }
+}
+
+impl Latches for Shared {
+    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+        Ok(self.disk().latch.clone())
     }
 }
 
@@ -331,8 +350,7 @@ impl Journal for Journaled {
         let over = events.iter().any(|e| matches!(e, Event::Closed { .. } | Event::Stopped { .. }));
         let what = match event {
             Some(AtCommit::Halt) if !over => {
-                self.shared.disk().latch = Some(Latch { by: "somebody".into(), reason: "stop".into() });
-                self.shared.model.set_latched(true);
+                self.shared.halt();
                 "operator: halt"
             }
             Some(AtCommit::Rollback { to }) if !over => {
@@ -353,8 +371,8 @@ impl Journal for Journaled {
         Ok(())
     }
 
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
-        Ok(self.shared.disk().latch.clone())
+    fn latches(&self) -> Arc<dyn Latches> {
+        Arc::new(self.shared.clone())
     }
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {

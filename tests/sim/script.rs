@@ -108,6 +108,8 @@ pub(crate) enum AtCall {
     Restart,
     /// The process dies. Whether the call took effect.
     Crash(bool),
+    /// Somebody sets the latch while it is under way.
+    Halt,
 }
 
 /// What befalls a commit. `keep`: how much of what was to be written is durable.
@@ -419,6 +421,9 @@ pub(crate) fn at_call(rng: &mut StdRng, weather: Weather, deadline_ms: u64) -> O
     let roll = rng.gen_range(0..10_000);
     if roll < weather.crashes / 8 {
         return Some(AtCall::Crash(rng.gen_bool(0.5)));
+    }
+    if roll < weather.crashes / 8 + weather.operators / 8 {
+        return Some(AtCall::Halt);
     }
     if !rng.gen_ratio(weather.calls.max(1), 10_000) || weather.calls == 0 {
         return None;

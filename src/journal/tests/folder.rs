@@ -217,21 +217,21 @@ fn the_latch_is_one_runs_or_everybodys() {
     let journal = opened(&state);
     let run = journal.run().to_owned();
     let latch = |by: &str| Latch { by: by.into(), reason: "why".into() };
-    assert_eq!((state.latch(None).expect("read"), journal.latch().expect("read")), (None, None));
+    assert_eq!((state.latch(None).expect("read"), journal.latches().latch().expect("read")), (None, None));
     state.set_latch(Some(&run), &latch("one")).expect("set");
     assert_eq!(state.latch(None).expect("read"), None);
     assert_eq!(state.latch(Some(&run)).expect("read"), Some(latch("one")));
-    assert_eq!(journal.latch().expect("read"), Some(latch("one")));
+    assert_eq!(journal.latches().latch().expect("read"), Some(latch("one")));
     state.set_latch(None, &latch("all")).expect("set");
-    assert_eq!(journal.latch().expect("read"), Some(latch("all")), "everybody's comes first");
+    assert_eq!(journal.latches().latch().expect("read"), Some(latch("all")), "everybody's comes first");
     assert!(state.clear_latch(Some(&run)).expect("cleared"));
     assert!(!state.clear_latch(Some(&run)).expect("was clear"));
-    assert_eq!(journal.latch().expect("read"), Some(latch("all")));
+    assert_eq!(journal.latches().latch().expect("read"), Some(latch("all")));
     assert!(state.clear_latch(None).expect("cleared"));
-    assert_eq!(journal.latch().expect("read"), None);
+    assert_eq!(journal.latches().latch().expect("read"), None);
     // A file that cannot be read as a latch is no free way.
     append(&state.root().join("halt"), b"{");
-    assert!(matches!(journal.latch(), Err(JournalError::Damaged { .. })));
+    assert!(matches!(journal.latches().latch(), Err(JournalError::Damaged { .. })));
     assert!(matches!(state.latch(None), Err(JournalError::Damaged { .. })));
 }
 
