@@ -31,6 +31,21 @@ pub(crate) fn read(path: &str, environment: &str) -> Runbook {
     template.instantiate(environment).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
+/// Where nobody says what `overlap` waits for, it waits for the consumers that can say what they use.
+#[test]
+fn overlap_waits_for_adoption_where_it_can_be_seen() {
+    let mut runbook = read("runbooks/quickstart.yaml", "sandbox");
+    if let Some(overlap) = &mut runbook.phases.overlap {
+        overlap.until = None;
+    }
+    assert_eq!(compile::waits(Phase::Overlap, &runbook).until, [ADOPTED]);
+    assert!(compile::waits(Phase::Cutover, &runbook).until.is_empty());
+    for consumer in runbook.credentials.values_mut().flat_map(|c| &mut c.consumers) {
+        consumer.attest = None;
+    }
+    assert!(compile::waits(Phase::Overlap, &runbook).until.is_empty());
+}
+
 /// What the adapters would say of themselves and of targets in order.
 pub(crate) fn observe(runbook: &Runbook) -> Observed {
     let observed = |credential: &Credential| ObservedCredential {

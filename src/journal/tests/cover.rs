@@ -130,7 +130,21 @@ fn a_long_run_is_over_when_its_last_records_say_so() {
     assert!(fs::metadata(state.journal_path(&run)).expect("there").len() > 20_000);
     assert!(!cover(&state, &run).over);
     journal.commit(at(2), &[Event::Closed { end: End::Failed }]).expect("commit");
+    drop(journal);
     assert!(cover(&state, &run).over);
+    // Its last record is torn: nobody knows that it is over.
+    let path = state.journal_path(&run);
+    let whole = lines(&path);
+    let closed = whole.len() - 2;
+    assert!(whole[closed].contains("\"type\":\"closed\""));
+    let torn = [whole[..closed].concat(), whole[closed].trim_end().to_owned()].concat();
+    fs::write(&path, torn).expect("torn");
+    assert!(!cover(&state, &run).over);
+    // A crash came between the end and its signature: whoever takes the run up signs it.
+    fs::write(&path, whole[..=closed].concat()).expect("unsigned");
+    assert!(cover(&state, &run).report.unanchored() > 0);
+    drop(state.resume(&run, WHO, at(3)).expect("a run"));
+    assert_eq!(cover(&state, &run).report.unanchored(), 0);
 }
 
 #[test]
@@ -152,6 +166,16 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     let broken = whole[1].replace("note 1", "note x");
     fs::write(&path, [&whole[0], &broken, &whole[2]].map(String::as_str).concat()).expect("changed");
     assert_eq!(fault(&cover(&state, &one), ""), 3);
+    // The index tells of an earlier line than the journal itself.
+    let broken = whole[0].replacen("tester", "jester", 1);
+    fs::write(&path, [broken, whole[1..].concat()].concat()).expect("changed");
+    assert_eq!(fault(&cover(&state, &one), "another first record"), 1);
+    // What follows the end of a run that is over keeps it from being taken up.
+    fs::write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
+    assert!(matches!(
+        state.resume(&one, WHO, at(9)),
+        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("something follows")
+    ));
     fs::remove_file(&path).expect("removed");
     let found = cover(&state, &one);
     assert_eq!(fault(&found, "the index has had this run since"), 1);
@@ -159,6 +183,10 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
         (found.report.run.as_deref(), found.report.records, found.over),
         (Some(one.as_str()), 0, false)
     );
+    // What cannot be opened is not gone.
+    fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
+    fs::write(path.parent().expect("a folder"), "").expect("a file");
+    assert!(matches!(examine(&state, &one, &Anchors::default()), Err(JournalError::Io { .. })));
     assert!(matches!(
         examine(&state, "nobody", &Anchors::default()),
         Err(JournalError::NoSuchRun(name)) if name == "nobody"
@@ -177,6 +205,10 @@ fn a_run_that_the_index_does_not_know_shows_once_something_was_done() {
     let late = run(&state, Run::Closed);
     fs::write(state.index_path(), before).expect("cut off");
     assert_eq!(fault(&cover(&state, &late), "the index does not know this run"), 1);
+    assert!(matches!(
+        state.resume(&late, WHO, at(9)),
+        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("does not know this run")
+    ));
     // A crash may come between the first record and the index.
     let path = state.journal_path(&late);
     fs::write(&path, &lines(&path)[0]).expect("cut off");
@@ -293,6 +325,31 @@ fn an_index_is_held_against_keys_and_anchors() {
     let (copy, _) = examine_index_file(&path, &keys, &Anchors::default()).expect("read");
     assert!(copy.fault().expect("a fault").what.contains("the index is empty"));
     assert!(examine_index_file(Path::new("/nowhere"), &keys, &Anchors::default()).is_err());
+}
+
+/// Of several keys the one that fits is the journal's, and where none does the best word counts.
+#[test]
+fn a_journal_is_checked_with_the_key_that_signed_it() {
+    let (_folder, state) = state();
+    let path = state.journal_path(&run(&state, Run::Closed));
+    let own = state.verifying_keys().expect("keys").lines()[0].clone();
+    let other = crate::journal::key::SigningKey::parse(&crate::journal::key::SigningKey::generate());
+    let other = other.expect("own key").verifier();
+    let check = |keys: &str| {
+        let keys = VerifyingKeys::parse(keys).expect("keys");
+        examine_journal_file(&path, &keys, &Anchors::default()).expect("read").report
+    };
+    let (newest, oldest) = (format!("{other}{own}\n"), format!("{own}\n{other}"));
+    assert_eq!((check(&newest).fault, check(&oldest).fault), (None, None));
+    let first = lines(&path).iter().position(|line| line.contains("checkpoint")).expect("one") as u64 + 1;
+    assert_eq!(check(&other).fault.expect("another key").line, first);
+    let whole = lines(&path);
+    let last = whole.len() - 1;
+    fs::write(&path, [whole[..last].concat(), whole[last].replace("tester", "jester")].concat())
+        .expect("changed");
+    for keys in [newest, oldest] {
+        assert_eq!(check(&keys).fault.expect("changed").line, last as u64 + 1);
+    }
 }
 
 #[test]

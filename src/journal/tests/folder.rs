@@ -151,6 +151,15 @@ fn a_run_has_one_process_at_a_time() {
     }
     drop(journal);
     assert!(!state.is_live(&run) && !state.summary(&run).live);
+    // One that was just killed holds its lock for a moment more.
+    let held = std::fs::File::open(state.journal_path(&run).with_file_name("lock")).expect("the lock");
+    held.lock().expect("held");
+    let dying = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+    });
+    drop(state.resume(&run, WHO, at(1)).expect("it was waited for"));
+    dying.join().expect("dead");
     drop(state.resume(&run, WHO, at(1)).expect("free again"));
     assert!(matches!(state.resume("nobody", WHO, at(1)), Err(JournalError::NoSuchRun(_))));
 }
@@ -271,6 +280,9 @@ fn sealed_secrets_outlive_a_crash_and_not_the_run() {
     assert_eq!(journal.sealed().expect("read"), [entry(1), entry(2)]);
     journal.keep_sealed(&[entry(3)]).expect("kept behind what was torn");
     assert_eq!(journal.sealed().expect("read"), [entry(1), entry(2), entry(3)]);
+    journal.keep_sealed(&[entry(4)]).expect("kept");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    assert_eq!((text.lines().count(), text.lines().filter(|line| line.is_empty()).count()), (5, 0), "{text}");
     let run = journal.run().to_owned();
     let hold = state.root().join("open").join(format!("{run}.json"));
     assert!(hold.exists());
