@@ -85,3 +85,43 @@ pub(super) fn list(path: &Path) -> Result<Vec<String>, JournalError> {
     names.sort_unstable();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_nothing_and_what_cannot_be_reached_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, beyond) = (folder.path().join("file"), folder.path().join("file/beyond"));
+        assert!(matches!(read(&file), Ok(None)) && matches!(remove(&file), Ok(false)));
+        replace(&file, "one").expect("written");
+        replace(&file, "two").expect("written");
+        assert_eq!(read(&file).expect("read").as_deref(), Some("two"));
+        assert!(read(&beyond).is_err() && remove(&beyond).is_err() && replace(&beyond, "").is_err());
+        assert_eq!(list(folder.path()).expect("listed"), ["file"]);
+        assert!(list(&file).is_err() && sync_dir(&beyond).is_err() && make_dir(&beyond).is_err());
+        assert!(matches!(remove(&file), Ok(true)) && !file.exists());
+        assert!(private_file(&file, false).is_err());
+        private_file(&file, true).expect("made").write_all(b"a").expect("written");
+        private_file(&file, false).expect("there").write_all(b"b").expect("appended");
+        assert_eq!(read(&file).expect("read").as_deref(), Some("ab"));
+        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("key");
+        create_secret(&file, &Secret::new("one")).expect("made");
+        create_secret(&file, &Secret::new("two")).expect("another process' one is as good");
+        assert_eq!(read(&file).expect("read").as_deref(), Some("one"));
+        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+        assert!(create_secret(&file.join("beyond"), &Secret::new("three")).is_err());
+        // Where it cannot be put it is not made, and nobody may think so.
+        let long = folder.path().join("x".repeat(300));
+        assert!(create_secret(&long, &Secret::new("four")).is_err());
+    }
+}
