@@ -422,6 +422,30 @@ fn what_makes_no_sense_is_not_compiled() {
     assert!(compile(contained, &request(), observed).is_ok());
 }
 
+/// Nothing is done to a credential that is not there, and nothing is proved of one that nobody can kill.
+#[test]
+fn a_plan_has_no_step_for_what_cannot_be() {
+    let runbook = read("runbooks/quickstart.yaml", "sandbox");
+    let has = |change: &dyn Fn(&mut ObservedCredential), id: &str| {
+        let mut observed = observe(&runbook);
+        change(&mut observed.credentials[0]);
+        let plan = compile(runbook.clone(), &request(), observed).expect("a plan");
+        plan.steps.iter().any(|step| step.id == id)
+    };
+    for id in ["sunset/demo-key/disable", "revoke/demo-key/revoke"] {
+        assert!(has(&|_| (), id) && !has(&|c| c.outgoing = None, id), "{id}");
+    }
+    let kills = |disables, revokes| {
+        move |c: &mut ObservedCredential| {
+            (c.issuer.tries, c.issuer.disables, c.issuer.revokes) = (true, disables, revokes);
+        }
+    };
+    assert!(has(&kills(true, false), "proof/demo-key/reject/issuer"));
+    assert!(has(&kills(false, true), "proof/demo-key/reject/issuer"));
+    assert!(!has(&kills(false, false), "proof/demo-key/reject/issuer"));
+    assert!(has(&kills(false, false), "verify/demo-key/accept/issuer"));
+}
+
 #[test]
 fn what_nobody_checks_is_named() {
     let runbook = read("tests/plans/every-kind.yaml", "test");
