@@ -47,6 +47,12 @@ fn run(state: &StateDir, how: Run) -> String {
     journal.run().to_owned()
 }
 
+/// Damages a file, as anybody could who has the folder.
+#[expect(clippy::disallowed_methods, reason = "what damages a file need not be careful")]
+fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    fs::write(path, bytes)
+}
+
 fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).expect("a file").lines().map(|line| format!("{line}\n")).collect()
 }
@@ -138,10 +144,10 @@ fn a_long_run_is_over_when_its_last_records_say_so() {
     let closed = whole.len() - 2;
     assert!(whole[closed].contains("\"type\":\"closed\""));
     let torn = [whole[..closed].concat(), whole[closed].trim_end().to_owned()].concat();
-    fs::write(&path, torn).expect("torn");
+    write(&path, torn).expect("torn");
     assert!(!cover(&state, &run).over);
     // A crash came between the end and its signature: whoever takes the run up signs it.
-    fs::write(&path, whole[..=closed].concat()).expect("unsigned");
+    write(&path, whole[..=closed].concat()).expect("unsigned");
     assert!(cover(&state, &run).report.unanchored() > 0);
     drop(state.resume(&run, WHO, at(3)).expect("a run"));
     assert_eq!(cover(&state, &run).report.unanchored(), 0);
@@ -154,24 +160,24 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     let path = state.journal_path(&one);
     let whole = lines(&path);
     for kept in 1..whole.len() {
-        fs::write(&path, whole[..kept].concat()).expect("cut off");
+        write(&path, whole[..kept].concat()).expect("cut off");
         let found = cover(&state, &one);
         assert_eq!(fault(&found, "the end was removed"), kept as u64 + 1);
     }
-    fs::write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
+    write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
     assert_eq!(fault(&cover(&state, &one), "something follows"), whole.len() as u64 + 1);
     fs::copy(state.journal_path(&two), &path).expect("exchanged");
     assert_eq!(fault(&cover(&state, &one), "the journal of another run"), 1);
     // An earlier fault of the journal's own is the one that is told.
     let broken = whole[1].replace("note 1", "note x");
-    fs::write(&path, [&whole[0], &broken, &whole[2]].map(String::as_str).concat()).expect("changed");
+    write(&path, [&whole[0], &broken, &whole[2]].map(String::as_str).concat()).expect("changed");
     assert_eq!(fault(&cover(&state, &one), ""), 3);
     // The index tells of an earlier line than the journal itself.
     let broken = whole[0].replacen("tester", "jester", 1);
-    fs::write(&path, [broken, whole[1..].concat()].concat()).expect("changed");
+    write(&path, [broken, whole[1..].concat()].concat()).expect("changed");
     assert_eq!(fault(&cover(&state, &one), "another first record"), 1);
     // What follows the end of a run that is over keeps it from being taken up.
-    fs::write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
+    write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
     assert!(matches!(
         state.resume(&one, WHO, at(9)),
         Err(JournalError::Invalid { fault, .. }) if fault.what.contains("something follows")
@@ -185,7 +191,7 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     );
     // What cannot be opened is not gone.
     fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
-    fs::write(path.parent().expect("a folder"), "").expect("a file");
+    write(path.parent().expect("a folder"), "").expect("a file");
     assert!(matches!(examine(&state, &one, &Anchors::default()), Err(JournalError::Io { .. })));
     assert!(matches!(
         examine(&state, "nobody", &Anchors::default()),
@@ -203,7 +209,7 @@ fn a_run_that_the_index_does_not_know_shows_once_something_was_done() {
     drop(run(&state, Run::Closed));
     let before = fs::read(state.index_path()).expect("an index");
     let late = run(&state, Run::Closed);
-    fs::write(state.index_path(), before).expect("cut off");
+    write(state.index_path(), before).expect("cut off");
     assert_eq!(fault(&cover(&state, &late), "the index does not know this run"), 1);
     assert!(matches!(
         state.resume(&late, WHO, at(9)),
@@ -211,7 +217,7 @@ fn a_run_that_the_index_does_not_know_shows_once_something_was_done() {
     ));
     // A crash may come between the first record and the index.
     let path = state.journal_path(&late);
-    fs::write(&path, &lines(&path)[0]).expect("cut off");
+    write(&path, &lines(&path)[0]).expect("cut off");
     let found = cover(&state, &late);
     assert_eq!((found.cover, found.report.fault), (Cover::Unknown, None));
     // Taking it up tells the index.
@@ -238,15 +244,15 @@ fn anchors_hold_a_journal_to_what_it_was() {
     assert_eq!(check(&backwards).anchors, 3);
     // Cut off behind an older checkpoint, the journal is good by itself.
     let second = whole.iter().rposition(|line| line.contains("\"phase\":\"prepare\"")).expect("a phase") + 1;
-    fs::write(&path, whole[..=second].concat()).expect("cut off");
+    write(&path, whole[..=second].concat()).expect("cut off");
     assert_eq!(check(&Anchors::default()).report.fault, None);
     let found = check(&kept);
     assert_eq!((fault(&found, "the end was removed"), found.anchors), (second as u64 + 2, 2));
     // Without the checkpoint that the anchor is, one record is missing.
-    fs::write(&path, whole[..whole.len() - 1].concat()).expect("cut off");
+    write(&path, whole[..whole.len() - 1].concat()).expect("cut off");
     assert_eq!(fault(&check(&kept), &format!("there were {} records", whole.len())), whole.len() as u64);
     // Another history of the same run, signed by the same key.
-    fs::write(&path, whole.concat()).expect("whole");
+    write(&path, whole.concat()).expect("whole");
     let key = crate::journal::key::SigningKey::parse(&crate::secret::Secret::new(
         fs::read_to_string(state.root().join("keys/journal.key")).expect("the key"),
     ))
@@ -304,7 +310,7 @@ fn an_index_is_held_against_keys_and_anchors() {
     let (copy, agree) = examine_index_file(&path, &keys, &kept).expect("read");
     assert_eq!((agree, copy.fault(), copy.id()), (notes.len() as u64, None, index.id()));
     // Cut off behind an older checkpoint.
-    fs::write(&path, whole[..whole.len() - 2].concat()).expect("cut off");
+    write(&path, whole[..whole.len() - 2].concat()).expect("cut off");
     let (copy, agree) = examine_index_file(&path, &keys, &kept).expect("read");
     let said = copy.fault().cloned().expect("a fault");
     assert!(said.what.contains("the end was removed") && said.line == whole.len() as u64 - 1, "{said}");
@@ -321,7 +327,7 @@ fn an_index_is_held_against_keys_and_anchors() {
     let (copy, _) = examine_index_file(&another.index_path(), &both, &kept).expect("read");
     assert!(copy.fault().expect("a fault").what.contains("an anchor speaks of the index"));
     // Nothing at all.
-    fs::write(&path, "").expect("emptied");
+    write(&path, "").expect("emptied");
     let (copy, _) = examine_index_file(&path, &keys, &Anchors::default()).expect("read");
     assert!(copy.fault().expect("a fault").what.contains("the index is empty"));
     assert!(examine_index_file(Path::new("/nowhere"), &keys, &Anchors::default()).is_err());
@@ -345,7 +351,7 @@ fn a_journal_is_checked_with_the_key_that_signed_it() {
     assert_eq!(check(&other).fault.expect("another key").line, first);
     let whole = lines(&path);
     let last = whole.len() - 1;
-    fs::write(&path, [whole[..last].concat(), whole[last].replace("tester", "jester")].concat())
+    write(&path, [whole[..last].concat(), whole[last].replace("tester", "jester")].concat())
         .expect("changed");
     for keys in [newest, oldest] {
         assert_eq!(check(&keys).fault.expect("changed").line, last as u64 + 1);
@@ -365,10 +371,10 @@ fn an_index_that_is_gone_or_damaged_stops_what_wants_to_write() {
     assert!(matches!(state.resume(&name, WHO, at(9)), Err(JournalError::IndexGone(_))));
     let mut damaged = whole.clone();
     damaged[2] ^= 1;
-    fs::write(&path, &damaged).expect("damaged");
+    write(&path, &damaged).expect("damaged");
     assert!(matches!(again(&state), Err(JournalError::Index { fault, .. }) if fault.line == 1));
     // An append that a crash tore is cut off, on the record.
-    fs::write(&path, [&whole[..], b"{\"torn"].concat()).expect("torn");
+    write(&path, [&whole[..], b"{\"torn"].concat()).expect("torn");
     assert_eq!(state.index(&[]).expect("read").expect("an index").unsigned_bytes(), 6);
     again(&state).expect("a run");
     let now = fs::read(&path).expect("an index");
@@ -390,9 +396,9 @@ fn a_folder_older_than_indexes_gets_one_with_what_is_there() {
     let (over, open) = (run(&state, Run::Closed), run(&state, Run::Open));
     let bad = run(&state, Run::Open);
     fs::remove_file(state.index_path()).expect("removed");
-    fs::write(state.root().join("version"), "1\n").expect("older");
+    write(state.root().join("version"), "1\n").expect("older");
     let path = state.journal_path(&bad);
-    fs::write(&path, lines(&path)[1..].concat()).expect("damaged");
+    write(&path, lines(&path)[1..].concat()).expect("damaged");
     let late = run(&state, Run::Open);
     for (name, wanted) in [(&over, Cover::Closed), (&open, Cover::Open), (&late, Cover::Open)] {
         let found = cover(&state, name);
@@ -408,7 +414,7 @@ fn a_folder_older_than_indexes_gets_one_with_what_is_there() {
     );
     // What was there stays there.
     let path = state.journal_path(&open);
-    fs::write(&path, lines(&path)[..3].concat()).expect("cut off");
+    write(&path, lines(&path)[..3].concat()).expect("cut off");
     assert_eq!(fault(&cover(&state, &open), "the end was removed"), 4);
 }
 
@@ -419,12 +425,12 @@ fn a_key_is_changed_between_runs_and_on_the_record() {
     assert!(matches!(state.rotate_key(WHO, at(0)), Err(JournalError::Key { source: KeyError::Missing, .. })));
     let first = state.create_key(WHO, at(0)).expect("a key");
     assert!(matches!(state.create_key(WHO, at(0)), Err(JournalError::KeyExists(path)) if path == private));
-    assert_eq!(state.verifying_keys().expect("keys").lines(), [first.clone()]);
+    assert_eq!(state.verifying_keys().expect("keys").lines(), std::slice::from_ref(&first));
     let old_private = fs::read_to_string(&private).expect("the key");
     let name = run(&state, Run::Closed);
     let open = run(&state, Run::Open);
     assert!(
-        matches!(state.rotate_key(WHO, at(1)), Err(JournalError::OpenRuns(runs)) if runs == [open.clone()])
+        matches!(state.rotate_key(WHO, at(1)), Err(JournalError::OpenRuns(runs)) if runs == std::slice::from_ref(&open))
     );
     let (mut journal, _) = state.resume(&open, WHO, at(2)).expect("a run");
     journal.commit(at(2), &[Event::Closed { end: End::Failed }]).expect("commit");
@@ -449,7 +455,7 @@ fn a_key_is_changed_between_runs_and_on_the_record() {
         assert_eq!((found.cover, found.report.fault), (Cover::Closed, None), "{name}");
     }
     // The old private half signs nothing any more.
-    fs::write(&private, &old_private).expect("put back");
+    write(&private, &old_private).expect("put back");
     assert!(matches!(
         state.create(&Arc::new(plan()), None, WHO, at(9)).map(drop),
         Err(JournalError::Key { source: KeyError::NotPresent, .. })
@@ -466,15 +472,15 @@ fn a_change_of_keys_that_was_cut_short_is_finished_or_taken_back() {
     // The next key was made, and the index does not name it.
     fs::copy(file("journal.key"), file("elsewhere")).expect("copy");
     let other = crate::journal::key::SigningKey::generate();
-    fs::write(file("journal.key.next"), other.expose()).expect("made");
+    write(file("journal.key.next"), other.expose()).expect("made");
     drop(run(&state, Run::Closed));
     assert!(!file("journal.key.next").exists(), "taken back");
-    assert_eq!(state.verifying_keys().expect("keys").lines(), [old.clone()]);
+    assert_eq!(state.verifying_keys().expect("keys").lines(), std::slice::from_ref(&old));
     // The index names it, and the files are as they were.
     let range = state.rotate_key(WHO, at(1)).expect("changed");
     fs::rename(file("journal.key"), file("journal.key.next")).expect("not yet");
     for (name, bytes) in ["journal.key", "journal.vkey"].iter().zip(before) {
-        fs::write(file(name), bytes).expect("not yet");
+        write(file(name), bytes).expect("not yet");
     }
     let held = fs::File::open(file("journal.key")).expect("the old one");
     let name = run(&state, Run::Closed);
@@ -489,13 +495,13 @@ fn a_folder_without_an_index_has_the_keys_that_it_has() {
     let (_folder, state) = state();
     drop(run(&state, Run::Closed));
     fs::remove_file(state.index_path()).expect("removed");
-    fs::write(state.root().join("version"), "1\n").expect("older");
+    write(state.root().join("version"), "1\n").expect("older");
     let ranges = state.key_ranges().expect("ranges");
     let key = state.verifying_keys().expect("keys").lines()[0].clone();
     assert_eq!(ranges.iter().map(|r| (&r.key, r.from, r.until)).collect::<Vec<_>>(), [(&key, 0, None)]);
     // A crash came between the two halves.
     fs::remove_file(state.root().join("keys/journal.vkey")).expect("removed");
-    assert_eq!(state.verifying_keys().expect("keys").lines(), [key.clone()]);
+    assert_eq!(state.verifying_keys().expect("keys").lines(), std::slice::from_ref(&key));
     drop(run(&state, Run::Closed));
     assert_eq!(
         fs::read_to_string(state.root().join("keys/journal.vkey")).expect("a key"),
