@@ -644,6 +644,16 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "dies-and-turns-though-it-was-done",
+            Run::overlap()
+                .when("cutover/demo-key/promote/sandbox", Do, &[Dies])
+                .go()
+                .resume()
+                .turn(None)
+                .when("cutover/demo-key/promote/sandbox", Do, &[Look(Found::Applied)])
+                .go(),
+        ),
+        (
             "dies-in-a-reload-and-turns",
             Run::overlap()
                 .when("cutover/demo-key/reload/web", Do, &[Dies])
