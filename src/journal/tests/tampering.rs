@@ -143,6 +143,27 @@ fn the_sample_is_good_as_it_is() {
     assert_eq!(same, folder.lines());
 }
 
+/// Only the first record opens a run, however well the others are chained to it.
+#[test]
+fn a_run_is_opened_once_and_first() {
+    let folder = folder();
+    let mut lines = folder.lines();
+    lines.insert(1, lines[0].clone());
+    chain_anew(&mut lines, 1);
+    let (line, what) = folder.fault(&lines, "opened twice");
+    assert!(line == 2 && what.contains("it opens a run that is open"), "{line}: {what}");
+    let mut lines = folder.lines();
+    lines.remove(0);
+    chain_anew(&mut lines, 0);
+    let (line, what) = folder.fault(&lines, "never opened");
+    assert!(line == 1 && what.contains("does not open a run"), "{line}: {what}");
+    // Nothing of another run's journal counts for this one.
+    let (report, _) = verify(&folder.lines[1].concat()[..], Frontier::default(), &folder.keys, |_, _| ())
+        .expect("memory can be read");
+    let report = report.about(&folder.runs[0]);
+    assert_eq!((report.records, report.checkpoints, report.anchored), (0, 0, 0));
+}
+
 #[test]
 fn every_flipped_byte_shows() {
     every_flip_shows(1..=CHECKPOINTS[0], |_| vec![0x01, 0x20, 0x80]);
