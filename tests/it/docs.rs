@@ -251,6 +251,10 @@ fn every_flag_in_the_documents_exists() {
         for line in read(&page).lines() {
             // From each `stanch COMMAND` to the end of the command.
             for at in line.match_indices("stanch ").map(|(at, _)| at + "stanch ".len()) {
+                // Not where a variable is set to the program's path, in front of another command.
+                if line[..at].split_whitespace().next_back().is_some_and(|word| word.contains('=')) {
+                    continue;
+                }
                 let rest = line[at..].split(['`', '|', ';', '#', '(', ')', '&']).next().unwrap_or_default();
                 let mut words = rest.split_whitespace().map(|w| w.trim_matches([',', '.']));
                 let Some(command) = words.next() else { continue };
