@@ -280,6 +280,21 @@ fn every_flag_in_the_documents_exists() {
     }
 }
 
+/// A table that a script fills with figures must not stand empty.
+#[test]
+fn every_table_has_rows() {
+    let mut tables = 0;
+    for page in pages() {
+        let text = read(&page);
+        let lines: Vec<&str> = text.lines().chain([""]).collect();
+        for pair in lines.windows(2).filter(|pair| pair[0].starts_with("| --")) {
+            tables += 1;
+            assert!(pair[1].starts_with("| "), "{}: a table without rows", page.display());
+        }
+    }
+    assert!(tables > 10, "{tables}");
+}
+
 #[test]
 fn every_dependency_has_its_reason() {
     let manifest = read(&root().join("Cargo.toml"));
