@@ -463,6 +463,33 @@ fn a_key_is_changed_between_runs_and_on_the_record() {
 }
 
 #[test]
+fn half_a_key_is_a_key() {
+    for lost in ["journal.key", "journal.vkey"] {
+        let (_folder, state) = state();
+        state.create_key(WHO, at(0)).expect("a key");
+        fs::remove_file(state.root().join("keys").join(lost)).expect("lost");
+        let again = state.create_key(WHO, at(1));
+        assert!(matches!(again, Err(JournalError::KeyExists(_))), "without {lost}: {again:?}");
+    }
+}
+
+#[test]
+fn a_key_is_not_changed_beside_a_run_that_the_index_does_not_know() {
+    let (_folder, state) = state();
+    state.create_key(WHO, at(0)).expect("a key");
+    let before = fs::read(state.index_path()).expect("an index");
+    let began = run(&state, Run::Open);
+    // As after a crash between the run's first record and the index's.
+    write(state.index_path(), before).expect("put back");
+    assert!(
+        matches!(state.rotate_key(WHO, at(1)), Err(JournalError::OpenRuns(runs)) if runs == std::slice::from_ref(&began))
+    );
+    // A process that died before the first record has left a folder, and no run.
+    write(state.journal_path(&began), "").expect("emptied");
+    state.rotate_key(WHO, at(2)).expect("changed");
+}
+
+#[test]
 fn a_change_of_keys_that_was_cut_short_is_finished_or_taken_back() {
     let (_folder, state) = state();
     let old = state.create_key(WHO, at(0)).expect("a key");
