@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 
-use super::context::{Context, ask, can_ask, mode, style};
+use super::context::{Context, can_ask, mode, style};
 use super::{CliError, Exit, Global, SessionArgs, print, print_json};
 use crate::engine::{Answer, Conduct, Engine, Operator};
 use crate::journal::{FileJournal, Journal as _};
@@ -63,7 +63,12 @@ pub(super) async fn drive(
     let (send, interrupt) = watch::channel(false);
     let terminated = Arc::new(AtomicBool::new(false));
     let signals = tokio::spawn(signals(run.clone(), send, Arc::clone(&terminated), screen.clone()));
-    let operator = Arc::new(Person { confirmed: session.confirm.clone(), asks: can_ask(global), screen });
+    let operator = Arc::new(Person {
+        confirmed: session.confirm.clone(),
+        asks: can_ask(global),
+        screen,
+        lines: Mutex::default(),
+    });
     let engine = Engine {
         provider,
         journal: Box::new(journal),
@@ -135,6 +140,9 @@ struct Person {
     confirmed: Vec<String>,
     asks: bool,
     screen: Option<Screen>,
+    /// What is typed, from the first question on. One reader for all of them: one of its own for each would
+    /// outlive a question that is given up, and take the answer to the next.
+    lines: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
 }
 
 #[async_trait]
@@ -146,20 +154,47 @@ impl Operator for Person {
         if !self.asks {
             return Answer::Nobody;
         }
-        let text = format!("{name}: {question} [y/N]");
-        let screen = self.screen.clone();
-        let answer = tokio::task::spawn_blocking(move || {
-            let hidden = screen.inspect(Screen::hide);
-            let answer = ask(&text);
-            if let Some(screen) = hidden {
-                screen.show();
-            }
-            answer
-        });
-        match answer.await {
-            Ok(Some(answer)) if ["y", "yes"].contains(&answer.to_lowercase().as_str()) => Answer::Yes,
-            Ok(Some(_)) => Answer::No,
-            Ok(None) | Err(_) => Answer::Nobody,
+        // One question at a time.
+        let mut lines = self.lines.lock().await;
+        let lines = lines.get_or_insert_with(typed);
+        let _hidden = self.screen.clone().map(Hidden::new);
+        // What was typed before the question is no answer to it.
+        while lines.try_recv().is_ok() {}
+        eprint!("{name}: {question} [y/N] ");
+        match lines.recv().await {
+            Some(answer) if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) => Answer::Yes,
+            Some(_) => Answer::No,
+            None => Answer::Nobody,
         }
+    }
+}
+
+/// Reads lines for as long as there are any.
+fn typed() -> mpsc::UnboundedReceiver<String> {
+    let (send, receive) = mpsc::unbounded_channel();
+    // Nothing else can give up on a read of the terminal than the end of the process.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
+}
+
+/// The view is off the screen for as long as this lives, also when the question is given up.
+struct Hidden(Screen);
+
+impl Hidden {
+    fn new(screen: Screen) -> Self {
+        screen.hide();
+        Self(screen)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.0.show();
     }
 }

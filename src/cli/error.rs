@@ -210,6 +210,7 @@ impl From<JournalError> for CliError {
                 Some(format!("see it: stanch status {run}   finish it: stanch resume {run}   or: stanch rollback {run}")),
             ),
             JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("stanch runs lists them".into())),
+            JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them: stanch runs lists them".into())),
             JournalError::Ambiguous { .. } => (Exit::Usage, Some("write more of the name".into())),
             JournalError::Invalid { run, .. } => (
                 Exit::JournalInvalid,

@@ -68,8 +68,9 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
     Ok(Exit::Done)
 }
 
-/// Waits until the process that works on the run has the halt on its record: from then on it is
-/// certain that no effect begins.
+/// Waits until the process that works on the run has the halt on its record: from then on it is certain
+/// that no call with an effect begins. A call that had begun is finished, with its own look before its
+/// write where the server takes none along.
 fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
     let step = Duration::from_millis(50);
     let mut waited = Duration::ZERO;

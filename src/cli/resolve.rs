@@ -13,12 +13,16 @@ use crate::rotation::{Event, Op, State, Status};
 
 /// Says what became of a step whose outcome nobody knows.
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(override_usage = "stanch resolve [OPTIONS] --as <OUTCOME> --evidence <TEXT> [RUN] <STEP>")]
 pub(super) struct ResolveArgs {
-    /// The run, or the beginning of its name; the only open run where this is left out.
-    run: Option<String>,
-    /// The step's id, as `stanch status` shows it.
-    step: String,
+    /// The step's id, as `stanch status` shows it; before it the run, or the beginning of its name, unless
+    /// only one is open.
+    #[arg(value_name = "STEP")]
+    first: String,
+    // With the run in front. The parser's own way to leave out what comes first is at a loss when an
+    // option stands between the two.
+    #[arg(hide = true)]
+    second: Option<String>,
     /// What became of it.
     #[arg(long = "as", value_name = "OUTCOME")]
     outcome: Outcome,
@@ -37,7 +41,11 @@ enum Outcome {
 
 pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
-    let run = context.state.find(args.run.as_deref())?;
+    let (run, step_id) = match args.second {
+        Some(step) => (Some(args.first), step),
+        None => (None, args.first),
+    };
+    let run = context.state.find(run.as_deref())?;
     if context.state.is_live(&run) {
         let message =
             format!("a process works on {run}: it may still learn the answer; nothing was recorded");
@@ -45,7 +53,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
             .hint(format!("wait for it, or end it (that is safe); then: stanch status {run}")));
     }
     let (state, _) = context.state.load(&run)?;
-    let step = unknown(&run, &state, &args.step)?;
+    let step = unknown(&run, &state, &step_id)?;
     let evidence: String = args.evidence.trim().chars().map(harmless).collect();
     if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
@@ -54,7 +62,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     if applied && state.needs_its_answer(step) {
         let message = format!(
             "`{}` cannot be settled as applied: later steps need what only its server knows",
-            args.step
+            step_id
         );
         return Err(CliError::new(Exit::Usage, message).hint(instead(&state, step)));
     }
@@ -62,7 +70,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     if matches!(state.status(step), Status::Started { .. }) {
         record(&context, &run, &Event::Resumed {})?;
     }
-    let event = Event::Resolved { step: args.step.clone(), applied, evidence: evidence.clone() };
+    let event = Event::Resolved { step: step_id.clone(), applied, evidence: evidence.clone() };
     record(&context, &run, &event)?;
     let (state, _) = context.state.load(&run)?;
     let left: Vec<&str> =
@@ -70,7 +78,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     let next = if left.is_empty() { format!("stanch resume {run}") } else { format!("stanch status {run}") };
     if global.json {
         print_json(&json!({
-            "run": run, "step": args.step, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
+            "run": run, "step": step_id, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
         }));
     } else if left.is_empty() {
         eprintln!("on the record; go on with: {next}");
@@ -89,7 +97,7 @@ fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
     }
     let message = match (state.end(), found) {
         (Some(_), _) => format!("run {run} is over: nothing of it is unknown"),
-        (None, None) => format!("the run has no step `{id}`"),
+        (None, None) => format!("run {run} has no step `{id}`"),
         (None, Some(step)) => {
             format!("the outcome of `{id}` is not unknown: the step is {}", state.status(step).word())
         }

@@ -249,14 +249,16 @@ impl Job {
             Action::Reload { consumer, .. } => self.reload(*consumer).await,
             Action::Disable { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
+                let issuer = self.issuer().await?;
                 self.refuse_handed_out(Which::Outgoing).await?;
-                self.issuer().await?.disable(&self.context, handle).await.map(nothing)
+                issuer.disable(&self.context, handle).await.map(nothing)
             }
             Action::Revoke { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
                 let outgoing = self.outgoing(0).ok().map(|h| h.material);
+                let issuer = self.issuer().await?;
                 self.refuse_handed_out(Which::Outgoing).await?;
-                self.issuer().await?.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
+                issuer.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
             }
             Action::Destroy { store, .. } => {
                 let base = self.base()?;
@@ -290,8 +292,9 @@ impl Job {
                 if is_on(Sabotage::Orphan) {
                     return Ok(Yield::default());
                 }
+                let issuer = self.issuer().await?;
                 self.refuse_handed_out(Which::Incoming).await?;
-                self.issuer().await?.revoke(&self.context, handle, incoming.as_deref()).await.map(nothing)
+                issuer.revoke(&self.context, handle, incoming.as_deref()).await.map(nothing)
             }
             Action::Stage { store, .. } => {
                 let staged = self.needs.staged.as_deref().ok_or_else(|| bug("nothing is staged"))?;
@@ -312,8 +315,8 @@ impl Job {
                     Err(_) => None,
                 };
                 let expected = anew.as_deref().unwrap_or(promoted);
-                self.refuse_stopped()?;
                 let store = self.store(*store).await?;
+                self.refuse_stopped()?;
                 let version = store.promote(&self.context, &outgoing.material, was, expected).await?;
                 Ok(facts([(VERSION, version)]))
             }
@@ -386,9 +389,20 @@ impl Job {
     /// Revokes what an attempt left behind.
     pub(super) async fn discard(&self) -> Result<Yield, CallError> {
         let issuer = self.issuer().await?;
-        for handle in &self.needs.orphans {
-            self.refuse_stopped()?;
-            issuer.revoke(&self.context, handle, None).await?;
+        let orphans = &self.needs.orphans;
+        for (revoked, handle) in orphans.iter().enumerate() {
+            let one = async {
+                self.refuse_stopped()?;
+                issuer.revoke(&self.context, handle, None).await
+            };
+            one.await.map_err(|mut e| {
+                if revoked > 0 {
+                    // The step as a whole did change something.
+                    e.in_doubt = true;
+                    e.message = format!("after {revoked} of {} were revoked: {}", orphans.len(), e.message);
+                }
+                e
+            })?;
         }
         Ok(Yield::default())
     }

@@ -228,12 +228,13 @@ impl Session {
         }
     }
 
-    /// A latch that cannot be read counts as set: the error ends the session.
-    fn latch(&self) -> Result<Option<Latch>, EngineError> {
+    /// The latch. One that cannot be read counts as set: what is under way is then finished and recorded,
+    /// as always.
+    fn latch(&self) -> Option<Latch> {
         if is_on(Sabotage::Halt) {
-            return Ok(None);
+            return None;
         }
-        Ok(self.latches.latch()?)
+        self.latches.latch().unwrap_or_else(|e| Some(unreadable(&e)))
     }
 
     /// The latch, requests from other processes, signals, and a session that begins by going back.
@@ -241,13 +242,16 @@ impl Session {
         if *self.engine.interrupt.borrow() {
             self.wishes.interrupted = true;
         }
-        if let Some(latch) = self.latch()?
+        let mut latch = self.latch();
+        match self.engine.journal.take_request() {
+            Ok(Some(request)) => self.rollback = Some((request.to, request.why)),
+            Ok(None) => {}
+            Err(e) => latch = latch.or_else(|| Some(unreadable(&e))),
+        }
+        if let Some(latch) = latch
             && self.state.halted().is_none()
         {
             self.hold(Event::Halted { by: latch.by, reason: latch.reason })?;
-        }
-        if let Some(request) = self.engine.journal.take_request()? {
-            self.rollback = Some((request.to, request.why));
         }
         if let Some((to, why)) = self.rollback.clone() {
             if self.state.is_past_return() {
@@ -682,6 +686,11 @@ impl Session {
 /// The result of a future, or `None` when it takes longer.
 async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()
+}
+
+/// What cannot be looked at may say stop.
+fn unreadable(error: &JournalError) -> Latch {
+    Latch { by: "stanch".into(), reason: error.to_string() }
 }
 
 fn failure(error: CallError) -> Failure {

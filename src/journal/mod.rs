@@ -184,6 +184,9 @@ pub enum JournalError {
     /// No run is open, and none was named.
     #[error("no run is open")]
     NoOpenRun,
+    /// Several runs are open, and none was named.
+    #[error("several runs are open: {}", .0.join(", "))]
+    SeveralOpen(Vec<String>),
     /// The name fits several runs.
     #[error("`{name}` fits several runs: {}", runs.join(", "))]
     Ambiguous {

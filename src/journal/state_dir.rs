@@ -352,12 +352,12 @@ impl StateDir {
                 .filter(|r| runs.contains(r))
                 .collect(),
         };
-        let given = name.unwrap_or("(open runs)").to_owned();
-        match fits.len() {
-            0 if name.is_none() => Err(JournalError::NoOpenRun),
-            0 => Err(JournalError::NoSuchRun(given)),
-            1 => Ok(fits.into_iter().next().unwrap_or_default()),
-            _ => Err(JournalError::Ambiguous { name: given, runs: fits }),
+        match (fits.len(), name) {
+            (0, None) => Err(JournalError::NoOpenRun),
+            (0, Some(name)) => Err(JournalError::NoSuchRun(name.to_owned())),
+            (1, _) => Ok(fits.into_iter().next().unwrap_or_default()),
+            (_, None) => Err(JournalError::SeveralOpen(fits)),
+            (_, Some(name)) => Err(JournalError::Ambiguous { name: name.to_owned(), runs: fits }),
         }
     }
 

@@ -217,8 +217,8 @@ impl Plan {
         self.ids_are_unique()
     }
 
-    /// Whether every index and every name leads somewhere, whichever version of this program
-    /// compiled the steps: what a journal's plan must hold for the journal to be read.
+    /// Whether every index and every name leads somewhere, and no step waits for ever, whichever version
+    /// of this program compiled the steps: what a journal's plan must hold for the journal to be read.
     ///
     /// # Errors
     /// A sentence, when one does not.
@@ -232,7 +232,47 @@ impl Plan {
                 return Err(format!("its step `{}` names what is not there", step.id));
             }
         }
+        self.no_step_waits_for_ever()?;
         self.ids_are_unique()
+    }
+
+    /// Steps stand in an order in which they can be done: phase by phase, each behind those that it waits
+    /// for. Taking them back has an order, too, which does not reach into an earlier phase.
+    fn no_step_waits_for_ever(&self) -> Result<(), String> {
+        let waits =
+            |at: usize| Err(format!("its step `{}` can never be done or taken back", self.steps[at].id));
+        let order = Phase::order(self.strategy);
+        let mut ranks = Vec::with_capacity(self.steps.len());
+        for (at, step) in self.steps.iter().enumerate() {
+            let Some(rank) = order.iter().position(|phase| *phase == step.phase) else { return waits(at) };
+            if ranks.last().is_some_and(|last| *last > rank) || step.after.iter().any(|before| *before >= at)
+            {
+                return waits(at);
+            }
+            ranks.push(rank);
+        }
+        // One taken back after the other, until only those are left that wait for each other.
+        let mut unmet: Vec<usize> = vec![0; ranks.len()];
+        let mut then: Vec<Vec<usize>> = vec![Vec::new(); ranks.len()];
+        for (at, step) in self.steps.iter().enumerate() {
+            for &before in step.undo.iter().flat_map(|undo| &undo.after) {
+                if ranks[before] < ranks[at] {
+                    return waits(at);
+                }
+                unmet[at] += 1;
+                then[before].push(at);
+            }
+        }
+        let mut free: Vec<usize> = (0..ranks.len()).filter(|at| unmet[*at] == 0).collect();
+        while let Some(at) = free.pop() {
+            for next in std::mem::take(&mut then[at]) {
+                unmet[next] -= 1;
+                if unmet[next] == 0 {
+                    free.push(next);
+                }
+            }
+        }
+        unmet.iter().position(|n| *n > 0).map_or(Ok(()), waits)
     }
 
     fn names_lead_somewhere(&self) -> Result<(), String> {

@@ -328,10 +328,9 @@ fn a_plan_whose_indexes_lead_nowhere_is_not_whole() {
     };
     assert_eq!(spoil(0, &|_| ()), Ok(()));
     for (at, step) in plan.steps.iter().enumerate() {
-        assert!(spoil(at, &|s| s.after = vec![0, end - 1]).is_ok());
-        assert!(spoil(at, &|s| s.after = vec![0, end]).is_err());
+        assert!(spoil(at, &|s| s.after = (0..at).collect()).is_ok());
+        assert!(spoil(at, &|s| s.after = vec![end]).is_err());
         assert!(spoil(at, &|s| s.after = vec![end + 1]).is_err());
-        assert!(spoil(at, &|s| s.undo = Some(Undo { after: vec![end - 1] })).is_ok());
         assert!(spoil(at, &|s| s.undo = Some(Undo { after: vec![end] })).is_err());
         let other = if at == 0 { 1 } else { 0 };
         assert!(spoil(at, &|s| s.id.clone_from(&plan.steps[other].id)).is_err(), "two of one name");
@@ -362,6 +361,45 @@ fn a_plan_whose_indexes_lead_nowhere_is_not_whole() {
     let mut fewer = plan.clone();
     fewer.credentials.pop();
     assert!(fewer.whole().is_err());
+}
+
+/// Steps that wait for each other would stop a run for ever, in the middle of it.
+#[test]
+fn a_plan_whose_steps_wait_for_ever_is_not_whole() {
+    let plan = every_kind(Strategy::Overlap);
+    let end = plan.steps.len();
+    let undo = |after: &[usize]| Some(Undo { after: after.to_vec() });
+    for (at, step) in plan.steps.iter().enumerate() {
+        let spoil = |spoil: &dyn Fn(&mut Vec<Step>)| {
+            let mut plan = plan.clone();
+            spoil(&mut plan.steps);
+            plan.whole()
+        };
+        let id = &step.id;
+        let refused = Err(format!("its step `{id}` can never be done or taken back"));
+        assert_eq!(spoil(&|s| s[at].after = vec![at]), refused, "behind itself");
+        assert_eq!(spoil(&|s| s[at].after = vec![end - 1]), refused, "behind the last one");
+        // Those that are taken back behind it would wait as well.
+        assert!(spoil(&|s| s[at].undo = undo(&[at])).is_err(), "`{id}` taken back behind itself");
+        let first = plan.steps.iter().position(|s| s.phase == step.phase).expect("itself at least");
+        if first > 0 {
+            let earlier = spoil(&|s| s[at].undo = undo(&[first - 1]));
+            assert_eq!(earlier, refused, "taken back behind an earlier phase");
+        }
+        if first < at {
+            let both = spoil(&|s| (s[first].undo, s[at].undo) = (undo(&[at]), undo(&[first])));
+            assert!(both.is_err(), "`{id}` and the first of its phase taken back behind each other");
+            let one = spoil(&|s| (s[first].undo, s[at].undo) = (undo(&[at]), undo(&[])));
+            assert_eq!(one, Ok(()), "the first of its phase taken back behind `{id}`");
+        }
+        if plan.steps.get(at + 1).is_some_and(|next| next.phase != Phase::Proof) {
+            assert!(spoil(&|s| s[at].phase = Phase::Proof).is_err(), "`{id}` in a later phase than the next");
+        }
+    }
+    let mut contain = every_kind(Strategy::Contain);
+    assert_eq!(contain.whole(), Ok(()));
+    contain.steps[0].phase = Phase::Overlap;
+    assert!(contain.whole().is_err(), "a phase that the strategy does not have");
 }
 
 /// The indexes of an action that are bounded by its credential, with the last good value of each.

@@ -34,7 +34,7 @@ pub enum Kind {
     Declined,
     /// Nobody was there to answer.
     Unanswered,
-    /// It was only looking, and was told to stop.
+    /// It was told to stop while it was looking, or before its effect began.
     Cancelled,
     /// Something on this machine failed.
     Local,

@@ -466,9 +466,8 @@ impl State {
     }
 
     fn fail(&mut self, step: usize, op: Op, failure: Failure) {
-        if op == Op::Do && !self.touched.contains(&step) {
-            // It definitely did not happen, so there is still a way back.
-            self.irrevocable.remove(&step);
+        if op == Op::Do {
+            self.spare(step);
         }
         let orphans = match &mut self.status[step] {
             Status::Orphaned { handles, .. } => std::mem::take(handles),
@@ -476,6 +475,13 @@ impl State {
         };
         self.status[step] = Status::Failed { op, failure, orphans };
         self.work.failed.insert(step);
+    }
+
+    /// A try that definitely did not take effect leaves the way back open, unless an earlier one may have.
+    fn spare(&mut self, step: usize) {
+        if !self.touched.contains(&step) {
+            self.irrevocable.remove(&step);
+        }
     }
 
     /// The step gets another try.
@@ -487,7 +493,10 @@ impl State {
                 self.finish(step);
                 return;
             }
-            Op::Do => self.status[step] = Status::Pending { attempt, not_before },
+            Op::Do => {
+                self.spare(step);
+                self.status[step] = Status::Pending { attempt, not_before };
+            }
             Op::Undo => self.status[step] = Status::Undoing { attempt, not_before },
             Op::Discard => {
                 if let Status::Orphaned { discard, not_before: wait, .. } = &mut self.status[step] {

@@ -1192,6 +1192,36 @@ fn what_may_have_happened_bars_the_way_back() {
     assert!(!barred(&[denied()]));
 }
 
+/// What was stopped before it began, or refused for now, has not happened.
+#[test]
+fn a_revocation_that_waits_for_its_next_try_leaves_the_way_back() {
+    for kind in [Kind::Cancelled, Kind::Throttled] {
+        let step = "revoke/demo-key/revoke".to_owned();
+        let mut run = Run::overlap().wishing(|w| w.until = Some(Phase::Sunset)).go().resume();
+        run.apply(&Event::Entered { phase: Phase::Revoke });
+        let (op, attempt) = (Op::Do, 1);
+        run.apply(&Event::Intent { step: step.clone(), op, attempt, round: 0 });
+        assert!(run.state.is_past_return(), "it may happen at any moment");
+        run.apply(&Event::Outcome {
+            step,
+            op,
+            attempt,
+            result: Ended::Rejected,
+            facts: Facts::new(),
+            checks: Vec::new(),
+            error: Some(Failure {
+                kind,
+                message: "not now".into(),
+                hint: None,
+                request_id: None,
+                retry_after_ms: None,
+            }),
+            latency_ms: 1,
+        });
+        assert!(!run.state.is_past_return(), "{kind:?}\n{}", run.trace);
+    }
+}
+
 /// On the way back nobody wants what never took effect; taking back is tried as often as anything.
 #[test]
 fn the_way_back_tries_what_it_wants_and_nothing_else() {

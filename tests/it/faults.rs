@@ -18,7 +18,7 @@ use stanch::journal::{
 use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
 use stanch::provider::{CallContext, Kind, Life, Provider};
-use stanch::rotation::{End, Event, State, Status, Stop};
+use stanch::rotation::{End, Ended, Event, Op, State, Status, Stop};
 use stanch::runbook::{Source, check, model::Strategy};
 
 /// Credentials of every kind that the sandbox stands in for, dependencies, own steps.
@@ -788,4 +788,138 @@ async fn steps_that_ask_stop_in_the_order_in_which_they_began() {
         assert!(began.len() >= 3, "{began:?}");
         assert_eq!(stopped, began);
     }
+}
+
+impl Lab {
+    /// Takes the latch off, and says so on the record: `stanch halt --clear`.
+    fn clear_latch(&self) -> (FileJournal, State) {
+        let (mut journal, mut state) = self.resume();
+        for run in [None, Some(journal.run())] {
+            self.state.clear_latch(run).expect("cleared");
+        }
+        let (now, cleared) = (self.clock.now(), Event::HaltCleared { by: "somebody".into() });
+        journal.commit(now, std::slice::from_ref(&cleared)).expect("commit");
+        state.apply(&cleared, now.wall).expect("apply");
+        (journal, state)
+    }
+
+    /// The outcomes of a step's calls, oldest first.
+    fn outcomes(&self, wanted: &str, kind: Op) -> Vec<(Ended, String)> {
+        let mut outcomes = Vec::new();
+        let each = |record: stanch::journal::Record| {
+            if let Event::Outcome { step, op, result, error, .. } = record.event
+                && (step.as_str(), op) == (wanted, kind)
+            {
+                outcomes.push((result, error.map(|e| e.message).unwrap_or_default()));
+            }
+        };
+        let run = self.state.runs().expect("runs").remove(0);
+        self.state.audit(&run, each).expect("audit");
+        outcomes
+    }
+}
+
+/// What was about to be revoked, and was not, can still be kept.
+#[tokio::test(start_paused = true)]
+async fn a_latch_before_the_first_revocation_leaves_the_way_back() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
+    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    let (journal, state) = lab.resume();
+    let dir = lab.state.clone();
+    // Somebody sets the latch while the first revocations look whether a store hands out the old one.
+    let faults: NextFault = Arc::new(move |op, _| {
+        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
+        (op == "observe").then(|| {
+            dir.set_latch(None, &latch).expect("latch");
+            Fault::Delay(Duration::from_secs(2))
+        })
+    });
+    let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+    assert_eq!((state.stopped(), state.phase()), (Some(&Stop::Halted), Some(Phase::Revoke)));
+    let begun = lab.outcomes("revoke/plain/revoke", Op::Do);
+    assert_eq!(begun, [(Ended::Rejected, "halted before it began".to_owned())]);
+    assert!(!state.is_past_return(), "nothing was revoked");
+    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let (journal, state) = lab.clear_latch();
+    let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
+    assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
+    lab.is_as_before("a latch before the first revocation");
+}
+
+/// A latch or a request that cannot be read stops the run like a latch that is set: what is under way is
+/// finished, and recorded.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_stops_as_a_latch_does() {
+    for file in ["halt", "request.json"] {
+        let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+        let (journal, state) = lab.open();
+        let path = match file {
+            "halt" => lab.state.root().join(file),
+            _ => lab.state.journal_path(journal.run()).with_file_name(file),
+        };
+        let left = path.clone();
+        let faults: NextFault = Arc::new(move |op, _| {
+            (op == "promote").then(|| {
+                std::fs::File::create(&left).expect("an empty file");
+                Fault::Delay(Duration::from_secs(2))
+            })
+        });
+        let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
+        assert_eq!(state.stopped(), Some(&Stop::Halted), "{file}");
+        let reason = state.halted().expect("halted");
+        assert!(reason.contains(file), "{reason}");
+        let promotions = state.plan().steps.iter().filter(|s| s.id.contains("/promote/"));
+        let ended: Vec<_> = promotions.flat_map(|s| lab.outcomes(&s.id, Op::Do)).collect();
+        let done = ended.iter().any(|(ended, _)| *ended == Ended::Succeeded);
+        assert!(done, "{file}: what was under way is on the record: {ended:?}");
+        let steps = 0..state.plan().steps.len();
+        let open = |s: &usize| matches!(state.status(*s), Status::Started { .. } | Status::Unknown { .. });
+        assert_eq!(steps.filter(open).count(), 0, "{file}: nothing is in doubt");
+        // A request is gone once it was looked at.
+        let _ = std::fs::remove_file(path);
+        let (journal, state) = lab.clear_latch();
+        let state = lab.session(Box::new(journal), state, no_faults(), Conduct::default()).await;
+        assert_eq!(state.expect("session").end(), Some(End::Done), "{file}");
+        lab.is_rotated(file);
+    }
+}
+
+/// Of several that a lost reply left some may be revoked when the rest is refused: the record does not
+/// say that nothing changed.
+#[tokio::test(start_paused = true)]
+async fn a_discard_that_ends_halfway_is_in_doubt() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let (journal, state) = lab.open();
+    let (run, step) = (journal.run().to_owned(), "prepare/plain/issue");
+    let issued = AtomicUsize::new(0);
+    let unclear: NextFault = Arc::new(move |op, target| match op {
+        "issue" if target == "plain" => {
+            issued.fetch_add(1, Ordering::SeqCst);
+            Some(Fault::LostReply)
+        }
+        "list" if issued.load(Ordering::SeqCst) > 0 => Some(Fault::Reject(Kind::Unreachable)),
+        _ => None,
+    });
+    let state = lab.session(Box::new(journal), state, unclear, Conduct::default()).await.expect("session");
+    assert!(matches!(state.stopped(), Some(Stop::Unknown { .. })), "{:?}", state.stopped());
+    // Something on the way has repeated the request.
+    let spec = &lab.plan.runbook.credentials["plain"];
+    let token = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/0").as_bytes());
+    let context = CallContext { run, step: step.into(), token, since: lab.clock.now().wall };
+    let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
+    issuer.issue(&context, None).await.expect("issued once more");
+    let revoked = AtomicUsize::new(0);
+    let refused: NextFault = Arc::new(move |op, _| {
+        let second = op == "revoke" && revoked.fetch_add(1, Ordering::SeqCst) == 1;
+        second.then_some(Fault::Reject(Kind::Denied))
+    });
+    let (journal, state) = lab.resume();
+    let state = lab.session(Box::new(journal), state, refused, Conduct::default()).await.expect("session");
+    assert_eq!(state.end(), Some(End::Done), "{:?}", state.stopped());
+    let outcomes = lab.outcomes(step, Op::Discard);
+    assert_eq!(outcomes.iter().map(|o| o.0).collect::<Vec<_>>(), [Ended::Unknown, Ended::Succeeded]);
+    assert!(outcomes[0].1.starts_with("after 1 of 2 were revoked: "), "{outcomes:?}");
+    lab.is_rotated("two orphans");
 }

@@ -305,9 +305,9 @@ fn a_run_is_named_by_the_beginning_of_its_name() {
     assert!(matches!(state.find(Some("x")), Err(JournalError::NoSuchRun(name)) if name == "x"));
     let second = opened(&state);
     let two = second.run().to_owned();
-    assert!(matches!(state.find(None), Err(JournalError::Ambiguous { runs, .. }) if runs.len() == 2));
+    assert!(matches!(state.find(None), Err(JournalError::SeveralOpen(runs)) if runs.len() == 2));
     assert!(matches!(state.find(Some("tampering")), Err(JournalError::Ambiguous { .. })));
-    assert!(matches!(state.find_any(None), Err(JournalError::Ambiguous { .. })));
+    assert!(matches!(state.find_any(None), Err(JournalError::SeveralOpen(_))));
     assert_eq!(state.find_any(Some(&one)).expect("by its name"), one);
     let mut both = vec![one.clone(), two.clone()];
     both.sort();
