@@ -435,6 +435,24 @@ fn canaries_appear_nowhere() {
     }
 }
 
+/// Without what opens the seals nothing is known to anybody but the servers: a run waits for it.
+#[test]
+fn a_sealing_key_that_is_lost_stops_a_run_until_it_is_restored() {
+    let tool = Tool::new();
+    let path = crate::unknown::runbook(&tool, "{ name: tell, exec: [\"true\"], undo: none }");
+    let begin = ["run", path.to_str().expect("path"), "--env", "test", "--yes", "--until", "cutover"];
+    tool.run(&begin).expect(0);
+    let key = tool.state().join("keys/seal.key");
+    let kept = tool.state().with_extension("seal.key");
+    std::fs::rename(&key, &kept).expect("lost");
+    for command in [&["resume"][..], &["rollback", "--yes"]] {
+        let ran = tool.run(command).expect(30);
+        assert!(ran.stderr.contains("restore keys/seal.key") && ran.stderr.contains("audit show"), "{ran:?}");
+    }
+    std::fs::rename(&kept, &key).expect("restored");
+    tool.run(&["resume"]).expect(0);
+}
+
 /// The sandbox's world stands in the state folder, too: its values must not be readable there.
 #[test]
 fn the_sandboxs_values_are_not_in_the_state_folder() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tool::Tool;
 
 /// A rotation of a file's value with an own step in `prepare`, which nobody can look into.
-fn runbook(tool: &Tool, step: &str) -> PathBuf {
+pub(crate) fn runbook(tool: &Tool, step: &str) -> PathBuf {
     let file = tool.folder.path().join("app.env");
     std::fs::File::create(&file).expect("file").write_all(b"KEY=the-old-value\n").expect("file");
     tool.runbook(&format!(
@@ -148,7 +148,7 @@ fn the_way_back_asks_too_and_goes_on_with_the_answer() {
             "{text}"
         );
         assert_eq!(tool.status()["unknown"][0]["op"], "undo");
-        tool.run(&["resolve", &name, STEP, "--as", answer, "--evidence", "looked"]).expect(0);
+        tool.run(&["resolve", &name, "--as", answer, STEP, "--evidence", "looked"]).expect(0);
         tool.run(&["resume"]).expect(1);
         assert_eq!(tool.status()["end"], "rolled-back");
         assert_eq!(times(&tool, "undo"), undone, "{answer}");
