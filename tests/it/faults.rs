@@ -923,3 +923,23 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
     assert!(outcomes[0].1.starts_with("after 1 of 2 were revoked: "), "{outcomes:?}");
     lab.is_rotated("two orphans");
 }
+
+/// Whoever gets no reply does not learn of a refusal either.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_whose_reply_is_lost_is_in_doubt() {
+    let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
+    let spec = &lab.plan.runbook.credentials["plain"];
+    let context = CallContext {
+        run: "none".into(),
+        step: "none".into(),
+        token: uuid::Uuid::from_u128(7),
+        since: lab.clock.now().wall,
+    };
+    for (faults, in_doubt) in [(no_faults(), false), (every("promote", Fault::LostReply), true)] {
+        let world = lab.world.clone().with_faults(Arc::new(move |op: &'static str, to: &str| faults(op, to)));
+        let store = world.store("plain", spec, 1).await.expect("store");
+        let value = store.read(None).await.expect("its value");
+        let refused = store.promote(&context, &value, None, "no such version").await.expect_err("refused");
+        assert_eq!(refused.in_doubt, in_doubt, "{refused:?}");
+    }
+}
