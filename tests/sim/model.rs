@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stanch::plan::{Action, Plan};
 use stanch::provider::Life;
 use stanch::provider::sandbox::{Change, Witness};
-use stanch::rotation::{End, Ended, Event, Found};
+use stanch::rotation::{End, Ended, Event, Found, State, Status};
 use stanch::runbook::model::Strategy;
 
 /// An invariant did not hold.
@@ -152,6 +152,24 @@ impl Model {
     pub(crate) fn may_forget(&self) -> bool {
         let books = self.books();
         books.overlap && !books.barred && !books.record.turned && !books.record.revoking
+    }
+
+    /// Invariant 7: nobody is refused the way back while all that cannot be taken back is yet to be done.
+    pub(crate) fn is_barred(&self, state: &State) {
+        let mut books = self.books();
+        let Some((before, _)) = books.before.as_deref() else { return };
+        let is_gone = |handle| books.credentials.get(handle).is_none_or(|c| c.life == Some(Life::Gone));
+        let mut steps = state.plan().steps.iter().enumerate();
+        let perhaps = books.barred
+            || before.keys().any(is_gone)
+            || steps.any(|(at, step)| {
+                let status = state.status(at);
+                let begun = matches!(status, Status::Started { .. } | Status::Unknown { .. } | Status::Done);
+                step.irreversible && begun
+            });
+        if state.end().is_none() && state.is_past_return() && !perhaps {
+            books.blame(7, format!("the way back is barred, and nothing was revoked: {:?}", state.stopped()));
+        }
     }
 
     /// A call begins. Invariants 5 and 6.

@@ -602,6 +602,7 @@ impl Run {
             match result {
                 Some(Ok(ended)) => {
                     self.shared.fate().note(format!("stopped {:?}", ended.stopped()));
+                    self.shared.model.is_barred(&ended);
                     if ended.end().is_some() {
                         self.over(&ended);
                         return;
