@@ -131,6 +131,11 @@ pub(super) fn can_ask(global: &Global) -> bool {
     !global.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
+/// Whether an answer is a yes.
+pub(super) fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].contains(&answer.to_lowercase().as_str())
+}
+
 /// Asks a question that is answered with one line. `None` at the end of input.
 pub(super) fn ask(question: &str) -> Option<String> {
     eprint!("{question} ");

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::context::{Context, can_ask, mode, style};
+use super::context::{Context, can_ask, is_yes, mode, style};
 use super::{CliError, Exit, Global, SessionArgs, print, print_json};
 use crate::engine::{Answer, Conduct, Engine, Operator};
 use crate::journal::{FileJournal, Journal as _};
@@ -162,7 +162,7 @@ impl Operator for Person {
         while lines.try_recv().is_ok() {}
         eprint!("{name}: {question} [y/N] ");
         match lines.recv().await {
-            Some(answer) if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) => Answer::Yes,
+            Some(answer) if is_yes(answer.trim()) => Answer::Yes,
             Some(_) => Answer::No,
             None => Answer::Nobody,
         }

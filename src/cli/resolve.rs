@@ -60,10 +60,8 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     }
     let applied = args.outcome == Outcome::Applied;
     if applied && state.needs_its_answer(step) {
-        let message = format!(
-            "`{}` cannot be settled as applied: later steps need what only its server knows",
-            step_id
-        );
+        let message =
+            format!("`{step_id}` cannot be settled as applied: later steps need what only its server knows");
         return Err(CliError::new(Exit::Usage, message).hint(instead(&state, step)));
     }
     // A crash leaves a step as started; only a new session makes that unknown.

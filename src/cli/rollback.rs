@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::context::{Context, ask, can_ask, style};
+use super::context::{Context, ask, can_ask, is_yes, style};
 use super::drive::{block_on, drive, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
@@ -51,7 +51,7 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
         match ask(&format!(
             "Take {run} back {how_far}? The old credential becomes the current one again. [y/N]"
         )) {
-            Some(answer) if ["y", "yes"].contains(&answer.to_lowercase().as_str()) => {}
+            Some(answer) if is_yes(&answer) => {}
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
     }

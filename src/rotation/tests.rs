@@ -925,20 +925,24 @@ fn a_server_may_ask_for_patience() {
             request_id: None,
             retry_after_ms: asked,
         };
-        let (result, facts, checks) = (Ended::Rejected, Facts::new(), Vec::new());
-        run.apply(&Event::Outcome {
-            step: step.clone(),
-            op: Op::Do,
-            attempt: 1,
-            result,
-            facts,
-            checks,
-            error: Some(failure),
-            latency_ms: 1,
-        });
+        run.apply(&rejected(&step, failure));
         let at = run.state.step(&step).expect("a step");
         let due = run.now + SignedDuration::from_millis(waited);
         assert_eq!(*run.state.status(at), Status::Pending { attempt: 2, not_before: Some(due) }, "{asked:?}");
+    }
+}
+
+/// The first try to do a step is rejected.
+fn rejected(step: &str, failure: Failure) -> Event {
+    Event::Outcome {
+        step: step.into(),
+        op: Op::Do,
+        attempt: 1,
+        result: Ended::Rejected,
+        facts: Facts::new(),
+        checks: Vec::new(),
+        error: Some(failure),
+        latency_ms: 1,
     }
 }
 
@@ -1199,25 +1203,11 @@ fn a_revocation_that_waits_for_its_next_try_leaves_the_way_back() {
         let step = "revoke/demo-key/revoke".to_owned();
         let mut run = Run::overlap().wishing(|w| w.until = Some(Phase::Sunset)).go().resume();
         run.apply(&Event::Entered { phase: Phase::Revoke });
-        let (op, attempt) = (Op::Do, 1);
-        run.apply(&Event::Intent { step: step.clone(), op, attempt, round: 0 });
+        run.apply(&Event::Intent { step: step.clone(), op: Op::Do, attempt: 1, round: 0 });
         assert!(run.state.is_past_return(), "it may happen at any moment");
-        run.apply(&Event::Outcome {
-            step,
-            op,
-            attempt,
-            result: Ended::Rejected,
-            facts: Facts::new(),
-            checks: Vec::new(),
-            error: Some(Failure {
-                kind,
-                message: "not now".into(),
-                hint: None,
-                request_id: None,
-                retry_after_ms: None,
-            }),
-            latency_ms: 1,
-        });
+        let message = "not now".into();
+        let failure = Failure { kind, message, hint: None, request_id: None, retry_after_ms: None };
+        run.apply(&rejected(&step, failure));
         assert!(!run.state.is_past_return(), "{kind:?}\n{}", run.trace);
     }
 }

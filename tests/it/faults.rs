@@ -246,6 +246,14 @@ impl Lab {
         engine.run(state, conduct).await
     }
 
+    /// A run to the end of a phase, without faults.
+    async fn go_to(&self, phase: Phase) {
+        let (journal, state) = self.open();
+        let until = Conduct { until: Some(phase), ..Conduct::default() };
+        let state = self.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+        assert_eq!(state.stopped(), Some(&Stop::Until { phase }));
+    }
+
     /// Goes on, without further faults, until the run is over.
     async fn finish(&self, mut state: State, conduct: &Conduct) -> State {
         for _ in 0..10 {
@@ -291,6 +299,11 @@ impl Lab {
             assert_eq!((report.fault.clone(), report.unanchored()), (None, 0), "{report:?}");
         }
     }
+}
+
+/// A session that takes everything back.
+fn all_the_way_back() -> Conduct {
+    Conduct { rollback: Some((None, "test".into())), ..Conduct::default() }
 }
 
 fn no_faults() -> NextFault {
@@ -401,7 +414,7 @@ async fn after_a_death_at_any_commit_there_is_a_way_back() {
             if over || state.is_past_return() {
                 continue;
             }
-            let conduct = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+            let conduct = all_the_way_back();
             let (journal, state) = lab.resume();
             let state = lab
                 .session(Box::new(journal), state, no_faults(), conduct.clone())
@@ -470,11 +483,8 @@ async fn what_cannot_be_discarded_is_not_tried_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn a_way_back_that_is_barred_is_stuck_and_open_later() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
-    let state = lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
-    assert_eq!(state.stopped(), Some(&Stop::Until { phase: Phase::Sunset }));
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    lab.go_to(Phase::Sunset).await;
+    let back = all_the_way_back();
     for fault in [Fault::Reject(Kind::Denied), Fault::LostRequest] {
         let (journal, state) = lab.resume();
         let state = lab
@@ -507,7 +517,7 @@ async fn a_reload_that_failed_after_the_swap_is_taken_back() {
     });
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert!(matches!(state.stopped(), Some(Stop::Failed { .. })), "{:?}", state.stopped());
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let back = all_the_way_back();
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
@@ -532,7 +542,7 @@ async fn a_refused_revoke_is_not_past_return() {
         Arc::new(|op, _| matches!(op, "revoke" | "destroy").then_some(Fault::Reject(Kind::Denied)));
     let state = lab.session(Box::new(journal), state, denied, Conduct::default()).await.expect("session");
     assert!(!state.is_past_return(), "nothing was revoked: {:?}", state.stopped());
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let back = all_the_way_back();
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
@@ -544,9 +554,7 @@ async fn an_own_step_that_may_have_happened_bars_the_way_back() {
     let own =
         "  revoke: { before: [{ name: tell, exec: [\"true\"], class: idempotent }] }\n  proof: { times: 2";
     let lab = Lab::new(&RUNBOOK.replace("  proof: { times: 2", own), Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Sunset).await;
     // Its reply is lost, so it happened; then it is refused.
     let tries = Arc::new(AtomicUsize::new(0));
     let faults: NextFault =
@@ -562,6 +570,16 @@ async fn an_own_step_that_may_have_happened_bars_the_way_back() {
 }
 
 impl Lab {
+    /// The context of a call past stanch.
+    fn by_hand(&self) -> CallContext {
+        CallContext {
+            run: "by-hand".into(),
+            step: "by-hand".into(),
+            token: uuid::Uuid::from_u128(7),
+            since: self.clock.now().wall,
+        }
+    }
+
     /// Somebody writes the version that was current before into a store again, past stanch; or, with
     /// `anew`, the current one once more.
     async fn write_by_hand(&self, credential: &str, anew: bool) {
@@ -571,12 +589,7 @@ impl Lab {
         let now = store.observe().await.expect("versions");
         let from = if anew { now.current.as_deref() } else { now.previous.as_deref() };
         let value = store.read(from).await.expect("the version");
-        let context = CallContext {
-            run: "by-hand".into(),
-            step: "by-hand".into(),
-            token: uuid::Uuid::from_u128(7),
-            since: self.clock.now().wall,
-        };
+        let context = self.by_hand();
         let expected = now.current.clone().expect("a current version");
         let staged = if anew { None } else { now.previous.as_deref() };
         store.promote(&context, &value, staged, &expected).await.expect("written");
@@ -587,9 +600,7 @@ impl Lab {
 async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
     for credential in ["plain", "token", "key"] {
         let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-        let (journal, state) = lab.open();
-        let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
-        lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+        lab.go_to(Phase::Overlap).await;
         lab.write_by_hand(credential, false).await;
         let (journal, state) = lab.resume();
         let state =
@@ -606,13 +617,11 @@ async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
 #[tokio::test(start_paused = true)]
 async fn what_was_written_anew_by_hand_is_taken_back() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Overlap).await;
     for credential in ["plain", "token", "key"] {
         lab.write_by_hand(credential, true).await;
     }
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let back = all_the_way_back();
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
@@ -622,13 +631,11 @@ async fn what_was_written_anew_by_hand_is_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn what_was_restored_by_hand_is_taken_as_restored() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Overlap).await;
     for credential in ["plain", "token", "key"] {
         lab.write_by_hand(credential, false).await;
     }
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let back = all_the_way_back();
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
@@ -701,7 +708,7 @@ async fn a_request_that_arrives_twice_is_done_once() {
                 lab.is_rotated(op);
                 continue;
             }
-            let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+            let back = all_the_way_back();
             let (journal, state) = lab.resume();
             let twice = every(op, Fault::Twice);
             let state = lab.session(Box::new(journal), state, twice, back).await.expect("session");
@@ -714,19 +721,10 @@ async fn a_request_that_arrives_twice_is_done_once() {
 #[tokio::test(start_paused = true)]
 async fn a_latch_holds_a_step_that_still_looks() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Overlap).await;
     let (journal, state) = lab.resume();
-    let (dir, run) = (lab.state.clone(), journal.run().to_owned());
     // Somebody sets the latch while the first step of `sunset` looks whether a store hands out the old one.
-    let faults: NextFault = Arc::new(move |op, _| {
-        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
-        (op == "observe").then(|| {
-            dir.set_latch(Some(&run), &latch).expect("latch");
-            Fault::Delay(Duration::from_secs(2))
-        })
-    });
+    let faults = lab.latch_at("observe", Some(journal.run()), Some(Fault::Delay(Duration::from_secs(2))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.stopped(), Some(&Stop::Halted));
     let seen = lab.world.snapshot().expect("snapshot");
@@ -739,19 +737,10 @@ async fn a_latch_holds_a_step_that_still_looks() {
 #[tokio::test(start_paused = true)]
 async fn a_latch_holds_a_step_whose_looks_end_before_anybody_else_sees_the_latch() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Overlap), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Overlap).await;
     let (journal, state) = lab.resume();
-    let (dir, run) = (lab.state.clone(), journal.run().to_owned());
     // Every look before `sunset` takes a moment: less than the loop's next glance at the latch.
-    let faults: NextFault = Arc::new(move |op, _| {
-        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
-        (op == "observe").then(|| {
-            dir.set_latch(Some(&run), &latch).expect("latch");
-            Fault::Delay(Duration::from_millis(5))
-        })
-    });
+    let faults = lab.latch_at("observe", Some(journal.run()), Some(Fault::Delay(Duration::from_millis(5))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.stopped(), Some(&Stop::Halted));
     let seen = lab.world.snapshot().expect("snapshot");
@@ -767,13 +756,8 @@ async fn steps_that_ask_stop_in_the_order_in_which_they_began() {
     for _ in 0..6 {
         let lab = Lab::new(&text, Strategy::Overlap).await;
         let (journal, state) = lab.open();
-        let (dir, run) = (lab.state.clone(), journal.run().to_owned());
         // Somebody sets the latch while several steps wait to use the new credentials once more.
-        let latching: NextFault = Arc::new(move |op, _| {
-            let latch = Latch { by: "somebody".into(), reason: "stop".into() };
-            (op == "use").then(|| dir.set_latch(Some(&run), &latch).expect("latch"));
-            None
-        });
+        let latching = lab.latch_at("use", Some(journal.run()), None);
         let conduct = Conduct::default();
         let state = lab.session(Box::new(journal), state, latching, conduct).await.expect("session");
         assert_eq!(state.stopped(), Some(&Stop::Halted));
@@ -791,6 +775,15 @@ async fn steps_that_ask_stop_in_the_order_in_which_they_began() {
 }
 
 impl Lab {
+    /// Somebody sets the latch, on a run or on all, at each call of `op`, which suffers the fault.
+    fn latch_at(&self, op: &'static str, run: Option<&str>, fault: Option<Fault>) -> NextFault {
+        let (dir, run) = (self.state.clone(), run.map(str::to_owned));
+        Arc::new(move |seen, _| {
+            let latch = Latch { by: "somebody".into(), reason: "stop".into() };
+            (seen == op).then(|| dir.set_latch(run.as_deref(), &latch).expect("latch")).and(fault)
+        })
+    }
+
     /// Takes the latch off, and says so on the record: `stanch halt --clear`.
     fn clear_latch(&self) -> (FileJournal, State) {
         let (mut journal, mut state) = self.resume();
@@ -823,25 +816,16 @@ impl Lab {
 #[tokio::test(start_paused = true)]
 async fn a_latch_before_the_first_revocation_leaves_the_way_back() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
-    let (journal, state) = lab.open();
-    let until = Conduct { until: Some(Phase::Sunset), ..Conduct::default() };
-    lab.session(Box::new(journal), state, no_faults(), until).await.expect("session");
+    lab.go_to(Phase::Sunset).await;
     let (journal, state) = lab.resume();
-    let dir = lab.state.clone();
     // Somebody sets the latch while the first revocations look whether a store hands out the old one.
-    let faults: NextFault = Arc::new(move |op, _| {
-        let latch = Latch { by: "somebody".into(), reason: "stop".into() };
-        (op == "observe").then(|| {
-            dir.set_latch(None, &latch).expect("latch");
-            Fault::Delay(Duration::from_secs(2))
-        })
-    });
+    let faults = lab.latch_at("observe", None, Some(Fault::Delay(Duration::from_secs(2))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!((state.stopped(), state.phase()), (Some(&Stop::Halted), Some(Phase::Revoke)));
     let begun = lab.outcomes("revoke/plain/revoke", Op::Do);
     assert_eq!(begun, [(Ended::Rejected, "halted before it began".to_owned())]);
     assert!(!state.is_past_return(), "nothing was revoked");
-    let back = Conduct { rollback: Some((None, "test".into())), ..Conduct::default() };
+    let back = all_the_way_back();
     let (journal, state) = lab.clear_latch();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
     assert_eq!(state.end(), Some(End::RolledBack), "{:?}", state.stopped());
@@ -929,12 +913,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
 async fn a_refusal_whose_reply_is_lost_is_in_doubt() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
     let spec = &lab.plan.runbook.credentials["plain"];
-    let context = CallContext {
-        run: "none".into(),
-        step: "none".into(),
-        token: uuid::Uuid::from_u128(7),
-        since: lab.clock.now().wall,
-    };
+    let context = lab.by_hand();
     for (faults, in_doubt) in [(no_faults(), false), (every("promote", Fault::LostReply), true)] {
         let world = lab.world.clone().with_faults(Arc::new(move |op: &'static str, to: &str| faults(op, to)));
         let store = world.store("plain", spec, 1).await.expect("store");

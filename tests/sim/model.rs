@@ -155,7 +155,7 @@ impl Model {
     }
 
     /// Invariant 7: nobody is refused the way back while all that cannot be taken back is yet to be done.
-    pub(crate) fn is_barred(&self, state: &State) {
+    pub(crate) fn check_way_back(&self, state: &State) {
         let mut books = self.books();
         let Some((before, _)) = books.before.as_deref() else { return };
         let is_gone = |handle| books.credentials.get(handle).is_none_or(|c| c.life == Some(Life::Gone));

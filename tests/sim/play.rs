@@ -602,7 +602,7 @@ impl Run {
             match result {
                 Some(Ok(ended)) => {
                     self.shared.fate().note(format!("stopped {:?}", ended.stopped()));
-                    self.shared.model.is_barred(&ended);
+                    self.shared.model.check_way_back(&ended);
                     if ended.end().is_some() {
                         self.over(&ended);
                         return;
