@@ -323,8 +323,8 @@ async fn bare_survey(provider: &Arc<dyn Provider>, runbook: &model::Runbook) -> 
         store.preflight().await;
         let versions = store.observe().await?;
         let outgoing = store.read(versions.current.as_deref()).await?;
-        let identity = issuer.identify(&outgoing).await?;
-        issuer.preflight(Some(&identity)).await;
+        let standing = issuer.identify(&outgoing).await?;
+        issuer.preflight(standing.as_ref().map(|s| &s.identity)).await;
         issuer.existing().await?;
     }
     Ok(seconds(start))
@@ -341,6 +341,7 @@ async fn bare_rotation(
         step: name.into(),
         token: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()),
         since: SystemClock::new().now().wall,
+        siblings: Vec::new(),
     };
     let issuer = provider.issuer(name, credential).await?;
     let store = provider.store(name, credential, 0).await?;
@@ -350,7 +351,7 @@ async fn bare_rotation(
     store.preflight().await;
     let current = store.observe().await?.current.unwrap_or_default();
     let outgoing = store.read(Some(&current)).await?;
-    let old = issuer.identify(&outgoing).await?;
+    let old = issuer.identify(&outgoing).await?.ok_or("the old credential is not known")?.identity;
     issuer.preflight(Some(&old)).await;
     // prepare, distribute, verify
     let issued = issuer.issue(&context, None).await?;
@@ -359,7 +360,7 @@ async fn bare_rotation(
     issuer.attempt(&issued.material).await?;
     probe.attempt(&issued.material).await?;
     // cutover, overlap
-    store.promote(&context, &issued.material, Some(&staged), &current).await?;
+    store.promote(&context, &issued.material, &outgoing, Some(&staged)).await?;
     consumer.reload(&context).await?;
     consumer.attest().await;
     // sunset, revoke, proof

@@ -65,8 +65,6 @@ pub(super) struct Needs {
     base: Option<String>,
     /// The version that was staged.
     staged: Option<String>,
-    /// The version that incoming became current as.
-    promoted: Option<String>,
     /// What an attempt left behind.
     pub(super) orphans: Vec<String>,
 }
@@ -138,8 +136,7 @@ impl Index {
             let promote = self.promote[c][s];
             let promoted = text(promote, VERSION);
             // After a rollback the promotion's fact is the version that it restored.
-            let restored = promoted.clone().filter(|_| text(promote, WAS).is_none());
-            needs.promoted = promoted.filter(|_| text(promote, WAS).is_some());
+            let restored = promoted.filter(|_| text(promote, WAS).is_none());
             needs.base = text(promote, WAS).or(restored).or_else(|| text(self.capture[c][s], VERSION));
             needs.staged = self.stage[c][s].and_then(|at| text(at, VERSION));
         }
@@ -239,12 +236,14 @@ impl Job {
                 self.ask(*probe, &incoming.material, true).await
             }
             Action::Promote { store, .. } => {
-                let incoming = self.incoming()?;
+                let (incoming, outgoing) = (self.incoming()?, self.outgoing(*store)?);
                 let base = self.base()?;
                 let staged = self.needs.staged.as_deref();
                 let store = self.store(*store).await?;
-                let version = store.promote(&self.context, &incoming.material, staged, base).await?;
-                Ok(facts([(VERSION, version), (WAS, base.to_owned())]))
+                let done =
+                    store.promote(&self.context, &incoming.material, &outgoing.material, staged).await?;
+                let was = done.was.unwrap_or_else(|| base.to_owned());
+                Ok(facts([(VERSION, done.version), (WAS, was)]))
             }
             Action::Reload { consumer, .. } => self.reload(*consumer).await,
             Action::Disable { credential } => {
@@ -261,8 +260,8 @@ impl Job {
                 issuer.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
             }
             Action::Destroy { store, .. } => {
-                let base = self.base()?;
-                self.store(*store).await?.destroy(&self.context, base).await.map(nothing)
+                let (base, outgoing) = (self.base()?, self.outgoing(*store)?.material);
+                self.store(*store).await?.destroy(&self.context, base, &outgoing).await.map(nothing)
             }
             Action::Reject { probe, .. } => {
                 let outgoing = self.outgoing(0)?;
@@ -301,24 +300,12 @@ impl Job {
                 self.store(*store).await?.retire(&self.context, staged).await.map(nothing)
             }
             Action::Promote { store, .. } => {
-                let outgoing = self.outgoing(*store)?;
-                let promoted = self.needs.promoted.as_deref().ok_or_else(|| bug("nothing was promoted"))?;
+                let (outgoing, incoming) = (self.outgoing(*store)?, self.incoming()?);
                 let was = self.needs.base.as_deref();
-                // Somebody may have written the incoming value anew: by its value it is still ours to
-                // take back, under whatever version.
-                let anew = match self.incoming() {
-                    Ok(held) => {
-                        let found = self.current_is(*store, &held.material).await;
-                        let (is_ours, versions) = found.map_err(CallError::read_only)?;
-                        versions.current.filter(|_| is_ours)
-                    }
-                    Err(_) => None,
-                };
-                let expected = anew.as_deref().unwrap_or(promoted);
                 let store = self.store(*store).await?;
                 self.refuse_stopped()?;
-                let version = store.promote(&self.context, &outgoing.material, was, expected).await?;
-                Ok(facts([(VERSION, version)]))
+                let done = store.promote(&self.context, &outgoing.material, &incoming.material, was).await?;
+                Ok(facts([(VERSION, done.version)]))
             }
             Action::Reload { consumer, .. } => {
                 self.reload(*consumer).await?;
@@ -751,5 +738,11 @@ pub(super) fn unsealed(error: &SafeError) -> CallError {
 
 /// The context of a step's call.
 pub(super) fn context(run: &str, step: &Step, round: u32, since: Timestamp) -> CallContext {
-    CallContext { run: run.to_owned(), step: step.id.clone(), token: token(run, &step.id, round), since }
+    CallContext {
+        run: run.to_owned(),
+        step: step.id.clone(),
+        token: token(run, &step.id, round),
+        since,
+        siblings: Vec::new(),
+    }
 }

@@ -112,7 +112,7 @@ async fn one(
     let outgoing = match &first {
         None => None,
         Some(material) => match issuer.identify(material).await {
-            Ok(identity) => Some(identity),
+            Ok(standing) => standing.map(|s| s.identity),
             // The authority knows no names: it is told by the value itself.
             Err(e) if e.kind == Kind::Unsupported && traits.revokes => {
                 Some(Identity { handle: "(by its value)".into(), principal: name.to_owned() })

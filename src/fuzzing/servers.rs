@@ -111,6 +111,7 @@ fn context() -> CallContext {
         step: "prepare/app/issue".to_owned(),
         token: Uuid::nil(),
         since: Timestamp::UNIX_EPOCH,
+        siblings: Vec::new(),
     }
 }
 
@@ -153,10 +154,10 @@ async fn store(store: &dyn Store, choice: u8, material: &Material) {
         2 => note(store.read(None).await),
         3 => note(store.read(Some("1")).await),
         4 => note(store.stage(&context, material).await),
-        5 => note(store.promote(&context, material, None, "1").await),
-        6 => note(store.promote(&context, material, Some("2"), "1").await),
+        5 => note(store.promote(&context, material, material, None).await),
+        6 => note(store.promote(&context, material, material, Some("2")).await),
         7 => note(store.retire(&context, "2").await),
-        _ => note(store.destroy(&context, "1").await),
+        _ => note(store.destroy(&context, "1", material).await),
     }
 }
 

@@ -28,6 +28,8 @@ pub mod random;
 pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
+mod text;
+#[cfg(feature = "tool")]
 pub mod vault;
 
 use std::sync::Arc;
@@ -64,6 +66,9 @@ pub struct CallContext {
     pub token: Uuid,
     /// When the intent of the first attempt was recorded: nothing that the step created is older.
     pub since: Timestamp,
+    /// The idempotency tokens of the run's other steps that stage in the same place: a version that
+    /// carries one of them is the run's own and no stranger's.
+    pub siblings: Vec<Uuid>,
 }
 
 /// How the outcome of a call whose reply was lost is learned.
@@ -123,6 +128,17 @@ pub struct Identity {
     pub handle: String,
     /// Whose credential it is, for people.
     pub principal: String,
+}
+
+/// What the issuer says of a credential that it knows, asked as the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// How the issuer names it.
+    pub identity: Identity,
+    /// Alive or disabled; one that is gone has no standing.
+    pub life: Life,
+    /// How often it can still be used; `None` is without limit.
+    pub uses_left: Option<u64>,
 }
 
 /// A credential that was just issued.
@@ -228,6 +244,15 @@ pub struct Versions {
     pub pending: Option<String>,
 }
 
+/// A promotion that took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promoted {
+    /// The version that is current now.
+    pub version: String,
+    /// The version that it took the place of; `None` when the value was current already.
+    pub was: Option<String>,
+}
+
 /// What a store can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreTraits {
@@ -249,11 +274,13 @@ pub trait Issuer: Send + Sync {
     /// to revoke the credential that it runs on. `outgoing` is known where a store held it.
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
 
-    /// Who a credential belongs to and how the issuer names it. Uses the credential.
+    /// Who a credential belongs to, how the issuer names it, and whether it is alive: asked as the
+    /// operator, so that the credential itself is not used. `None` when the issuer does not know it:
+    /// it is gone, or never was.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the credential is not valid any more.
-    async fn identify(&self, material: &Material) -> Result<Identity, CallError>;
+    /// [`Kind::Invalid`] when the value cannot be such a credential; it was then sent nowhere.
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError>;
 
     /// A candidate for `issue`, where the secret is made here and not by the server.
     fn candidate(&self) -> Option<Material>;
@@ -354,25 +381,41 @@ pub trait Store: Send + Sync {
     /// When the store refuses, or its answer is lost.
     async fn retire(&self, context: &CallContext, staged: &str) -> Result<(), CallError>;
 
-    /// Makes `value` current, if `expected` is current now. `staged` is what [`Store::stage`]
-    /// returned. Also the way back: there, `value` is the outgoing one, `expected` the version that
-    /// the promotion made, and `staged` the version that was current before, where the store keeps it.
+    /// Makes `value` current, if the store's own fields hold `from` now, by compare-and-set on the
+    /// version just read. What else stands in the same secret stays, also when somebody writes it
+    /// meanwhile: then it is read again and patched again. Succeeds when `value` is current already.
+    /// `staged` is a version that may be made current instead of a new one, where it holds just what
+    /// is to be written: what [`Store::stage`] returned, or on the way back (where `value` is the
+    /// outgoing one and `from` the incoming one) the version that was current before.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another version is current.
+    /// [`Kind::Conflict`] when the own fields hold neither `from` nor `value`.
     async fn promote(
         &self,
         context: &CallContext,
         value: &Material,
+        from: &Material,
         staged: Option<&str>,
-        expected: &str,
-    ) -> Result<String, CallError>;
+    ) -> Result<Promoted, CallError>;
 
-    /// Destroys a version that is not current, for good.
+    /// Destroys, for good, `version` and every other version that is not current and whose own fields
+    /// hold `outgoing`.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] where [`StoreTraits::destroys`] is false.
-    async fn destroy(&self, context: &CallContext, version: &str) -> Result<(), CallError>;
+    async fn destroy(
+        &self,
+        context: &CallContext,
+        version: &str,
+        outgoing: &Material,
+    ) -> Result<(), CallError>;
+
+    /// What the runbook's name for this secret leads to, however it is spelt: two stores with the same
+    /// place are one target. Holds go by it, and steps on one place go one after the other.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    async fn place(&self) -> Result<String, CallError>;
 }
 
 /// What uses a credential.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::outcome::{CallError, Kind};
 use super::{
-    Call, CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
+    Call, CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
 };
 use crate::secret::{Material, Recipe};
 
@@ -57,9 +57,12 @@ impl Issuer for RandomIssuer {
         checks
     }
 
-    async fn identify(&self, _: &Material) -> Result<Identity, CallError> {
-        // Nothing that is derived from the value may stand for it.
-        Ok(Identity { handle: "random:outgoing".to_owned(), principal: "a shared value".to_owned() })
+    async fn identify(&self, _: &Material) -> Result<Option<Standing>, CallError> {
+        // Nothing that is derived from the value may stand for it. Whether it is alive only its checks
+        // can tell.
+        let identity =
+            Identity { handle: "random:outgoing".to_owned(), principal: "a shared value".to_owned() };
+        Ok(Some(Standing { identity, life: Life::Active, uses_left: None }))
     }
 
     fn candidate(&self) -> Option<Material> {

@@ -226,10 +226,10 @@ async fn a_label_on_two_versions_is_seen() {
         std::future::ready(answer)
     }))
     .await;
-    let error = store.promote(&context(), &token("new"), Some("two"), "one").await.expect_err("two");
+    let error = store.promote(&context(), &token("new"), &token("old"), Some("two")).await.expect_err("two");
     assert!(error.in_doubt && error.message.contains("alone"), "{error:?}");
     assert_eq!(store.observe().await.expect_err("two").kind, Kind::Conflict);
-    let again = store.promote(&context(), &token("new"), Some("two"), "one").await.expect_err("two");
+    let again = store.promote(&context(), &token("new"), &token("old"), Some("two")).await.expect_err("two");
     assert_eq!((again.kind, again.in_doubt), (Kind::Conflict, false), "{again:?}");
 }
 
@@ -405,7 +405,8 @@ async fn a_pending_label_left_on_the_current_version_is_cleared_away() {
     let staged = store.stage(&since_now(), &token("new")).await.expect("stage");
     let versions = store.observe().await.expect("observe");
     assert_eq!((versions.current.as_ref(), versions.pending.as_ref()), (Some(&first), Some(&staged)));
-    let current = store.promote(&since_now(), &token("new"), Some(&staged), &first).await.expect("promote");
+    let done = store.promote(&since_now(), &token("new"), &token("old"), Some(&staged)).await;
+    let current = done.expect("promote").version;
     let versions = store.observe().await.expect("observe");
     assert_eq!((versions.current, versions.pending), (Some(current), None));
 }

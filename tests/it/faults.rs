@@ -20,6 +20,7 @@ use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
 use stanch::provider::{CallContext, Kind, Life, Provider};
 use stanch::rotation::{End, Ended, Event, Op, State, Status, Stop};
 use stanch::runbook::{Source, check, model::Strategy};
+use stanch::secret::{Material, Secret};
 
 /// Credentials of every kind that the sandbox stands in for, dependencies, own steps.
 const RUNBOOK: &str = r#"
@@ -577,6 +578,7 @@ impl Lab {
             step: "by-hand".into(),
             token: uuid::Uuid::from_u128(7),
             since: self.clock.now().wall,
+            siblings: Vec::new(),
         }
     }
 
@@ -586,13 +588,14 @@ impl Lab {
         let (name, spec) =
             self.plan.runbook.credentials.get_key_value(credential).expect("the plan has the credential");
         let store = self.world.store(name, spec, 0).await.expect("store");
-        let now = store.observe().await.expect("versions");
-        let from = if anew { now.current.as_deref() } else { now.previous.as_deref() };
-        let value = store.read(from).await.expect("the version");
+        let versions = store.observe().await.expect("versions");
+        let now = store.read(None).await.expect("the current version");
+        let before = store.read(versions.previous.as_deref()).await.expect("the version before");
         let context = self.by_hand();
-        let expected = now.current.clone().expect("a current version");
-        let staged = if anew { None } else { now.previous.as_deref() };
-        store.promote(&context, &value, staged, &expected).await.expect("written");
+        store.promote(&context, &before, &now, versions.previous.as_deref()).await.expect("written");
+        if anew {
+            store.promote(&context, &now, &before, None).await.expect("written once more");
+        }
     }
 }
 
@@ -891,7 +894,8 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
     // Something on the way has repeated the request.
     let spec = &lab.plan.runbook.credentials["plain"];
     let token = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/0").as_bytes());
-    let context = CallContext { run, step: step.into(), token, since: lab.clock.now().wall };
+    let context =
+        CallContext { run, step: step.into(), token, since: lab.clock.now().wall, siblings: Vec::new() };
     let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
     issuer.issue(&context, None).await.expect("issued once more");
     let revoked = AtomicUsize::new(0);
@@ -918,7 +922,9 @@ async fn a_refusal_whose_reply_is_lost_is_in_doubt() {
         let world = lab.world.clone().with_faults(Arc::new(move |op: &'static str, to: &str| faults(op, to)));
         let store = world.store("plain", spec, 1).await.expect("store");
         let value = store.read(None).await.expect("its value");
-        let refused = store.promote(&context, &value, None, "no such version").await.expect_err("refused");
+        let other = Material::single("token", Secret::new("a value that stands nowhere"));
+        let refused = store.promote(&context, &other, &other.clone().with("x", Secret::new("y")), None).await;
+        let refused = refused.map(|_| value).expect_err("refused");
         assert_eq!(refused.in_doubt, in_doubt, "{refused:?}");
     }
 }

@@ -241,8 +241,8 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         ("attempt", shown(issuer.attempt(&token()).await)),
         ("observe", shown(store.observe().await)),
         ("read", shown(store.read(None).await)),
-        ("promote", shown(store.promote(&context, &token(), None, "1").await)),
-        ("destroy", shown(store.destroy(&context, "1").await)),
+        ("promote", shown(store.promote(&context, &token(), &token(), None).await)),
+        ("destroy", shown(store.destroy(&context, "1", &token()).await)),
     ]
 }
 
@@ -279,7 +279,7 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
         ("read", shown(store.read(None).await)),
         ("stage", shown(store.stage(&context, &token()).await)),
         ("retire", shown(store.retire(&context, "one").await)),
-        ("promote", shown(store.promote(&context, &token(), Some("two"), "one").await)),
+        ("promote", shown(store.promote(&context, &token(), &token(), Some("two")).await)),
     ]
 }
 

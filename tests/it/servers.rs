@@ -43,6 +43,7 @@ pub(crate) fn context() -> CallContext {
         step: "web/prepare/issue".to_owned(),
         token: Uuid::now_v7(),
         since: "2020-01-01T00:00:00Z".parse().expect("timestamp"),
+        siblings: Vec::new(),
     }
 }
 

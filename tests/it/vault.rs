@@ -252,7 +252,7 @@ async fn kv2_without_permission_or_without_a_value_fails_preflight() {
     let failed = failures(&weak.preflight().await);
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed[0].contains("lacks `update`") && failed[1].contains("destroy"), "{failed:?}");
-    let error = weak.promote(&context(), &token("y"), None, "1").await.expect_err("read only");
+    let error = weak.promote(&context(), &token("y"), &token("x"), None).await.expect_err("read only");
     assert_eq!((error.kind, error.in_doubt), (Kind::Denied, false));
 
     let store = kv2(vault.client(), "secret", &path);
@@ -366,11 +366,16 @@ async fn the_real_provider_finds_vault_by_the_environment() {
     let issuer = provider.issuer("web", &credential).await.expect("issuer");
     let store = provider.store("web", &credential, 0).await.expect("store");
     let issued = issuer.issue(&context(), None).await.expect("issue");
-    let version = store.promote(&context(), &issued.material, None, "1").await.expect("promote");
-    assert_eq!(version, "2");
+    let old = store.read(None).await.expect("read");
+    let done = store.promote(&context(), &issued.material, &old, None).await.expect("promote");
+    assert_eq!((done.version.as_str(), done.was.as_deref()), ("2", Some("1")));
     let read = store.read(None).await.expect("read");
-    assert_eq!(issuer.identify(&read).await.expect("identify").handle, issued.identity.handle);
-    assert_eq!(store.destroy(&context(), "1").await.expect_err("not asked for").kind, Kind::Unsupported);
+    let standing = issuer.identify(&read).await.expect("identify").expect("it is known");
+    assert_eq!(standing.identity.handle, issued.identity.handle);
+    assert_eq!(
+        store.destroy(&context(), "1", &old).await.expect_err("not asked for").kind,
+        Kind::Unsupported
+    );
     issuer.revoke(&context(), &issued.identity.handle, None).await.expect("revoke");
 }
 

@@ -13,7 +13,7 @@ use super::fault::fault;
 use super::preflight::{failed, simulate};
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
-    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
+    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
 };
 use crate::secret::{Material, Secret};
 
@@ -266,12 +266,11 @@ impl Issuer for AccessKeyIssuer {
         checks
     }
 
-    async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
-        let principal = self.introduce(material).await?.ok_or_else(|| {
-            CallError::rejected(Kind::Refused, "AWS does not accept this access key any more")
-        })?;
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let handle = material.part(ID).map(|id| id.expose().to_owned()).unwrap_or_default();
-        Ok(Identity { handle, principal: tame(&principal) })
+        let life = self.life(&handle).await?;
+        let identity = Identity { handle, principal: format!("user/{}", tame(&self.user)) };
+        Ok((life != Life::Gone).then_some(Standing { identity, life, uses_left: None }))
     }
 
     fn candidate(&self) -> Option<Material> {

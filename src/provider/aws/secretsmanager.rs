@@ -11,7 +11,7 @@ use super::fault::{fault, is_deleted};
 use super::preflight::{failed, simulate};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
-use crate::provider::{CallContext, Check, Observation, Store, StoreTraits, Versions};
+use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::secret::{Material, Secret};
 
 const CURRENT: &str = "AWSCURRENT";
@@ -301,32 +301,33 @@ impl Store for SecretsManagerStore {
         &self,
         context: &CallContext,
         value: &Material,
+        from: &Material,
         staged: Option<&str>,
-        expected: &str,
-    ) -> Result<String, CallError> {
+    ) -> Result<Promoted, CallError> {
         let before = self.describe().await?;
         self.refuse_deleted(&before)?;
-        let current = labelled(&before, CURRENT);
-        // What a first attempt may have made current: the staged version, or one written anew.
-        let anew = context.token.to_string();
-        let done = current.as_slice().first().filter(|_| current.len() == 1).copied();
+        let labelled_current = labelled(&before, CURRENT);
+        let [current] = labelled_current.as_slice() else {
+            return Err(CallError::rejected(
+                Kind::Conflict,
+                format!("{}: not just one version carries {CURRENT}", self.secret),
+            )
+            .hint("look at it: `aws secretsmanager describe-secret`"));
+        };
+        let now = self.read(Some(current)).await?;
+        let done = now.same_as(value);
+        if !done && !now.same_as(from) {
+            return Err(CallError::rejected(
+                Kind::Conflict,
+                format!("{}: the current version {} holds another value", self.secret, tame(current)),
+            )
+            .hint("somebody changed the secret meanwhile: look at it, then plan again"));
+        }
         let target = match staged {
-            Some(id) if done == Some(id) => id.to_owned(),
-            None if done == Some(anew.as_str()) => anew,
-            _ if done != Some(expected) => {
-                return Err(CallError::rejected(
-                    Kind::Conflict,
-                    format!(
-                        "{}: the current version is {}, not {expected}",
-                        self.secret,
-                        tame(&current.join(" and "))
-                    ),
-                )
-                .hint("somebody changed the secret meanwhile: look at it, then plan again"));
-            }
+            _ if done => (*current).to_owned(),
             // A version whose labels are all gone may be gone itself: then its value is written anew.
             Some(id) if before.version_ids_to_stages().is_some_and(|all| all.contains_key(id)) => {
-                self.label(CURRENT, Some(id), Some(expected)).await?;
+                self.label(CURRENT, Some(id), Some(current)).await?;
                 id.to_owned()
             }
             _ => self.put(context, value, CURRENT).await?,
@@ -342,10 +343,15 @@ impl Store for SecretsManagerStore {
         if labelled(&after, PENDING).contains(&target.as_str()) {
             self.label(PENDING, None, Some(&target)).await.map_err(in_doubt)?;
         }
-        Ok(target)
+        Ok(Promoted { version: target, was: (!done).then(|| (*current).to_owned()) })
     }
 
-    async fn destroy(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+    async fn place(&self) -> Result<String, CallError> {
+        let arn = self.describe().await?.arn.unwrap_or_else(|| self.secret.clone());
+        Ok(format!("secretsmanager {}", tame(&arn)))
+    }
+
+    async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
         Err(CallError::rejected(
             Kind::Unsupported,
             "Secrets Manager destroys no single version: it drops the ones without a label by itself",

@@ -1,6 +1,5 @@
 //! A file on this machine as a store: replaced atomically, one value in it changed, the rest kept.
 
-mod edit;
 mod replace;
 
 use std::path::{Path, PathBuf};
@@ -9,10 +8,10 @@ use async_trait::async_trait;
 
 use super::layout::Layout;
 use super::outcome::{CallError, Kind};
-use super::{CallContext, Check, Observation, Store, StoreTraits, Versions};
+use super::text::Document;
+use super::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
-use edit::Document;
 
 /// Far above any configuration file; a wrong path must not fill our memory.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -68,16 +67,20 @@ impl FileStore {
         document.value().map_err(|error| self.about(error))
     }
 
-    /// Replaces our value, if the file is still `expected`. Returns the new version.
-    fn write(&self, value: &Secret, expected: &str) -> Result<String, CallError> {
+    /// Replaces our value, if it is still `from`.
+    fn write(&self, value: &Secret, from: &Secret) -> Result<Promoted, CallError> {
         let (text, version) = self.load()?;
-        if version != expected {
+        let now = self.value(&text)?;
+        if now.same_as(value) {
+            return Ok(Promoted { version, was: None });
+        }
+        if !now.same_as(from) {
             return Err(self.conflict());
         }
         let document = Document::new(self.format, self.key.as_deref(), text.expose());
         let changed = document.with_value(value).map_err(|error| self.about(error))?;
-        match replace::replace(&self.path, changed.expose().as_bytes(), expected) {
-            Ok(version) => Ok(version),
+        match replace::replace(&self.path, changed.expose().as_bytes(), &version) {
+            Ok(new) => Ok(Promoted { version: new, was: Some(version) }),
             Err(replace::Failed::Changed) => Err(self.conflict()),
             Err(replace::Failed::Before(error)) => Err(self.about(from_io(&error))),
             Err(replace::Failed::After(error)) => {
@@ -161,16 +164,22 @@ impl Store for FileStore {
         &self,
         _: &CallContext,
         value: &Material,
+        from: &Material,
         _: Option<&str>,
-        expected: &str,
-    ) -> Result<String, CallError> {
+    ) -> Result<Promoted, CallError> {
         let value = self.layout.whole(value).map_err(|error| self.about(error))?;
-        let (this, expected) = (self.clone(), expected.to_owned());
-        off_loop(move || this.write(&value, &expected)).await
+        let from = self.layout.whole(from).map_err(|error| self.about(error))?;
+        let this = self.clone();
+        off_loop(move || this.write(&value, &from)).await
     }
 
-    async fn destroy(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+    async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
         Err(CallError::rejected(Kind::Unsupported, "a file keeps no earlier versions"))
+    }
+
+    async fn place(&self) -> Result<String, CallError> {
+        let path = resolve(&self.path).map_err(|error| self.about(from_io(&error)))?;
+        Ok(format!("file {}", path.display()))
     }
 }
 

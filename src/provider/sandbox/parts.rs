@@ -6,7 +6,7 @@ use super::Sandbox;
 use super::world::{Client, Credential, Secrets, Value, World};
 use crate::provider::{
     Attestation, CallContext, CallError, Check, Consumer, Grant, Identity, Issued, Issuer, IssuerTraits,
-    Kind, Life, Observation, Secret256, Store, StoreTraits, Use, Versions,
+    Kind, Life, Observation, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions,
 };
 use crate::runbook::model;
 use crate::secret::{Material, Recipe};
@@ -176,14 +176,15 @@ impl Issuer for SandboxIssuer {
         }
     }
 
-    async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         self.sandbox
-            .call("identify", &self.spec.principal, |world| match world.credential_of(material) {
-                Some((handle, c)) if c.life != Life::Gone => Ok(self.identity(handle)),
-                _ => Err(CallError::rejected(
-                    Kind::Refused,
-                    format!("sandbox {}: the credential is not valid", self.spec.principal),
-                )),
+            .call("identify", &self.spec.principal, |world| {
+                let known = world.credential_of(material).filter(|(_, c)| c.life != Life::Gone);
+                Ok(known.map(|(handle, c)| Standing {
+                    identity: self.identity(handle),
+                    life: c.life,
+                    uses_left: None,
+                }))
             })
             .await
             .map_err(CallError::read_only)
@@ -441,40 +442,54 @@ impl Store for SandboxStore {
         &self,
         context: &CallContext,
         value: &Material,
+        from: &Material,
         staged: Option<&str>,
-        expected: &str,
-    ) -> Result<String, CallError> {
+    ) -> Result<Promoted, CallError> {
         self.sandbox
             .call("promote", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
                 let current = secrets.labels.current.clone().unwrap_or_default();
-                let version = match staged {
-                    Some(staged) if self.traits.stages && secrets.versions.contains_key(staged) => {
-                        if current == staged {
-                            return Ok(current);
-                        }
-                        staged.to_owned()
-                    }
-                    _ if current != expected => String::new(),
-                    _ => self.add(world, &mut secrets, context, value)?,
-                };
-                if current != expected {
-                    let message =
-                        format!("{}: version {current} is current where {expected} was expected", self.path);
+                let now = secrets.versions.get(&current).map(|v| world.material(v)).unwrap_or_default();
+                let done = now.same_as(value);
+                if !done && !now.same_as(from) {
+                    let message = format!("{}: the current version {current} holds another value", self.path);
                     return Err(CallError::rejected(Kind::Conflict, message));
                 }
+                if done {
+                    if secrets.labels.pending.as_ref() == Some(&current) {
+                        secrets.labels.pending = None;
+                        world.put_secrets(&self.path, secrets);
+                    }
+                    return Ok(Promoted { version: current, was: None });
+                }
+                let holds = |v: &&str| {
+                    secrets.versions.get(*v).is_some_and(|held| world.material(held).same_as(value))
+                };
+                let version = match staged.filter(|_| self.traits.stages).filter(holds) {
+                    Some(staged) => staged.to_owned(),
+                    None => self.add(world, &mut secrets, context, value)?,
+                };
                 secrets.labels = Versions {
-                    previous: Some(current),
+                    previous: Some(current.clone()),
                     pending: secrets.labels.pending.filter(|p| *p != version),
                     current: Some(version.clone()),
                 };
                 world.put_secrets(&self.path, secrets);
-                Ok(version)
+                Ok(Promoted { version, was: Some(current) })
             })
             .await
     }
 
-    async fn destroy(&self, _context: &CallContext, version: &str) -> Result<(), CallError> {
+    async fn place(&self) -> Result<String, CallError> {
+        Ok(self.path.clone())
+    }
+
+    async fn destroy(
+        &self,
+        _context: &CallContext,
+        version: &str,
+        outgoing: &Material,
+    ) -> Result<(), CallError> {
         if !self.traits.destroys {
             let message = format!("{}: versions of this store are not destroyed", self.path);
             return Err(CallError::rejected(Kind::Unsupported, message));
@@ -486,7 +501,10 @@ impl Store for SandboxStore {
                     let message = format!("{}: the current version is never destroyed", self.path);
                     return Err(CallError::rejected(Kind::Invalid, message));
                 }
-                secrets.versions.remove(version);
+                let current = secrets.labels.current.clone();
+                secrets.versions.retain(|v, held| {
+                    current.as_ref() == Some(v) || (v != version && !world.material(held).same_as(outgoing))
+                });
                 world.put_secrets(&self.path, secrets);
                 Ok(())
             })

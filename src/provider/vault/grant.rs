@@ -32,7 +32,7 @@ pub(super) struct TokenInfo {
     #[serde(default)]
     pub(super) meta: Option<HashMap<String, String>>,
     #[serde(default)]
-    num_uses: u64,
+    pub(super) num_uses: u64,
     #[serde(default)]
     orphan: bool,
     #[serde(default)]

@@ -22,7 +22,7 @@ use super::preflight::{capabilities, failed, holds};
 use crate::provider::http::transport::Reply;
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind};
-use crate::provider::{CallContext, Check, Observation, Store, StoreTraits, Versions};
+use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::secret::Material;
 
 /// Vault's clock comes in whole seconds, rounded down; and a version that is deleted in a moment is
@@ -228,21 +228,24 @@ impl Store for Kv2Store {
         &self,
         _: &CallContext,
         value: &Material,
+        from: &Material,
         _: Option<&str>,
-        expected: &str,
-    ) -> Result<String, CallError> {
-        let expected = Self::version(expected)?;
+    ) -> Result<Promoted, CallError> {
         let what = self.place.api("data");
         let (mut fields, current) = self.data(None).await?;
-        if current != expected {
+        let now = self.layout.from_object(&fields).map_err(|error| at(&self.place, error))?;
+        if now.same_as(value) {
+            return Ok(Promoted { version: current.to_string(), was: None });
+        }
+        if !now.same_as(from) {
             return Err(CallError::rejected(
                 Kind::Conflict,
-                format!("{what} is at version {current}, not {expected}"),
+                format!("version {current} of {what} holds another value"),
             )
             .hint("somebody wrote another version meanwhile: look at it, then plan again"));
         }
         self.layout.patch(&mut fields, value).map_err(|error| at(&self.place, error))?;
-        let cas = u32::try_from(expected).map_err(|_| unsendable(&what))?;
+        let cas = u32::try_from(current).map_err(|_| unsendable(&what))?;
         let endpoint = SetSecretRequest::builder()
             .mount(&self.place.mount)
             .path(&self.place.path)
@@ -253,10 +256,16 @@ impl Store for Kv2Store {
         let reply = self.client.send(endpoint, Effect::Write).await?;
         let written: SecretVersionMetadata =
             data(&reply, &what).map_err(|error| CallError { in_doubt: true, ..error })?;
-        Ok(written.version.to_string())
+        Ok(Promoted { version: written.version.to_string(), was: Some(current.to_string()) })
     }
 
-    async fn destroy(&self, _: &CallContext, version: &str) -> Result<(), CallError> {
+    async fn place(&self) -> Result<String, CallError> {
+        let Kv2Place { mount, path } = &self.place;
+        let namespace = self.client.settings().namespace.as_deref().unwrap_or_default();
+        Ok(format!("kv2 {}/{namespace}/{mount}/{path}", self.client.place()))
+    }
+
+    async fn destroy(&self, _: &CallContext, version: &str, _: &Material) -> Result<(), CallError> {
         if !self.destroys {
             return Err(CallError::rejected(
                 Kind::Unsupported,

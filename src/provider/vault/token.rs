@@ -19,7 +19,7 @@ use super::preflight::{capabilities, failed, holds, own_token};
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
-    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Use,
+    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
 };
 use crate::secret::{Material, Secret};
 
@@ -248,14 +248,15 @@ impl Issuer for TokenIssuer {
         checks
     }
 
-    async fn identify(&self, material: &Material) -> Result<Identity, CallError> {
-        match self.introduce(material).await? {
-            Some(info) => Ok(Identity { handle: info.accessor, principal: tame(&info.display_name) }),
-            None => Err(CallError::rejected(
-                Kind::Refused,
-                format!("{} does not accept this token any more", self.client.place()),
-            )),
-        }
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
+        let token = material.main().ok_or_else(|| {
+            CallError::rejected(Kind::Invalid, "the credential is not a token: it has several parts")
+        })?;
+        Ok(self.lookup_for(token).await?.map(|info| Standing {
+            identity: Identity { handle: info.accessor, principal: tame(&info.display_name) },
+            life: Life::Active,
+            uses_left: (info.num_uses > 0).then_some(info.num_uses),
+        }))
     }
 
     fn candidate(&self) -> Option<Material> {
