@@ -14,9 +14,6 @@ use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
 use crate::runbook::model::{Connection, Runbook};
 
-/// The environment that replaces every connection.
-pub(super) const SANDBOX: &str = "sandbox";
-
 /// What commands share.
 pub(super) struct Context {
     pub(super) state: StateDir,

@@ -57,6 +57,8 @@ fn headline(state: &State) -> (&'static str, Color) {
         (Some(End::Done), _) => ("DONE", Color::Green),
         (Some(End::RolledBack | End::GateRolledBack), _) => ("ROLLED BACK", Color::Yellow),
         (Some(End::Failed), _) => ("FAILED, nothing changed", Color::Red),
+        (Some(End::NotProved), _) => ("CLOSED, NOT PROVED", Color::Yellow),
+        (Some(End::Abandoned), _) => ("ABANDONED", Color::Red),
         (None, Some(Stop::Halted)) => ("HALTED", Color::Red),
         (None, Some(Stop::Stuck { .. })) => ("STUCK", Color::Red),
         (None, Some(Stop::Unknown { .. })) => ("UNKNOWN OUTCOME", Color::Red),
@@ -72,6 +74,7 @@ pub(super) fn brief(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked",
+        Incoming::Dead => "DEAD",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -79,6 +82,8 @@ pub(super) fn brief(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked",
         Outgoing::Dead => "dead",
+        Outgoing::Gone => "gone",
+        Outgoing::Waived => "not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!("new {incoming}  stores {}/{}", truth.current, truth.stores);
@@ -95,6 +100,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked again",
+        Incoming::Dead => "issued, and NOT ACCEPTED any more",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -102,6 +108,8 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Dead => "dead, proved by use",
+        Outgoing::Gone => "refused, though this run did not revoke it",
+        Outgoing::Waived => "not known to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!(
@@ -113,6 +121,9 @@ pub(super) fn credential(truth: &Truth) -> String {
     );
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
+    }
+    if truth.strange > 0 {
+        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange);
     }
     let _ = write!(line, "; old {outgoing}");
     line

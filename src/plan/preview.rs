@@ -126,6 +126,11 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         Action::Connection { connection } => format!("look at connection {connection}"),
         Action::Permission { credential } => format!("look whether {} may be rotated", name(*credential)),
         Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
+        Action::Baseline { credential, probe, rejects } => {
+            let list = if *rejects { "rejects" } else { "accepts" };
+            let place = probe.map_or("its issuer".into(), |p| format!("check {list} {}", p + 1));
+            format!("confirm that {place} accepts the old {}", name(*credential))
+        }
         Action::Issue { credential } => format!("issue a new {}", name(*credential)),
         Action::Inspect { credential } => format!("compare the new {} with its scope", name(*credential)),
         Action::Stage { credential, store: s } => format!("stage in {}", store(*credential, *s)),
@@ -147,6 +152,9 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         }
         Action::Reject { credential, probe } => {
             format!("use the old {}{}, demand refusal", name(*credential), at(*probe))
+        }
+        Action::Sweep { credential } => {
+            format!("look for a second new {} that a repeated request made", name(*credential))
         }
         Action::Own { name } => format!("own step {name}"),
     }
@@ -174,6 +182,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
         Action::Reload { .. } => "reload again, wait until it is back",
         Action::Disable { .. } => "enable it",
         Action::Own { .. } => "its own undo",
+        Action::Sweep { .. } => return String::new(),
         _ => "nothing to undo",
     };
     let doubt = match step.class {

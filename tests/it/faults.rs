@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
-use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
@@ -195,12 +195,13 @@ impl Lab {
         }
         let before = world.snapshot().expect("snapshot");
         let provider: Arc<dyn Provider> = Arc::new(world.clone());
-        let observed = survey(&provider, &runbook).await.expect("survey");
+        let observed = survey(&provider, &runbook, &Choices::default()).await.expect("survey");
         let request = Request {
             environment: "sandbox".into(),
             sandbox: true,
             runbook_sha256: template.sha256().into(),
             tool: "test".into(),
+            directory: None,
         };
         let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
         let wall = "2026-01-01T00:00:00Z".parse().expect("moment");

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::client::AwsClient;
 use super::fault::fault;
-use super::preflight::{failed, simulate};
+use super::preflight::{caller, failed, simulate};
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
     CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
@@ -362,6 +362,11 @@ impl Issuer for AccessKeyIssuer {
             Err(error) if error.kind == Kind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn shares(&self) -> Result<Option<String>, CallError> {
+        let account = caller(&self.client).await?.account;
+        Ok(Some(format!("iam {} user/{}", tame(&account), self.user)))
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
