@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::context::{Context, ask, can_ask};
-use super::drive::{block_on, drive};
+use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::{self, Conduct};
@@ -58,6 +58,7 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<(Plan, Arc<dyn
     match input {
         plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
         plan::Input::Plan(plan) => {
+            enter(&plan)?;
             let provider = context.provider_of(&plan)?;
             let now = engine::survey(&provider, &plan.runbook, &engine::Choices::of(&plan)).await?;
             match engine::drift(&plan, &now) {

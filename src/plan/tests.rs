@@ -236,7 +236,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
     let cases: [Case<'_>; 14] = [
         ("nothing", &|_| (), "it is taken"),
-        ("the format", &|p| p["format"] = json!(2), "has format 2"),
+        ("the format", &|p| p["format"] = json!(FORMAT + 1), "has format 3"),
         ("an unknown field", &|p| p["x"] = json!(1), "unknown field"),
         (
             "a step less",

@@ -22,25 +22,26 @@ impl State {
     /// The credentials whose outgoing version is not proved dead, each with the reason: every check
     /// must have refused it, and accepted the incoming one in the same round.
     pub fn unproved(&self) -> Vec<(usize, String)> {
-        let mut found: Vec<Option<Result<(), String>>> = vec![None; self.plan.credentials.len()];
+        let mut asks: Vec<Vec<usize>> = vec![Vec::new(); self.plan.credentials.len()];
         for (at, step) in self.plan.steps.iter().enumerate() {
-            let Action::Reject { credential, .. } = step.action else { continue };
-            let so_far = found[credential].get_or_insert(Ok(()));
-            if so_far.is_ok() {
-                *so_far = self.proves(at);
+            if let Action::Reject { credential, .. } = step.action {
+                asks[credential].push(at);
             }
         }
-        let waived = |c: usize| self.plan.credentials[c].waived.is_some();
-        found
-            .into_iter()
-            .enumerate()
-            .filter_map(|(c, verdict)| match verdict {
-                Some(Ok(())) => None,
-                Some(Err(why)) => Some((c, why)),
-                None if waived(c) || self.plan.format == WITHOUT_CONTROLS => None,
-                None => Some((c, "no check uses the old credential".to_owned())),
-            })
-            .collect()
+        let why = |(c, asks): (usize, &Vec<usize>)| Some((c, self.why_unproved(c, asks)?));
+        asks.iter().enumerate().filter_map(why).collect()
+    }
+
+    /// Why one credential's outgoing version is not proved dead; `steps` are its steps, or those of them
+    /// that use it in the end.
+    pub(super) fn why_unproved(&self, credential: usize, steps: &[usize]) -> Option<String> {
+        let mut asks =
+            steps.iter().filter(|at| matches!(self.plan.steps[**at].action, Action::Reject { .. }));
+        let waived = self.plan.credentials[credential].waived.is_some();
+        if asks.clone().next().is_none() && !waived && self.plan.format != WITHOUT_CONTROLS {
+            return Some("no check uses the old credential".to_owned());
+        }
+        asks.find_map(|at| self.proves(*at).err())
     }
 
     fn proves(&self, at: usize) -> Result<(), String> {

@@ -88,12 +88,7 @@ impl State {
         for &at in steps {
             self.learn(&mut truth, at);
         }
-        let done = |at: &usize| {
-            !matches!(self.plan.steps[*at].action, Action::Reject { .. })
-                || (self.status[*at] == Status::Done && self.fact(*at, super::PROVED) != Some("no"))
-        };
-        let asked = steps.iter().any(|at| matches!(self.plan.steps[*at].action, Action::Reject { .. }));
-        self.look(&mut truth, asked && steps.iter().all(done));
+        self.look(&mut truth, self.why_unproved(credential, steps).is_none());
         truth
     }
 
