@@ -197,12 +197,12 @@ impl Inquiry<'_> {
                 (Ok(Use::Accepted), _) => {
                     if !std::mem::replace(&mut said, true) {
                         (self.say)(format!(
-                            "{place} still accepts the old credential; waiting for it to refuse"
+                            "the old credential is still accepted by {place}; waiting for it to be refused"
                         ));
                     }
                     Some(CallError::rejected(
                         Kind::Declined,
-                        format!("{place} still accepts the old credential"),
+                        format!("the old credential is still accepted by {place}"),
                     ))
                 }
                 (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => Some(CallError::rejected(
