@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::layout::Layout;
 use super::outcome::{CallError, Kind};
-use super::text::Document;
+use super::text::{Document, refuse_unclear};
 use super::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
@@ -64,7 +64,7 @@ impl FileStore {
 
     fn value(&self, text: &Secret) -> Result<Secret, CallError> {
         let document = Document::new(self.format, self.key.as_deref(), text.expose());
-        document.value().map_err(|error| self.about(error))
+        document.value().map(|(value, _)| value).map_err(|error| self.about(error))
     }
 
     /// Replaces our value, if it is still `from`.
@@ -78,7 +78,7 @@ impl FileStore {
             return Err(self.conflict());
         }
         let document = Document::new(self.format, self.key.as_deref(), text.expose());
-        let changed = document.with_value(value).map_err(|error| self.about(error))?;
+        let changed = document.with_value(value, None).map_err(|error| self.about(error))?;
         match replace::replace(&self.path, changed.expose().as_bytes(), &version) {
             Ok(new) => Ok(Promoted { version: new, was: Some(version) }),
             Err(replace::Failed::Changed) => Err(self.conflict()),
@@ -115,7 +115,9 @@ impl Store for FileStore {
         let name = format!("file {}", self.path.display());
         let outcome = off_loop(move || {
             let (text, _) = this.load()?;
-            this.value(&text)?;
+            let value = this.value(&text)?;
+            let old = this.layout.decode(&value).map_err(|error| this.about(error))?;
+            refuse_unclear(&old).map_err(|error| this.about(error))?;
             replace::check(&this.path).map_err(|error| this.about(from_io(&error)))
         })
         .await;
