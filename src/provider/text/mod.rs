@@ -30,6 +30,21 @@ pub(super) enum Spelling {
     Double,
 }
 
+impl Spelling {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Bare, "bare"), (Self::Single, "single"), (Self::Double, "double")];
+
+    /// Its word, which a file's version ends with.
+    pub(super) fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(spelling, _)| *spelling == self).map_or("", |(_, word)| word)
+    }
+
+    /// The reverse of [`Spelling::word`].
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == word).map(|(spelling, _)| *spelling)
+    }
+}
+
 /// Where a value is in a text.
 #[derive(Debug)]
 struct Place {
