@@ -57,3 +57,24 @@ pub(super) async fn alone_on(target: &Path) -> Result<OwnedMutexGuard<()>, CallE
         .await
         .map_err(|_| late("another step has been writing the file").read_only())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_hangs_is_not_waited_for_and_leaves_doubt() {
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let error = off_loop(move || Ok(hung.recv())).await.expect_err("late");
+        assert!(error.in_doubt && error.message.contains("30s"), "{error:?}");
+        drop(release);
+
+        let path = Path::new("/one/file");
+        let held = alone_on(path).await.expect("free");
+        let error = alone_on(path).await.expect_err("late");
+        assert!(!error.in_doubt, "it did not begin: {error:?}");
+        alone_on(Path::new("/another")).await.expect("another file");
+        drop(held);
+        alone_on(path).await.expect("free again");
+    }
+}

@@ -253,3 +253,37 @@ fn errors_quote_nothing() {
         assert!(!format!("{error:?}").contains("hunter2"));
     }
 }
+
+/// What a shell reads, if it can read the file at all.
+fn as_shell(text: &str) -> Option<String> {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("f");
+    std::fs::write(&path, text).expect("write");
+    let script = r#". "$0" 2>/dev/null; printf "%s." "$PW""#;
+    let out =
+        std::process::Command::new("sh").arg("-c").arg(script).arg(&path).env_clear().output().expect("sh");
+    let read = String::from_utf8(out.stdout).ok()?;
+    out.status.success().then(|| read.strip_suffix('.').map(str::to_owned)).flatten()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    /// What we take for the value is what a shell takes, before and after a change.
+    #[test]
+    fn a_shell_reads_what_we_read(
+        before in "([A-C]=['\"]?[a#'\"\\\\ \n]{0,4}['\"]?\n)?",
+        raw in "['\"]?[ab$'\"\\\\# ~;{}\n=]{0,6}['\"]?",
+        new in "[ab$'\"\\\\# ~;{}\n=`]{1,6}",
+    ) {
+        let text = format!("{before}PW={raw}\nD=2\n");
+        let document = Document::new(FileFormat::Dotenv, Some("PW"), &text);
+        let Ok((value, _)) = document.value() else { return Ok(()) };
+        let Some(read) = as_shell(&text) else { return Ok(()) };
+        proptest::prop_assert_eq!(&read, value.expose(), "{:?}", text);
+        if let Ok(changed) = document.with_value(&Secret::new(new.as_str()), None) {
+            let read = as_shell(changed.expose());
+            proptest::prop_assert_eq!(read.as_deref(), Some(new.as_str()), "{:?}", changed.expose());
+        }
+    }
+}
