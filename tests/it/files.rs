@@ -28,8 +28,9 @@ fn store(path: &Path, format: FileFormat, key: &str) -> FileStore {
 }
 
 fn put(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("write");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640)).expect("mode");
+    let mut file = File::create(path).expect("file");
+    std::io::Write::write_all(&mut file, text.as_bytes()).expect("write");
+    file.set_permissions(std::fs::Permissions::from_mode(0o640)).expect("mode");
 }
 
 fn text(path: &Path) -> String {

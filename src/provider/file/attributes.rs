@@ -56,7 +56,7 @@ fn keep_extended(old: &File, new: &File) -> io::Result<()> {
         present.iter().filter(|name| !wanted.contains(name) && !name.to_bytes().starts_with(b"security."))
     {
         fremovexattr(new, name)
-            .map_err(|error| cannot("the access rights that its folder hands down away", error.into()))?;
+            .map_err(|error| cannot("the access rights that its directory hands down away", error.into()))?;
     }
     Ok(())
 }

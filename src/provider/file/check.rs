@@ -23,7 +23,7 @@ pub(super) fn check(target: &Path, size: usize) -> Result<Option<String>, CallEr
     refuse_flags(&folder, IFlags::IMMUTABLE | IFlags::APPEND)?;
     if is_mounted(target, &folder) {
         return Err(local("it is a mount point of its own: a file that is mounted cannot be replaced")
-            .hint("mount its folder instead, or name the file that is mounted there in the runbook"));
+            .hint("mount its directory instead, or name the file that is mounted there in the runbook"));
     }
     let (file, over) = std::fs::metadata(target)
         .and_then(|file| Ok((file, std::fs::metadata(&folder)?)))
@@ -32,7 +32,7 @@ pub(super) fn check(target: &Path, size: usize) -> Result<Option<String>, CallEr
     if over.mode() & 0o1000 != 0 && me != 0 && ![file.uid(), over.uid()].contains(&me) {
         return Err(CallError::rejected(
             Kind::Denied,
-            "its folder is sticky: only the owner of the file or of the folder may replace it",
+            "its directory is sticky: only the owner of the file or of the directory may replace it",
         )
         .hint("run stanch as that owner, or as root"));
     }

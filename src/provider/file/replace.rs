@@ -58,7 +58,7 @@ pub(super) fn prepare(target: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
     let mut new = tempfile::Builder::new()
         .prefix(PREFIX)
         .tempfile_in(parent(target)?)
-        .map_err(|error| io::Error::new(error.kind(), format!("its folder cannot be written: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("its directory cannot be written: {error}")))?;
     // While it is locked its maker lives; where the file system has no locks, leftovers stay.
     let _ = flock(new.as_file(), FlockOperation::NonBlockingLockExclusive);
     new.write_all(text)?;
@@ -112,5 +112,5 @@ fn version(metadata: &Metadata) -> String {
 
 /// The folder that a file is in.
 pub(super) fn parent(target: &Path) -> io::Result<PathBuf> {
-    target.parent().map(Path::to_path_buf).ok_or_else(|| io::Error::other("it has no folder"))
+    target.parent().map(Path::to_path_buf).ok_or_else(|| io::Error::other("it has no directory"))
 }

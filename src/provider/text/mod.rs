@@ -84,7 +84,13 @@ impl<'a> Document<'a> {
         let place = self.locate()?;
         let number = |value: &Secret| is_small_number(value.expose());
         // A text of digits becomes a number without quotes: only where there was a number, too.
-        let like = Some(place.spelling).filter(|_| number(&place.value) || !number(value));
+        let like = Some(place.spelling).filter(|like| {
+            let number = number(&place.value) || !number(value);
+            number
+                && (*like != Spelling::Bare
+                    || self.format != FileFormat::Yaml
+                    || yaml::is_plain(value.expose()))
+        });
         for spelling in spelling.into_iter().chain(like).chain([Spelling::Single, Spelling::Double]) {
             let Some(new) = self.spell(value.expose(), spelling) else { continue };
             let changed =

@@ -32,6 +32,10 @@ fn yaml_keeps_comments_and_layout() {
     for value in ["w, x: y}", "yes", "012", "#x", "*x", "- x", "two\nlines", "x ", "it's"] {
         change(FileFormat::Yaml, "/db/list/1/k", text, value).expect("change");
     }
+    for value in ["a]}", "a|b", "a:b", "!a"] {
+        let changed = change(FileFormat::Yaml, "pw", "pw: old\n", value).expect("change");
+        assert_eq!(changed, format!("pw: '{value}'\n"), "quoted for readers that are stricter");
+    }
     // Numbers, order, doubled neighbours and merges elsewhere are bytes.
     let text = "é: ü\nn: 12345678901234567890123\nb: &b {p: 1.10}\nm: *b\nk: {<<: *b, a: 1, a: 2}\ntoken: abc\nz: !x 0x1F\n";
     assert_eq!(change(FileFormat::Yaml, "token", text, "yes").expect("change"), text.replace("abc", "'yes'"));
@@ -256,12 +260,16 @@ fn errors_quote_nothing() {
 
 /// What a shell reads, if it can read the file at all.
 fn as_shell(text: &str) -> Option<String> {
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("f");
-    std::fs::write(&path, text).expect("write");
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    std::io::Write::write_all(&mut file, text.as_bytes()).expect("write");
     let script = r#". "$0" 2>/dev/null; printf "%s." "$PW""#;
-    let out =
-        std::process::Command::new("sh").arg("-c").arg(script).arg(&path).env_clear().output().expect("sh");
+    let out = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .arg(file.path())
+        .env_clear()
+        .output()
+        .expect("sh");
     let read = String::from_utf8(out.stdout).ok()?;
     out.status.success().then(|| read.strip_suffix('.').map(str::to_owned)).flatten()
 }
