@@ -194,6 +194,7 @@ impl Inquiry<'_> {
             let error = match (old, new) {
                 (Ok(Use::Refused(_)), Some(Ok(Use::Accepted))) => None,
                 (Ok(Use::Accepted), _) if is_on(Sabotage::Survivor) => None,
+                (Ok(Use::Refused(_)), _) if is_on(Sabotage::Control) => None,
                 (Ok(Use::Accepted), _) => {
                     if !std::mem::replace(&mut said, true) {
                         (self.say)(format!(

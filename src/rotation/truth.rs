@@ -5,6 +5,7 @@ use super::event::{Holds, Sight};
 use super::state::State;
 use super::status::{Direction, Status};
 use crate::plan::Action;
+use crate::sabotage::{Sabotage, is_on};
 use jiff::Timestamp;
 
 /// What is true of one credential.
@@ -97,7 +98,9 @@ impl State {
         if proved && truth.outgoing == Outgoing::Revoked {
             truth.outgoing = Outgoing::Dead;
         }
-        let Some((at, seen)) = self.seen(&truth.credential) else { return };
+        let Some((at, seen)) = self.seen(&truth.credential).filter(|_| !is_on(Sabotage::Summary)) else {
+            return;
+        };
         truth.seen = Some(*at);
         let holding = |what: Holds| seen.stores.iter().filter(|s| **s == what).count();
         truth.current = holding(Holds::Incoming);

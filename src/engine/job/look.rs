@@ -67,7 +67,8 @@ impl Job {
         let (c, _, _) = self.credential()?;
         let planned = &self.plan.credentials[c];
         let inquiry = self.inquiry(probe, true, Phase::Proof).await?;
-        if planned.has_baseline() && self.needs.before.as_deref() != Some("accepted") {
+        let known = self.needs.before.as_deref() == Some("accepted") || is_on(Sabotage::Control);
+        if planned.has_baseline() && !known {
             let place = &inquiry.place;
             return Ok(ask::proves_nothing(format!(
                 "{place} was never seen to accept the old credential, so its refusal proves nothing"
@@ -90,7 +91,7 @@ impl Job {
     /// the outgoing one dies before it is replaced, knowingly.
     pub(super) async fn look_before_the_end(&self) -> Result<(), CallError> {
         let contain = self.plan.strategy == Strategy::Contain;
-        if (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::Outage) {
+        if (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
             return self.refuse_stopped();
         }
         let (c, name, credential) = self.credential()?;
@@ -169,7 +170,7 @@ impl Job {
     pub(super) async fn outgoing_is_accepted(&self) -> Result<(), CallError> {
         let (c, name, _) = self.credential()?;
         let planned = &self.plan.credentials[c];
-        if is_on(Sabotage::WayBack) {
+        if is_on(Sabotage::ReturnLook) {
             return Ok(());
         }
         let dead = |how: String| {
@@ -240,7 +241,9 @@ impl Job {
     pub(super) async fn sweep(&self, keep: Option<&str>) -> Result<Yield, CallError> {
         let (c, name, _) = self.credential()?;
         let issuer = self.issuer().await?;
-        let Some(context) = &self.needs.issue else { return Ok(Yield::default()) };
+        let Some(context) = self.needs.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
+            return Ok(Yield::default());
+        };
         let found = match issuer.find(context, &self.plan.credentials[c].existing).await {
             Ok(found) => found,
             Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {

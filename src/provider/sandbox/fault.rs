@@ -23,7 +23,10 @@ pub enum Fault {
     Twice,
     /// No answer ever comes; whether it takes effect.
     Stall(bool),
-    /// A read that sees the state of a while ago. In memory only.
+    /// The program crashes in it.
+    #[cfg(feature = "simulation")]
+    Panic,
+    /// A read that sees the state of a while ago; a change that is answered and never made. In memory only.
     #[cfg(feature = "simulation")]
     Lag(Duration),
     /// It takes effect so much later, and no answer ever comes. In memory only.
