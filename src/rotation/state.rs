@@ -452,7 +452,10 @@ impl State {
         // something on the way repeats requests. On the way back somebody may have restored by hand
         // what is to be restored.
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
-        if failure.kind == Kind::Conflict && observable && op != Op::Discard {
+        // And so may be the credential that leaves no room for another one.
+        let full =
+            failure.kind == Kind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
+        if (failure.kind == Kind::Conflict || full) && observable && op != Op::Discard {
             self.conflicts.insert(step, failure);
             self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;

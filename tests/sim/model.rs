@@ -280,6 +280,8 @@ impl Model {
                 && !held.contains(handle)
                 && !books.record.handles.contains(*handle)
                 && !books.record.open.contains(*step)
+                // What a repeated request made shows when it is looked for, before the end.
+                && (books.repeated == 0 || books.ours().filter(|(_, c, _)| c.tag == credential.tag).count() < 2)
         });
         if let Some(lost) = lost {
             let what = format!("{} lives and stands nowhere: {:?}", lost.0, lost.1);
