@@ -20,6 +20,7 @@ mod variables;
 pub(crate) use finding::tame;
 pub use finding::{Finding, Reported, Severity, Span, render, reported};
 pub use period::{BadPeriod, Period};
+pub use secrets::in_words as holds_secret;
 pub use source::{ReadError, Source};
 pub use structure::schema;
 pub use template::{InstantiateError, Template};
