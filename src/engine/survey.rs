@@ -1,12 +1,13 @@
 //! Observing, read-only, what a plan needs to know.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan};
 use crate::provider::{CallError, Check, CheckVerdict, Identity, Kind, Provider};
 use crate::runbook::model::{Credential, Runbook};
+use crate::secret::{Material, Scrubber};
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
@@ -26,6 +27,22 @@ pub struct SurveyError {
 /// # Errors
 /// When a target cannot be read: no sensible plan can be made without it.
 pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<Observed, SurveyError> {
+    let mut scrubber = Scrubber::default();
+    let secrets = provider.secrets().into_iter();
+    secrets.for_each(|secret| scrubber.add(&Material::single("value", secret)));
+    let scrubber = Arc::new(Mutex::new(scrubber));
+    let clean = |text: &str| scrubber.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
+    let found = observe(provider, runbook, &scrubber).await;
+    let mut observed = found.map_err(|e| SurveyError { source: e.source.scrubbed(&clean), ..e })?;
+    observed.checks.iter_mut().for_each(|check| check.scrub(&clean));
+    Ok(observed)
+}
+
+async fn observe(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    scrubber: &Arc<Mutex<Scrubber>>,
+) -> Result<Observed, SurveyError> {
     let mut observed = Observed::default();
     for connection in runbook.connections.keys() {
         let checks = provider.preflight(connection).await;
@@ -45,8 +62,9 @@ pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<O
             take(&mut asking, &mut found).await?;
         }
         let (provider, name, credential) = (Arc::clone(provider), name.clone(), credential.clone());
+        let scrubber = Arc::clone(scrubber);
         asking.spawn(async move {
-            let result = one(provider.as_ref(), &name, &credential).await;
+            let result = one(provider.as_ref(), &name, &credential, &scrubber).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
@@ -84,6 +102,7 @@ async fn one(
     provider: &dyn Provider,
     name: &str,
     credential: &Credential,
+    scrubber: &Mutex<Scrubber>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
     let mut checks = Vec::new();
@@ -100,6 +119,7 @@ async fn one(
         let versions = store.observe().await?;
         if versions.current.is_some() {
             let material = store.read(versions.current.as_deref()).await?;
+            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
             match &first {
                 None => first = Some(material),
                 Some(first) if material.same_as(first) => {}
