@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, SANDBOX, ask, can_ask};
+use super::context::{Context, SANDBOX, ask, can_ask, words};
 use super::drive::{block_on, drive};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
@@ -34,6 +34,7 @@ pub(super) struct RunArgs {
 pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
     // A wrong runbook is refused before anything is opened or contacted.
     let input = plan::Input::load(&args.file, &args.choice, global)?;
+    let reason = args.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
     let context = Context::open(global)?;
     if let Some(latch) = context.state.latch(None)? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
@@ -49,7 +50,7 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         context.state.check_room(plan.steps.len())?;
         let now = context.clock.now();
         let plan = Arc::new(plan);
-        let journal = context.state.create(&plan, args.reason.clone(), context.who(), now)?;
+        let journal = context.state.create(&plan, reason, context.who(), now)?;
         let state = State::new(plan, now.wall);
         let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
         drive(&context, global, provider, journal, state, conduct, &args.session).await.map(|(_, exit)| exit)
