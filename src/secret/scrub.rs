@@ -361,9 +361,8 @@ mod tests {
     #[test]
     fn ten_thousand_secrets_are_searched_at_once() {
         let recipe = crate::secret::Recipe::new(crate::secret::Alphabet::Alphanumeric, 40).expect("recipe");
-        let secrets: Vec<Secret> = (0..10_000)
-            .map(|_| Secret::new(format!("hvs.CAESI{}", recipe.generate().expose())))
-            .collect();
+        let secrets: Vec<Secret> =
+            (0..10_000).map(|_| Secret::new(format!("hvs.CAESI{}", recipe.generate().expose()))).collect();
         let mut scrubber = Scrubber::default();
         secrets.iter().for_each(|s| scrubber.add(&Material::single("token", s.clone())));
         let size = scrubber.places.len();

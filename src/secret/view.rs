@@ -97,7 +97,10 @@ impl View {
         while at < self.len() {
             let rest = &self.bytes[at..self.bytes.len().min(at + 12)];
             let (length, value) = escape(rest).unwrap_or((1, Escaped::Byte(self.bytes[at])));
-            let from = (self.from[at].0.min(self.from[at + length - 1].0), self.from[at + length - 1].1.max(self.from[at].1));
+            let from = (
+                self.from[at].0.min(self.from[at + length - 1].0),
+                self.from[at + length - 1].1.max(self.from[at].1),
+            );
             match value {
                 Escaped::Byte(byte) => view.push(byte, from),
                 Escaped::Char(c) => view.push_char(c, from),
@@ -175,7 +178,8 @@ fn escape(bytes: &[u8]) -> Option<(usize, Escaped)> {
     let byte = |length, value: Option<u32>| {
         value.and_then(|v| u8::try_from(v).ok()).map(|v| (length, Escaped::Byte(v)))
     };
-    let char = |length, value: Option<u32>| value.and_then(char::from_u32).map(|c| (length, Escaped::Char(c)));
+    let char =
+        |length, value: Option<u32>| value.and_then(char::from_u32).map(|c| (length, Escaped::Char(c)));
     match (bytes.first()?, bytes.get(1)?) {
         (b'%', _) => byte(3, hex(1..3)),
         (b'\\', b'x') => byte(4, hex(2..4)),
