@@ -85,15 +85,15 @@ pub(super) async fn drive(
         if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
-    if global.json {
-        print_json(&output::summary_json(&run, &state, false));
+    let printed = if global.json {
+        print_json(&output::summary_json(&run, &state, false))
     } else {
-        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now));
-        if matches!(state.stopped(), Some(Stop::Unknown { .. })) {
-            eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
-        }
+        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now))
+    };
+    if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
+        eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
     }
-    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
+    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed)).shown(printed)?;
     Ok((state, exit))
 }
 

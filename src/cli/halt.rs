@@ -43,7 +43,7 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
     context.state.set_latch(run, &latch)?;
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.runs()?,
+        None => context.state.open_runs()?,
     };
     for run in runs {
         let (state, _) = match context.state.load(&run) {
@@ -97,7 +97,7 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.state.clear_latch(run)?;
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.runs()?,
+        None => context.state.open_runs()?,
     };
     for run in runs {
         let Ok((state, _)) = context.state.load(&run) else { continue };

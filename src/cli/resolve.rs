@@ -76,7 +76,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     if global.json {
         print_json(&json!({
             "run": run, "step": step_id, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
-        }));
+        }))?;
     } else if left.is_empty() {
         eprintln!("on the record; go on with: {next}");
     } else {

@@ -129,12 +129,12 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             context.state.withdraw(run)?;
             return Ok(None);
         }
-        if global.json {
-            print_json(&output::summary_json(run, &state, live));
+        let printed = if global.json {
+            print_json(&output::summary_json(run, &state, live))
         } else {
             let now = context.clock.now().wall;
-            print(&output::summary(style(false), run, &state, now));
-        }
-        return Ok(Some(as_asked(&state, Exit::of(&state, false))));
+            print(&output::summary(style(false), run, &state, now))
+        };
+        return as_asked(&state, Exit::of(&state, false)).shown(printed).map(Some);
     }
 }

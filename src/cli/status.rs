@@ -31,12 +31,12 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         if global.json {
             let mut summary = output::summary_json(&run, &state, live);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
-            print_json(&summary);
+            print_json(&summary)?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 let _ = console::Term::stdout().clear_screen();
             }
-            print(&text(&context, &run, &state, live, &doubts));
+            print(&text(&context, &run, &state, live, &doubts))?;
         }
         if !args.watch || state.end().is_some() || !live {
             return Ok(Exit::Done);

@@ -97,10 +97,10 @@ pub(super) fn main(global: &Global, args: &AnchorArgs) -> Result<Exit, CliError>
         kept.extend(sent?);
     }
     if global.json {
-        print_json(&json!({ "origin": note.origin, "records": note.size, "note": note.text, "kept": kept }));
+        print_json(&json!({ "origin": note.origin, "records": note.size, "note": note.text, "kept": kept }))?;
     } else {
         for place in &kept {
-            print(&format!("{place}: {} with its first {} records", note.origin, note.size));
+            print(&format!("{place}: {} with its first {} records", note.origin, note.size))?;
         }
     }
     Ok(Exit::Done)
