@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, mode, style};
@@ -104,17 +104,15 @@ async fn signals(
     terminated: Arc<AtomicBool>,
     screen: Option<Screen>,
 ) {
-    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
+    let mut int = heard(SignalKind::interrupt());
+    let mut term = heard(SignalKind::terminate());
+    let mut hup = heard(SignalKind::hangup());
     let mut first = true;
     loop {
         let code = tokio::select! {
-            _ = int.recv() => Exit::Interrupted,
-            _ = term.recv() => Exit::Terminated,
-            _ = hup.recv() => Exit::Terminated,
+            () = next(&mut int) => Exit::Interrupted,
+            () = next(&mut term) => Exit::Terminated,
+            () = next(&mut hup) => Exit::Terminated,
         };
         terminated.store(code == Exit::Terminated, Ordering::Relaxed);
         let say = |text: String| match &screen {
@@ -132,6 +130,28 @@ async fn signals(
             say(format!("Stopped at once. The record is safe. Go on with: stanch resume {run}"));
             std::process::exit(i32::from(code.code()));
         }
+    }
+}
+
+/// A signal to listen to. One that was ignored when this process began stays so, as `nohup` wants it.
+fn heard(kind: SignalKind) -> Option<Signal> {
+    if ignored().is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1) {
+        return None;
+    }
+    signal(kind).ok()
+}
+
+/// The signals that this process ignores, a bit each from signal 1 on; `None` where the system does not say.
+fn ignored() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
