@@ -12,7 +12,7 @@ use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
 use crate::engine;
 use crate::plan::{Plan, Request, compile, preview};
-use crate::provider::{CheckVerdict, Provider};
+use crate::provider::{Check, CheckVerdict, Provider};
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
 
@@ -74,7 +74,7 @@ pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
             print(&format!("\nSaved. Run exactly this with: stanch run {}", path.display()))?;
         }
     }
-    refusal(&plan).map_or(Ok(Exit::Done), Err)
+    refusal(&plan.checks).map_or(Ok(Exit::Done), Err)
 }
 
 impl Input {
@@ -149,9 +149,9 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<(Plan, Arc<d
     Ok((plan, provider))
 }
 
-/// Why a plan would be refused, if a check of it failed.
-pub(super) fn refusal(plan: &Plan) -> Option<CliError> {
-    let failed = plan.checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
+/// Why a run would be refused, if a check failed.
+pub(super) fn refusal(checks: &[Check]) -> Option<CliError> {
+    let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
     let exit = failed.kind.map_or(Exit::Failed, Exit::of_kind);
     let error = CliError::new(exit, format!("{}: {}; nothing was changed", failed.name, failed.detail));
     Some(match &failed.hint {

@@ -41,7 +41,7 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
     }
     block_on(async {
         let (plan, provider) = prepare(&context, input).await?;
-        if let Some(error) = plan::refusal(&plan) {
+        if let Some(error) = plan::refusal(&plan.checks) {
             eprint!("{}", preview(&plan));
             return Err(error);
         }
@@ -65,7 +65,8 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<(Plan, Arc<dyn
             let provider = context.provider_of(&plan)?;
             let now = engine::survey(&provider, &plan.runbook).await?;
             match engine::drift(&plan, &now) {
-                None => Ok((*plan, provider)),
+                // What was there when the plan was made may be gone.
+                None => plan::refusal(&now.checks).map_or(Ok((*plan, provider)), Err),
                 Some(drift) => Err(CliError::new(Exit::Stale, format!("the plan is stale: {drift}"))
                     .hint("nothing was changed; look at what changed it, then make a new plan")),
             }

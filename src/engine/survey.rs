@@ -54,6 +54,7 @@ async fn observe(
         }
         observed.checks.extend(checks);
     }
+    observed.checks.extend(provider.reach(runbook).await);
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
     found.resize_with(runbook.credentials.len(), || None);

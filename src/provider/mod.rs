@@ -25,6 +25,8 @@ pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod random;
 #[cfg(feature = "tool")]
+pub mod reach;
+#[cfg(feature = "tool")]
 pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]

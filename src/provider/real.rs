@@ -162,6 +162,10 @@ impl Provider for RealProvider {
         SECRET_VARIABLES.iter().filter_map(env).chain(tokens).collect()
     }
 
+    async fn reach(&self, runbook: &model::Runbook) -> Vec<Check> {
+        super::reach::reach(runbook).await
+    }
+
     async fn preflight(&self, connection: &str) -> Vec<Check> {
         let checks = match self.connection(connection) {
             Ok(model::Connection::Vault { .. }) => match self.vault(connection).await {
