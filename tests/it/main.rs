@@ -15,6 +15,7 @@ mod file_exec_http;
 mod force;
 mod hostile;
 mod journal;
+mod manners;
 mod network;
 mod proxy;
 mod record;
