@@ -18,6 +18,7 @@ use crate::rotation::{Event, State, Stop};
 
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
+    super::reap::where_needed();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(4)

@@ -12,6 +12,7 @@ mod generate;
 mod halt;
 mod init;
 mod plan;
+mod reap;
 mod resolve;
 mod resume;
 mod rollback;
