@@ -92,6 +92,7 @@ fn target(path: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;

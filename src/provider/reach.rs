@@ -206,6 +206,7 @@ fn answer(done: Result<Answer, tokio::task::JoinError>) -> Answer {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 

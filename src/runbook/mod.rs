@@ -20,6 +20,7 @@ mod variables;
 
 pub(crate) use finding::tame;
 pub use finding::{Finding, Reported, Severity, Span, render, reported};
+#[cfg(feature = "tool")]
 pub(crate) use meaning::placeholders::placeholder;
 pub use named::{AllNamed, Named};
 pub use period::{BadPeriod, Period};

@@ -1,4 +1,5 @@
 //! The manners of a program: what it does with outputs, signals, saved plans, and secrets in other forms.
+#![expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
@@ -333,4 +334,28 @@ fn what_is_over_is_not_read_to_halt_the_rest() {
     assert_eq!(halted.stderr.matches(": halted").count(), 1, "{}", halted.stderr);
     std::thread::sleep(Duration::from_millis(10));
     assert_eq!(tool.run(&["halt", "--all", "--clear"]).expect(0).stderr.matches("cleared").count(), 1);
+}
+
+#[test]
+fn a_step_that_is_told_to_wait_says_until_when() {
+    use std::io::{Read as _, Write as _};
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+    let url = format!("http://{}/", server.local_addr().expect("address"));
+    let serving = std::thread::spawn(move || {
+        for answer in ["429 Too Many Requests\r\nRetry-After: 1", "200 OK"] {
+            let (mut stream, _) = server.accept().expect("a request");
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let tool = Tool::new().with("TZ", "UTC");
+    let path = runbook(&tool, "[\"true\"]", QUICK);
+    let text = fs::read_to_string(&path).expect("runbook");
+    let apply = format!("apply: {{ http: {{ url: \"{url}\" }} }}");
+    let path = tool.runbook(&text.replacen("apply: { exec: [\"true\"] }", &apply, 1)).display().to_string();
+    let ran = run(&tool, &path);
+    serving.join().expect("both were asked for");
+    let again =
+        ran.stderr.lines().find(|line| line.contains("; again at ")).unwrap_or_else(|| panic!("{ran:?}"));
+    assert!(again.ends_with(" UTC"), "{again}");
 }
