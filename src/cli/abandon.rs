@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, ask, can_ask, is_yes};
+use super::context::{Context, ask, can_ask, is_yes, words};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::engine::EngineError;
 use crate::journal::Journal as _;
-use crate::provider::outcome::harmless;
 use crate::rotation::{End, Event, Incoming, Outgoing, State};
 
 /// Close a run that can go neither on nor back, and list what it leaves open.
@@ -28,7 +27,7 @@ pub(super) struct AbandonArgs {
 pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     let run = context.state.find(args.run.as_deref())?;
-    let reason: String = args.reason.trim().chars().map(harmless).collect();
+    let reason = words("--reason", &args.reason)?;
     if reason.is_empty() {
         return Err(CliError::new(Exit::Usage, "--reason is empty; nothing was changed"));
     }
@@ -67,12 +66,12 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
     journal.commit(now, &events)?;
     journal.close()?;
     if global.json {
-        print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }));
+        print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
     } else {
         print(&format!(
             "ABANDONED  run {run}; its targets are free for other runs. It leaves open:\n{}",
             text(&left)
-        ));
+        ))?;
     }
     Ok(Exit::Done)
 }

@@ -125,6 +125,17 @@ pub(super) fn style(is_terminal: bool) -> Style {
     }
 }
 
+/// A person's words for the record, made harmless. `flag` is where they were given.
+pub(super) fn words(flag: &str, text: &str) -> Result<String, CliError> {
+    if crate::runbook::holds_secret(text) {
+        let message =
+            format!("`{flag}` holds what looks like a secret; it was not recorded, and is not repeated here");
+        return Err(CliError::new(Exit::Usage, message)
+            .hint("name the credential by its handle (an accessor, an access key's id), and treat the value as leaked: your shell's history has it"));
+    }
+    Ok(text.trim().chars().map(crate::provider::outcome::harmless).collect())
+}
+
 /// Whether somebody can be asked.
 pub(super) fn can_ask(global: &Global) -> bool {
     !global.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

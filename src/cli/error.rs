@@ -56,6 +56,8 @@ pub enum Exit {
     Interrupted,
     /// SIGTERM; can be resumed.
     Terminated,
+    /// Whoever read the result went away before it was all written.
+    NotRead,
 }
 
 impl Exit {
@@ -82,7 +84,21 @@ impl Exit {
             Self::Unreachable => 69,
             Self::Denied => 77,
             Self::Interrupted => 130,
+            Self::NotRead => 141,
             Self::Terminated => 143,
+        }
+    }
+
+    /// How a command ends that did something and then printed it. Where the result could not be printed, a
+    /// success is none; any other end says more than that.
+    pub(super) fn shown(self, printed: Result<(), CliError>) -> Result<Self, CliError> {
+        match printed {
+            Err(error) if self == Self::Done => Err(error),
+            Err(error) => {
+                error.print(false);
+                Ok(self)
+            }
+            Ok(()) => Ok(self),
         }
     }
 
@@ -170,6 +186,9 @@ impl CliError {
 
     /// Prints the error to standard error.
     pub fn print(&self, json: bool) {
+        if self.exit == Exit::NotRead {
+            return;
+        }
         if json {
             let value = serde_json::json!({
                 "error": self.message, "causes": self.causes, "hint": self.hint, "exit": self.exit.code(),

@@ -13,6 +13,7 @@ mod generate;
 mod halt;
 mod init;
 mod plan;
+mod reap;
 mod resolve;
 mod resume;
 mod rollback;
@@ -20,13 +21,16 @@ mod run;
 mod runs;
 mod status;
 mod validate;
+mod write;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use error::{CliError, Exit};
+use write::{print, print_json};
 
 use crate::plan::Phase;
 use crate::runbook::model::Strategy;
@@ -135,14 +139,27 @@ pub fn main() -> ExitCode {
     );
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(e) if e.use_stderr() => {
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { Exit::Usage.code() } else { 0 });
+            return ExitCode::from(Exit::Usage.code());
+        }
+        // Help and versions are results.
+        Err(e) => {
+            let text = e.render();
+            let styled = context::style(std::io::stdout().is_terminal()).color;
+            return exit(print(&if styled { text.ansi().to_string() } else { text.to_string() }), false);
         }
     };
     let json = cli.global.json;
     match dispatch(cli) {
         Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => exit(Err(error), json),
+    }
+}
+
+fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(json);
             ExitCode::from(error.exit.code())
@@ -169,20 +186,4 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(args),
     }
-}
-
-/// Prints a result. A reader that has gone away is not an error of ours.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    if !text.ends_with('\n') {
-        let _ = out.write_all(b"\n");
-    }
-    let _ = out.flush();
-}
-
-/// Prints JSON as a result.
-fn print_json(value: &serde_json::Value) {
-    print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }

@@ -3,12 +3,11 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, words};
 use super::doubt;
 use super::halt::record;
 use super::{CliError, Exit, Global, print_json};
 use crate::plan::Action;
-use crate::provider::outcome::harmless;
 use crate::rotation::{Event, Op, State, Status};
 
 /// Says what became of a step whose outcome nobody knows.
@@ -54,7 +53,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     }
     let (state, _) = context.state.load(&run)?;
     let step = unknown(&run, &state, &step_id)?;
-    let evidence: String = args.evidence.trim().chars().map(harmless).collect();
+    let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
     }
@@ -77,7 +76,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     if global.json {
         print_json(&json!({
             "run": run, "step": step_id, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
-        }));
+        }))?;
     } else if left.is_empty() {
         eprintln!("on the record; go on with: {next}");
     } else {

@@ -9,6 +9,7 @@ use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::output;
+use crate::plan::ADOPTED;
 use crate::rotation::{State, Status};
 
 /// Shows what is true of a run now, and what to type next.
@@ -31,12 +32,12 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         if global.json {
             let mut summary = output::summary_json(&run, &state, live);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
-            print_json(&summary);
+            print_json(&summary)?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 let _ = console::Term::stdout().clear_screen();
             }
-            print(&text(&context, &run, &state, live, &doubts));
+            print(&text(&context, &run, &state, live, &doubts))?;
         }
         if !args.watch || state.end().is_some() || !live {
             return Ok(Exit::Done);
@@ -57,7 +58,10 @@ fn text(context: &Context, run: &str, state: &State, live: bool, doubts: &[Doubt
             text.push_str(&format!("  halted by {halted}\n"));
         }
         for (gate, (verdict, detail)) in state.judged() {
-            text.push_str(&format!("  gate {gate}: {verdict:?} ({detail})\n").to_lowercase());
+            let verdict = format!("{verdict:?}").to_lowercase();
+            // The counts of adoption go on after the verdict that they led to: the summary has them.
+            let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
+            text.push_str(&format!("  gate {gate}: {verdict}{detail}\n"));
         }
         for doubt in doubts {
             text.push_str(&doubt.text(run));

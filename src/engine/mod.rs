@@ -34,7 +34,7 @@ use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
 
-pub use safe::SafeError;
+pub use safe::{SafeError, scrub};
 pub use survey::{Choices, SurveyError, drift, survey};
 
 /// How often the latch and requests are looked at while nothing else happens.
@@ -126,6 +126,7 @@ impl Engine {
     /// When the record cannot be kept.
     pub async fn run(self, state: State, conduct: Conduct) -> Result<State, EngineError> {
         let (safe, fresh) = Safe::open(Arc::clone(&self.sealer), &self.journal.sealed()?)?;
+        self.provider.secrets().into_iter().for_each(|secret| safe.know(secret));
         let (send, receive) = mpsc::unbounded_channel();
         let plan = Arc::clone(state.plan());
         let mut session = Session {
@@ -611,7 +612,9 @@ impl Session {
     }
 
     /// Folds an event in; it is committed with the next batch.
-    fn hold(&mut self, event: Event) -> Result<(), EngineError> {
+    fn hold(&mut self, mut event: Event) -> Result<(), EngineError> {
+        // The one door to the record and to the screen.
+        event.scrub(&|text| self.safe.clean(text));
         let now = self.engine.clock.now();
         self.state.apply(&event, now.wall)?;
         if let Event::Turned { .. } | Event::Stopped { .. } | Event::Closed { .. } | Event::Entered { .. } =

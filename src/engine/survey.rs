@@ -2,7 +2,7 @@
 //! operator, and not tried.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use crate::provider::{
 };
 use crate::runbook::model::{Credential, Runbook};
 use crate::sabotage::{Sabotage, is_on};
-use crate::secret::Material;
+use crate::secret::{Material, Scrubber};
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
@@ -64,6 +64,23 @@ pub async fn survey(
     runbook: &Runbook,
     choices: &Choices,
 ) -> Result<Observed, SurveyError> {
+    let mut scrubber = Scrubber::default();
+    let secrets = provider.secrets().into_iter();
+    secrets.for_each(|secret| scrubber.add(&Material::single("value", secret)));
+    let scrubber = Arc::new(Mutex::new(scrubber));
+    let clean = |text: &str| scrubber.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
+    let found = observe(provider, runbook, choices, &scrubber).await;
+    let mut observed = found.map_err(|e| SurveyError { source: e.source.scrubbed(&clean), ..e })?;
+    observed.checks.iter_mut().for_each(|check| check.scrub(&clean));
+    Ok(observed)
+}
+
+async fn observe(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    choices: &Choices,
+    scrubber: &Arc<Mutex<Scrubber>>,
+) -> Result<Observed, SurveyError> {
     let mut observed = Observed::default();
     let mut asking = JoinSet::new();
     for (at, connection) in runbook.connections.keys().cloned().enumerate() {
@@ -84,6 +101,7 @@ pub async fn survey(
         }
         observed.checks.extend(checks);
     }
+    observed.checks.extend(provider.reach(runbook).await);
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
     found.resize_with(runbook.credentials.len(), || None);
@@ -96,8 +114,9 @@ pub async fn survey(
             handle: choices.outgoing.get(&name).cloned(),
             nothing_to_revoke: choices.nothing_to_revoke.clone(),
         };
+        let scrubber = Arc::clone(scrubber);
         asking.spawn(async move {
-            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said)).await;
+            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said, &scrubber)).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
@@ -184,6 +203,7 @@ async fn one(
     name: &str,
     credential: &Credential,
     said: &Said,
+    scrubber: &Mutex<Scrubber>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
     let mut checks = Vec::new();
@@ -202,6 +222,7 @@ async fn one(
             }
         };
         if let Some(material) = material {
+            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
             match &first {
                 None => first = Some(material),
                 Some(first) if material.same_as(first) => {}

@@ -7,6 +7,7 @@ mod lines;
 mod style;
 mod summary;
 mod terminal;
+mod wait;
 mod words;
 
 use crate::engine::Observer;

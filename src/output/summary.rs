@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::style::{Style, clock};
+use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
 use crate::plan::Action;
@@ -39,12 +40,22 @@ fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestam
             }
         }
     }
-    let truths = state.truths();
+    let mut truths = state.truths();
+    // What keeps the run open comes first; what is finished may be left out.
+    truths.sort_by_key(rank);
     for truth in truths.iter().take(SHOWN) {
         writeln!(out, "  {}", credential(truth))?;
     }
     if truths.len() > SHOWN {
-        writeln!(out, "  … and {} more", truths.len() - SHOWN)?;
+        let left = &truths[SHOWN..];
+        let same = left.iter().all(|truth| rank(truth) == FINISHED);
+        writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
+    }
+    if state.end().is_none() {
+        let lagging = wait::lagging(state);
+        if !lagging.is_empty() {
+            writeln!(out, "  not yet: {}", wait::some(&lagging))?;
+        }
     }
     if state.end() == Some(End::NotProved) {
         for (c, why) in state.unproved().into_iter().take(SHOWN) {
@@ -59,6 +70,29 @@ fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestam
         writeln!(out, "  {what:<9} {}", style.paint(&command, Color::Cyan, false))?;
     }
     Ok(())
+}
+
+/// The rank of a credential of which nothing is left to do.
+const FINISHED: (u8, u8) = (4, 0);
+
+/// Where a credential stands in the list: in doubt, with consumers that lag, with stores that do, otherwise
+/// not proved dead, finished.
+fn rank(truth: &Truth) -> (u8, u8) {
+    let unknown = truth.incoming == Incoming::Unknown || truth.outgoing == Outgoing::Unknown;
+    let first = match truth {
+        _ if unknown => 0,
+        _ if truth.adopted < truth.instances => 1,
+        _ if truth.current < truth.stores => 2,
+        _ if truth.outgoing != Outgoing::Dead => 3,
+        _ => return FINISHED,
+    };
+    let left = match truth.outgoing {
+        Outgoing::Accepted | Outgoing::Unknown => 0,
+        Outgoing::Disabled => 1,
+        Outgoing::Revoked | Outgoing::Gone | Outgoing::Waived => 2,
+        Outgoing::Dead => 3,
+    };
+    (first, left)
 }
 
 fn headline(state: &State) -> (&'static str, Color) {
@@ -259,6 +293,9 @@ pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
         "past_point_of_no_return": state.is_past_return(),
         "exposed_until": state.exposed_until(),
         "credentials": credentials,
+        "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
+            "credential": credential, "consumer": consumer, "instances": instances, "of": of,
+        })).collect::<Vec<_>>(),
         "unfinished_steps": unfinished,
         "next": next_commands(run, state).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
     })

@@ -1,5 +1,6 @@
 //! Events in words.
 
+use super::wait;
 use crate::plan::{Plan, describe};
 use crate::provider::Verdict;
 use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
@@ -21,7 +22,10 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             };
             match (result, error) {
                 (Ended::Succeeded, _) => format!("{what} ({latency_ms} ms)"),
-                (Ended::Rejected, Some(e)) => format!("{what}: rejected: {}", e.message),
+                (Ended::Rejected, Some(e)) => {
+                    let again = e.retry_after_ms.and_then(|_| again(state, step)).unwrap_or_default();
+                    format!("{what}: rejected: {}{again}", e.message)
+                }
                 (Ended::Unknown, Some(e)) => format!("{what}: outcome unknown: {}", e.message),
                 (Ended::Rejected, None) => format!("{what}: rejected"),
                 (Ended::Unknown, None) => format!("{what}: outcome unknown"),
@@ -68,6 +72,13 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
         Event::Closed { end } => format!("closed: {}", end_word(*end)),
     })
+}
+
+/// When a step that was told to wait is tried again.
+fn again(state: &State, id: &str) -> Option<String> {
+    let then = wait::not_before(state.status(state.step(id)?))?;
+    // On the record, long after: the moment says itself which day it was.
+    Some(format!("; again at {}", wait::local(then, state.entered())))
 }
 
 fn step_words(plan: &Plan, state: &State, id: &str) -> String {

@@ -25,6 +25,8 @@ pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod random;
 #[cfg(feature = "tool")]
+pub mod reach;
+#[cfg(feature = "tool")]
 pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
@@ -209,6 +211,12 @@ impl Check {
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = outcome::tame(&detail.into());
         Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None }
+    }
+
+    /// Cleans every text: what came from outside may echo what was sent.
+    pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
+        let Self { name, verdict: _, detail, hint, kind: _ } = self;
+        [Some(name), Some(detail), hint.as_mut()].into_iter().flatten().for_each(|text| *text = clean(text));
     }
 
     /// A check that could not be made, or found something worth knowing.
@@ -526,6 +534,15 @@ pub trait Provider: Send + Sync {
     /// What is less safe than it should be, for example TLS that is not verified. Said again in
     /// every phase, and on the record.
     fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The operator's own secrets, as far as they are known: they must not be shown or recorded either.
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
+    }
+    /// Whether what the runbook names is there: each program of any step, check, gate or way back can be
+    /// executed, each address has a host that is known. Starts and calls nothing.
+    async fn reach(&self, _runbook: &model::Runbook) -> Vec<Check> {
         Vec::new()
     }
     /// Who are we on this connection, is the server fit for a run, do the clocks agree.

@@ -97,6 +97,15 @@ impl CallError {
         self
     }
 
+    /// With every text cleaned: what came from outside may echo what was sent.
+    #[must_use]
+    pub fn scrubbed(mut self, clean: &dyn Fn(&str) -> String) -> Self {
+        self.message = clean(&self.message);
+        self.hint = self.hint.map(|hint| clean(&hint));
+        self.request_id = self.request_id.map(|id| clean(&id));
+        self
+    }
+
     /// For calls that only read: whatever happened, nothing changed.
     #[must_use]
     pub fn read_only(mut self) -> Self {

@@ -23,10 +23,13 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::runbook::model;
-use crate::secret::Recipe;
+use crate::secret::{Recipe, Secret};
 
 /// Reads the environment. A closure, so that tests need not change the process's own.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The operator's own secrets, where the environment holds them.
+const SECRET_VARIABLES: [&str; 3] = ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// Real servers, files and programs. One client for each connection, made when first needed.
 pub struct RealProvider {
@@ -144,6 +147,23 @@ impl Provider for RealProvider {
                 )
             })
             .collect()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let env = |name: &&str| (self.env)(name).map(Secret::new);
+        let tokens = self.connections.values().filter_map(|c| match c {
+            // It may come from a file.
+            model::Connection::Vault { address, .. } => {
+                let settings = vault::Settings::resolve(address.as_deref(), None, None, self.env.as_ref());
+                settings.ok()?.token
+            }
+            model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
+        });
+        SECRET_VARIABLES.iter().filter_map(env).chain(tokens).collect()
+    }
+
+    async fn reach(&self, runbook: &model::Runbook) -> Vec<Check> {
+        super::reach::reach(runbook).await
     }
 
     async fn preflight(&self, connection: &str) -> Vec<Check> {

@@ -134,6 +134,11 @@ impl State {
         self.entered
     }
 
+    /// When this session's patience began: entering the phase, or resuming in it.
+    pub fn patience(&self) -> Timestamp {
+        self.patience
+    }
+
     /// Which way the run goes.
     pub fn direction(&self) -> &Direction {
         &self.direction

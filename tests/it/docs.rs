@@ -181,7 +181,8 @@ fn exits() -> Vec<Exit> {
         Exit::BadRunbook => Some(Exit::Unreachable),
         Exit::Unreachable => Some(Exit::Denied),
         Exit::Denied => Some(Exit::Interrupted),
-        Exit::Interrupted => Some(Exit::Terminated),
+        Exit::Interrupted => Some(Exit::NotRead),
+        Exit::NotRead => Some(Exit::Terminated),
         Exit::Terminated => None,
     };
     std::iter::successors(Some(Exit::Done), |exit| next(*exit)).collect()

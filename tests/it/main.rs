@@ -16,6 +16,7 @@ mod files;
 mod force;
 mod hostile;
 mod journal;
+mod manners;
 mod network;
 mod proxy;
 mod record;
