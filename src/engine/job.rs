@@ -744,5 +744,6 @@ pub(super) fn context(run: &str, step: &Step, round: u32, since: Timestamp) -> C
         token: token(run, &step.id, round),
         since,
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }

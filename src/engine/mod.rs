@@ -321,6 +321,10 @@ impl Session {
         let planned = &self.plan.steps[step];
         let now = self.engine.clock.now().wall;
         let begun = self.state.since(step).unwrap_or(now);
+        let mut context = job::context(self.engine.journal.run(), planned, self.state.round(step), begun);
+        if let Action::Promote { credential, store } = planned.action {
+            context.before = self.plan.credentials[credential].stores[store].versions.clone();
+        }
         Job {
             plan: Arc::clone(&self.plan),
             provider: Arc::clone(&self.engine.provider),
@@ -330,7 +334,7 @@ impl Session {
             cancel: self.cancel.clone(),
             latches: Arc::clone(&self.latches),
             step,
-            context: job::context(self.engine.journal.run(), planned, self.state.round(step), begun),
+            context,
             needs: self.index.needs(&self.state, planned),
         }
     }

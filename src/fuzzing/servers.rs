@@ -112,6 +112,7 @@ fn context() -> CallContext {
         token: Uuid::nil(),
         since: Timestamp::UNIX_EPOCH,
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }
 
