@@ -42,7 +42,7 @@ async fn the_path_of_the_readme_works_with_the_shipped_files() {
         .load()
         .await;
     let (iam, secrets) = (aws_sdk_iam::Client::new(&config), aws_sdk_secretsmanager::Client::new(&config));
-    for (user, policy) in [("app", "docs/aws/app-read.json"), ("stanch", "docs/aws/stanch.json")] {
+    for (user, policy) in [("app", "docs/aws/app-read.json"), ("stanch-operator", "docs/aws/stanch.json")] {
         // It may be there already.
         let _ = iam.create_user().user_name(user).send().await;
         let keys = iam.list_access_keys().user_name(user).send().await.expect("keys");
@@ -58,7 +58,7 @@ async fn the_path_of_the_readme_works_with_the_shipped_files() {
         json!({"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key, "note": "kept"})
     };
     let old = key(iam.create_access_key().user_name("app").send().await.expect("key"));
-    let own = key(iam.create_access_key().user_name("stanch").send().await.expect("key"));
+    let own = key(iam.create_access_key().user_name("stanch-operator").send().await.expect("key"));
     for (name, text) in [("app/settings", r#"{"colour":"blue"}"#.to_owned()), ("app/aws", old.to_string())] {
         // It may be there already, and not be there yet.
         let _ = secrets.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await;
