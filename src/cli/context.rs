@@ -14,9 +14,6 @@ use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
 use crate::runbook::model::{Connection, Runbook};
 
-/// The environment that replaces every connection.
-pub(super) const SANDBOX: &str = "sandbox";
-
 /// What commands share.
 pub(super) struct Context {
     pub(super) state: StateDir,
@@ -27,7 +24,9 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn open(global: &Global) -> Result<Self, CliError> {
-        let state = StateDir::open(&state_folder(global)?)?;
+        // Absolute: a resumed run goes to the directory that it was begun in.
+        let folder = state_folder(global)?;
+        let state = StateDir::open(&std::path::absolute(&folder).unwrap_or(folder))?;
         Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
     }
 

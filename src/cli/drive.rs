@@ -13,6 +13,7 @@ use super::{CliError, Exit, Global, SessionArgs, print, print_json};
 use crate::engine::{Answer, Conduct, Engine, Operator};
 use crate::journal::{FileJournal, Journal as _};
 use crate::output::{self, Screen};
+use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::rotation::{Event, State, Stop};
 
@@ -41,10 +42,26 @@ pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, Stat
         let message = format!("run {run} is over ({end:?}); there is nothing to do");
         return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
     }
+    let plan = state.plan();
+    if plan.format != crate::plan::FORMAT {
+        let message = format!("run {run} was begun by an older version ({}); nothing was changed", plan.tool);
+        return Err(CliError::new(Exit::Failed, message)
+            .hint(format!("finish it with that version, or close it: stanch abandon {run} --reason TEXT")));
+    }
+    enter(plan)?;
     let event = Event::Resumed {};
     journal.commit(now, std::slice::from_ref(&event))?;
     state.apply(&event, now.wall).map_err(crate::engine::EngineError::Illegal)?;
     Ok((journal, state))
+}
+
+/// Goes to the directory that the plan was made in: the runbook's relative paths start there.
+pub(super) fn enter(plan: &Plan) -> Result<(), CliError> {
+    let Some(directory) = &plan.directory else { return Ok(()) };
+    std::env::set_current_dir(directory).map_err(|e| {
+        let message = format!("cannot enter {directory}, where the plan was made: {e}; nothing was changed");
+        CliError::new(Exit::Failed, message).hint("make the directory reachable again, then resume")
+    })
 }
 
 /// Works on a run until it is over or must stop, prints what is true then, and says how to exit.

@@ -30,6 +30,8 @@ pub enum Exit {
     Inconclusive,
     /// A rollback is stuck.
     Stuck,
+    /// Every step is done, and nothing could prove that the old credential is dead.
+    NotProved,
     /// An answer or approval is missing.
     Unanswered,
     /// Another run has it.
@@ -68,6 +70,7 @@ impl Exit {
             Self::GateRolledBack => 12,
             Self::Inconclusive => 13,
             Self::Stuck => 14,
+            Self::NotProved => 15,
             Self::Unanswered => 20,
             Self::Locked => 21,
             Self::Stale => 22,
@@ -88,7 +91,8 @@ impl Exit {
         match (state.end(), state.stopped()) {
             (Some(End::Done), _) => Self::Done,
             (Some(End::GateRolledBack), _) => Self::GateRolledBack,
-            (Some(End::RolledBack), _) => Self::Failed,
+            (Some(End::NotProved), _) => Self::NotProved,
+            (Some(End::RolledBack | End::Abandoned), _) => Self::Failed,
             (Some(End::Failed), _) => (0..state.plan().steps.len())
                 .find_map(|s| state.failure(s))
                 .map_or(Self::Failed, |f| Self::of_kind(f.kind)),

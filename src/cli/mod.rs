@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error.
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
+mod abandon;
 mod audit;
 mod context;
 mod doubt;
@@ -73,6 +74,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Takes a run back, as far as its point of no return allows.
     Rollback(rollback::RollbackArgs),
+    /// Close a run that can go neither on nor back, and list what it leaves open.
+    Abandon(abandon::AbandonArgs),
     /// Stops every new effect, durably, until it is cleared.
     Halt(halt::HaltArgs),
     /// Says what became of a step whose outcome nobody knows.
@@ -106,7 +109,7 @@ struct SessionArgs {
 enum StrategyArg {
     /// Old and new are both valid until every consumer moved.
     Overlap,
-    /// The old one is disabled first; consumers are down until cutover.
+    /// The new one is issued, the old one is killed at once; consumers are down until cutover.
     Contain,
 }
 
@@ -158,6 +161,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Runs => runs::main(&global),
         Command::Resume(args) => resume::main(&global, &args),
         Command::Rollback(args) => rollback::main(&global, args),
+        Command::Abandon(args) => abandon::main(&global, &args),
         Command::Halt(args) => halt::main(&global, &args),
         Command::Resolve(args) => resolve::main(&global, args),
         Command::Audit(args) => audit::main(&global, args),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, SANDBOX, style};
+use super::context::{Context, style};
 use super::drive::block_on;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
-use crate::engine;
-use crate::plan::{Plan, Request, compile, preview};
+use crate::engine::{self, Choices};
+use crate::plan::{Plan, Request, SANDBOX, compile, preview};
 use crate::provider::{CheckVerdict, Provider};
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
@@ -39,6 +39,41 @@ pub(super) struct Choice {
     /// Only these credentials. Can be repeated.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
+    /// The issuer's name for the credential to revoke, where the stores hold another one: HANDLE, or
+    /// CREDENTIAL=HANDLE. Can be repeated.
+    #[arg(long, value_name = "[CREDENTIAL=]HANDLE")]
+    outgoing: Vec<String>,
+    /// Replace values that their issuers do not know, and revoke nothing for them. Needs --reason.
+    #[arg(long)]
+    nothing_to_revoke: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+impl Choice {
+    fn choices(&self, runbook: &Runbook) -> Result<Choices, CliError> {
+        let mut choices = Choices::default();
+        for said in &self.outgoing {
+            let (name, handle) = match (said.split_once('='), runbook.credentials.first_key_value()) {
+                (Some((name, handle)), _) if runbook.credentials.contains_key(name) => (name, handle),
+                (_, Some((only, _))) if runbook.credentials.len() == 1 => (only.as_str(), said.as_str()),
+                _ => {
+                    let names: Vec<&str> = runbook.credentials.keys().map(String::as_str).collect();
+                    return Err(CliError::new(Exit::Usage, format!("--outgoing {said} names no credential"))
+                        .hint(format!("--outgoing CREDENTIAL=HANDLE, with one of: {}", names.join(", "))));
+                }
+            };
+            choices.outgoing.insert(name.to_owned(), handle.to_owned());
+        }
+        if self.nothing_to_revoke {
+            let reason = self.reason.clone().filter(|r| !r.trim().is_empty());
+            choices.nothing_to_revoke = Some(reason.ok_or_else(|| {
+                CliError::new(Exit::Usage, "--nothing-to-revoke needs --reason TEXT, for the record")
+            })?);
+        }
+        Ok(choices)
+    }
 }
 
 /// A file, read.
@@ -51,6 +86,7 @@ pub(super) enum Input {
 pub(super) struct Fresh {
     runbook: Runbook,
     request: Request,
+    choices: Choices,
 }
 
 pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
@@ -81,9 +117,9 @@ impl Input {
     pub(super) fn load(path: &Path, choice: &Choice, global: &Global) -> Result<Self, CliError> {
         if let Some(plan) = read_plan(path)? {
             let other = choice.env.as_ref().is_some_and(|e| *e != plan.environment);
-            if other || choice.strategy.is_some() || !choice.only.is_empty() {
-                let message =
-                    "a saved plan is run exactly as it is: --env, --strategy and --only do not apply";
+            let chosen = !choice.only.is_empty() || !choice.outgoing.is_empty() || choice.nothing_to_revoke;
+            if other || choice.strategy.is_some() || chosen {
+                let message = "a saved plan is run exactly as it is: --env, --strategy, --only, --outgoing and --nothing-to-revoke do not apply";
                 return Err(CliError::new(Exit::Usage, message).hint("make another plan from the runbook"));
             }
             return Ok(Self::Plan(Box::new(plan)));
@@ -115,8 +151,10 @@ impl Input {
             sandbox: environment == SANDBOX,
             runbook_sha256: template.sha256().to_owned(),
             tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
+            directory: std::env::current_dir().ok().map(|d| d.display().to_string()),
         };
-        Ok(Self::Runbook(Box::new(Fresh { runbook, request })))
+        let choices = choice.choices(&runbook)?;
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices })))
     }
 }
 
@@ -140,7 +178,7 @@ fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
 /// Observes the world, read-only, and compiles a plan.
 pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<(Plan, Arc<dyn Provider>), CliError> {
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
-    let observed = engine::survey(&provider, &fresh.runbook).await?;
+    let observed = engine::survey(&provider, &fresh.runbook, &fresh.choices).await?;
     let plan = compile(fresh.runbook, &fresh.request, observed)?;
     Ok((plan, provider))
 }

@@ -90,7 +90,9 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
 fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
     let steps = doubt::steps(state, false);
     let found = state.step(id);
-    if let Some(step) = found.filter(|s| steps.contains(s)) {
+    // A failure is the program's word, which a person who looked may overrule.
+    let open = |s: &usize| steps.contains(s) || (state.end().is_none() && state.failure(*s).is_some());
+    if let Some(step) = found.filter(open) {
         return Ok(step);
     }
     let message = match (state.end(), found) {

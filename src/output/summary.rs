@@ -9,6 +9,7 @@ use serde_json::json;
 use super::style::{Style, clock};
 use super::words::{end_word, sentence};
 use crate::clock::since;
+use crate::plan::Action;
 use crate::provider::Observation;
 use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
 
@@ -45,6 +46,14 @@ fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestam
     if truths.len() > SHOWN {
         writeln!(out, "  … and {} more", truths.len() - SHOWN)?;
     }
+    if state.end() == Some(End::NotProved) {
+        for (c, why) in state.unproved().into_iter().take(SHOWN) {
+            writeln!(out, "  {}: not proved dead: {why}", state.plan().credentials[c].name)?;
+        }
+    }
+    if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
+        writeln!(out, "  stores and issuers were last looked at {} ago", clock(since(now, at)))?;
+    }
     writeln!(out, "  {}", exposure(state, now))?;
     for (what, command) in next_commands(run, state) {
         writeln!(out, "  {what:<9} {}", style.paint(&command, Color::Cyan, false))?;
@@ -57,6 +66,8 @@ fn headline(state: &State) -> (&'static str, Color) {
         (Some(End::Done), _) => ("DONE", Color::Green),
         (Some(End::RolledBack | End::GateRolledBack), _) => ("ROLLED BACK", Color::Yellow),
         (Some(End::Failed), _) => ("FAILED, nothing changed", Color::Red),
+        (Some(End::NotProved), _) => ("CLOSED, NOT PROVED", Color::Yellow),
+        (Some(End::Abandoned), _) => ("ABANDONED", Color::Red),
         (None, Some(Stop::Halted)) => ("HALTED", Color::Red),
         (None, Some(Stop::Stuck { .. })) => ("STUCK", Color::Red),
         (None, Some(Stop::Unknown { .. })) => ("UNKNOWN OUTCOME", Color::Red),
@@ -72,6 +83,7 @@ pub(super) fn brief(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked",
+        Incoming::Dead => "DEAD",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -79,6 +91,8 @@ pub(super) fn brief(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked",
         Outgoing::Dead => "dead",
+        Outgoing::Gone => "gone",
+        Outgoing::Waived => "not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!("new {incoming}  stores {}/{}", truth.current, truth.stores);
@@ -95,6 +109,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked again",
+        Incoming::Dead => "issued, and NOT ACCEPTED any more",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -102,6 +117,8 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Dead => "dead, proved by use",
+        Outgoing::Gone => "refused, though this run did not revoke it",
+        Outgoing::Waived => "not known to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!(
@@ -114,6 +131,9 @@ pub(super) fn credential(truth: &Truth) -> String {
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }
+    if truth.strange > 0 {
+        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange);
+    }
     let _ = write!(line, "; old {outgoing}");
     line
 }
@@ -122,10 +142,19 @@ pub(super) fn credential(truth: &Truth) -> String {
 pub(super) fn exposure(state: &State, now: Timestamp) -> String {
     match state.exposed_until() {
         Some(until) => {
-            format!("exposure: the old was usable for {} of this run", clock(since(until, state.opened())))
+            format!(
+                "exposure: the old credential stayed usable for {} of this run",
+                clock(since(until, state.opened()))
+            )
         }
         None => {
-            format!("exposure: the old has been usable for {} of this run", clock(since(now, state.opened())))
+            let so_far = clock(since(now, state.opened()));
+            match state.end() {
+                Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
+                    format!("exposure: the old credential is usable; {so_far} so far")
+                }
+                _ => format!("exposure: not proved to have ended; {so_far} so far"),
+            }
         }
     }
 }
@@ -145,6 +174,7 @@ pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
         }
         (None, Some(Stop::Stuck { .. })) => {
             next.push(("try again", format!("stanch rollback {run}")));
+            next.push(("or go on", format!("stanch resume {run} --forward")));
         }
         (None, Some(Stop::Unknown { .. })) => {
             let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
@@ -163,8 +193,31 @@ pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
     if state.end().is_none() && !back && !state.is_past_return() && state.has_changed_anything() {
         next.push(("go back", format!("stanch rollback {run}")));
     }
+    if state.end().is_none() && state.stopped().is_some_and(|stop| matches!(stop, Stop::Failed { .. })) {
+        for c in
+            (0..state.plan().credentials.len()).filter(|c| is_refused(state, *c) && state.may_reissue(*c))
+        {
+            let name = &state.plan().credentials[c].name;
+            next.push(("replace", format!("stanch resume {run} --reissue {name}")));
+        }
+    }
+    let stopped =
+        matches!(state.stopped(), Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. }));
+    if state.end().is_none() && stopped {
+        next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
+    }
     next.push(("evidence", format!("stanch audit verify {run}")));
     next
+}
+
+/// Whether a step that looks at the new credential failed.
+fn is_refused(state: &State, credential: usize) -> bool {
+    state.plan().steps.iter().enumerate().any(|(at, step)| match step.action {
+        Action::Accept { credential: c, .. } | Action::Inspect { credential: c } => {
+            c == credential && state.failure(at).is_some()
+        }
+        _ => false,
+    })
 }
 
 /// The same for programs.

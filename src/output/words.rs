@@ -52,6 +52,13 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             None => format!("rolling back: {why}"),
         },
         Event::Returned { phase } => format!("rolled back to the end of {phase}"),
+        Event::Forward { why } => format!("going forward again: {why}"),
+        Event::Deferred {} => {
+            "the new credential is not ready yet; the old one is killed first, and consumers fail until it is"
+                .into()
+        }
+        Event::Reissue { credential } => format!("the new {credential} is revoked, and issued anew"),
+        Event::Seen { .. } => return None,
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
         Event::HaltCleared { by } => format!("the halt was cleared by {by}"),
         Event::Noted { text } => text.clone(),
@@ -83,6 +90,8 @@ pub fn end_word(end: End) -> &'static str {
         End::RolledBack => "rolled back",
         End::GateRolledBack => "rolled back by itself",
         End::Failed => "failed before anything was changed",
+        End::NotProved => "closed, not proved",
+        End::Abandoned => "abandoned",
     }
 }
 

@@ -202,7 +202,10 @@ impl Layout {
     /// # Errors
     /// As for [`Layout::fields`].
     pub fn patch(&self, object: &mut Map<String, Value>, material: &Material) -> Result<(), CallError> {
-        for (field, value) in self.fields(material)? {
+        for (field, mut value) in self.fields(material)? {
+            if let (Shape::Field(_), Some(Value::String(now))) = (&self.shape, object.get(&field)) {
+                value = self.encode_whole(&Secret::new(now.as_str()), material)?;
+            }
             object.insert(field, Value::String(value.expose().to_owned()));
         }
         Ok(())
@@ -301,6 +304,10 @@ mod tests {
             let back = layout.encode(&changed, &key()).expect("write");
             assert_eq!(back.expose(), text.expose());
         }
+        let layout = Layout::new(KEY, Some("key"), &BTreeMap::new()).expect("layout");
+        let mut object = Map::from_iter([("key".to_owned(), Value::from(inner))]);
+        layout.patch(&mut object, &key()).expect("patch");
+        assert_eq!(object["key"], inner, "what is beside the parts in one field stays");
         let blank = Material::single("value", Secret::new(""));
         let one = Layout::new(&["value"], None, &BTreeMap::new()).expect("layout");
         assert!(one.encode(&Secret::new("old"), &blank).is_err());

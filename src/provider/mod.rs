@@ -29,6 +29,7 @@ pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
 mod text;
+mod traits;
 #[cfg(feature = "tool")]
 pub mod vault;
 
@@ -44,6 +45,7 @@ use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
 pub use outcome::{CallError, Kind};
+pub use traits::{issuer_traits, store_traits};
 
 /// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
 pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
@@ -342,6 +344,15 @@ pub trait Issuer: Send + Sync {
         handle: &str,
         material: Option<&Material>,
     ) -> Result<(), CallError>;
+
+    /// What two runs must not both change beyond the credential itself, for example a user whose keys
+    /// are counted: with its server, however that is spelt. `None` where there is no such thing.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn shares(&self) -> Result<Option<String>, CallError> {
+        Ok(None)
+    }
 
     /// Tries the credential itself: identity, and nothing more.
     ///

@@ -121,6 +121,29 @@ pub enum Event {
         /// The phase.
         phase: Phase,
     },
+    /// A rollback that could not be finished is given up: the run goes forward again.
+    Forward {
+        /// Why.
+        why: String,
+    },
+    /// Under `contain`: the new credential took too long, so the old one is killed first.
+    Deferred {},
+    /// A new credential that was refused or judged too wide is to be revoked and issued anew.
+    Reissue {
+        /// The credential.
+        credential: String,
+    },
+    /// What the world showed of a credential when it was looked at, read-only.
+    Seen {
+        /// The credential.
+        credential: String,
+        /// What each of its stores hands out, in the plan's order.
+        stores: Vec<Holds>,
+        /// The old credential.
+        outgoing: Sight,
+        /// The new credential.
+        incoming: Sight,
+    },
     /// The latch was seen.
     Halted {
         /// Who set it.
@@ -177,7 +200,7 @@ impl Event {
     }
 
     /// The names of all types of events, as the journal has them; the most frequent come first.
-    pub const TYPES: [&str; 19] = [
+    pub const TYPES: [&str; 23] = [
         "intent",
         "outcome",
         "heartbeat",
@@ -193,6 +216,10 @@ impl Event {
         "closed",
         "turned",
         "returned",
+        "seen",
+        "deferred",
+        "forward",
+        "reissue",
         "resolved",
         "halted",
         "halt-cleared",
@@ -213,6 +240,10 @@ impl Event {
             Self::Adopted { .. } => "adopted",
             Self::Turned { .. } => "turned",
             Self::Returned { .. } => "returned",
+            Self::Forward { .. } => "forward",
+            Self::Deferred {} => "deferred",
+            Self::Reissue { .. } => "reissue",
+            Self::Seen { .. } => "seen",
             Self::Halted { .. } => "halted",
             Self::HaltCleared { .. } => "halt-cleared",
             Self::Heartbeat {} => "heartbeat",
@@ -263,6 +294,38 @@ pub enum Found {
     Orphans(Vec<String>),
     /// It could not be found out.
     Undecided,
+}
+
+/// What a store hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// The new credential.
+    Incoming,
+    /// The old credential.
+    Outgoing,
+    /// Neither: somebody else wrote there.
+    Other,
+    /// It could not be read.
+    Unreadable,
+}
+
+/// What was seen of one version of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sight {
+    /// It was used, and accepted.
+    Accepted,
+    /// It was used, and refused.
+    Refused,
+    /// Its issuer says that it is alive.
+    Alive,
+    /// Its issuer says that it is disabled.
+    Disabled,
+    /// Its issuer does not know it any more.
+    Gone,
+    /// It was not looked at, or there was no answer.
+    Unseen,
 }
 
 /// What later steps need to know of a step, by name; never a secret.
@@ -355,6 +418,10 @@ pub enum End {
     GateRolledBack,
     /// A step failed before anything was changed.
     Failed,
+    /// Every step is done, and nothing could prove that outgoing is dead.
+    NotProved,
+    /// A person gave it up, with things left open.
+    Abandoned,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod docs;
 mod export;
 mod faults;
 mod file_exec_http;
+mod files;
 mod force;
 mod hostile;
 mod journal;

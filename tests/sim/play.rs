@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
-use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
@@ -485,12 +485,13 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         world.seed(name, credential).expect("seed");
     }
     let quiet: Arc<dyn Provider> = Arc::new(world.clone());
-    let observed = survey(&quiet, &runbook).await.expect("survey");
+    let observed = survey(&quiet, &runbook, &Choices::default()).await.expect("survey");
     let request = Request {
         environment: "sandbox".into(),
         sandbox: true,
         runbook_sha256: String::new(),
         tool: "simulation".into(),
+        directory: None,
     };
     let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
     let files = script.files.then(|| tempfile::tempdir().expect("a folder"));

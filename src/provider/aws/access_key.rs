@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::client::AwsClient;
 use super::fault::BAD_SIGNATURES;
 use super::key_shape::{self, ID, SECRET};
-use super::preflight::{Needs, failed, refused, simulate};
+use super::preflight::{Needs, caller, failed, refused, simulate};
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
     CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
@@ -391,6 +391,11 @@ impl Issuer for AccessKeyIssuer {
             Err(error) if error.kind == Kind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn shares(&self) -> Result<Option<String>, CallError> {
+        let account = caller(&self.client).await?.account;
+        Ok(Some(format!("iam {} user/{}", tame(&account), self.user)))
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {

@@ -135,8 +135,29 @@ impl SecretsManagerStore {
         }
     }
 
-    /// Writes a pending version whose id is `id`, the call's idempotency token.
-    async fn put(&self, id: &str, text: &Secret, material: &Material) -> Result<(), CallError> {
+    /// Writes a pending version whose id is `id`, the call's idempotency token, in the place of those of the
+    /// run's own that are pending now.
+    async fn put(
+        &self,
+        id: &str,
+        text: &Secret,
+        material: &Material,
+        pending: &[&str],
+    ) -> Result<(), CallError> {
+        self.send(id, text, material).await?;
+        let mut left: Vec<&str> = pending.iter().copied().filter(|version| *version != id).collect();
+        if !left.is_empty() {
+            // AWS moves the label of a version that is put; imitations leave it on both.
+            let after = self.describe().await.map_err(in_doubt)?;
+            left.retain(|version| labelled(&after, PENDING).contains(version));
+        }
+        for version in left {
+            self.label(PENDING, None, Some(version)).await.map_err(in_doubt)?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, id: &str, text: &Secret, material: &Material) -> Result<(), CallError> {
         let sent = self
             .client
             .secrets
@@ -216,11 +237,13 @@ impl SecretsManagerStore {
         let token = context.token.to_string();
         let seed = staged.unwrap_or(&token);
         let own = |version: &str| is_ours(seen, version, seed) || is_sibling(context, version);
-        if let Some(other) = labelled(seen, PENDING).into_iter().find(|id| *id != current && !own(id)) {
+        let mut pending = labelled(seen, PENDING);
+        pending.retain(|id| *id != current);
+        if let Some(other) = pending.iter().find(|id| !own(id)) {
             return Err(self.named().pending_elsewhere(other));
         }
         let id = derived(seed, current);
-        self.put(&id, wanted, value).await?;
+        self.put(&id, wanted, value, &pending).await?;
         Ok(id)
     }
 
@@ -273,7 +296,6 @@ impl SecretsManagerStore {
                 self.conflict(format!("after the move, {CURRENT} is not on the version {target} alone"));
             return Err(CallError { kind: Kind::NoAnswer, ..in_doubt(error) });
         }
-        // AWS moves the label of a version that was put; imitations leave it on both.
         for version in labelled(&after, PENDING) {
             if version == target || staged == Some(version) {
                 self.label(PENDING, None, Some(version)).await.map_err(in_doubt)?;
@@ -355,26 +377,24 @@ impl Store for SecretsManagerStore {
         let seen = self.describe().await?;
         self.refuse_deleted(&seen)?;
         let current = self.current(&seen)?;
-        let (mut base, mut sibling) = (current, None);
+        let (mut base, mut siblings) = (current, Vec::new());
         for other in labelled(&seen, PENDING) {
+            if other == id {
+                continue;
+            }
             if other == current {
                 // A process that died right behind a promotion leaves the label on what is current.
                 self.label(PENDING, None, Some(other)).await?;
             } else if is_sibling(context, other) {
                 // Another credential of this run in the same secret: this one goes on top of it.
-                (base, sibling) = (other, Some(other));
-            } else if other != id {
+                base = other;
+                siblings.push(other);
+            } else {
                 return Err(self.named().pending_elsewhere(other));
             }
         }
         let text = self.encode(&self.text(base).await?, incoming)?;
-        self.put(&id, &text, incoming).await?;
-        // AWS moves the label of a version that is put; imitations leave it on both.
-        if let Some(sibling) = sibling
-            && labelled(&self.describe().await.map_err(in_doubt)?, PENDING).contains(&sibling)
-        {
-            self.label(PENDING, None, Some(sibling)).await.map_err(in_doubt)?;
-        }
+        self.put(&id, &text, incoming, &siblings).await?;
         Ok(id)
     }
 

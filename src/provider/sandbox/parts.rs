@@ -6,7 +6,8 @@ use super::Sandbox;
 use super::world::{Client, Credential, Secrets, Value, World};
 use crate::provider::{
     Attestation, CallContext, CallError, Check, Consumer, Grant, Identity, Issued, Issuer, IssuerTraits,
-    Kind, Life, Observation, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions,
+    Kind, Life, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions, issuer_traits,
+    store_traits,
 };
 use crate::runbook::model;
 use crate::secret::{Material, Recipe};
@@ -26,15 +27,7 @@ pub(super) struct IssuerSpec {
 impl IssuerSpec {
     pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
         let millis = |p: crate::runbook::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
-        let traits = IssuerTraits {
-            mints: true,
-            disables: false,
-            revokes: true,
-            coexists: true,
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        };
+        let traits = issuer_traits(&credential.issuer, true);
         let spec = Self {
             principal: name.to_owned(),
             parts: crate::provider::part_names(&credential.issuer),
@@ -45,10 +38,9 @@ impl IssuerSpec {
             recipe: None,
         };
         match &credential.issuer {
-            model::Issuer::Sandbox { policies, ttl, coexist, can_disable, .. } => Self {
+            model::Issuer::Sandbox { policies, ttl, coexist, .. } => Self {
                 policies: policies.clone(),
                 ttl_ms: ttl.map(millis),
-                traits: IssuerTraits { disables: *can_disable, coexists: *coexist != Some(1), ..traits },
                 coexist: coexist.map(|n| n as usize),
                 ..spec
             },
@@ -58,19 +50,11 @@ impl IssuerSpec {
             model::Issuer::IamAccessKey { user, .. } => Self {
                 principal: user.clone(),
                 policies: credential.scope.policies.clone().unwrap_or_default(),
-                traits: IssuerTraits { disables: true, ..traits },
                 coexist: Some(2),
                 ..spec
             },
-            model::Issuer::Random { alphabet, length, apply, revoke, .. } => Self {
+            model::Issuer::Random { alphabet, length, .. } => Self {
                 // `apply` and `revoke` are simulated: the authority is this world.
-                traits: IssuerTraits {
-                    mints: false,
-                    tries: false,
-                    revokes: revoke.is_some(),
-                    coexists: revoke.is_some() || apply.is_none(),
-                    ..traits
-                },
                 recipe: Recipe::new(*alphabet, *length).ok(),
                 ..spec
             },
@@ -322,14 +306,7 @@ pub(super) struct SandboxStore {
 
 impl SandboxStore {
     pub(super) fn new(sandbox: Sandbox, store: &model::Store) -> Self {
-        let (stages, destroys) = match store {
-            model::Store::Sandbox { labels, .. } => (*labels, false),
-            model::Store::Secretsmanager { .. } => (true, false),
-            model::Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing),
-            model::Store::File { .. } => (false, false),
-        };
-        let change = if stages { Observation::Token } else { Observation::Conditional };
-        Self { sandbox, path: store_path(store), traits: StoreTraits { stages, destroys, change } }
+        Self { sandbox, path: store_path(store), traits: store_traits(store) }
     }
 
     fn secrets(&self, world: &World) -> Result<Secrets, CallError> {

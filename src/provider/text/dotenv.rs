@@ -107,23 +107,36 @@ fn assignments(text: &str, shell: bool) -> Vec<Assignment> {
     while at < text.len() {
         let line = &text[at..];
         let line = &line[..line.find('\n').unwrap_or(line.len())];
-        let blank = line.len() - line.trim_start().len();
-        let rest = &line[blank..];
-        let rest =
-            rest.strip_prefix("export").filter(|r| r.starts_with([' ', '\t'])).map_or(rest, str::trim_start);
-        let Some((name, value)) = rest.split_once('=').filter(|_| !rest.starts_with('#')) else {
-            at += line.len() + 1;
+        let line_end = at + line.len();
+        let rest = line.trim_start();
+        let statement = line_end - rest.len();
+        let rest = rest
+            .strip_prefix("export")
+            .filter(|rest| rest.starts_with([' ', '\t']))
+            .map_or(rest, str::trim_start);
+        let assigned = rest
+            .split_once('=')
+            .filter(|(name, _)| !name.starts_with('#') && !name.contains(['\'', '"', '\\']));
+        let Some((name, value)) = assigned else {
+            // To a shell, a quote in any other statement spans lines, too.
+            let other = if shell && !rest.starts_with('#') { word(&text[statement..], shell) } else { 0 };
+            at = next_line(text, line_end.max(statement + other));
             continue;
         };
-        let start = at + line.len() - rest.len();
+        let start = line_end - rest.len();
         let name = start..start + name.trim_end().len();
-        let from = at + line.len() - value.trim_start_matches([' ', '\t']).len();
+        let from = line_end - value.trim_start_matches([' ', '\t']).len();
         let length = word(&text[from..], shell);
         found.push(Assignment { name, word: from..from + length });
         // What follows the value on its line is a comment, or more that no name begins.
-        at = text[from + length..].find('\n').map_or(text.len(), |end| from + length + end + 1);
+        at = next_line(text, from + length);
     }
     found
+}
+
+/// Where the line after this place begins.
+fn next_line(text: &str, from: usize) -> usize {
+    text[from..].find('\n').map_or(text.len(), |end| from + end + 1)
 }
 
 /// How many bytes a value takes, quotes included.
@@ -131,8 +144,11 @@ fn word(text: &str, shell: bool) -> usize {
     let mut open: Option<char> = None;
     let mut end = 0;
     let mut escaped = false;
+    // Behind white space that separates words.
+    let mut gap = false;
     for (at, c) in text.char_indices() {
         let next = at + c.len_utf8();
+        let hidden = escaped;
         match open {
             _ if escaped => escaped = false,
             Some('"') | None if c == '\\' && (shell || open.is_some()) => escaped = true,
@@ -140,10 +156,11 @@ fn word(text: &str, shell: bool) -> usize {
             Some(_) => {}
             None if matches!(c, '\'' | '"') && (shell || at == 0) => open = Some(c),
             None if c == '\n' => return end,
-            None if c == '#' && text[..at].ends_with([' ', '\t']) => return end,
+            None if c == '#' && gap => return end,
             None => {}
         }
-        if open.is_some() || !matches!(c, ' ' | '\t') {
+        gap = open.is_none() && !hidden && matches!(c, ' ' | '\t');
+        if !gap {
             end = next;
         }
     }

@@ -30,6 +30,21 @@ pub(super) enum Spelling {
     Double,
 }
 
+impl Spelling {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Bare, "bare"), (Self::Single, "single"), (Self::Double, "double")];
+
+    /// Its word, which a file's version ends with.
+    pub(super) fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(spelling, _)| *spelling == self).map_or("", |(_, word)| word)
+    }
+
+    /// The reverse of [`Spelling::word`].
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == word).map(|(spelling, _)| *spelling)
+    }
+}
+
 /// Where a value is in a text.
 #[derive(Debug)]
 struct Place {
@@ -69,7 +84,13 @@ impl<'a> Document<'a> {
         let place = self.locate()?;
         let number = |value: &Secret| is_small_number(value.expose());
         // A text of digits becomes a number without quotes: only where there was a number, too.
-        let like = Some(place.spelling).filter(|_| number(&place.value) || !number(value));
+        let like = Some(place.spelling).filter(|like| {
+            let number = number(&place.value) || !number(value);
+            number
+                && (*like != Spelling::Bare
+                    || self.format != FileFormat::Yaml
+                    || yaml::is_plain(value.expose()))
+        });
         for spelling in spelling.into_iter().chain(like).chain([Spelling::Single, Spelling::Double]) {
             let Some(new) = self.spell(value.expose(), spelling) else { continue };
             let changed =

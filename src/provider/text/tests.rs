@@ -32,6 +32,10 @@ fn yaml_keeps_comments_and_layout() {
     for value in ["w, x: y}", "yes", "012", "#x", "*x", "- x", "two\nlines", "x ", "it's"] {
         change(FileFormat::Yaml, "/db/list/1/k", text, value).expect("change");
     }
+    for value in ["a]}", "a|b", "a:b", "!a"] {
+        let changed = change(FileFormat::Yaml, "pw", "pw: old\n", value).expect("change");
+        assert_eq!(changed, format!("pw: '{value}'\n"), "quoted for readers that are stricter");
+    }
     // Numbers, order, doubled neighbours and merges elsewhere are bytes.
     let text = "é: ü\nn: 12345678901234567890123\nb: &b {p: 1.10}\nm: *b\nk: {<<: *b, a: 1, a: 2}\ntoken: abc\nz: !x 0x1F\n";
     assert_eq!(change(FileFormat::Yaml, "token", text, "yes").expect("change"), text.replace("abc", "'yes'"));
@@ -251,5 +255,43 @@ fn errors_quote_nothing() {
     for format in [FileFormat::Json, FileFormat::Yaml, FileFormat::Dotenv] {
         let error = change(format, "a", "a: [hunter2\na='hunter2", "x").expect_err("malformed");
         assert!(!format!("{error:?}").contains("hunter2"));
+    }
+}
+
+/// What a shell reads, if it can read the file at all.
+fn as_shell(text: &str) -> Option<String> {
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    std::io::Write::write_all(&mut file, text.as_bytes()).expect("write");
+    let script = r#". "$0" 2>/dev/null; printf "%s." "$PW""#;
+    let out = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .arg(file.path())
+        .env_clear()
+        .output()
+        .expect("sh");
+    let read = String::from_utf8(out.stdout).ok()?;
+    out.status.success().then(|| read.strip_suffix('.').map(str::to_owned)).flatten()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    /// What we take for the value is what a shell takes, before and after a change.
+    #[test]
+    fn a_shell_reads_what_we_read(
+        before in "([A-C]=['\"]?[a#'\"\\\\ \n]{0,4}['\"]?\n)?",
+        raw in "['\"]?[ab$'\"\\\\# ~;{}\n=]{0,6}['\"]?",
+        new in "[ab$'\"\\\\# ~;{}\n=`]{1,6}",
+    ) {
+        let text = format!("{before}PW={raw}\nD=2\n");
+        let document = Document::new(FileFormat::Dotenv, Some("PW"), &text);
+        let Ok((value, _)) = document.value() else { return Ok(()) };
+        let Some(read) = as_shell(&text) else { return Ok(()) };
+        proptest::prop_assert_eq!(&read, value.expose(), "{:?}", text);
+        if let Ok(changed) = document.with_value(&Secret::new(new.as_str()), None) {
+            let read = as_shell(changed.expose());
+            proptest::prop_assert_eq!(read.as_deref(), Some(new.as_str()), "{:?}", changed.expose());
+        }
     }
 }

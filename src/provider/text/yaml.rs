@@ -146,6 +146,12 @@ fn is_ambiguous(plain: &str) -> bool {
         || (digits && (unsigned.chars().all(number) || hex || octal || binary))
 }
 
+/// Whether a new value needs no quotes for any reader, wherever it stands.
+pub(super) fn is_plain(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+=~@%".contains(c))
+}
+
 /// A value as a scalar.
 pub(super) fn spell(value: &str, spelling: Spelling) -> String {
     match spelling {

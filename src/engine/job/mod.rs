@@ -1,27 +1,27 @@
-//! One step's call: what is done, taken back or discarded, and how that is observed.
+//! One step's call: what is done (here), undone and discarded, and how that is observed.
 //!
 //! A [`Job`] holds all that its step needs, so that it can run beside others. It never writes the
 //! journal: it returns what to record.
 
+mod look;
+mod observe;
+mod undo;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::ask;
 use super::safe::{self, Held, Safe, SafeError};
 use super::{Answer, Operator};
 use crate::clock::Clock;
-use crate::gate::{self, Watched};
 use crate::journal::{Latches, SealedEntry};
-use crate::plan::{Action, Phase, Plan, Step};
-use crate::provider::{
-    CallContext, CallError, Check, Grant, Identity, Issuer, Kind, Life, Observation, Provider, Store, Use,
-    Versions,
-};
-use crate::rotation::{Facts, Found, State};
+use crate::plan::{Action, Plan, Step};
+use crate::provider::{CallContext, CallError, Check, Grant, Issuer, Kind, Life, Provider, Store};
+use crate::rotation::{BEFORE, Facts, State, Status};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -35,10 +35,6 @@ const WAS: &str = "was";
 /// The fact that carries a keyed fingerprint.
 const FINGERPRINT: &str = "fingerprint";
 
-/// How long a consumer may take to go back to the outgoing version during rollback, before the
-/// incoming one is revoked under it.
-const RETURN_PATIENCE: Duration = Duration::from_secs(60);
-
 /// What a step needs.
 #[derive(Clone)]
 pub(super) struct Job {
@@ -49,6 +45,10 @@ pub(super) struct Job {
     pub(super) operator: Arc<dyn Operator>,
     pub(super) cancel: CancellationToken,
     pub(super) latches: Arc<dyn Latches>,
+    /// How many steps that ask may ask at once.
+    pub(super) places: Arc<Semaphore>,
+    /// Puts a sentence on the record.
+    pub(super) say: Arc<dyn Fn(String) + Send + Sync>,
     pub(super) step: usize,
     pub(super) context: CallContext,
     pub(super) needs: Needs,
@@ -67,13 +67,12 @@ pub(super) struct Needs {
     staged: Option<String>,
     /// What an attempt left behind.
     pub(super) orphans: Vec<String>,
-}
-
-/// One of a credential's two versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Outgoing,
-    Incoming,
+    /// How the place where outgoing is used answered beforehand.
+    before: Option<String>,
+    /// Whether this run disabled outgoing.
+    disabled: bool,
+    /// The context of the call that issued incoming.
+    issue: Option<CallContext>,
 }
 
 /// What a call gives back to the journal and to the safe.
@@ -91,6 +90,11 @@ pub(super) struct Index {
     capture: Vec<Vec<usize>>,
     stage: Vec<Vec<Option<usize>>>,
     promote: Vec<Vec<usize>>,
+    disable: Vec<Option<usize>>,
+    /// By credential, check, and whether it is one under `rejects`.
+    baseline: HashMap<(usize, Option<usize>, bool), usize>,
+    /// The steps that stage in each place.
+    stagers: HashMap<String, Vec<usize>>,
 }
 
 impl Index {
@@ -101,12 +105,23 @@ impl Index {
             capture: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
             stage: (0..plan.credentials.len()).map(|n| vec![None; stores(n)]).collect(),
             promote: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
+            disable: vec![None; plan.credentials.len()],
+            baseline: HashMap::new(),
+            stagers: HashMap::new(),
         };
         for (at, step) in plan.steps.iter().enumerate() {
             match step.action {
                 Action::Issue { credential } => index.issue[credential] = at,
                 Action::Capture { credential, store } => index.capture[credential][store] = at,
-                Action::Stage { credential, store } => index.stage[credential][store] = Some(at),
+                Action::Stage { credential, store } => {
+                    index.stage[credential][store] = Some(at);
+                    let place = plan.credentials[credential].stores[store].place.clone();
+                    index.stagers.entry(place).or_default().push(at);
+                }
+                Action::Disable { credential } => index.disable[credential] = Some(at),
+                Action::Baseline { credential, probe, rejects } => {
+                    index.baseline.insert((credential, probe, rejects), at);
+                }
                 Action::Promote { credential, store } => index.promote[credential][store] = at,
                 _ => {}
             }
@@ -119,8 +134,13 @@ impl Index {
         state.round(self.issue[credential])
     }
 
+    /// The steps that issue, by credential.
+    pub(super) fn issues(&self) -> &[usize] {
+        &self.issue
+    }
+
     /// What a step needs of the steps before it.
-    pub(super) fn needs(&self, state: &State, step: &Step) -> Needs {
+    pub(super) fn needs(&self, state: &State, run: &str, step: &Step) -> Needs {
         let Some(c) = step.action.credential() else { return Needs::default() };
         let text = |at: usize, name: &str| state.fact(at, name).map(str::to_owned);
         let mut needs = Needs {
@@ -140,7 +160,35 @@ impl Index {
             needs.base = text(promote, WAS).or(restored).or_else(|| text(self.capture[c][s], VERSION));
             needs.staged = self.stage[c][s].and_then(|at| text(at, VERSION));
         }
+        if let Action::Reject { probe, .. } = step.action {
+            // Without a list of their own, the checks under `accepts` must refuse.
+            let listed = state.plan().credential(c).1.rejects.is_some() && probe.is_some();
+            needs.before = self.baseline.get(&(c, probe, listed)).and_then(|at| text(*at, BEFORE));
+        }
+        needs.disabled = self.disable[c].is_some_and(|at| *state.status(at) == Status::Done);
+        let issue = self.issue[c];
+        needs.issue = state.since(issue).map(|since| {
+            let step = &state.plan().steps[issue];
+            context(run, step, state.round(issue), since)
+        });
         needs
+    }
+
+    /// The tokens of every step that stages in the place that this one stages in, whatever the round: what
+    /// carries one of them is the run's own.
+    pub(super) fn siblings(&self, state: &State, run: &str, step: &Step) -> Vec<Uuid> {
+        let (Action::Stage { credential, store } | Action::Promote { credential, store }) = step.action
+        else {
+            return Vec::new();
+        };
+        let plan = state.plan();
+        let place = &plan.credentials[credential].stores[store].place;
+        let stagers = self.stagers.get(place).map(Vec::as_slice).unwrap_or_default();
+        let tokens = |at: &usize| {
+            let id = plan.steps[*at].id.clone();
+            (0..=state.round(*at)).map(move |round| token(run, &id, round))
+        };
+        stagers.iter().flat_map(tokens).collect()
     }
 }
 
@@ -224,6 +272,7 @@ impl Job {
                 checked(self.issuer().await?.preflight(outgoing).await)
             }
             Action::Capture { credential, store } => self.capture(*credential, *store).await,
+            Action::Baseline { probe, rejects, .. } => self.baseline(*probe, *rejects).await,
             Action::Issue { .. } => self.issue().await,
             Action::Inspect { .. } => self.inspect().await,
             Action::Stage { store, .. } => {
@@ -231,10 +280,8 @@ impl Job {
                 let version = self.store(*store).await?.stage(&self.context, &incoming.material).await?;
                 Ok(facts([(VERSION, version)]))
             }
-            Action::Accept { probe, .. } => {
-                let incoming = self.incoming()?;
-                self.ask(*probe, &incoming.material, true).await
-            }
+            Action::Accept { probe, .. } => self.accept(*probe).await,
+            Action::Sweep { .. } => self.sweep(self.needs.incoming.as_deref()).await,
             Action::Promote { store, .. } => {
                 let (incoming, outgoing) = (self.incoming()?, self.outgoing(*store)?);
                 let base = self.base()?;
@@ -249,24 +296,30 @@ impl Job {
             Action::Disable { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
                 let issuer = self.issuer().await?;
-                self.refuse_handed_out(Which::Outgoing).await?;
-                issuer.disable(&self.context, handle).await.map(nothing)
+                self.look_before_the_end().await?;
+                match issuer.disable(&self.context, handle).await {
+                    // One that is gone is as good as disabled.
+                    Err(e) if e.kind == Kind::NotFound && issuer.life(handle).await? == Life::Gone => {
+                        Ok(Yield {
+                            checks: vec![Check::warn("old credential", "it is gone already")],
+                            ..Yield::default()
+                        })
+                    }
+                    other => other.map(nothing),
+                }
             }
             Action::Revoke { credential } => {
                 let handle = self.outgoing_handle(*credential)?;
                 let outgoing = self.outgoing(0).ok().map(|h| h.material);
                 let issuer = self.issuer().await?;
-                self.refuse_handed_out(Which::Outgoing).await?;
+                self.look_before_the_end().await?;
                 issuer.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
             }
             Action::Destroy { store, .. } => {
                 let (base, outgoing) = (self.base()?, self.outgoing(*store)?.material);
                 self.store(*store).await?.destroy(&self.context, base, &outgoing).await.map(nothing)
             }
-            Action::Reject { probe, .. } => {
-                let outgoing = self.outgoing(0)?;
-                self.ask(*probe, &outgoing.material, false).await
-            }
+            Action::Reject { probe, .. } => self.reject(*probe).await,
             Action::Own { name } => {
                 let own = self.own(name)?;
                 if let Some(question) = &own.manual {
@@ -280,82 +333,6 @@ impl Job {
                 self.provider.call(&call).await?.perform(&self.context, None).await.map(nothing)
             }
         }
-    }
-
-    /// Takes the step back.
-    pub(super) async fn undo(&self) -> Result<Yield, CallError> {
-        match &self.step().action {
-            Action::Issue { .. } => {
-                let handle = self.incoming_handle()?;
-                let incoming = self.incoming().ok().map(|h| h.material);
-                if is_on(Sabotage::Orphan) {
-                    return Ok(Yield::default());
-                }
-                let issuer = self.issuer().await?;
-                self.refuse_handed_out(Which::Incoming).await?;
-                issuer.revoke(&self.context, handle, incoming.as_deref()).await.map(nothing)
-            }
-            Action::Stage { store, .. } => {
-                let staged = self.needs.staged.as_deref().ok_or_else(|| bug("nothing is staged"))?;
-                self.store(*store).await?.retire(&self.context, staged).await.map(nothing)
-            }
-            Action::Promote { store, .. } => {
-                let (outgoing, incoming) = (self.outgoing(*store)?, self.incoming()?);
-                let was = self.needs.base.as_deref();
-                let store = self.store(*store).await?;
-                self.refuse_stopped()?;
-                let done = store.promote(&self.context, &outgoing.material, &incoming.material, was).await?;
-                Ok(facts([(VERSION, done.version)]))
-            }
-            Action::Reload { consumer, .. } => {
-                self.reload(*consumer).await?;
-                self.wait_for_return(*consumer).await
-            }
-            Action::Disable { credential } => {
-                let handle = self.outgoing_handle(*credential)?;
-                if is_on(Sabotage::WayBack) {
-                    return Ok(Yield::default());
-                }
-                self.issuer().await?.enable(&self.context, handle).await.map(nothing)
-            }
-            Action::Own { name } => {
-                let call = match &self.own(name)?.undo {
-                    None | Some(model::Undo::None) => return Ok(Yield::default()),
-                    Some(model::Undo::Manual(question)) => return self.manual(name, question).await,
-                    Some(model::Undo::Exec(exec)) => model::Call::Exec(exec.clone()),
-                    Some(model::Undo::Http(http)) => model::Call::Http(http.clone()),
-                };
-                self.provider.call(&call).await?.perform(&self.context, None).await.map(nothing)
-            }
-            _ => Err(bug("the step has nothing to take back")),
-        }
-    }
-
-    /// Refuses, before a credential dies, while a store still hands it out. The record says that none
-    /// does; but somebody may have written there since, and a server may have forgotten. Under `contain`
-    /// the outgoing one dies before it is replaced, knowingly.
-    async fn refuse_handed_out(&self, which: Which) -> Result<(), CallError> {
-        let knowingly = which == Which::Outgoing && self.step().phase == Phase::Sunset;
-        if (knowingly && self.plan.strategy == model::Strategy::Contain) || is_on(Sabotage::Outage) {
-            return Ok(());
-        }
-        let (c, name, _) = self.credential()?;
-        for store in 0..self.plan.credentials[c].stores.len() {
-            // What cannot be opened any more cannot be compared.
-            let held = if which == Which::Outgoing { self.outgoing(store) } else { self.incoming() };
-            let Ok(held) = held else { continue };
-            if self.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
-                let (_, credential) = self.plan.credential(c);
-                let word = if which == Which::Outgoing { "old" } else { "new" };
-                let message = format!(
-                    "{} hands out the {word} {name} again, which was about to be refused; nothing was changed",
-                    crate::plan::store_target(&credential.stores[store])
-                );
-                let hint = "find out who wrote there; then go on, or roll back";
-                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
-            }
-        }
-        self.refuse_stopped()
     }
 
     /// Refuses, right before an effect and after whatever was looked at for it, when the latch is set or
@@ -373,40 +350,21 @@ impl Job {
         Err(CallError::rejected(Kind::Cancelled, why))
     }
 
-    /// Revokes what an attempt left behind.
-    pub(super) async fn discard(&self) -> Result<Yield, CallError> {
-        let issuer = self.issuer().await?;
-        let orphans = &self.needs.orphans;
-        for (revoked, handle) in orphans.iter().enumerate() {
-            let one = async {
-                self.refuse_stopped()?;
-                issuer.revoke(&self.context, handle, None).await
-            };
-            one.await.map_err(|mut e| {
-                if revoked > 0 {
-                    // The step as a whole did change something.
-                    e.in_doubt = true;
-                    e.message = format!("after {revoked} of {} were revoked: {}", orphans.len(), e.message);
-                }
-                e
-            })?;
-        }
-        Ok(Yield::default())
-    }
-
     async fn capture(&self, c: usize, s: usize) -> Result<Yield, CallError> {
         let (_, name, _) = self.credential()?;
         let store = self.store(s).await?;
         let mut out = checked(store.preflight().await)?;
         let versions = store.observe().await?;
-        let planned = &self.plan.credentials[c].stores[s].versions;
-        if versions.current != planned.current {
-            let (was, is) = (shown(&planned.current), shown(&versions.current));
+        let planned = &self.plan.credentials[c];
+        let material = store.read(versions.current.as_deref()).await?;
+        let known = &planned.stores[s].versions.current;
+        // A neighbour in the same secret may have been written since; another credential may not.
+        if versions.current != *known && !self.is_the_planned_one(c, &material).await? {
+            let (was, is) = (shown(known), shown(&versions.current));
             let message = format!("the plan saw version {was} as current; now it is {is}");
-            let hint = "somebody changed it since: make a new plan";
+            let hint = "another process changed it since: make a new plan";
             return Err(CallError::rejected(Kind::Conflict, message).hint(hint));
         }
-        let material = store.read(versions.current.as_deref()).await?;
         let fingerprint = self.safe.fingerprint(&material).to_string();
         let identity = self.plan.credentials[c].outgoing.clone();
         let sealed = self.safe.put(&safe::outgoing(name, s), material, identity).map_err(|e| unsealed(&e))?;
@@ -414,6 +372,17 @@ impl Job {
             facts([(VERSION, versions.current.unwrap_or_default()), (FINGERPRINT, fingerprint)]).facts;
         out.sealed.push(sealed);
         Ok(out)
+    }
+
+    /// Whether a value that was written since the plan was made is still the credential that it names. One
+    /// whose issuer knows no names is what its only store holds.
+    async fn is_the_planned_one(&self, c: usize, material: &Material) -> Result<bool, CallError> {
+        let planned = &self.plan.credentials[c];
+        if !planned.issuer.tries {
+            return Ok(planned.stores.len() == 1);
+        }
+        let standing = self.issuer().await?.identify(material).await?;
+        Ok(standing.map(|s| s.identity.handle) == planned.outgoing.as_ref().map(|o| o.handle.clone()))
     }
 
     async fn issue(&self) -> Result<Yield, CallError> {
@@ -458,58 +427,9 @@ impl Job {
         }
     }
 
-    async fn ask(&self, probe: Option<usize>, material: &Material, accept: bool) -> Result<Yield, CallError> {
-        let (_, name, credential) = self.credential()?;
-        let who: ask::Asked = match probe {
-            None => ask::Asked::Issuer(self.issuer().await?),
-            Some(p) => {
-                let probes = if accept { &credential.accepts[..] } else { crate::plan::rejects(credential) };
-                let probe = probes.get(p).ok_or_else(|| bug("the plan has no such check"))?;
-                ask::Asked::Probe(self.provider.probe(name, credential, probe).await?)
-            }
-        };
-        let phase = if accept { Phase::Verify } else { Phase::Proof };
-        let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan has no such phase"))?;
-        let deadline = self.plan.runbook.limits.deadline.get();
-        ask::until_sure(&who, material, accept, waits, deadline, self.clock.as_ref(), &self.cancel).await
-    }
-
     async fn reload(&self, consumer: usize) -> Result<Yield, CallError> {
         let (_, name, credential) = self.credential()?;
         self.provider.consumer(name, credential, consumer).await?.reload(&self.context).await.map(nothing)
-    }
-
-    /// After a swap back: incoming must not be revoked under a consumer that still uses it.
-    async fn wait_for_return(&self, consumer: usize) -> Result<Yield, CallError> {
-        let (_, name, credential) = self.credential()?;
-        let spec = &credential.consumers[consumer];
-        if spec.attest.is_none() {
-            return Ok(Yield::default());
-        }
-        let watched = Watched {
-            credential: name.to_owned(),
-            consumer: spec.name.clone(),
-            ask: self.provider.consumer(name, credential, consumer).await?,
-            wanted: self.outgoing(0)?.material,
-        };
-        let deadline = self.plan.runbook.limits.deadline.get();
-        let start = self.clock.now().mono_ms;
-        loop {
-            let found = gate::adoption(&watched, deadline).await;
-            if found.of > 0 && found.instances == found.of {
-                return Ok(Yield::default());
-            }
-            let waited = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start));
-            if waited >= RETURN_PATIENCE {
-                let message = format!(
-                    "{} went back to the old {name} in {} of {} instances only",
-                    found.consumer, found.instances, found.of
-                );
-                let hint = "restart the instances that did not, then roll back again";
-                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
-            }
-            self.clock.sleep(Duration::from_millis(500)).await;
-        }
     }
 
     async fn manual(&self, name: &str, question: &str) -> Result<Yield, CallError> {
@@ -542,139 +462,6 @@ impl Job {
 
     fn base(&self) -> Result<&str, CallError> {
         self.needs.base.as_deref().ok_or_else(|| bug("the store's first version is not known"))
-    }
-
-    /// Finds out what became of an earlier try to do the step.
-    pub(super) async fn observe_do(&self) -> Result<(Found, Facts), CallError> {
-        let applied = |yes: bool| (if yes { Found::Applied } else { Found::Absent }, Facts::new());
-        if self.step().class == Some(Observation::Idempotent)
-            && !matches!(self.step().action, Action::Issue { .. })
-        {
-            return Ok((Found::Repeatable, Facts::new()));
-        }
-        match &self.step().action {
-            Action::Issue { credential } => self.observe_issue(*credential).await,
-            Action::Stage { store, .. } => {
-                let incoming = self.incoming()?;
-                let store = self.store(*store).await?;
-                let Some(pending) = store.observe().await?.pending else { return Ok(applied(false)) };
-                let same = store.read(Some(&pending)).await?.same_as(&incoming.material);
-                Ok(if same { (Found::Applied, facts([(VERSION, pending)]).facts) } else { applied(false) })
-            }
-            Action::Promote { store, .. } => {
-                let incoming = self.incoming()?;
-                let base = self.base()?.to_owned();
-                let (same, versions) = self.current_is(*store, &incoming.material).await?;
-                // Where the mark of a staged version still stands, the promotion is to be finished.
-                let half = versions.pending.is_some() && versions.pending == versions.current;
-                let found = if half { Found::Repeatable } else { Found::Applied };
-                let version = versions.current.unwrap_or_default();
-                Ok(if same {
-                    (found, facts([(VERSION, version), (WAS, base)]).facts)
-                } else {
-                    applied(false)
-                })
-            }
-            Action::Disable { credential } => self.observe_life(*credential, Life::Disabled).await,
-            Action::Revoke { credential } => self.observe_life(*credential, Life::Gone).await,
-            Action::Destroy { store, .. } => {
-                let base = self.base()?;
-                match self.store(*store).await?.read(Some(base)).await {
-                    Ok(_) => Ok(applied(false)),
-                    Err(e) if e.kind == Kind::NotFound => Ok(applied(true)),
-                    Err(e) => Err(e),
-                }
-            }
-            Action::Own { name } => Ok(applied(self.is_in_effect(name).await?)),
-            // Looks change nothing, and a reload can be repeated.
-            _ => Ok(applied(false)),
-        }
-    }
-
-    /// Finds out what became of an earlier try to take the step back.
-    pub(super) async fn observe_undo(&self) -> Result<(Found, Facts), CallError> {
-        let applied = |yes: bool| (if yes { Found::Applied } else { Found::Absent }, Facts::new());
-        match &self.step().action {
-            Action::Issue { .. } => {
-                let life = self.issuer().await?.life(self.incoming_handle()?).await?;
-                Ok(applied(life == Life::Gone))
-            }
-            Action::Stage { store, .. } => {
-                let versions = self.store(*store).await?.observe().await?;
-                Ok(applied(versions.pending != self.needs.staged))
-            }
-            Action::Promote { store, .. } => {
-                let outgoing = self.outgoing(*store)?;
-                let (same, versions) = self.current_is(*store, &outgoing.material).await?;
-                let version = versions.current.unwrap_or_default();
-                Ok(if same { (Found::Applied, facts([(VERSION, version)]).facts) } else { applied(false) })
-            }
-            Action::Disable { credential } => self.observe_life(*credential, Life::Active).await,
-            Action::Own { name } if self.own(name)?.observe.is_some() => {
-                Ok(applied(!self.is_in_effect(name).await?))
-            }
-            _ => Ok(applied(false)),
-        }
-    }
-
-    /// Whether an own step is in effect, as its `observe:` program says.
-    async fn is_in_effect(&self, name: &str) -> Result<bool, CallError> {
-        let Some(observe) = self.own(name)?.observe.clone() else {
-            return Err(bug("the step cannot be observed"));
-        };
-        let nobody = &self.plan.runbook.credentials;
-        let (name, credential) = nobody.first_key_value().ok_or_else(|| bug("the plan has no credential"))?;
-        let probe = self.provider.probe(name, credential, &model::Probe::Exec(observe)).await?;
-        Ok(probe.attempt(&Material::default()).await? == Use::Accepted)
-    }
-
-    async fn observe_issue(&self, c: usize) -> Result<(Found, Facts), CallError> {
-        if is_on(Sabotage::Twin) {
-            return Ok((Found::Absent, Facts::new()));
-        }
-        let (_, name, _) = self.credential()?;
-        let issuer = self.issuer().await?;
-        let held = self.safe.get(&safe::incoming(name, self.needs.round));
-        let kept = |held: &Held, identity: &Identity| {
-            let fingerprint = self.safe.fingerprint(&held.material).to_string();
-            (Found::Applied, facts([(HANDLE, identity.handle.clone()), (FINGERPRINT, fingerprint)]).facts)
-        };
-        // The reply was sealed, and the process died before it could say so.
-        if let Some((held, identity)) = held.as_ref().and_then(|h| Some((h, h.identity.as_ref()?)))
-            && issuer.life(&identity.handle).await? == Life::Active
-        {
-            return Ok(kept(held, identity));
-        }
-        let before = &self.plan.credentials[c].existing;
-        let found = issuer.find(&self.context, before).await?;
-        match (found.first(), held) {
-            (None, _) => Ok((Found::Absent, Facts::new())),
-            // The value was made here and is still known: what was found is as good as issued.
-            (Some(handle), Some(held)) if !issuer.traits().mints => {
-                let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
-                Ok(kept(&held, &identity))
-            }
-            (Some(_), _) => Ok((Found::Orphans(found), Facts::new())),
-        }
-    }
-
-    async fn observe_life(&self, c: usize, wanted: Life) -> Result<(Found, Facts), CallError> {
-        let life = self.issuer().await?.life(self.outgoing_handle(c)?).await?;
-        if is_on(Sabotage::Survivor) {
-            return Ok((Found::Applied, Facts::new()));
-        }
-        Ok((if life == wanted { Found::Applied } else { Found::Absent }, Facts::new()))
-    }
-
-    /// Whether a store's current version has this value, and which versions there are.
-    async fn current_is(&self, store: usize, material: &Material) -> Result<(bool, Versions), CallError> {
-        let store = self.store(store).await?;
-        let versions = store.observe().await?;
-        let same = match &versions.current {
-            None => false,
-            Some(current) => store.read(Some(current)).await?.same_as(material),
-        };
-        Ok((same, versions))
     }
 }
 
@@ -711,7 +498,7 @@ fn checked(checks: Vec<Check>) -> Result<Yield, CallError> {
     }
 }
 
-fn facts<const N: usize>(pairs: [(&str, String); N]) -> Yield {
+pub(super) fn facts<const N: usize>(pairs: [(&str, String); N]) -> Yield {
     let facts = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     Yield { facts, ..Yield::default() }
 }
