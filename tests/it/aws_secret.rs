@@ -342,6 +342,22 @@ async fn labels_of_others_follow_the_value() {
     assert_eq!(world.kept().labels("v1"), ["AWSCURRENT", "blue", "prod"]);
 }
 
+/// Somebody writes another field while the run is under way: AWS leaves the labels of others behind, on a value
+/// that is about to die, in both directions.
+#[tokio::test]
+async fn labels_of_others_are_not_left_on_a_value_that_dies() {
+    let world = World::new(r#"{"pw":"old","x":1}"#).await;
+    let (store, step) = (world.store("pw").await, planned("v1", None));
+    world.kept().set("prod", Some("v1"));
+    let staged = store.stage(&context(), &value("new")).await.expect("stage");
+    world.kept().write("theirs", r#"{"pw":"old","x":2}"#);
+    store.promote(&step, &value("new"), &value("old"), Some(&staged)).await.expect("promote");
+    assert_eq!(world.kept().text("prod"), r#"{"pw":"new","x":2}"#);
+    world.kept().write("more", r#"{"pw":"new","x":3}"#);
+    store.promote(&step, &value("old"), &value("new"), Some("v1")).await.expect("back");
+    assert_eq!(world.kept().text("prod"), r#"{"pw":"old","x":3}"#);
+}
+
 /// A promotion that made a version of its own, and was cut off before it was current, leaves it pending:
 /// it is known as the run's own.
 #[tokio::test]

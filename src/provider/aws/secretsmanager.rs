@@ -217,6 +217,31 @@ impl SecretsManagerStore {
         Ok(())
     }
 
+    /// The versions beside the current one whose labels of others follow the value: what the plan saw as
+    /// current, where somebody wrote the secret since; what an earlier try had moved them to; and on the way
+    /// back whatever holds the new value.
+    async fn followers<'a>(
+        &self,
+        seen: &'a DescribeSecretOutput,
+        context: &CallContext,
+        from: &Material,
+        staged: Option<&str>,
+    ) -> Result<Vec<&'a str>, CallError> {
+        let (current, before) = (self.current(seen)?, context.before.current.as_deref());
+        let token = context.token.to_string();
+        let pending = labelled(seen, PENDING);
+        let mut found = Vec::new();
+        let all = seen.version_ids_to_stages().into_iter().flatten().map(|(id, _)| id.as_str());
+        for id in all.filter(|id| *id != current && !own_labels(seen, id).is_empty()) {
+            let ours = pending.contains(&id) && is_ours(seen, id, staged.unwrap_or(&token));
+            let may = Some(id) == before || is_back(context, staged);
+            if ours || may && self.decode(&self.text(id).await?).is_ok_and(|held| held.same_as(from)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     /// The version to make current: the staged one where it holds just the text that is wanted, else a new
     /// one, which is pending until then.
     async fn target(
@@ -260,7 +285,7 @@ impl SecretsManagerStore {
         let current = self.current(&seen)?;
         let text = self.text(current).await?;
         let now = self.decode(&text)?;
-        let back = staged.is_some() && staged == context.before.current.as_deref();
+        let back = is_back(context, staged);
         if now.same_as(value) {
             if labelled(&seen, PENDING).contains(&current) {
                 self.label(PENDING, None, Some(current)).await.map_err(in_doubt)?;
@@ -277,13 +302,11 @@ impl SecretsManagerStore {
             return Err(error.hint("find out who changed it and which value is right, then plan again"));
         }
         let wanted = self.encode(&text, value)?;
+        let followers = self.followers(&seen, context, from, staged).await?;
         let target = self.target(context, &seen, (value, &wanted), staged).await?;
         self.move_labels(&seen, current, &target).await?;
-        // What an earlier try had moved before somebody was quicker.
-        for version in labelled(&seen, PENDING).into_iter().filter(|id| *id != current && *id != target) {
-            if is_ours(&seen, version, staged.unwrap_or(&context.token.to_string())) {
-                self.move_labels(&seen, version, &target).await?;
-            }
+        for version in followers.into_iter().filter(|id| *id != target) {
+            self.move_labels(&seen, version, &target).await?;
         }
         if let Err(error) = self.label(CURRENT, Some(&target), Some(current)).await {
             // The server says in one word that a parameter is wrong, and that the label has moved.
@@ -333,6 +356,11 @@ impl SecretsManagerStore {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a promotion is the way back: to the version that the plan saw as current.
+fn is_back(context: &CallContext, staged: Option<&str>) -> bool {
+    staged.is_some() && staged == context.before.current.as_deref()
 }
 
 /// Whether a version was staged by another step of this run.
