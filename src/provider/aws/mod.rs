@@ -7,6 +7,7 @@ mod key_shape;
 mod preflight;
 mod secret_checks;
 mod secret_preflight;
+mod secret_promote;
 mod secretsmanager;
 mod wire;
 
