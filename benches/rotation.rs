@@ -342,6 +342,7 @@ async fn bare_rotation(
         token: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()),
         since: SystemClock::new().now().wall,
         siblings: Vec::new(),
+        before: Default::default(),
     };
     let issuer = provider.issuer(name, credential).await?;
     let store = provider.store(name, credential, 0).await?;

@@ -339,6 +339,9 @@ impl Session {
         let run = self.engine.journal.run();
         let mut context = job::context(run, planned, self.state.round(step), begun);
         context.siblings = self.index.siblings(&self.state, run, planned);
+        if let Action::Promote { credential, store } = planned.action {
+            context.before = self.plan.credentials[credential].stores[store].versions.clone();
+        }
         let send = self.send.clone();
         Job {
             plan: Arc::clone(&self.plan),

@@ -112,6 +112,7 @@ fn context() -> CallContext {
         token: Uuid::nil(),
         since: Timestamp::UNIX_EPOCH,
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }
 
@@ -206,7 +207,7 @@ pub fn aws(bytes: &[u8]) {
     let (choice, replies) = parse(bytes);
     // A secret key is never sent, so that there is nothing to echo.
     let client = Arc::new(AwsClient::answering(("AKIAOPERATOR", &Secret::new("an-operators-key")), replies));
-    let material = Material::single("access_key_id", Secret::new("AKIAOUTGOING"))
+    let material = Material::single("access_key_id", Secret::new("AKIAOUTGOINGOUTGOING"))
         .with("secret_access_key", Secret::new("an-outgoing-secret-key"));
     block_on(async {
         match choice {

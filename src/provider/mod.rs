@@ -73,6 +73,8 @@ pub struct CallContext {
     /// The idempotency tokens of the run's other steps that stage in the same place: a version that
     /// carries one of them is the run's own and no stranger's.
     pub siblings: Vec<Uuid>,
+    /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
+    pub before: Versions,
 }
 
 /// How the outcome of a call whose reply was lost is learned.
@@ -428,6 +430,15 @@ pub trait Store: Send + Sync {
         version: &str,
         outgoing: &Material,
     ) -> Result<(), CallError>;
+
+    /// Whether every copy of the secret elsewhere (a replica in another region) has what is current here:
+    /// to be asked right before the old credential is refused.
+    ///
+    /// # Errors
+    /// When a copy is late or failed, with its name.
+    async fn in_sync(&self) -> Result<(), CallError> {
+        Ok(())
+    }
 
     /// What the runbook's name for this secret leads to, however it is spelt: two stores with the same
     /// place are one target. Holds go by it, and steps on one place go one after the other.

@@ -113,6 +113,7 @@ impl RealProvider {
             account: account.clone(),
             profile: profile.clone(),
             endpoint_url: endpoint_url.clone(),
+            ca_bundle: (self.env)("AWS_CA_BUNDLE").filter(|path| !path.is_empty()),
             keys: None,
         };
         let client = Arc::new(AwsClient::new(settings, self.deadline).await?);

@@ -580,6 +580,7 @@ impl Lab {
             token: uuid::Uuid::from_u128(7),
             since: self.clock.now().wall,
             siblings: Vec::new(),
+            before: Default::default(),
         }
     }
 
@@ -896,8 +897,14 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
     // Something on the way has repeated the request.
     let spec = &lab.plan.runbook.credentials["plain"];
     let token = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/0").as_bytes());
-    let context =
-        CallContext { run, step: step.into(), token, since: lab.clock.now().wall, siblings: Vec::new() };
+    let context = CallContext {
+        run,
+        step: step.into(),
+        token,
+        since: lab.clock.now().wall,
+        siblings: Vec::new(),
+        before: Default::default(),
+    };
     let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
     issuer.issue(&context, None).await.expect("issued once more");
     let revoked = AtomicUsize::new(0);

@@ -5,6 +5,8 @@ mod anchors;
 mod architecture;
 mod audit;
 mod aws;
+mod aws_docs;
+mod aws_secret;
 mod bad_input;
 mod cli;
 mod conformance;

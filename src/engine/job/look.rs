@@ -109,6 +109,7 @@ impl Job {
                 let hint = "find out which process wrote there; then resume, or roll back";
                 return Err(CallError::rejected(Kind::Declined, message).hint(hint));
             }
+            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
         }
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
             let message = format!("the old {name} was not touched: {}", e.message);

@@ -177,7 +177,10 @@ impl Index {
     /// The tokens of every step that stages in the place that this one stages in, whatever the round: what
     /// carries one of them is the run's own.
     pub(super) fn siblings(&self, state: &State, run: &str, step: &Step) -> Vec<Uuid> {
-        let Action::Stage { credential, store } = step.action else { return Vec::new() };
+        let (Action::Stage { credential, store } | Action::Promote { credential, store }) = step.action
+        else {
+            return Vec::new();
+        };
         let plan = state.plan();
         let place = &plan.credentials[credential].stores[store].place;
         let stagers = self.stagers.get(place).map(Vec::as_slice).unwrap_or_default();
@@ -512,5 +515,6 @@ pub(super) fn context(run: &str, step: &Step, round: u32, since: Timestamp) -> C
         token: token(run, &step.id, round),
         since,
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }
