@@ -67,6 +67,8 @@ pub struct State {
     pub(super) touched: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
+    /// When the run went from `verify` to `cutover` the last time.
+    pub(super) verified: Option<Timestamp>,
     /// What was last seen of each credential, and when.
     seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
@@ -109,6 +111,7 @@ impl State {
             conflicts: HashMap::new(),
             touched: BTreeSet::new(),
             deferred: false,
+            verified: None,
             seen: BTreeMap::new(),
             work: Work::default(),
         }
@@ -137,6 +140,11 @@ impl State {
     /// When this session's patience began: entering the phase, or resuming in it.
     pub fn patience(&self) -> Timestamp {
         self.patience
+    }
+
+    /// When the run went from `verify` to `cutover` the last time.
+    pub fn verified(&self) -> Option<Timestamp> {
+        self.verified
     }
 
     /// Which way the run goes.

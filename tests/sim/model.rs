@@ -7,12 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stanch::plan::{Action, Plan};
-use stanch::provider::Life;
 use stanch::provider::sandbox::{Change, Witness};
+use stanch::provider::{Kind, Life};
 use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};
 use stanch::runbook::model::Strategy;
 use tokio::time::Instant;
 
+/// How long before an effect its looks may have been, where calls answer at once.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long before an effect its looks may have been, where calls take their time.
 const LOOKS: Duration = Duration::from_secs(120);
 
@@ -130,7 +132,7 @@ impl Model {
                     books.allow("issue", &principal, &step.id);
                     books.allow("revoke", &principal, &step.id);
                 }
-                Action::Revoke { .. } => books.allow("revoke", &principal, &step.id),
+                Action::Revoke { .. } | Action::Sweep { .. } => books.allow("revoke", &principal, &step.id),
                 Action::Disable { .. } => {
                     books.allow("disable", &principal, &step.id);
                     books.allow("enable", &principal, &step.id);
@@ -313,8 +315,8 @@ impl Model {
                     .touched
                     .keys()
                     .any(|h| books.ours().any(|(ours, c, _)| ours == h && c.principal == old.principal));
-                let wanted = usize::from(!gone);
-                if living.len() != wanted && !living.contains(&handle) {
+                let others = living.iter().filter(|h| **h != handle).count();
+                if others != 1 && !(others == 0 && gone) {
                     wrong.push((3, format!("of {} live {living:?} after the end", old.principal)));
                 }
             }
@@ -432,7 +434,7 @@ impl Books {
     /// Whether what somebody else did to this is so fresh that no look could have seen it.
     fn is_fresh(&self, name: &str) -> bool {
         let since = self.touched.get(name).map(|at| at.elapsed());
-        since.is_some_and(|since| if self.calm { since.is_zero() } else { since <= LOOKS })
+        since.is_some_and(|since| since <= if self.calm { MOMENT } else { LOOKS })
     }
 
     /// Invariant 1: right before a credential dies the one that is to stay works, and every store hands
@@ -545,10 +547,12 @@ impl Books {
                 self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
                 self.record.open.insert(step.clone());
             }
-            Event::Outcome { step, op, result, facts, .. } => {
+            Event::Outcome { step, op, result, facts, error, .. } => {
                 self.name(step, facts);
                 match result {
                     Ended::Unknown => {}
+                    // No room: for what an earlier delivery of the same request may have made.
+                    Ended::Rejected if error.as_ref().is_some_and(|e| e.kind == Kind::Limit) => {}
                     Ended::Succeeded => self.over(step, *op),
                     Ended::Rejected => drop(self.record.open.remove(step)),
                 }

@@ -974,7 +974,8 @@ impl Run {
         if suspicious && let Some(leak) = secrets.iter().find(|s| text.contains(s.expose())) {
             let at = text.find(leak.expose()).unwrap_or_default();
             let line = text[..at].matches('\n').count();
-            self.shared.model.blame(8, format!("a secret stands in record {line}"));
+            let shown = text.lines().nth(line).unwrap_or_default().chars().take(400).collect::<String>();
+            self.shared.model.blame(8, format!("a secret stands in record {line}: {shown}"));
         }
         if let Some(dir) = &self.state {
             self.is_evident(dir, text.into_bytes());

@@ -1,8 +1,10 @@
 //! Looks at the world: before anything is changed, right before what cannot be undone, and at the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Job, Yield, bug, facts};
+use crate::clock::since;
 use crate::engine::ask::{self, Asked, Inquiry};
 use crate::gate::{self, Watched};
 use crate::plan::{ADOPTED, Phase};
@@ -12,6 +14,8 @@ use crate::runbook::model::{Probe, Strategy};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
+/// For how long the new credential counts as verified once `cutover` has begun.
+const VERIFIED: Duration = Duration::from_millis(500);
 /// How many leftovers were found and revoked.
 const TWINS: &str = "twins";
 
@@ -131,6 +135,17 @@ impl Job {
             }
         }
         self.refuse_stopped()
+    }
+
+    /// Uses incoming once more where `verify` was a while ago: it may have died since.
+    pub(super) async fn look_before_cutover(&self, incoming: &Material) -> Result<(), CallError> {
+        let now = self.clock.now().wall;
+        let fresh = self.needs.verified.is_some_and(|at| since(now, at) <= VERIFIED);
+        if self.plan.strategy == Strategy::Overlap && !fresh && !is_on(Sabotage::LastLook) {
+            self.is_accepted(incoming, "new").await?;
+            self.refuse_stopped()?;
+        }
+        Ok(())
     }
 
     /// Uses a credential once, at its issuer and at every check under `accepts`.

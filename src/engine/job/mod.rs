@@ -71,6 +71,8 @@ pub(super) struct Needs {
     before: Option<String>,
     /// Whether this run disabled outgoing.
     disabled: bool,
+    /// When `verify` was left the last time.
+    verified: Option<Timestamp>,
     /// The context of the call that issued incoming.
     issue: Option<CallContext>,
 }
@@ -165,6 +167,7 @@ impl Index {
             let listed = state.plan().credential(c).1.rejects.is_some() && probe.is_some();
             needs.before = self.baseline.get(&(c, probe, listed)).and_then(|at| text(*at, BEFORE));
         }
+        needs.verified = state.verified();
         needs.disabled = self.disable[c].is_some_and(|at| *state.status(at) == Status::Done);
         let issue = self.issue[c];
         needs.issue = state.since(issue).map(|since| {
@@ -271,6 +274,7 @@ impl Job {
                 let base = self.base()?;
                 let staged = self.needs.staged.as_deref();
                 let store = self.store(*store).await?;
+                self.look_before_cutover(&incoming.material).await?;
                 let done =
                     store.promote(&self.context, &incoming.material, &outgoing.material, staged).await?;
                 let was = done.was.unwrap_or_else(|| base.to_owned());

@@ -187,7 +187,7 @@ impl Sandbox {
     pub fn everything_secret(&self) -> Vec<crate::secret::Secret> {
         let world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let materials = world.all_credentials().map(|(_, c)| world.material(&c.value));
-        materials.flat_map(|m| m.parts().map(|(_, s)| s.clone()).collect::<Vec<_>>()).collect()
+        materials.flat_map(|m| m.secret_parts().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// With a time that each call takes.
