@@ -115,6 +115,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
+            more: stanch::provider::vault::More::default(),
         }
     }
 

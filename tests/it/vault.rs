@@ -426,6 +426,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
+            more: stanch::provider::vault::More::default(),
         };
         Arc::new(VaultClient::new(settings, Duration::from_secs(2)).expect("client"))
     }
