@@ -215,6 +215,8 @@ impl Transport {
             .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;
         *request.timeout_mut() = Some(timeout.unwrap_or(self.timeout));
 
+        // A connection that was closed meanwhile is taken out by a task of its own, which gets its turn here.
+        tokio::task::yield_now().await;
         let mut response = client.execute(request).await.map_err(|error| classify(&error, &place))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
@@ -302,7 +304,10 @@ fn is_loopback(host: &str) -> bool {
 /// What is known of a request that had no reply. Only what failed before a connection stood is
 /// known to have changed nothing.
 fn classify(error: &reqwest::Error, place: &str) -> CallError {
-    if error.is_connect() {
+    if error.is_connect() && reason(error).contains("InvalidContentType") {
+        CallError::rejected(Kind::Unreachable, format!("{place} does not answer in TLS"))
+            .hint("it may speak plain HTTP: write `http://` if that is meant, else check the port")
+    } else if error.is_connect() {
         CallError::rejected(Kind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
             .hint("check the address, that the server runs, and that its certificate is trusted here")
     } else if error.is_builder() {

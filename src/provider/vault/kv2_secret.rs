@@ -125,11 +125,13 @@ pub(super) fn is_deleted(deletion_time: &str, now: Option<Timestamp>) -> bool {
 
 /// What is said of all versions.
 #[derive(Deserialize, Default)]
-#[serde(default)]
 pub(super) struct Metadata {
+    /// Without these two it is no answer of Vault's.
     pub(super) current_version: u64,
     pub(super) versions: HashMap<String, VersionState>,
+    #[serde(default)]
     pub(super) delete_version_after: String,
+    #[serde(default)]
     pub(super) max_versions: u64,
 }
 

@@ -123,7 +123,7 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
             narrow.join(", ")
         ));
     }
-    Check::fail(name, Kind::Denied, format!("the token may not {}", missing.join("; ")), hint.join("\n"))
+    Check::fail(name, Kind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
 }
 
 /// What the operator may do on each path, in the order of the paths.

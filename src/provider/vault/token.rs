@@ -283,10 +283,13 @@ impl Issuer for TokenIssuer {
         // Parameters that say nothing are left out: a policy may allow only some.
         let sent = match &self.spec.role {
             Some(role) => {
-                let found = match self.role().await {
-                    // What may not be read is settled by asking for no renewals.
-                    Some(Err(error)) if error.kind != Kind::Denied => return Err(error.read_only()),
-                    found => found.and_then(Result::ok),
+                let found = match self.spec.max_ttl {
+                    Some(max) if max <= self.spec.ttl => match self.role().await {
+                        // What may not be read is settled by asking for no renewals.
+                        Some(Err(error)) if error.kind != Kind::Denied => return Err(error.read_only()),
+                        found => found.and_then(Result::ok),
+                    },
+                    _ => None,
                 };
                 let mut endpoint = CreateRoleTokenRequest::builder();
                 endpoint.role_name(role).display_name(name).meta(meta);

@@ -184,7 +184,7 @@ impl TokenIssuer {
                         Kind::Denied,
                         "the role may not be read, and only it says whether a renewed token keeps to \
                          `scope.max_ttl`",
-                        format!("add to the policy of stanch's token:\n{allow}"),
+                        format!("add to the policy of stanch's token: {allow}"),
                     );
                 }
                 return Check {
