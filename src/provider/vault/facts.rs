@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::grant::{Role, TokenInfo};
-use super::kv2::{Mount, MountConfig};
+use super::kv2_secret::{Metadata, Mount, MountConfig};
 use super::permissions::Acl;
 use crate::provider::outcome::CallError;
 
@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub(super) server: OnceCell<String>,
     pub(super) mounts: Once<Mount>,
     pub(super) configs: Once<MountConfig>,
+    /// How a secret is set up, by its path.
+    pub(super) secrets: Once<Metadata>,
     pub(super) roles: Once<Role>,
     /// What the operator's policies say of parameters; `None` where they may not be read.
     pub(super) acl: OnceCell<Option<Acl>>,

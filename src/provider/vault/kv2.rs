@@ -18,7 +18,6 @@ use vaultrs::api::kv2::requests::{
 use super::client::{Effect, VaultClient, data, unsendable};
 use super::fault::scrubbed;
 use super::kv2_secret::{Fields, Metadata, Read, Written, is_deleted};
-pub(super) use super::kv2_secret::{Mount, MountConfig};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};

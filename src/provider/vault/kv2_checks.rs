@@ -21,7 +21,7 @@ impl Kv2Store {
             self.mount_check(),
             permissions::check(&self.client, &name, &needs),
             self.look_early(),
-            self.metadata(),
+            self.set_up(),
             self.config(),
         );
         // What a server says of a secret means nothing on another sort of mount.
@@ -41,7 +41,7 @@ impl Kv2Store {
         {
             checks.push(failed(&name, error));
         }
-        checks.extend(self.cautions(&name, metadata.ok().unwrap_or_default(), config.as_deref()));
+        checks.extend(self.cautions(&name, metadata.ok().as_deref(), config.as_deref()));
         checks
     }
 
@@ -59,6 +59,11 @@ impl Kv2Store {
         needs
     }
 
+    /// How the secret is set up, as it was when this run first asked.
+    async fn set_up(&self) -> Result<Arc<Metadata>, CallError> {
+        self.client.facts.secrets.get(&self.place.shown(), self.metadata()).await
+    }
+
     /// The mount's own settings, where they may be read: few tokens may.
     async fn config(&self) -> Option<Arc<MountConfig>> {
         let path = format!("{}/config", self.place.mount());
@@ -72,11 +77,11 @@ impl Kv2Store {
     }
 
     /// Settings of the secret's or the mount's that change what a rotation leaves.
-    fn cautions(&self, name: &str, secret: Metadata, mount: Option<&MountConfig>) -> Vec<Check> {
-        let set = |period: &str| !matches!(period, "" | "0" | "0s");
-        let after = Some(secret.delete_version_after).filter(|p| set(p));
-        let after = after.or_else(|| Some(mount?.delete_version_after.clone()).filter(|p| set(p)));
-        let after = after.map(|period| format!("{} after it was written", self.client.quoted(&period)));
+    fn cautions(&self, name: &str, secret: Option<&Metadata>, mount: Option<&MountConfig>) -> Vec<Check> {
+        let set = |period: &&str| !matches!(*period, "" | "0" | "0s");
+        let after = secret.map(|s| s.delete_version_after.as_str()).filter(set);
+        let after = after.or_else(|| mount.map(|m| m.delete_version_after.as_str()).filter(set));
+        let after = after.map(|period| format!("{} after it was written", self.client.quoted(period)));
         let mut checks = Vec::new();
         if let Some(when) = after.or_else(|| self.deletes_at().map(|at| format!("the present one at {at}"))) {
             let (mount, path) = (self.place.mount(), self.place.path());
@@ -94,7 +99,8 @@ impl Kv2Store {
                 )
             });
         }
-        let kept = Some(secret.max_versions).filter(|n| *n > 0).or_else(|| mount.map(|m| m.max_versions));
+        let kept =
+            secret.map(|s| s.max_versions).filter(|n| *n > 0).or_else(|| mount.map(|m| m.max_versions));
         if kept == Some(1) {
             checks.push(Check::warn(
                 name,

@@ -228,7 +228,9 @@ pub(super) async fn own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, Ca
     let found = match client.send(endpoint, Effect::Read).await {
         Ok(reply) => data(&reply, "auth/token/lookup-self"),
         Err(error) => match &client.settings().token {
-            Some(token) if error.kind == Kind::Denied => look_up(client, token).await.map_err(|_| error),
+            Some(token) if error.kind == Kind::Denied => {
+                look_up(client, token).await.ok().flatten().ok_or(error)
+            }
             _ => Err(error),
         },
     };

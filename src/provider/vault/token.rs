@@ -16,7 +16,6 @@ use vaultrs::api::token::responses::ListAccessorResponse;
 use super::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use super::fault::{is_bad_token, scrubbed};
 use super::grant::{AUDIENCE, Role, TokenInfo, grant};
-use super::preflight::own_token;
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
@@ -110,22 +109,14 @@ impl TokenIssuer {
         self.spec.role.is_some() && max.is_some_and(|max| !kept(max))
     }
 
-    /// Asks, as the operator, about a token that may not ask about itself.
+    /// Asks, as the operator, about a token that may not ask about itself. `None` when Vault does not
+    /// know it.
     async fn lookup_for(&self, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
-        let info = look_up(&self.client, token).await;
-        match info {
-            Ok(info) => {
-                self.client.facts.births.set(&info.accessor, info.birth());
-                Ok(Some(info))
-            }
-            // "bad token" here speaks of the token in the body, unless ours is dead: then the
-            // lookup of ourselves fails as well.
-            Err(error) if error.kind == Kind::Refused => {
-                own_token(&self.client).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let found = look_up(&self.client, token).await?;
+        if let Some(info) = &found {
+            self.client.facts.births.set(&info.accessor, info.birth());
         }
+        Ok(found)
     }
 
     /// Uses the token: who does Vault say that it is? `None` when Vault does not accept it.
@@ -194,14 +185,20 @@ fn token(material: &Material) -> Result<&Secret, CallError> {
     }
 }
 
-/// Asks, as the operator, about the token in the request's body.
-///
-/// # Errors
-/// [`Kind::Refused`] where Vault does not know it, or does not know the operator's.
-pub(super) async fn look_up(client: &VaultClient, token: &Secret) -> Result<TokenInfo, CallError> {
+/// Asks, as the operator, about the token in the request's body; `None` when Vault does not know it.
+pub(super) async fn look_up(client: &VaultClient, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
     let endpoint =
         LookupTokenRequest::builder().token(token.expose()).build().map_err(|_| unsendable(LOOKUP_TOKEN))?;
-    known(&client.send(endpoint, Effect::Read).await?, LOOKUP_TOKEN)
+    let reply = client.reply_to(endpoint, Effect::Read).await?;
+    if reply.status.is_success() {
+        return known(&reply, LOOKUP_TOKEN).map(Some);
+    }
+    // These words alone are said by the look-up itself, and so to a token that is valid: of one that is
+    // not, servers say *invalid token* or *permission denied* before they look anything up.
+    if reply.status.as_u16() == 403 && client.said(&reply) == "bad token" {
+        return Ok(None);
+    }
+    Err(client.fault(&reply, &format!("POST {LOOKUP_TOKEN}"), Effect::Read).await)
 }
 
 /// What an answer says of a token. A batch token has no accessor.

@@ -7,7 +7,7 @@ use rustify::enums::RequestMethod;
 use super::client::{Effect, data};
 use super::facts::Birth;
 use super::grant::{Role, TokenInfo, shorter};
-use super::kv2::Mount;
+use super::kv2_secret::Mount;
 use super::network;
 use super::permissions::{self, Need, capabilities, holds};
 use super::preflight::{failed, known_own_token};
