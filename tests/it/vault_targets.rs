@@ -9,11 +9,13 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stanch::clock::SystemClock;
 use stanch::provider::layout::Layout;
+use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
-use stanch::provider::{Check, CheckVerdict, Identity, Issuer, Kind, Store};
+use stanch::provider::{Check, CheckVerdict, Identity, Issuer, Kind, Provider, Store, Use};
+use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
 
-use crate::servers::{Vault, context, failures, serve, unique};
+use crate::servers::{DEADLINE, OwnVault, Vault, context, failures, serve, unique};
 
 fn spec(role: Option<&str>) -> TokenSpec {
     TokenSpec {
@@ -321,4 +323,38 @@ async fn connections_are_kept_and_an_echo_is_cleaned() {
     tokio::time::sleep(Duration::from_millis(2200)).await;
     kv.observe().await.expect("observe");
     assert_eq!(opened.load(Ordering::SeqCst), 2, "what was idle for longer is not trusted");
+}
+
+/// Checks, gates and consumers are of the same house as the Vault.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_private_ca_is_trusted_by_the_runbooks_own_requests() {
+    let (own, ca) = OwnVault::start_with_tls().await;
+    let url = format!("{}/v1/sys/health", own.vault.address);
+    let credential: model::Credential = serde_yaml::from_str(
+        "issuer: {type: vault-token, connection: v, policies: [app], ttl: 10m}\nstores: []\n",
+    )
+    .expect("YAML");
+    let probe = model::Probe::Http {
+        method: model::HttpMethod::Get,
+        url,
+        bearer: true,
+        header: None,
+        expect: 200,
+        refuse: vec![401, 403],
+    };
+    for (ca, trusted) in [(Some(ca.display().to_string()), true), (None, false)] {
+        let (address, ca) = (own.vault.address.clone(), ca.clone());
+        let env = move |name: &str| match name {
+            "VAULT_ADDR" => Some(address.clone()),
+            "VAULT_CACERT" => ca.clone(),
+            _ => None,
+        };
+        let connections = serde_yaml::from_str("v: {type: vault}").expect("YAML");
+        let clock = Arc::new(SystemClock::new());
+        let provider = RealProvider::with_environment(connections, clock, DEADLINE, Arc::new(env));
+        let probe = provider.probe("web", &credential, &probe).await.expect("a probe");
+        let answer = probe.attempt(&token("any")).await;
+        assert_eq!(answer.is_ok_and(|answer| answer == Use::Accepted), trusted);
+    }
 }
