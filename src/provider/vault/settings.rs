@@ -157,7 +157,8 @@ fn more(env: &dyn Fn(&str) -> Option<String>) -> Result<More, CallError> {
     })
 }
 
-/// An address, with what people add to it taken off: the API's `/v1`, a log-in, a query.
+/// An address, with what people add to it taken off: the API's `/v1`, the page's `/ui`, a log-in,
+/// a query.
 fn http_address(text: &str, what: &str) -> Result<reqwest::Url, CallError> {
     let text = text.trim();
     let mut url = text
@@ -175,6 +176,10 @@ fn http_address(text: &str, what: &str) -> Result<reqwest::Url, CallError> {
     let mut path = url.path().trim_end_matches('/').to_owned();
     while let Some(shorter) = path.strip_suffix("/v1") {
         path = shorter.trim_end_matches('/').to_owned();
+    }
+    // The address of the page that the browser shows.
+    if path == "/ui" || path.starts_with("/ui/") {
+        path.clear();
     }
     url.set_path(&path);
     url.set_query(None);
@@ -235,6 +240,7 @@ mod tests {
             ("http://h:8200/v1", "http://h:8200/"),
             ("http://h:8200/v1/", "http://h:8200/"),
             ("http://h:8200/proxy/v1//", "http://h:8200/proxy"),
+            ("http://h:8200/ui/vault/secrets", "http://h:8200/"),
             (" HTTP://H:8200/ ", "http://h:8200/"),
             ("https://u:pw-secret@h/?x=y#z", "https://h/"),
         ] {

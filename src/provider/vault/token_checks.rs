@@ -265,13 +265,12 @@ impl TokenIssuer {
                 &format!("token_explicit_max_ttl={limit}"),
             );
         }
-        if spec.num_uses == 0 && role.token_num_uses > 0 {
+        let uses = u64::from(spec.num_uses);
+        if role.token_num_uses > 0 && (uses == 0 || role.token_num_uses < uses) {
+            let said = if uses == 0 { "sets no limit".to_owned() } else { format!("says {uses}") };
             misfit(
-                format!(
-                    "its tokens may be used {} times only, and the runbook does not say so",
-                    role.token_num_uses
-                ),
-                "token_num_uses=0",
+                format!("its tokens may be used {} times only, and the runbook {said}", role.token_num_uses),
+                &format!("token_num_uses={uses}"),
             );
         }
         if role.token_no_default_policy && !spec.policies.iter().any(|p| p == "default") {
