@@ -172,6 +172,7 @@ pub fn vault(bytes: &[u8]) {
         namespace: (choice & 0x80 > 0).then(|| "team".to_owned()),
         ca_cert: None,
         skip_verify: false,
+        more: vault::More::default(),
     };
     let client = VaultClient::new(settings, Duration::from_secs(1)).expect("a client").answering(replies);
     let client = Arc::new(client);

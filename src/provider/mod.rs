@@ -161,12 +161,16 @@ pub struct Issued {
 pub struct Grant {
     /// The policies that it carries; `None` where the issuer cannot say.
     pub policies: Option<Vec<String>>,
-    /// How long it lives from its making; `None` where it never expires.
+    /// How long it can live from its making, renewals counted; `None` where it never expires.
     pub ttl: Option<Duration>,
+    /// How long it lives from its making when nobody renews it; `None` where it never expires.
+    pub lives: Option<Duration>,
     /// Who it is for, where the issuer keeps that.
     pub audience: Option<String>,
     /// What else is wider than the runbook asked for, each a sentence.
     pub wider: Vec<String>,
+    /// What is worth knowing of it and no reason to refuse it, each a sentence.
+    pub notes: Vec<String>,
 }
 
 /// The answer of something that was asked to accept a credential.

@@ -213,6 +213,7 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         namespace: None,
         ca_cert: None,
         skip_verify: false,
+        more: stanch::provider::vault::More::default(),
     };
     let client = Arc::new(VaultClient::new(settings, DEADLINE).expect("client"));
     let spec = TokenSpec {

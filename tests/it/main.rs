@@ -28,4 +28,5 @@ mod servers;
 mod tool;
 mod unknown;
 mod vault;
+mod vault_targets;
 mod worlds;

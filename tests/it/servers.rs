@@ -116,6 +116,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
+            more: stanch::provider::vault::More::default(),
         }
     }
 

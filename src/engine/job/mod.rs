@@ -400,13 +400,12 @@ impl Job {
         let (_, name, credential) = self.credential()?;
         let grant = self.issuer().await?.inspect(self.incoming_handle()?).await?;
         match too_wide(&credential.scope, &grant) {
-            None => Ok(Yield {
-                checks: vec![Check::pass(
-                    format!("scope of the new {name}"),
-                    "no wider than the runbook says",
-                )],
-                ..Yield::default()
-            }),
+            None => {
+                let about = format!("scope of the new {name}");
+                let mut checks = vec![Check::pass(about.clone(), "no wider than the runbook says")];
+                checks.extend(grant.notes.into_iter().map(|note| Check::warn(about.clone(), note)));
+                Ok(Yield { checks, ..Yield::default() })
+            }
             Some(wider) => Err(CallError::rejected(
                 Kind::Declined,
                 format!("the new {name} is wider than asked: {wider}"),

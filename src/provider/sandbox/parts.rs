@@ -238,8 +238,10 @@ impl Issuer for SandboxIssuer {
                 Ok(Grant {
                     policies: Some(credential.policies.clone()),
                     ttl: credential.ttl_ms.map(std::time::Duration::from_millis),
+                    lives: credential.ttl_ms.map(std::time::Duration::from_millis),
                     audience: credential.audience.clone(),
                     wider: Vec::new(),
+                    notes: Vec::new(),
                 })
             })
             .await
