@@ -111,6 +111,7 @@ impl State {
             return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
         }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
+        self.deferred = false;
         self.returned = None;
         self.judged.clear();
         if self.phase == Some(Phase::Prepare) && self.has_killed() {
@@ -260,6 +261,7 @@ impl State {
                 _ => {}
             }
         }
+        self.deferred = false;
         self.phase = Some(Phase::Prepare);
         self.draw_up();
         Ok(())

@@ -67,7 +67,7 @@ pub struct State {
     pub(super) touched: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
-    /// When the run went from `verify` to `cutover` the last time.
+    /// When the run went from `verify` to `cutover`, in this process.
     pub(super) verified: Option<Timestamp>,
     /// What was last seen of each credential, and when.
     seen: BTreeMap<String, (Timestamp, Seen)>,
@@ -343,6 +343,8 @@ impl State {
 
     fn resume(&mut self, at: Timestamp) {
         (self.stopped, self.returned) = (None, None);
+        // Another process may have another clock.
+        self.verified = None;
         self.seen.clear();
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();

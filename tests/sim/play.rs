@@ -18,7 +18,7 @@ use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox};
 use stanch::provider::{Kind, Life, Provider};
 use stanch::rotation::{End, Event, State, Status, Stop};
-use stanch::runbook::model::{Credential, Runbook};
+use stanch::runbook::model::{Credential, Runbook, Strategy};
 use stanch::secret::Sealer;
 use tokio::sync::{Notify, watch};
 
@@ -182,7 +182,7 @@ impl Shared {
                 ("the program crashed", Fault::Panic)
             }
             Some(AtCall::Hollow) if fate.script.hands && op == "revoke" => {
-                ("answered, and not done", Fault::Lag(Duration::from_millis(1)))
+                ("answered, and not done", Fault::Hollow)
             }
             Some(AtCall::Lie) if fate.script.hands && op == "answer" => {
                 ("a check or a consumer lied", Fault::Twice)
@@ -195,7 +195,11 @@ impl Shared {
                 ("no answer by the deadline", Fault::Stall(applied))
             }
             Some(AtCall::PastDeadline(ms)) if !patient && !reads => {
-                let late = Duration::from_millis(fate.script.deadline_ms + ms);
+                // Under `contain` the kill waits two seconds for the new credential, and gives the call up.
+                let kill = op == "issue" && fate.script.strategy == Strategy::Contain;
+                let given_up =
+                    if kill { fate.script.deadline_ms.min(2_000) } else { fate.script.deadline_ms };
+                let late = Duration::from_millis(given_up + ms);
                 ("took effect past the deadline", Fault::Late(late))
             }
             Some(AtCall::Stale(ms)) if reads && op != "attest" => {
@@ -535,8 +539,7 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         world.seed(name, credential).expect("seed");
     }
     let quiet: Arc<dyn Provider> = Arc::new(world.clone());
-    let calm = drawing.as_ref().is_none_or(|(_, weather)| weather.calls == 0 && weather.crashes == 0);
-    model.expect(script.hands, calm && script.calls.is_empty());
+    model.expect(script.hands, script.calm);
     if let Some((c, what)) = script.before {
         tamper(&world, &quiet, &runbook, c, what).await;
     }

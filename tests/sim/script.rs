@@ -26,6 +26,8 @@ pub(crate) struct Script {
     pub(crate) files: bool,
     /// Whether somebody else changes the world.
     pub(crate) hands: bool,
+    /// Whether calls always answer at once: nothing befalls them.
+    pub(crate) calm: bool,
     /// What somebody did before the run was planned, to which credential.
     pub(crate) before: Option<(usize, Before)>,
     pub(crate) calls: BTreeMap<u32, AtCall>,
@@ -244,6 +246,7 @@ impl Script {
             gate: rng.gen_bool(0.4),
             files: rng.gen_ratio(1, 64),
             hands: rng.gen_bool(0.35),
+            calm: false,
             before: None,
             calls: BTreeMap::new(),
             commits: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Script {
             operators: [0, 0, 50, 300][rng.gen_range(0..4)],
             budget: rng.gen_range(1..=30),
         };
+        script.calm = weather.calls == 0 && weather.crashes == 0;
         (script, weather, rng)
     }
 

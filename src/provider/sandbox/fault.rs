@@ -26,7 +26,10 @@ pub enum Fault {
     /// The program crashes in it.
     #[cfg(feature = "simulation")]
     Panic,
-    /// A read that sees the state of a while ago; a change that is answered and never made. In memory only.
+    /// It is answered as if it were done, and never is. In memory only.
+    #[cfg(feature = "simulation")]
+    Hollow,
+    /// A read that sees the state of a while ago. In memory only.
     #[cfg(feature = "simulation")]
     Lag(Duration),
     /// It takes effect so much later, and no answer ever comes. In memory only.

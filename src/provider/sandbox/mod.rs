@@ -331,6 +331,8 @@ impl Sandbox {
             #[cfg(feature = "simulation")]
             Some(Fault::Panic) => panic!("an injected crash"),
             #[cfg(feature = "simulation")]
+            Some(Fault::Hollow) => self.transact(|world| world.in_vain(act))?,
+            #[cfg(feature = "simulation")]
             Some(Fault::Lag(lag)) => self.transact(|world| world.in_the_past(lag, act))?,
             #[cfg(feature = "simulation")]
             Some(Fault::Late(delay)) => {
