@@ -152,6 +152,10 @@ fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
     SurveyError { target: target.to_owned(), source }
 }
 
+fn may_pass(kind: Kind) -> bool {
+    matches!(kind, Kind::Throttled | Kind::NotReady | Kind::NoAnswer)
+}
+
 /// Looks again after what may pass, as a run does.
 async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
     look: impl Fn() -> F,
@@ -159,7 +163,7 @@ async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
     let mut wait = WAIT;
     for _ in 1..TRIES {
         match look().await {
-            Err(e) if matches!(e.kind, Kind::Throttled | Kind::NotReady | Kind::NoAnswer) => {
+            Err(e) if may_pass(e.kind) => {
                 let asked = e.retry_after.unwrap_or_default();
                 if asked > MAX_WAIT {
                     return Err(e);
@@ -238,6 +242,12 @@ async fn one(
         Outgoing::Gone { .. } | Outgoing::Waived(_) => None,
     };
     checks.extend(issuer.preflight(known).await);
+    // What may pass is looked at again, as a run does.
+    let passing = |c: &Check| c.verdict == CheckVerdict::Fail && c.kind.is_some_and(may_pass);
+    if let Some(failed) = checks.iter().find(|c| passing(c)) {
+        let error = CallError::rejected(failed.kind.unwrap_or(Kind::NotReady), failed.detail.clone());
+        return Err(with_failures(error, &checks));
+    }
     let shares = issuer.shares().await?;
     let issuer = issuer.traits();
     Ok((ObservedCredential { issuer, outgoing, existing, shares, stores, disagree }, checks))
@@ -297,7 +307,9 @@ async fn outgoing(
 pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
     for (planned, seen) in plan.credentials.iter().zip(&now.credentials) {
         for (at, (was, is)) in planned.stores.iter().zip(&seen.stores).enumerate() {
-            if was.versions.current != is.versions.current {
+            // A neighbour in the same secret may have been written. Where the issuer can name the credential,
+            // it is compared below.
+            if was.versions.current != is.versions.current && !planned.issuer.tries {
                 let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
                 return Some(format!(
                     "credential `{}`, store {}: the plan saw version {} as current; now it is {}",

@@ -1,11 +1,11 @@
 //! Steps: which there are, what each waits for, and how each is taken back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Plan, Planned};
-use crate::provider::Observation;
+use crate::provider::{Observation, finds_by_run};
 use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store, Strategy};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
@@ -196,7 +196,8 @@ pub(crate) fn rejects(credential: &model::Credential) -> &[model::Probe] {
 
 /// All steps of a plan.
 pub(super) fn steps(runbook: &Runbook, strategy: Strategy, credentials: &[Planned]) -> Vec<Step> {
-    let mut builder = Builder { runbook, credentials, steps: Vec::new(), writers: HashMap::new() };
+    let mut builder =
+        Builder { runbook, credentials, steps: Vec::new(), writers: HashMap::new(), swept: HashSet::new() };
     for &phase in Phase::order(strategy) {
         builder.phase(phase, strategy);
     }
@@ -209,6 +210,8 @@ struct Builder<'a> {
     steps: Vec<Step>,
     /// The last step of the present phase that writes in a place, for the next one there.
     writers: HashMap<&'a str, usize>,
+    /// The connections whose leftovers are looked for.
+    swept: HashSet<&'a str>,
 }
 
 impl Builder<'_> {
@@ -364,7 +367,9 @@ impl Builder<'_> {
                 if !planned.named {
                     tail = self.ask(phase, c, "reject", rejects(credential).len(), after.clone());
                 }
-                if issuer.issue == Observation::Listable {
+                // One look finds what the run left anywhere on such a connection.
+                let first = finds_by_run(&credential.issuer).is_none_or(|on| self.swept.insert(on));
+                if issuer.issue == Observation::Listable && first {
                     let action = Action::Sweep { credential: c };
                     tail.push(self.push(phase, id("sweep"), action, after, Some(Observation::Idempotent)));
                 }

@@ -47,7 +47,7 @@ use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
 pub use outcome::{CallError, Kind};
-pub use traits::{issuer_traits, store_traits};
+pub use traits::{finds_by_run, issuer_traits, store_traits};
 
 /// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
 pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {

@@ -40,6 +40,15 @@ pub fn issuer_traits(issuer: &Issuer, sandbox: bool) -> IssuerTraits {
     }
 }
 
+/// The connection whose issuer finds whatever carries a run's tag in one look, for all credentials at once;
+/// `None` where each credential has to be looked at by itself.
+pub fn finds_by_run(issuer: &Issuer) -> Option<&str> {
+    match issuer {
+        Issuer::VaultToken { connection, .. } => Some(connection),
+        Issuer::Sandbox { .. } | Issuer::IamAccessKey { .. } | Issuer::Random { .. } => None,
+    }
+}
+
 /// What a store can do.
 pub fn store_traits(store: &Store) -> StoreTraits {
     let (stages, destroys) = match store {

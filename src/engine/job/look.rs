@@ -8,7 +8,7 @@ use crate::clock::since;
 use crate::engine::ask::{self, Asked, Inquiry};
 use crate::gate::{self, Watched};
 use crate::plan::{ADOPTED, Phase};
-use crate::provider::{CallError, Check, Kind, Life, Observation};
+use crate::provider::{CallError, Check, Kind, Life, Observation, finds_by_run};
 use crate::rotation::{Holds, Sight};
 use crate::runbook::model::{Probe, Strategy};
 use crate::sabotage::{Sabotage, is_on};
@@ -256,13 +256,17 @@ impl Job {
 
     /// Looks for what carries this run's tag and is not the new credential: something on the way may have
     /// repeated a request, or held it back. Whatever is found is revoked.
-    pub(super) async fn sweep(&self, keep: Option<&str>) -> Result<Yield, CallError> {
-        let (c, name, _) = self.credential()?;
+    pub(super) async fn sweep(&self, keep: &[String]) -> Result<Yield, CallError> {
+        let (c, name, credential) = self.credential()?;
         let issuer = self.issuer().await?;
         let Some(context) = self.needs.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
             return Ok(Yield::default());
         };
-        let found = match issuer.find(context, &self.plan.credentials[c].existing).await {
+        let mut context = context.clone();
+        if !keep.is_empty() && finds_by_run(&credential.issuer).is_some() {
+            context.step.clear();
+        }
+        let found = match issuer.find(&context, &self.plan.credentials[c].existing).await {
             Ok(found) => found,
             Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
                 let detail =
@@ -272,7 +276,7 @@ impl Job {
             Err(e) => return Err(e.read_only()),
         };
         let mut twins = Vec::new();
-        for handle in found.into_iter().filter(|handle| Some(handle.as_str()) != keep) {
+        for handle in found.into_iter().filter(|handle| !keep.contains(handle)) {
             self.refuse_stopped()?;
             issuer.revoke(&self.context, &handle, None).await?;
             twins.push(handle);

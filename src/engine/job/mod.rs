@@ -9,6 +9,7 @@ mod undo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -19,7 +20,7 @@ use super::safe::{self, Held, Safe, SafeError};
 use super::{Answer, Operator};
 use crate::clock::Clock;
 use crate::journal::{Latches, SealedEntry};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{CallContext, CallError, Check, Grant, Issuer, Kind, Life, Provider, Store};
 use crate::rotation::{BEFORE, Facts, State, Status};
 use crate::runbook::model;
@@ -75,6 +76,8 @@ pub(super) struct Needs {
     verified: Option<Timestamp>,
     /// The context of the call that issued incoming.
     issue: Option<CallContext>,
+    /// Every handle that the run issued and keeps: what a look by the run's tag finds and must not touch.
+    kept: Vec<String>,
 }
 
 /// What a call gives back to the journal and to the safe.
@@ -169,6 +172,9 @@ impl Index {
         }
         needs.verified = state.verified();
         needs.disabled = self.disable[c].is_some_and(|at| *state.status(at) == Status::Done);
+        if let Action::Sweep { .. } = step.action {
+            needs.kept = self.issue.iter().filter_map(|at| text(*at, HANDLE)).collect();
+        }
         let issue = self.issue[c];
         needs.issue = state.since(issue).map(|since| {
             let step = &state.plan().steps[issue];
@@ -268,7 +274,7 @@ impl Job {
                 Ok(facts([(VERSION, version)]))
             }
             Action::Accept { probe, .. } => self.accept(*probe).await,
-            Action::Sweep { .. } => self.sweep(self.needs.incoming.as_deref()).await,
+            Action::Sweep { .. } => self.sweep(&self.needs.kept).await,
             Action::Promote { store, .. } => {
                 let (incoming, outgoing) = (self.incoming()?, self.outgoing(*store)?);
                 let base = self.base()?;
@@ -399,6 +405,7 @@ impl Job {
     async fn inspect(&self) -> Result<Yield, CallError> {
         let (_, name, credential) = self.credential()?;
         let grant = self.issuer().await?.inspect(self.incoming_handle()?).await?;
+        self.refuse_short(&grant)?;
         match too_wide(&credential.scope, &grant) {
             None => {
                 let about = format!("scope of the new {name}");
@@ -411,6 +418,24 @@ impl Job {
                 format!("the new {name} is wider than asked: {wider}"),
             )
             .hint("narrow the issuer's role or policies, or widen `scope` after a review")),
+        }
+    }
+
+    /// Refuses a new credential that ends before the phases are over in which it must work.
+    fn refuse_short(&self, grant: &Grant) -> Result<(), CallError> {
+        let (_, name, _) = self.credential()?;
+        let phases =
+            self.plan.phases.iter().filter(|p| p.phase >= Phase::Distribute && p.phase <= Phase::Sunset);
+        let needed: Duration = phases.map(|p| p.at_least.get()).sum();
+        match grant.lives {
+            Some(lives) if lives <= needed => {
+                let (lives, needed) = (lives.as_secs(), needed.as_secs());
+                let message =
+                    format!("the new {name} lives for {lives}s, and the phases take {needed}s at least");
+                Err(CallError::rejected(Kind::Declined, message)
+                    .hint("give it a longer life at its server, or make `overlap` and `sunset` shorter"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -26,7 +26,7 @@ impl Job {
                 let issuer = self.issuer().await?;
                 self.refuse_handed_out().await?;
                 issuer.revoke(&self.context, handle, incoming.as_deref()).await?;
-                self.sweep(None).await
+                self.sweep(&[]).await
             }
             Action::Stage { store, .. } => {
                 let staged = self.needs.staged.as_deref().ok_or_else(|| bug("nothing is staged"))?;

@@ -216,8 +216,17 @@ impl Issuer for SandboxIssuer {
 
     async fn find(&self, context: &CallContext, _before: &[String]) -> Result<Vec<String>, CallError> {
         let tag = tag(context);
+        // Without a step: whatever carries the run's tag.
+        let run = context.step.is_empty().then(|| format!("{} ", context.run));
         self.sandbox
             .call("list", &self.spec.principal, |world| {
+                if let Some(run) = &run {
+                    let ours = world.all_credentials().filter(|(_, c)| {
+                        c.life != Life::Gone
+                            && c.tag.as_ref().is_some_and(|tag| tag.starts_with(run.as_str()))
+                    });
+                    return Ok(ours.map(|(handle, _)| handle.clone()).collect());
+                }
                 let ours = world
                     .credentials(&self.spec.principal)
                     .filter(|(_, c)| c.tag.as_ref() == Some(&tag) && c.life != Life::Gone);
