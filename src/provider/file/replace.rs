@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use tempfile::NamedTempFile;
 
@@ -14,6 +15,10 @@ use super::attributes;
 
 /// How the name of a new file begins, until it takes the old one's. Six letters or digits follow.
 const PREFIX: &str = ".stanch-";
+
+/// How often a new file is made that others remove before it is locked. Each sweep of the folder takes one at
+/// most; as many replacements and sweeps go on at once as a run has places.
+const TRIES: usize = 1000;
 
 /// Why a replacement failed, and on which side of the rename.
 pub(super) enum Failed {
@@ -54,17 +59,27 @@ pub(super) fn load(path: &Path, limit: u64) -> io::Result<(Vec<u8>, String)> {
 /// a folder cannot cross file systems.
 pub(super) fn prepare(target: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
     let old = open(target)?;
-    // Private from its making.
-    let mut new = tempfile::Builder::new()
-        .prefix(PREFIX)
-        .tempfile_in(parent(target)?)
+    let mut new = create(&parent(target)?)
         .map_err(|error| io::Error::new(error.kind(), format!("its directory cannot be written: {error}")))?;
-    // While it is locked its maker lives; where the file system has no locks, leftovers stay.
-    let _ = flock(new.as_file(), FlockOperation::NonBlockingLockExclusive);
     new.write_all(text)?;
     attributes::keep(&old, new.as_file())?;
     new.as_file().sync_all()?;
     Ok(new)
+}
+
+/// A new file in `folder`, private from its making and locked: while it is, its maker lives. Where the file
+/// system has no locks, leftovers stay.
+fn create(folder: &Path) -> io::Result<NamedTempFile> {
+    for _ in 0..TRIES {
+        let new = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
+        // Somebody who removes leftovers may have found it before it was locked.
+        match flock(new.as_file(), FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {},
+            Ok(()) if new.as_file().metadata()?.nlink() == 0 => {},
+            _ => return Ok(new),
+        }
+    }
+    Err(io::Error::other("somebody removes each new file there at once"))
 }
 
 /// Puts `text` in the place of `target`, which no symbolic link names, if it is still of the version
@@ -113,4 +128,34 @@ fn version(metadata: &Metadata) -> String {
 /// The folder that a file is in.
 pub(super) fn parent(target: &Path) -> io::Result<PathBuf> {
     target.parent().map(Path::to_path_buf).ok_or_else(|| io::Error::other("it has no directory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn sweeping_takes_no_file_of_a_living_maker() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("app.env");
+        std::fs::write(&target, "PW=old").unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        sweep(&target);
+                        let new = prepare(&target, b"PW=new").unwrap();
+                        sweep(&target);
+                        assert!(new.path().exists());
+                    }
+                });
+            }
+        });
+        // What nobody holds any more is removed.
+        let left = create(folder.path()).unwrap().into_temp_path().keep().unwrap();
+        sweep(&target);
+        assert!(!left.exists());
+    }
 }
