@@ -119,7 +119,12 @@ impl Safe {
 
     /// Learns a secret that is only to be kept out of texts.
     pub(super) fn know(&self, secret: Secret) {
-        self.scrubber().add(&Material::single("value", secret));
+        self.learn(&Material::single("value", secret));
+    }
+
+    /// Learns a whole credential that is only to be kept out of texts.
+    pub(super) fn learn(&self, material: &Material) {
+        self.scrubber().add(material);
     }
 
     /// The text without any secret of the run, in any encoding.

@@ -210,33 +210,33 @@ async fn one(
     scrubber: &Mutex<Scrubber>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
-    let mut checks = Vec::new();
     let mut stores = Vec::with_capacity(credential.stores.len());
-    let mut first = None;
-    let mut disagree = Vec::new();
     for index in 0..credential.stores.len() {
-        let store = provider.store(name, credential, index).await?;
-        checks.extend(store.preflight().await);
-        let (seen, material) = match look(store.as_ref()).await {
-            Ok(found) => found,
-            Err(error) => {
-                // What else is missing is worth knowing in the same breath.
-                checks.extend(issuer.preflight(None).await);
-                return Err(with_failures(error, &checks));
-            }
-        };
-        if let Some(material) = material {
-            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
-            match &first {
-                None => first = Some(material),
-                Some(first) if material.same_as(first) => {}
-                Some(_) => disagree.push(index),
-            }
-        }
-        stores.push(seen);
+        stores.push(provider.store(name, credential, index).await?);
     }
-    let existing = issuer.existing().await?;
-    let outgoing = outgoing(issuer.as_ref(), name, first.as_ref(), said, &existing).await?;
+    // What does not need each other goes out together: in a leak every round trip counts.
+    let preflights = async {
+        let mut checks = Vec::new();
+        for store in &stores {
+            checks.extend(store.preflight().await);
+        }
+        checks
+    };
+    let looks = async {
+        let seen = look_at_all(&stores, scrubber).await?;
+        let existing = issuer.existing().await?;
+        let outgoing = outgoing(issuer.as_ref(), name, seen.first.as_ref(), said, &existing).await?;
+        Ok((seen, existing, outgoing))
+    };
+    let (mut checks, looked, ()) = tokio::join!(preflights, looks, issuer.warm());
+    let (seen, existing, outgoing) = match looked {
+        Ok(found) => found,
+        Err(error) => {
+            // What else is missing is worth knowing in the same breath.
+            checks.extend(issuer.preflight(None).await);
+            return Err(with_failures(error, &checks));
+        }
+    };
     let known = match &outgoing {
         Outgoing::Known(standing) | Outgoing::Named(standing) => Some(&standing.identity),
         Outgoing::Gone { .. } | Outgoing::Waived(_) => None,
@@ -250,7 +250,34 @@ async fn one(
     }
     let shares = issuer.shares().await?;
     let issuer = issuer.traits();
+    let Looked { stores, disagree, .. } = seen;
     Ok((ObservedCredential { issuer, outgoing, existing, shares, stores, disagree }, checks))
+}
+
+/// What the stores of a credential hold.
+struct Looked {
+    stores: Vec<ObservedStore>,
+    /// The value that the first of them holds.
+    first: Option<Material>,
+    /// Those that hold another.
+    disagree: Vec<usize>,
+}
+
+async fn look_at_all(stores: &[Arc<dyn Store>], scrubber: &Mutex<Scrubber>) -> Result<Looked, CallError> {
+    let mut seen = Looked { stores: Vec::with_capacity(stores.len()), first: None, disagree: Vec::new() };
+    for (index, store) in stores.iter().enumerate() {
+        let (versions, material) = look(store.as_ref()).await?;
+        if let Some(material) = material {
+            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
+            match &seen.first {
+                None => seen.first = Some(material),
+                Some(first) if material.same_as(first) => {}
+                Some(_) => seen.disagree.push(index),
+            }
+        }
+        seen.stores.push(versions);
+    }
+    Ok(seen)
 }
 
 /// The versions of a store, the place that its name leads to, and its current value.

@@ -290,6 +290,10 @@ pub trait Issuer: Send + Sync {
     /// to revoke the credential that it runs on. `outgoing` is known where a store held it.
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
 
+    /// Asks ahead for what [`Issuer::preflight`] will need whoever the outgoing credential is, while others
+    /// still find that out. Keeps the answers, and says nothing.
+    async fn warm(&self) {}
+
     /// Who a credential belongs to, how the issuer names it, and whether it is alive: asked as the
     /// operator, so that the credential itself is not used. `None` when the issuer does not know it:
     /// it is gone, or never was.

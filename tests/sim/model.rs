@@ -166,6 +166,11 @@ impl Model {
         result
     }
 
+    /// Whether somebody else wrote this store.
+    pub(crate) fn is_touched(&self, path: &str) -> bool {
+        self.books().touched.contains_key(path)
+    }
+
     /// A request to create is delivered twice.
     pub(crate) fn repeated(&self) {
         self.books().repeated += 1;

@@ -209,7 +209,10 @@ impl Shared {
                 fate.denied = Some(op);
                 ("permission withdrawn", Fault::Reject(Kind::Denied))
             }
-            Some(AtCall::Quoted) if matches!(op, "stage" | "promote" | "retire") => {
+            // A value that a stranger wrote and that the run never read is nobody's to take out.
+            Some(AtCall::Quoted)
+                if matches!(op, "stage" | "promote" | "retire") && !self.model.is_touched(target) =>
+            {
                 ("quoted a secret", Fault::Quote)
             }
             Some(AtCall::Restart) if self.model.may_forget() => {

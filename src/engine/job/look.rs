@@ -225,6 +225,8 @@ impl Job {
         } else if same(self.outgoing(store)) {
             Holds::Outgoing
         } else {
+            // Whoever wrote it: a server may quote it in its next answer.
+            self.safe.learn(&current);
             Holds::Other
         })
     }
@@ -263,10 +265,12 @@ impl Job {
             return Ok(Yield::default());
         };
         let mut context = context.clone();
+        let mut before = self.plan.credentials[c].existing.clone();
         if !keep.is_empty() && finds_by_run(&credential.issuer).is_some() {
             context.step.clear();
+            before.extend_from_slice(keep);
         }
-        let found = match issuer.find(&context, &self.plan.credentials[c].existing).await {
+        let found = match issuer.find(&context, &before).await {
             Ok(found) => found,
             Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
                 let detail =

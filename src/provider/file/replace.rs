@@ -74,8 +74,8 @@ fn create(folder: &Path) -> io::Result<NamedTempFile> {
         let new = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
         // Somebody who removes leftovers may have found it before it was locked.
         match flock(new.as_file(), FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {},
-            Ok(()) if new.as_file().metadata()?.nlink() == 0 => {},
+            Err(Errno::WOULDBLOCK) => {}
+            Ok(()) if new.as_file().metadata()?.nlink() == 0 => {}
             _ => return Ok(new),
         }
     }

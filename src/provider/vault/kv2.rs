@@ -76,6 +76,8 @@ pub struct Kv2Store {
     /// What the last look found, until it is read: a version's content never changes, so that who
     /// looks which version is current and then reads it sends one request.
     seen: Mutex<Option<Seen>>,
+    /// Held while a preflight looks: who looks at the same moment waits for what it finds.
+    looking: tokio::sync::Mutex<()>,
 }
 
 struct Seen {
@@ -108,7 +110,8 @@ struct Options {
 impl Kv2Store {
     /// A store whose secret is laid out by `layout`; `destroys` where the runbook says so.
     pub fn new(client: Arc<VaultClient>, place: Kv2Place, layout: Layout, destroys: bool) -> Self {
-        Self { client, place, layout: layout.named(), destroys, seen: Mutex::default() }
+        let (seen, looking) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { client, place, layout: layout.named(), destroys, seen, looking }
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
@@ -117,6 +120,7 @@ impl Kv2Store {
 
     /// Looks which version is current, for a preflight. Returns it.
     pub(super) async fn look_early(&self) -> Result<u64, CallError> {
+        let _looking = self.looking.lock().await;
         let found = self.data(None).await?;
         Ok(self.seen().insert(Seen { early: true, ..found }).version)
     }
@@ -244,6 +248,7 @@ impl Store for Kv2Store {
 
     /// One request: the answer with the data names its version. KV v2 names no version before.
     async fn observe(&self) -> Result<Versions, CallError> {
+        let _looking = self.looking.lock().await;
         let early = self.seen().take().filter(|seen| seen.early);
         let found = match early {
             Some(seen) => Seen { early: false, ..seen },

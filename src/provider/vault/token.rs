@@ -1,6 +1,6 @@
 //! Vault tokens, made through a role, tagged with the run, watched and revoked by accessor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,6 +242,10 @@ impl Issuer for TokenIssuer {
         self.checks(outgoing).await
     }
 
+    async fn warm(&self) {
+        self.ask_ahead().await;
+    }
+
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let token = token(material)?;
         let info = self.lookup_for(token).await.map_err(|error| scrubbed(error, material))?;
@@ -328,9 +332,10 @@ impl Issuer for TokenIssuer {
         })
     }
 
-    /// One request for the list, and one for each token that no earlier call looked up: tags never
-    /// change. Without a step in the context, whatever carries the run's tag is found.
-    async fn find(&self, context: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+    /// One request for the list, and one for each token that was not there before and that no earlier
+    /// call looked up: tags never change. Without a step in the context, whatever carries the run's tag
+    /// is found.
+    async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
         let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
         let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
         let places = Arc::new(Semaphore::new(LOOKUPS));
@@ -342,8 +347,9 @@ impl Issuer for TokenIssuer {
         let ours = move |tags: Option<(String, String)>| {
             tags.is_some_and(|(of, at)| of == run && step.as_ref().is_none_or(|step| *step == at))
         };
+        let before: HashSet<&str> = before.iter().map(String::as_str).collect();
         let mut tasks = JoinSet::new();
-        for accessor in list.keys {
+        for accessor in list.keys.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
             // One of ours is looked up again: it may be dead by now, and the list lags.
             if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
                 continue;

@@ -60,6 +60,18 @@ impl TokenIssuer {
         checks
     }
 
+    /// What [`Self::checks`] asks that the client keeps.
+    pub(super) async fn ask_ahead(&self) {
+        let what = format!("the token {}", self.spec.name);
+        let needs = self.needs();
+        tokio::join!(
+            permissions::check(&self.client, &what, &needs),
+            self.listing(),
+            self.role(),
+            self.longest(),
+        );
+    }
+
     fn needs(&self) -> [Need; 4] {
         const SENDS: &[&str] = &["policies", "ttl", "meta", "display_name"];
         const WITH_MAX: &[&str] = &["policies", "ttl", "meta", "display_name", "explicit_max_ttl"];
