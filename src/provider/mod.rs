@@ -350,7 +350,7 @@ pub trait Issuer: Send + Sync {
     async fn enable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
 
     /// Makes the credential, and everything minted from it, refused for good. Succeeds when that
-    /// is so already. `material` is given where it is known.
+    /// is so already. `material` is given where it is known. Whether it is gone is asked afterwards.
     ///
     /// # Errors
     /// When the issuer refuses, or its answer is lost.

@@ -218,13 +218,13 @@ impl State {
                 _ => {}
             }
         }
-        // Whatever the way back undid lies behind this phase, in this order or in that of `contain`.
-        self.phase = self
-            .plan
-            .phases
-            .iter()
-            .map(|p| p.phase)
-            .find(|phase| self.of(*phase).any(|at| self.status[at] != Status::Done));
+        // What the way back undid may lie behind this phase, in the order of `contain`; and what it did not
+        // undo was told to the consumers, who are waited for once more.
+        let order = Phase::order(self.plan.strategy);
+        let open = |phase: &Phase| {
+            Some(*phase) == self.phase || self.of(*phase).any(|at| self.status[at] != Status::Done)
+        };
+        self.phase = order.iter().copied().find(open);
         self.draw_up();
         Ok(())
     }

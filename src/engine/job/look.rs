@@ -282,7 +282,7 @@ impl Job {
         let mut twins = Vec::new();
         for handle in found.into_iter().filter(|handle| !keep.contains(handle)) {
             self.refuse_stopped()?;
-            issuer.revoke(&self.context, &handle, None).await?;
+            self.end(issuer.as_ref(), &handle, None).await?;
             twins.push(handle);
         }
         if twins.is_empty() {

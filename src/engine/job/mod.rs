@@ -307,7 +307,7 @@ impl Job {
                 let outgoing = self.outgoing(0).ok().map(|h| h.material);
                 let issuer = self.issuer().await?;
                 self.look_before_the_end().await?;
-                issuer.revoke(&self.context, handle, outgoing.as_deref()).await.map(nothing)
+                self.end(issuer.as_ref(), handle, outgoing.as_deref()).await.map(nothing)
             }
             Action::Destroy { store, .. } => {
                 let (base, outgoing) = (self.base()?, self.outgoing(*store)?.material);

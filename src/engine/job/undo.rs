@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{Job, VERSION, Yield, bug, facts, nothing};
 use crate::gate::{self, Watched};
 use crate::plan::Action;
-use crate::provider::{CallError, Kind};
+use crate::provider::{CallError, Issuer, Kind, Life, Observation};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
+use crate::secret::Material;
 
 /// How long a consumer may take to go back to the outgoing version during rollback, before the
 /// incoming one is revoked under it.
@@ -25,7 +26,7 @@ impl Job {
                 }
                 let issuer = self.issuer().await?;
                 self.refuse_handed_out().await?;
-                issuer.revoke(&self.context, handle, incoming.as_deref()).await?;
+                self.end(issuer.as_ref(), handle, incoming.as_deref()).await?;
                 self.sweep(&[]).await
             }
             Action::Stage { store, .. } => {
@@ -72,7 +73,7 @@ impl Job {
         for (revoked, handle) in orphans.iter().enumerate() {
             let one = async {
                 self.refuse_stopped()?;
-                issuer.revoke(&self.context, handle, None).await
+                self.end(issuer.as_ref(), handle, None).await
             };
             one.await.map_err(|mut e| {
                 if revoked > 0 {
@@ -84,6 +85,28 @@ impl Job {
             })?;
         }
         Ok(Yield::default())
+    }
+
+    /// Revokes, and believes it when the issuer does not know the credential any more: some answer and do
+    /// nothing, and a refusal at the end may be that of a disabled one.
+    pub(super) async fn end(
+        &self,
+        issuer: &dyn Issuer,
+        handle: &str,
+        material: Option<&Material>,
+    ) -> Result<(), CallError> {
+        issuer.revoke(&self.context, handle, material).await?;
+        if issuer.traits().change != Observation::Readable || is_on(Sabotage::Survivor) {
+            return Ok(());
+        }
+        match issuer.life(handle).await {
+            Ok(Life::Gone) => Ok(()),
+            Ok(_) => {
+                let message = format!("its issuer took the revocation of {handle}, and still knows it");
+                Err(CallError::unknown(message))
+            }
+            Err(error) => Err(CallError { in_doubt: true, ..error }),
+        }
     }
 
     /// After a swap back: incoming must not be revoked under a consumer that still uses it.
