@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
 use crate::journal::StateDir;
-use crate::output::{Mode, Style};
+use crate::output::{Around, Mode, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::provider::real::RealProvider;
@@ -37,6 +37,12 @@ impl Context {
     /// Who does this, and where, in one text.
     pub(super) fn signature(&self) -> String {
         format!("{}@{}", self.actor, self.host)
+    }
+
+    /// What decides, beside a run's state, which commands are refused now.
+    pub(super) fn around(&self, run: &str, live: bool) -> Result<Around, CliError> {
+        let latch = |run| self.state.latch(run).map(|latch| latch.is_some());
+        Ok(Around { live, halted: latch(Some(run))?, all_halted: latch(None)? })
     }
 
     /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is

@@ -44,16 +44,22 @@ pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, Stat
         return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
     }
     let plan = state.plan();
-    if plan.format != crate::plan::FORMAT {
-        let message = format!("run {run} was begun by an older version ({}); nothing was changed", plan.tool);
-        return Err(CliError::new(Exit::Failed, message)
-            .hint(format!("finish it with that version, or close it: stanch abandon {run} --reason TEXT")));
-    }
+    refuse_older(run, plan)?;
     enter(plan)?;
     let event = Event::Resumed {};
     journal.commit(now, std::slice::from_ref(&event))?;
     state.apply(&event, now.wall).map_err(crate::engine::EngineError::Illegal)?;
     Ok((journal, state))
+}
+
+/// Only the version that began a run knows its plan's steps.
+pub(super) fn refuse_older(run: &str, plan: &Plan) -> Result<(), CliError> {
+    if plan.format == crate::plan::FORMAT {
+        return Ok(());
+    }
+    let message = format!("run {run} was begun by an older version ({}); nothing was changed", plan.tool);
+    Err(CliError::new(Exit::Failed, message)
+        .hint(format!("finish it with that version, or close it: stanch abandon {run} --reason TEXT")))
 }
 
 /// Goes to the directory that the plan was made in: the runbook's relative paths start there.
@@ -103,10 +109,11 @@ pub(super) async fn drive(
         if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
+    let around = context.around(&run, false)?;
     let printed = if global.json {
-        print_json(&output::summary_json(&run, &state, false))
+        print_json(&output::summary_json(&run, &state, around))
     } else {
-        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now))
+        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, around, now))
     };
     if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
         eprintln!("what was tried, and how to find out what became of it: stanch status {run}");

@@ -230,7 +230,7 @@ impl From<JournalError> for CliError {
             }
             JournalError::Held { run, .. } => (
                 Exit::Locked,
-                Some(format!("see it: stanch status {run}   finish it: stanch resume {run}   or: stanch rollback {run}")),
+                Some(format!("see what it does, and how to finish it: stanch status {run}")),
             ),
             JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("stanch runs lists them".into())),
             JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them: stanch runs lists them".into())),
@@ -251,7 +251,7 @@ impl From<JournalError> for CliError {
                 let run = runs.first().map_or("", String::as_str);
                 (
                     Exit::Locked,
-                    Some(format!("one key signs a whole run, and nothing was changed; first: stanch resume {run}   or: stanch rollback {run}")),
+                    Some(format!("one key signs a whole run, and nothing was changed; see how to finish it: stanch status {run}")),
                 )
             }
             JournalError::Nonsense { .. } => {

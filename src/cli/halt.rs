@@ -8,7 +8,7 @@ use super::context::{Context, words};
 use super::{CliError, Exit, Global};
 use crate::engine::EngineError;
 use crate::journal::{Journal as _, JournalError, Latch};
-use crate::rotation::Event;
+use crate::rotation::{Event, State};
 
 /// Stops every new effect, durably, until it is cleared.
 #[derive(Debug, Args)]
@@ -103,13 +103,22 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
         let Ok((state, _)) = context.state.load(&run) else { continue };
         if state.end().is_none() && state.halted().is_some() && context.state.latch(Some(&run))?.is_none() {
             record(context, &run, &Event::HaltCleared { by: context.signature() })?;
-            eprintln!("{run}: cleared; go on with: stanch resume {run}");
+            eprintln!("{run}: cleared; {}", go_on(context, &run, &state)?);
         }
     }
     if !was_set {
         eprintln!("the halt was not set");
     }
     Ok(Exit::Done)
+}
+
+/// What to type once a run's own latch is off.
+fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
+    Ok(match (context.state.latch(None)?, state.plan().format == crate::plan::FORMAT) {
+        (Some(_), _) => "the halt of all runs stays; when it is safe: stanch halt --all --clear".into(),
+        (None, true) => format!("go on with: stanch resume {run}"),
+        (None, false) => format!("see what is left to do: stanch status {run}"),
+    })
 }
 
 /// Puts one event on the record of a run that no process works on.

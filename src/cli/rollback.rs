@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::{Context, ask, can_ask, is_yes, style, words};
-use super::drive::{block_on, drive, take_up};
+use super::drive::{block_on, drive, refuse_older, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
 use crate::engine::Conduct;
@@ -90,6 +90,7 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
             format!("run {run} is over ({end:?}); nothing can be taken back"),
         ));
     }
+    refuse_older(run, state.plan())?;
     if state.is_past_return() {
         return Err(CliError::new(
             Exit::Failed,
@@ -129,11 +130,12 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             context.state.withdraw(run)?;
             return Ok(None);
         }
+        let around = context.around(run, live)?;
         let printed = if global.json {
-            print_json(&output::summary_json(run, &state, live))
+            print_json(&output::summary_json(run, &state, around))
         } else {
             let now = context.clock.now().wall;
-            print(&output::summary(style(false), run, &state, now))
+            print(&output::summary(style(false), run, &state, around, now))
         };
         return as_asked(&state, Exit::of(&state, false)).shown(printed).map(Some);
     }

@@ -10,22 +10,40 @@ use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
-use crate::plan::Action;
+use crate::plan::{Action, FORMAT};
 use crate::provider::Observation;
-use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
+use crate::rotation::{Direction, End, Incoming, Outgoing, State, Status, Stop, Truth};
 
 /// How many credentials are listed one by one.
 const SHOWN: usize = 20;
 
+/// What stands around a run and decides, with its state, which commands are refused now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around {
+    /// A process is working on the run.
+    pub live: bool,
+    /// The latch of the run is set.
+    pub halted: bool,
+    /// The latch of all runs is set.
+    pub all_halted: bool,
+}
+
 /// What is true now, and what to type next.
-pub fn summary(style: Style, run: &str, state: &State, now: Timestamp) -> String {
+pub fn summary(style: Style, run: &str, state: &State, around: Around, now: Timestamp) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut out, style, run, state, now);
+    let _ = write(&mut out, style, run, state, around, now);
     style.plain(&out)
 }
 
-fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestamp) -> std::fmt::Result {
+fn write(
+    out: &mut String,
+    style: Style,
+    run: &str,
+    state: &State,
+    around: Around,
+    now: Timestamp,
+) -> std::fmt::Result {
     let (word, color) = headline(state);
     let took = clock(since(now, state.opened()));
     writeln!(out, "{}  run {run} ({took})", style.paint(word, color, true))?;
@@ -66,7 +84,7 @@ fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestam
         writeln!(out, "  stores and issuers were last looked at {} ago", clock(since(now, at)))?;
     }
     writeln!(out, "  {}", exposure(state, now))?;
-    for (what, command) in next_commands(run, state) {
+    for (what, command) in next_commands(run, state, around) {
         writeln!(out, "  {what:<9} {}", style.paint(&command, Color::Cyan, false))?;
     }
     Ok(())
@@ -193,55 +211,87 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
     }
 }
 
-/// What to type next: what for, and the command.
-pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
+/// What to type next: what for, and the command. No command stands here that would be refused.
+pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static str, String)> {
     let mut next = Vec::new();
-    let id = |step: usize| state.plan().steps[step].id.clone();
-    match (state.end(), state.stopped()) {
-        (Some(_), _) => {}
-        (None, Some(Stop::Halted)) => {
-            next.push(("go on", format!("stanch halt --clear {run} && stanch resume {run}")))
+    if state.end().is_none() {
+        // A plan of another format is neither resumed nor rolled back.
+        let ours = state.plan().format == FORMAT;
+        if around.live {
+            next.push(("watch", format!("stanch status {run} --watch")));
+            if !around.halted && !around.all_halted {
+                next.push(("stop", format!("stanch halt {run}")));
+            }
+        } else if ours {
+            onward(&mut next, run, state, &lift(run, state, around));
         }
-        (None, Some(Stop::Unanswered { step })) => {
+        let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
+        if ours && !back && !state.is_past_return() && state.has_changed_anything() {
+            next.push(("go back", format!("{}stanch rollback {run}", lift(run, state, around))));
+        }
+        let stopped = matches!(
+            state.stopped(),
+            Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. })
+        );
+        if !around.live && (stopped || !ours) {
+            next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
+        }
+    }
+    next.push(("evidence", format!("stanch audit verify {run}")));
+    next
+}
+
+/// What takes off every latch that is set, before a command that they refuse.
+fn lift(run: &str, state: &State, around: Around) -> String {
+    let mut lift = String::new();
+    if around.all_halted {
+        lift.push_str("stanch halt --all --clear && ");
+    }
+    if around.halted || (state.halted().is_some() && !around.all_halted) {
+        let _ = write!(lift, "stanch halt --clear {run} && ");
+    }
+    lift
+}
+
+/// What takes an open run up again, where no process works on it.
+fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+    match state.stopped() {
+        Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
-            next.push(("go on", format!("stanch resume {run} --confirm {name}")));
+            next.push(("go on", format!("{lift}stanch resume {run} --confirm {name}")));
         }
-        (None, Some(Stop::Stuck { .. })) => {
-            next.push(("try again", format!("stanch rollback {run}")));
-            next.push(("or go on", format!("stanch resume {run} --forward")));
+        Some(Stop::Stuck { .. }) => {
+            next.push(("try again", format!("{lift}stanch rollback {run}")));
+            // Forward goes only what is going back, and not with a step in doubt.
+            if state.direction() != &Direction::Forward && state.unknown().next().is_none() {
+                next.push(("or go on", format!("{lift}stanch resume {run} --forward")));
+            }
         }
-        (None, Some(Stop::Unknown { .. })) => {
+        Some(Stop::Unknown { .. }) => {
             let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
             if state.unknown().any(|s| !opaque(s)) {
-                next.push(("look again", format!("stanch resume {run}")));
+                next.push(("look again", format!("{lift}stanch resume {run}")));
             }
             for step in state.unknown() {
-                let word = if state.needs_its_answer(step) { "not-applied" } else { "applied|not-applied" };
-                let command = format!("stanch resolve {run} {} --as {word} --evidence \"…\"", id(step));
-                next.push(("settle", command));
+                let words: &[&str] =
+                    if state.needs_its_answer(step) { &["not-applied"] } else { &["applied", "not-applied"] };
+                let id = &state.plan().steps[step].id;
+                for (nth, word) in words.iter().enumerate() {
+                    let command = format!("stanch resolve {run} {id} --as {word} --evidence \"…\"");
+                    next.push((if nth == 0 { "settle" } else { "or" }, command));
+                }
             }
         }
-        (None, _) => next.push(("go on", format!("stanch resume {run}"))),
+        _ => next.push(("go on", format!("{lift}stanch resume {run}"))),
     }
-    let back = next.iter().any(|(_, c)| c.starts_with("stanch rollback"));
-    if state.end().is_none() && !back && !state.is_past_return() && state.has_changed_anything() {
-        next.push(("go back", format!("stanch rollback {run}")));
-    }
-    if state.end().is_none() && state.stopped().is_some_and(|stop| matches!(stop, Stop::Failed { .. })) {
+    if matches!(state.stopped(), Some(Stop::Failed { .. })) {
         for c in
             (0..state.plan().credentials.len()).filter(|c| is_refused(state, *c) && state.may_reissue(*c))
         {
             let name = &state.plan().credentials[c].name;
-            next.push(("replace", format!("stanch resume {run} --reissue {name}")));
+            next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
     }
-    let stopped =
-        matches!(state.stopped(), Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. }));
-    if state.end().is_none() && stopped {
-        next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
-    }
-    next.push(("evidence", format!("stanch audit verify {run}")));
-    next
 }
 
 /// Whether a step that looks at the new credential failed.
@@ -255,7 +305,7 @@ fn is_refused(state: &State, credential: usize) -> bool {
 }
 
 /// The same for programs.
-pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
+pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Value {
     let credentials: Vec<_> = state
         .truths()
         .into_iter()
@@ -282,7 +332,7 @@ pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
         "runbook": plan.runbook.name,
         "environment": plan.environment,
         "strategy": plan.strategy,
-        "live": live,
+        "live": around.live,
         "phase": state.phase(),
         "opened": state.opened(),
         "entered": state.entered(),
@@ -297,6 +347,6 @@ pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
             "credential": credential, "consumer": consumer, "instances": instances, "of": of,
         })).collect::<Vec<_>>(),
         "unfinished_steps": unfinished,
-        "next": next_commands(run, state).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
+        "next": next_commands(run, state, around).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
     })
 }

@@ -400,7 +400,12 @@ impl Store for SandboxStore {
             .call("stage", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
                 let version = self.add(world, &mut secrets, context, incoming)?;
-                if secrets.labels.pending.as_ref().is_some_and(|p| *p != version) {
+                // What this run itself staged before (for a new credential that was replaced since) gives way,
+                // as in Secrets Manager.
+                let ours = |p: &String| {
+                    context.siblings.iter().any(|token| secrets.tokens.get(&token.to_string()) == Some(p))
+                };
+                if secrets.labels.pending.as_ref().is_some_and(|p| *p != version && !ours(p)) {
                     let message = format!("{}: another version is staged already", self.path);
                     return Err(CallError::rejected(Kind::Conflict, message));
                 }
