@@ -9,7 +9,8 @@ use super::context::{Context, ask, can_ask, is_yes, words};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::engine::EngineError;
 use crate::journal::Journal as _;
-use crate::rotation::{End, Event, Incoming, Outgoing, State};
+use crate::plan::Action;
+use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
 
 /// Close a run that can go neither on nor back, and list what it leaves open.
 #[derive(Debug, Args)]
@@ -80,6 +81,36 @@ fn text(left: &[String]) -> String {
     if left.is_empty() { "  nothing".into() } else { format!("  {}", left.join("\n  ")) }
 }
 
+/// What a store hands out, by version, and what of the run stands beside it.
+fn held(state: &State, credential: usize, store: usize) -> String {
+    let (planned, _) = state.plan().credential(credential);
+    let name = &planned.name;
+    let find = |wanted: Action| state.plan().steps.iter().position(|step| step.action == wanted);
+    let staged = find(Action::Stage { credential, store });
+    let promoted = find(Action::Promote { credential, store });
+    let version = |at: Option<usize>| at.and_then(|at| state.fact(at, "version"));
+    let is = |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
+    let in_doubt = ["unknown", "started"];
+    let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
+    let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
+    let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
+        (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
+        (Some(Holds::Unreadable), _, _) => "could not be read".into(),
+        _ if is(promoted, &in_doubt) => {
+            format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")
+        }
+        (None | Some(Holds::Incoming), true, Some(new)) => {
+            format!("hands out the new {name} (version {new}); the old one was version {before}")
+        }
+        // What a way back wrote is a version of its own.
+        (_, _, restored) => format!("hands out the old {name} (version {})", restored.unwrap_or(before)),
+    };
+    if is(staged, &["done", "undoing"]) && !is(promoted, &["done", "undoing", "failed"]) {
+        let _ = write!(text, "; the new one is staged as version {}", version(staged).unwrap_or("unknown"));
+    }
+    text
+}
+
 /// What a person has to clean up: living credentials, stores, consumers, and steps in doubt.
 fn left_open(state: &State) -> Vec<String> {
     let plan = state.plan();
@@ -101,19 +132,25 @@ fn left_open(state: &State) -> Vec<String> {
                 Outgoing::Disabled => "is disabled, and was not revoked",
                 Outgoing::Revoked => "was revoked, which is not proved",
                 Outgoing::Gone => "is refused, though this run did not revoke it",
+                Outgoing::Refused => "is refused by a check, which is not proved to mean that it is dead",
                 _ => "is in doubt",
             };
             left.push(format!("the old {name} (handle {}) {word}", outgoing.handle));
         }
-        for store in &credential.stores {
-            let mut line = crate::plan::store_target(store);
-            let _ = write!(line, ": holds the new {name} in {} of {} stores", truth.current, truth.stores);
-            if truth.incoming != Incoming::None {
-                left.push(line);
-            }
+        if truth.incoming == Incoming::None {
+            continue;
         }
-        if truth.instances > truth.adopted {
-            left.push(format!("{} of {} instances use the new {name}", truth.adopted, truth.instances));
+        for (at, store) in credential.stores.iter().enumerate() {
+            left.push(format!("{}: {}", crate::plan::store_target(store), held(state, c, at)));
+        }
+        for consumer in &credential.consumers {
+            let asked = state.adopted().get(&(name.clone(), consumer.name.clone()));
+            left.push(match asked {
+                Some((new, of)) => {
+                    format!("consumer {}: {new} of {of} instances use the new {name}", consumer.name)
+                }
+                None => format!("consumer {}: not asked which {name} it uses", consumer.name),
+            });
         }
     }
     left.extend(state.unknown().map(|at| format!("the outcome of {} is unknown", plan.steps[at].id)));

@@ -107,7 +107,7 @@ fn rank(truth: &Truth) -> (u8, u8) {
     let left = match truth.outgoing {
         Outgoing::Accepted | Outgoing::Unknown => 0,
         Outgoing::Disabled => 1,
-        Outgoing::Revoked | Outgoing::Gone | Outgoing::Waived => 2,
+        Outgoing::Revoked | Outgoing::Gone | Outgoing::Refused | Outgoing::Waived => 2,
         Outgoing::Dead => 3,
     };
     (first, left)
@@ -144,6 +144,7 @@ pub(super) fn brief(truth: &Truth) -> String {
         Outgoing::Revoked => "revoked",
         Outgoing::Dead => "dead",
         Outgoing::Gone => "gone",
+        Outgoing::Refused => "refused",
         Outgoing::Waived => "not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
@@ -170,6 +171,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Dead => "dead, proved by use",
         Outgoing::Gone => "refused, though this run did not revoke it",
+        Outgoing::Refused => "refused by a check, not proved dead",
         Outgoing::Waived => "not known to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
@@ -192,6 +194,9 @@ pub(super) fn credential(truth: &Truth) -> String {
 
 /// How long outgoing has been usable since the run began.
 pub(super) fn exposure(state: &State, now: Timestamp) -> String {
+    if state.is_unexposed() {
+        return "exposure: not counted; the issuer did not know the old credential when the run began".into();
+    }
     match state.exposed_until() {
         Some(until) => {
             format!(
@@ -202,6 +207,14 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
         None => {
             let so_far = clock(since(now, state.opened()));
             match state.end() {
+                // This run changed nothing, and a check refused the old credential all the same.
+                Some(End::Failed | End::RolledBack | End::GateRolledBack)
+                    if state.truths().iter().all(|t| {
+                        matches!(t.outgoing, Outgoing::Refused | Outgoing::Gone | Outgoing::Waived)
+                    }) =>
+                {
+                    "exposure: not known; the old credential was refused when it was last used".into()
+                }
                 Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
                     format!("exposure: the old credential is usable; {so_far} so far")
                 }

@@ -204,8 +204,13 @@ fn costs(plan: &Plan) -> (String, String) {
             killed[credential] = true;
         }
     }
-    let living = plan.credentials.iter().zip(killed).filter(|(_, killed)| !killed);
+    // What its issuer does not know is exposed no longer, whatever this plan does.
+    let exposed: Vec<_> = plan.credentials.iter().filter(|planned| planned.waived.is_none()).collect();
+    let living = plan.credentials.iter().zip(killed).filter(|(p, killed)| !killed && p.waived.is_none());
     let living: Vec<&str> = living.map(|(planned, _)| planned.name.as_str()).collect();
+    let none = exposed
+        .is_empty()
+        .then(|| "none counted: the issuer does not know the old one, and nothing is revoked".to_owned());
     let unbounded = (!living.is_empty()).then(|| {
         let (shown, more) = (living.len().min(SHOWN), living.len().saturating_sub(SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -217,19 +222,19 @@ fn costs(plan: &Plan) -> (String, String) {
     match plan.strategy {
         Strategy::Overlap => {
             let before = [Phase::Prepare, Phase::Distribute, Phase::Verify, Phase::Cutover, Phase::Overlap];
-            let disabled = plan.credentials.iter().filter(|c| c.issuer.disables).count();
+            let disabled = exposed.iter().filter(|c| c.issuer.disables).count();
             let usable = waiting(&before);
             let late = usable + waiting(&[Phase::Sunset]);
-            let exposure = if let Some(unbounded) = &unbounded {
-                unbounded.clone()
-            } else if disabled == plan.credentials.len() {
+            let exposure = if let Some(words) = none.or(unbounded) {
+                words
+            } else if disabled == exposed.len() {
                 format!("the old one stays usable for {} and the time its gates take", words(usable))
             } else {
                 format!(
                     "the old one stays usable for {} and the time its gates take ({} of {} can be disabled before they are revoked)",
                     words(late),
                     disabled,
-                    plan.credentials.len()
+                    exposed.len()
                 )
             };
             ("none: old and new are both valid until every consumer moved".into(), exposure)
@@ -239,7 +244,7 @@ fn costs(plan: &Plan) -> (String, String) {
                 "from the kill until cutover: consumers are refused for {} and the time the steps take",
                 words(waiting(&[Phase::Sunset, Phase::Distribute, Phase::Verify]))
             ),
-            unbounded.unwrap_or_else(|| {
+            none.or(unbounded).unwrap_or_else(|| {
                 "the old one is refused as soon as the new one is issued, or after two seconds".into()
             }),
         ),

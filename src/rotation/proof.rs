@@ -55,6 +55,11 @@ impl State {
         }
     }
 
+    /// Whether there is no outgoing version whose exposure could be counted: their issuers knew none of them.
+    pub fn is_unexposed(&self) -> bool {
+        self.plan.credentials.iter().all(|planned| planned.waived.is_some())
+    }
+
     /// When the last outgoing version was first refused by the last check of it, as far as that is
     /// proved: until then it counts as usable.
     pub fn exposed_until(&self) -> Option<Timestamp> {
@@ -62,7 +67,11 @@ impl State {
             return None;
         }
         let steps = self.plan.steps.iter().enumerate();
-        let refused = steps.filter(|(_, step)| matches!(step.action, Action::Reject { .. }));
+        // A value that its issuer did not know when the run began was not usable during the run.
+        let refused = steps.filter(|(_, step)| match step.action {
+            Action::Reject { credential, .. } => self.plan.credentials[credential].waived.is_none(),
+            _ => false,
+        });
         refused.filter_map(|(at, _)| self.fact(at, REFUSED_AT)?.parse().ok()).max()
     }
 }

@@ -5,6 +5,7 @@ use super::event::{Holds, Sight};
 use super::state::State;
 use super::status::{Direction, Status};
 use crate::plan::Action;
+use crate::provider::Kind;
 use crate::sabotage::{Sabotage, is_on};
 use jiff::Timestamp;
 
@@ -61,6 +62,8 @@ pub enum Outgoing {
     Dead,
     /// It was used, and refused, or its issuer does not know it, though this run did not revoke it.
     Gone,
+    /// A check refused it, which is not proved to mean that it is dead.
+    Refused,
     /// Nothing revokes it, on a person's word.
     Waived,
     /// Nobody knows.
@@ -95,7 +98,7 @@ impl State {
 
     /// What was seen last counts more than what the steps did.
     fn look(&self, truth: &mut Truth, proved: bool) {
-        if proved && truth.outgoing == Outgoing::Revoked {
+        if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Refused) {
             truth.outgoing = Outgoing::Dead;
         }
         let Some((at, seen)) = self.seen(&truth.credential).filter(|_| !is_on(Sabotage::Summary)) else {
@@ -113,7 +116,10 @@ impl State {
         truth.outgoing = match (seen.outgoing, truth.outgoing) {
             (Sight::Accepted | Sight::Alive, _) => Outgoing::Accepted,
             (Sight::Disabled, _) => Outgoing::Disabled,
-            (Sight::Gone | Sight::Refused, Outgoing::Accepted | Outgoing::Disabled) => Outgoing::Gone,
+            (
+                Sight::Gone | Sight::Refused,
+                Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused,
+            ) => Outgoing::Gone,
             (_, told) => told,
         };
     }
@@ -172,6 +178,19 @@ impl State {
             Action::Disable { .. } if done => truth.outgoing = Outgoing::Disabled,
             Action::Revoke { .. } if done => truth.outgoing = Outgoing::Revoked,
             Action::Disable { .. } | Action::Revoke { .. } if in_doubt => truth.outgoing = Outgoing::Unknown,
+            // Where nothing revokes, the checks alone tell; and they may refuse before anything was changed.
+            Action::Reject { .. }
+                if *status == Status::Done
+                    && matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled) =>
+            {
+                truth.outgoing = Outgoing::Refused;
+            }
+            Action::Baseline { .. }
+                if truth.outgoing == Outgoing::Accepted
+                    && self.failure(at).is_some_and(|failure| failure.kind == Kind::Declined) =>
+            {
+                truth.outgoing = Outgoing::Refused;
+            }
             _ => {}
         }
     }

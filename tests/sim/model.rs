@@ -200,7 +200,7 @@ impl Model {
                 Outgoing::Accepted => life == Some(Life::Active),
                 Outgoing::Disabled => life == Some(Life::Disabled),
                 Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked => life == Some(Life::Gone),
-                Outgoing::Waived | Outgoing::Unknown => true,
+                Outgoing::Refused | Outgoing::Waived | Outgoing::Unknown => true,
             };
             if !fits || holding != truth.current {
                 let what = format!(
