@@ -89,7 +89,8 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let staged = find(Action::Stage { credential, store });
     let promoted = find(Action::Promote { credential, store });
     let version = |at: Option<usize>| at.and_then(|at| state.fact(at, "version"));
-    let is = |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
+    let is =
+        |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
     let in_doubt = ["unknown", "started"];
     let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));

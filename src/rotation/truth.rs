@@ -116,10 +116,9 @@ impl State {
         truth.outgoing = match (seen.outgoing, truth.outgoing) {
             (Sight::Accepted | Sight::Alive, _) => Outgoing::Accepted,
             (Sight::Disabled, _) => Outgoing::Disabled,
-            (
-                Sight::Gone | Sight::Refused,
-                Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused,
-            ) => Outgoing::Gone,
+            (Sight::Gone | Sight::Refused, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused) => {
+                Outgoing::Gone
+            }
             (_, told) => told,
         };
     }

@@ -29,4 +29,5 @@ mod tool;
 mod unknown;
 mod vault;
 mod vault_targets;
+mod ways;
 mod worlds;
