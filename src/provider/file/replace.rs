@@ -140,7 +140,7 @@ mod tests {
     fn sweeping_takes_no_file_of_a_living_maker() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("app.env");
-        std::fs::write(&target, "PW=old").unwrap();
+        std::io::Write::write_all(&mut std::fs::File::create(&target).unwrap(), b"PW=old").unwrap();
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
