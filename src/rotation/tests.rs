@@ -782,7 +782,13 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         ),
         (
             "killed-first-when-the-new-one-is-late",
-            Run::contain().when("prepare/demo-key/issue", Do, &[Fail(Kind::Throttled), Ok]).go(),
+            Run::contain()
+                .when(
+                    "prepare/demo-key/issue",
+                    Do,
+                    &[Fail(Kind::Throttled), Fail(Kind::Throttled), Fail(Kind::Throttled), Ok],
+                )
+                .go(),
         ),
         (
             "forward-again",
