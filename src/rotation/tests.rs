@@ -895,6 +895,11 @@ fn runs_end_as_they_should() {
         "Succeeded Do sunset",
         "Succeeded Do prepare/demo-key/issue",
     );
+    let late = &ends["killed-first-when-the-new-one-is-late"].trace;
+    assert!(
+        late.contains("     2.6 Deferred"),
+        "two seconds after it began, whatever the next try waits for"
+    );
     // Consumers may have been told to go back: they are waited for once more.
     before("forward-again", "Forward {", "Succeeded Do sunset");
     let overlaps = ends["forward-again"].trace.matches("Entered { phase: Overlap }").count();
