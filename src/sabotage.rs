@@ -26,7 +26,8 @@ pub enum Sabotage {
     Leak,
     /// 9: neither hashes nor signatures are compared.
     Unseen,
-    /// 2: a refusal counts without an acceptance of the new credential, then and before.
+    /// 2: a refusal counts without an acceptance of the new credential, then and before, where the issuer
+    /// does not tell whether the old one is gone.
     Control,
     /// 1: the world is not looked at right before a credential dies.
     LastLook,

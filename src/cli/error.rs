@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::engine::{EngineError, SurveyError};
 use crate::journal::JournalError;
 use crate::plan::{CompileError, PlanError};
-use crate::provider::outcome::tame;
+use crate::provider::outcome::{tame, tame_whole};
 use crate::provider::{CallError, Kind};
 use crate::rotation::{End, State, Stop};
 use crate::runbook::{InstantiateError, ReadError};
@@ -299,11 +299,11 @@ impl From<CallError> for CliError {
             Exit::Stale => Exit::Failed,
             exit => exit,
         };
-        let mut message = tame(&error.message);
+        let mut message = tame_whole(&error.message);
         if let Some(id) = &error.request_id {
             let _ = write!(message, " (request {})", tame(id));
         }
-        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame(&hint)) }
+        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame_whole(&hint)) }
     }
 }
 

@@ -597,7 +597,6 @@ impl Session {
             });
         }
         let mut seen = Vec::with_capacity(looks.len());
-        // What is not seen in time, or crashed, stays unseen: the summary then tells what the steps did.
         let _ = within(LAST_LOOK, async {
             while let Some(done) = looks.join_next().await {
                 seen.extend(done);
@@ -605,6 +604,18 @@ impl Session {
         })
         .await;
         seen.sort_by_key(|(c, _)| *c);
+        // What is not seen in time, or crashed, stays unseen: the summary then tells what the steps did.
+        let missed: Vec<&str> = (self.plan.credentials.iter().enumerate())
+            .filter(|(c, _)| seen.binary_search_by_key(c, |(c, _)| *c).is_err())
+            .map(|(_, planned)| planned.name.as_str())
+            .collect();
+        if !missed.is_empty() {
+            let text = format!(
+                "could not be looked at in the end, so what is said of them is what the steps did: {}",
+                missed.join(", ")
+            );
+            self.hold(Event::Noted { text })?;
+        }
         for (c, sight) in seen {
             if let Some((stores, outgoing, incoming)) = sight {
                 let credential = self.plan.credentials[c].name.clone();

@@ -358,10 +358,19 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
             Outgoing::Known(s) | Outgoing::Named(s) => (Some(&s.identity), s.life == Life::Disabled),
             Outgoing::Gone { .. } | Outgoing::Waived(_) => (None, false),
         };
-        if planned.outgoing.as_ref() != identity || planned.disabled != disabled {
+        let name = &planned.name;
+        if planned.outgoing.as_ref() != identity {
+            return Some(match identity {
+                Some(_) => {
+                    format!("credential `{name}`: its stores hold another credential than the plan saw")
+                }
+                None => format!("credential `{name}`: its issuer does not know the old credential any more"),
+            });
+        }
+        if planned.disabled != disabled {
+            let now = if disabled { "disabled" } else { "enabled" };
             return Some(format!(
-                "credential `{}`: its issuer says something else of the old credential now",
-                planned.name
+                "credential `{name}`: somebody {now} the old credential since the plan was made"
             ));
         }
     }

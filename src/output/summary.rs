@@ -79,6 +79,10 @@ fn write(
         for (c, why) in state.unproved().into_iter().take(SHOWN) {
             writeln!(out, "  {}: not proved dead: {why}", state.plan().credentials[c].name)?;
         }
+        writeln!(
+            out,
+            "  until that is known the old one may still work, and what it opened (sessions, tokens) live on"
+        )?;
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
         writeln!(out, "  stores and issuers were last looked at {} ago", clock(since(now, at)))?;

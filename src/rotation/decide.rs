@@ -170,7 +170,9 @@ impl State {
         let id = |step: usize| self.plan.steps[step].id.clone();
         let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
         if let (Some(at), true) = (delayed, self.work.failed.is_empty()) {
-            return Next::Sleep(at);
+            // The kill does not wait for the next try.
+            let kill = (!self.deferred && self.may_defer()).then(|| add(self.entered, KILL_WAITS));
+            return Next::Sleep(kill.filter(|kill| *kill > now).map_or(at, |kill| kill.min(at)));
         }
         if !blocked.is_empty() {
             return stop(Stop::Unknown { steps: blocked.into_iter().map(id).collect() });

@@ -782,7 +782,13 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         ),
         (
             "killed-first-when-the-new-one-is-late",
-            Run::contain().when("prepare/demo-key/issue", Do, &[Fail(Kind::Throttled), Ok]).go(),
+            Run::contain()
+                .when(
+                    "prepare/demo-key/issue",
+                    Do,
+                    &[Fail(Kind::Throttled), Fail(Kind::Throttled), Fail(Kind::Throttled), Ok],
+                )
+                .go(),
         ),
         (
             "forward-again",
@@ -888,6 +894,11 @@ fn runs_end_as_they_should() {
         "killed-first-when-the-new-one-is-late",
         "Succeeded Do sunset",
         "Succeeded Do prepare/demo-key/issue",
+    );
+    let late = &ends["killed-first-when-the-new-one-is-late"].trace;
+    assert!(
+        late.contains("     2.6 Deferred"),
+        "two seconds after it began, whatever the next try waits for"
     );
     // Consumers may have been told to go back: they are waited for once more.
     before("forward-again", "Forward {", "Succeeded Do sunset");

@@ -42,7 +42,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
 /// (`Check`, `Identity`, `Standing`, `Versions`), what a target can do by the runbook's words alone
 /// (`IssuerTraits`, `StoreTraits`, `Observation`, and the two functions that tell them), and how
 /// a call or a gate ended (`Kind`, `Verdict`). Never a trait that calls something.
-const DATA: [&str; 13] = [
+const DATA: [&str; 14] = [
     "Check",
     "CheckVerdict",
     "Identity",
@@ -54,6 +54,7 @@ const DATA: [&str; 13] = [
     "StoreTraits",
     "Verdict",
     "Versions",
+    "finds_by_run",
     "issuer_traits",
     "store_traits",
 ];

@@ -235,7 +235,7 @@ fn a_saved_plan_is_run_exactly_or_refused() {
     assert!(journal.contains(&format!("\"plan\":\"{digest}")), "it ran with the plan's own digest");
     // The rotation itself moved the versions: the plan is stale now.
     let stale = tool.run(&["run", saved, "--yes"]).expect(22);
-    assert!(stale.stderr.contains("the plan saw version"), "{stale:?}");
+    assert!(stale.stderr.contains("hold another credential than the plan saw"), "{stale:?}");
     // A plan that was edited, for example to leave out the step that revokes, is refused.
     let text = std::fs::read_to_string(saved).expect("plan");
     let edited = text.replace("\"id\":\"revoke/key/revoke\"", "\"id\":\"revoke/key/revokx\"");

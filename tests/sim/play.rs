@@ -58,6 +58,8 @@ struct Fate {
     spent: u32,
     /// The kind of call that is not permitted any more in this session.
     denied: Option<&'static str>,
+    /// The credentials of which a revocation was answered and not done.
+    hollow: BTreeSet<String>,
     /// The own steps that took effect, with how often.
     applied: BTreeMap<String, u32>,
     happened: BTreeMap<String, u64>,
@@ -66,6 +68,13 @@ struct Fate {
 }
 
 impl Fate {
+    /// Whether this is the first revocation of a credential with a check that refuses everybody.
+    fn is_hollow(&mut self, name: &str) -> bool {
+        let blind = (self.script.credentials.iter().enumerate())
+            .any(|(at, spec)| spec.blind && script::name(at) == name);
+        self.script.hands && blind && self.hollow.insert(name.to_owned())
+    }
+
     fn note(&mut self, what: impl AsRef<str>) {
         what.as_ref().hash(&mut self.hasher);
         if let Some(trace) = &mut self.trace {
@@ -167,6 +176,8 @@ impl Shared {
         let (name, fault) = match event {
             // What a check answers is not a call of its own.
             event if op == "answer" && event != Some(AtCall::Lie) => ("", Fault::Twice),
+            // Where a check refuses everybody, only the issuer shows that the first revocation was none.
+            _ if op == "revoke" && fate.is_hollow(target) => ("answered, and not done", Fault::Hollow),
             _ if denied => ("permission withdrawn", Fault::Reject(Kind::Denied)),
             None => ("", Fault::Twice),
             Some(AtCall::LostRequest) => ("lost request", Fault::LostRequest),
@@ -577,6 +588,7 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
             sessions: 0,
             spent: 0,
             denied: None,
+            hollow: BTreeSet::new(),
             applied: BTreeMap::new(),
             happened: BTreeMap::new(),
             trace: traced.then(Vec::new),

@@ -411,9 +411,19 @@ impl Issuer for TokenIssuer {
         let endpoint =
             RevokeTokenAccessorRequest::builder().accessor(handle).build().map_err(|_| unsendable(REVOKE))?;
         match self.client.send(endpoint, Effect::Write).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.message.contains("invalid accessor") => Ok(()),
-            Err(error) => Err(error),
+            Ok(reply) if reply.status.as_u16() == 204 => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.message.contains("invalid accessor") => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        // Any other answer is none that a server gives to a revocation: only a lookup tells.
+        match self.lookup(handle).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(CallError::unknown(format!(
+                "{} took the revocation, and still knows the token",
+                self.client.place()
+            ))),
+            Err(error) => Err(CallError { in_doubt: true, ..error }),
         }
     }
 

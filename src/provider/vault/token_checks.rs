@@ -56,6 +56,7 @@ impl TokenIssuer {
         };
         checks.extend(self.life(found.as_deref(), mount));
         checks.extend(self.uses());
+        checks.extend(self.fixed(found.as_deref()));
         checks.push(self.own_check(&own, outgoing).await);
         checks
     }
@@ -128,6 +129,19 @@ impl TokenIssuer {
             }
         };
         Some(Check { hint: Some(hint), ..Check::warn("life", shorter(least, self.spec.ttl)) })
+    }
+
+    /// A consumer that renews its token must know that it cannot.
+    fn fixed(&self, role: Option<&Role>) -> Option<Check> {
+        self.is_fixed(role).then(|| {
+            let ttl = Period::seconds(self.spec.ttl.as_secs());
+            Check::warn(
+                "renewal",
+                format!(
+                    "the new token lives for {ttl} and cannot be renewed: the role does not keep renewals within `scope.max_ttl`"
+                ),
+            )
+        })
     }
 
     fn uses(&self) -> Option<Check> {
