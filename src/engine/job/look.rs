@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Job, Yield, bug, facts};
 use crate::clock::since;
 use crate::engine::ask::{self, Asked, Inquiry};
+use crate::engine::safe;
 use crate::gate::{self, Watched};
 use crate::plan::{ADOPTED, Phase};
 use crate::provider::{CallError, Check, Kind, Life, Observation, finds_by_run};
@@ -220,7 +221,10 @@ impl Job {
         let same = |held: Result<crate::engine::safe::Held, CallError>| {
             held.is_ok_and(|held| held.material.same_as(&current))
         };
-        Ok(if same(self.incoming()) {
+        // After a way back the last one that was issued may still be written somewhere.
+        let (_, name, _) = self.credential()?;
+        let last = (0..=self.needs.round).rev().find_map(|round| self.safe.get(&safe::incoming(name, round)));
+        Ok(if last.is_some_and(|held| held.material.same_as(&current)) {
             Holds::Incoming
         } else if same(self.outgoing(store)) {
             Holds::Outgoing
