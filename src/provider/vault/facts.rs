@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) held: Held,
     /// When a token was made, and with which policies: both never change.
     pub(super) births: Keyed<Birth>,
+    /// Whether the tokens that were there while the run was planned are known: they are none of its.
+    pub(super) strangers: OnceCell<()>,
     /// Which step of which run a token was made for; `None` of another's. It never changes.
     pub(super) tags: Keyed<Option<(String, String)>>,
 }

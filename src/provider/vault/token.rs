@@ -84,6 +84,28 @@ impl TokenIssuer {
         }
     }
 
+    async fn accessors(&self) -> Result<Vec<String>, CallError> {
+        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
+        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+        match list.keys.iter().all(|accessor| is_name(accessor)) {
+            true => Ok(list.keys),
+            false => Err(garbled(ACCESSORS).read_only()),
+        }
+    }
+
+    /// Remembers which tokens are there while a run is planned: what it makes later is not among them, so
+    /// that a busy Vault is not asked about each of its tokens when the run looks for its own.
+    pub(super) async fn know_strangers(&self) {
+        let ask = async {
+            for accessor in self.accessors().await? {
+                self.client.facts.tags.set(&accessor, None);
+            }
+            Ok::<(), CallError>(())
+        };
+        // Without the permission to list them, nothing is looked for later either.
+        let _ = self.client.facts.strangers.get_or_try_init(|| ask).await;
+    }
+
     pub(super) async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
         lookup(&self.client, accessor).await
     }
@@ -336,12 +358,8 @@ impl Issuer for TokenIssuer {
     /// call looked up: tags never change. Without a step in the context, whatever carries the run's tag
     /// is found.
     async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
-        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
-        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+        let list = self.accessors().await?;
         let places = Arc::new(Semaphore::new(LOOKUPS));
-        if !list.keys.iter().all(|accessor| is_name(accessor)) {
-            return Err(garbled(ACCESSORS).read_only());
-        }
         let run = context.run.clone();
         let step = Some(context.step.clone()).filter(|step| !step.is_empty());
         let ours = move |tags: Option<(String, String)>| {
@@ -349,7 +367,7 @@ impl Issuer for TokenIssuer {
         };
         let before: HashSet<&str> = before.iter().map(String::as_str).collect();
         let mut tasks = JoinSet::new();
-        for accessor in list.keys.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
+        for accessor in list.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
             // One of ours is looked up again: it may be dead by now, and the list lags.
             if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
                 continue;

@@ -70,6 +70,7 @@ impl TokenIssuer {
             self.listing(),
             self.role(),
             self.longest(),
+            self.know_strangers(),
         );
     }
 
