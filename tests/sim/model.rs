@@ -83,6 +83,8 @@ struct Books {
     by_hand: bool,
     /// What somebody else changed, and when: credentials by handle, stores by path.
     touched: BTreeMap<String, Instant>,
+    /// When a server last forgot what it had acknowledged.
+    forgot: Option<Instant>,
     /// How many requests to create were repeated on the way.
     repeated: u32,
     violation: Option<Violation>,
@@ -169,6 +171,11 @@ impl Model {
     /// Whether somebody else wrote this store.
     pub(crate) fn is_touched(&self, path: &str) -> bool {
         self.books().touched.contains_key(path)
+    }
+
+    /// A server starts again, and has lost what it had not flushed.
+    pub(crate) fn forgets(&self) {
+        self.books().forgot = Some(Instant::now());
     }
 
     /// A request to create is delivered twice.
@@ -436,9 +443,9 @@ impl Books {
         self.credentials.get(handle).is_some_and(|c| c.life == Some(Life::Active))
     }
 
-    /// Whether what somebody else did to this is so fresh that no look could have seen it.
+    /// Whether what somebody else did to this, or a server forgot, is so fresh that no look could have seen it.
     fn is_fresh(&self, name: &str) -> bool {
-        let since = self.touched.get(name).map(|at| at.elapsed());
+        let since = self.touched.get(name).into_iter().chain(&self.forgot).map(|at| at.elapsed()).min();
         since.is_some_and(|since| since <= if self.calm { MOMENT } else { LOOKS })
     }
 

@@ -227,6 +227,7 @@ impl Shared {
                 ("quoted a secret", Fault::Quote)
             }
             Some(AtCall::Restart) if self.model.may_forget() => {
+                self.model.forgets();
                 ("restart, unflushed work lost", Fault::Restart(UNFLUSHED))
             }
             Some(AtCall::Halt) => {
