@@ -104,9 +104,12 @@ impl State {
         let Some((at, seen)) = self.seen(&truth.credential).filter(|_| !is_on(Sabotage::Summary)) else {
             return;
         };
-        truth.seen = Some(*at);
         let holding = |what: Holds| seen.stores.iter().filter(|s| **s == what).count();
-        truth.current = holding(Holds::Incoming);
+        // What could not be read is what the steps made of it, and the look does not count as one.
+        if holding(Holds::Unreadable) == 0 {
+            truth.seen = Some(*at);
+            truth.current = holding(Holds::Incoming);
+        }
         truth.strange = holding(Holds::Other);
         if truth.incoming == Incoming::Issued
             && matches!(seen.incoming, Sight::Gone | Sight::Disabled | Sight::Refused)
