@@ -149,7 +149,10 @@ impl Inquiry<'_> {
                     silences += 1;
                     if is_final(&error) || silences >= TRIES {
                         // It would have no answer in the end either.
-                        let kind = if error.kind == Kind::NoAnswer { Kind::Unsupported } else { error.kind };
+                        let kind = match (&self.who, error.kind) {
+                            (Asked::Probe(_), Kind::NoAnswer) => Kind::Unsupported,
+                            (_, kind) => kind,
+                        };
                         let message =
                             format!("{} has no answer: {}; nothing was changed", self.place, error.message);
                         return Err(CallError { kind, message, ..error });
