@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock, add};
-use stanch::engine::survey;
+use stanch::engine::{Choices, survey};
 use stanch::journal::{Journal as _, StateDir};
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
@@ -145,9 +145,10 @@ fn plan(state: &StateDir) -> Result<Plan, Error> {
         sandbox: true,
         runbook_sha256: template.sha256().into(),
         tool: "bench".into(),
+        directory: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let observed = runtime.block_on(survey(&provider, &runbook))?;
+    let observed = runtime.block_on(survey(&provider, &runbook, &Choices::default()))?;
     Ok(compile(runbook, &request, observed)?)
 }
 

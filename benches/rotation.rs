@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
-use stanch::engine::{Answer, Conduct, Engine, Observer, Operator, survey};
+use stanch::engine::{Answer, Choices, Conduct, Engine, Observer, Operator, survey};
 use stanch::journal::{FileJournal, Journal, JournalError, Latches, RollbackRequest, SealedEntry, StateDir};
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
@@ -240,7 +240,7 @@ impl Bench {
         let bare = bare_survey(&provider, &self.runbook).await?;
         let before = peak()?;
         let start = Instant::now();
-        let observed = survey(&provider, &self.runbook).await?;
+        let observed = survey(&provider, &self.runbook, &Choices::default()).await?;
         let surveyed = seconds(start);
         let plan = compile(self.runbook, &request(), observed)?;
         let compiled = seconds(start);
@@ -260,7 +260,7 @@ impl Bench {
 
     async fn run(self) -> Result<Figures, Error> {
         let provider: Arc<dyn Provider> = Arc::new(self.world()?);
-        let observed = survey(&provider, &self.runbook).await?;
+        let observed = survey(&provider, &self.runbook, &Choices::default()).await?;
         let plan: Arc<Plan> = Arc::new(compile(self.runbook, &request(), observed)?);
         let clock = Arc::new(SystemClock::new());
         let counts = Arc::new(Counts::default());
@@ -342,6 +342,7 @@ async fn bare_rotation(
         token: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()),
         since: SystemClock::new().now().wall,
         siblings: Vec::new(),
+        before: Default::default(),
     };
     let issuer = provider.issuer(name, credential).await?;
     let store = provider.store(name, credential, 0).await?;
@@ -425,6 +426,7 @@ fn request() -> Request {
         sandbox: true,
         runbook_sha256: "0".repeat(64),
         tool: "bench".into(),
+        directory: None,
     }
 }
 

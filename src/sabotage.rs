@@ -4,7 +4,8 @@
 //! Without the feature `simulation` there are none, and [`is_on`] is a constant that the compiler
 //! removes.
 
-/// A break, named after the invariant that it hurts (see the design's list of nine).
+/// A break: one for each invariant of the design's nine, and one for each kind of fault in what the program
+/// says and does about a world in which others have hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
     /// 1: the way back revokes incoming while stores still hand it out.
@@ -25,6 +26,21 @@ pub enum Sabotage {
     Leak,
     /// 9: neither hashes nor signatures are compared.
     Unseen,
+    /// 2: a refusal counts without an acceptance of the new credential, then and before, where the issuer
+    /// does not tell whether the old one is gone.
+    Control,
+    /// 1: the world is not looked at right before a credential dies.
+    LastLook,
+    /// 1: the old credential is not used right before it takes the new one's place again.
+    ReturnLook,
+    /// 2: the summary tells what the steps did, whatever the world shows.
+    Summary,
+    /// 2: a call that crashes counts as one that did its work.
+    Absence,
+    /// 3: what a repeated request made is not looked for.
+    Sweep,
+    /// 2: a value that its issuer does not know is taken for one that needs no revocation.
+    Unknown,
 }
 
 #[cfg(feature = "simulation")]

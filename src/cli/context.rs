@@ -7,15 +7,12 @@ use std::sync::Arc;
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
 use crate::journal::StateDir;
-use crate::output::{Mode, Style};
+use crate::output::{Around, Mode, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
 use crate::runbook::model::{Connection, Runbook};
-
-/// The environment that replaces every connection.
-pub(super) const SANDBOX: &str = "sandbox";
 
 /// What commands share.
 pub(super) struct Context {
@@ -27,7 +24,9 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn open(global: &Global) -> Result<Self, CliError> {
-        let state = StateDir::open(&state_folder(global)?)?;
+        // Absolute: a resumed run goes to the directory that it was begun in.
+        let folder = state_folder(global)?;
+        let state = StateDir::open(&std::path::absolute(&folder).unwrap_or(folder))?;
         Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
     }
 
@@ -38,6 +37,12 @@ impl Context {
     /// Who does this, and where, in one text.
     pub(super) fn signature(&self) -> String {
         format!("{}@{}", self.actor, self.host)
+    }
+
+    /// What decides, beside a run's state, which commands are refused now.
+    pub(super) fn around(&self, run: &str, live: bool) -> Result<Around, CliError> {
+        let latch = |run| self.state.latch(run).map(|latch| latch.is_some());
+        Ok(Around { live, halted: latch(Some(run))?, all_halted: latch(None)? })
     }
 
     /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is
@@ -124,6 +129,17 @@ pub(super) fn style(is_terminal: bool) -> Style {
         color: is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb"),
         unicode: locale.contains("utf-8") || locale.contains("utf8"),
     }
+}
+
+/// A person's words for the record, made harmless. `flag` is where they were given.
+pub(super) fn words(flag: &str, text: &str) -> Result<String, CliError> {
+    if crate::runbook::holds_secret(text) {
+        let message =
+            format!("`{flag}` holds what looks like a secret; it was not recorded, and is not repeated here");
+        return Err(CliError::new(Exit::Usage, message)
+            .hint("name the credential by its handle (an accessor, an access key's id), and treat the value as leaked: your shell's history has it"));
+    }
+    Ok(text.trim().chars().map(crate::provider::outcome::harmless).collect())
 }
 
 /// Whether somebody can be asked.

@@ -107,8 +107,8 @@ pub(super) fn answers(state: &State, step: usize) -> &'static [&'static str] {
 }
 
 impl Doubt {
-    /// As lines, for `stanch status`.
-    pub(super) fn text(&self, run: &str) -> String {
+    /// As lines, for `stanch status`. `resumes` says whether a resume would be taken now.
+    pub(super) fn text(&self, run: &str, live: bool, resumes: bool) -> String {
         let mut text = format!("  unknown: {} ({}{})\n", self.step, undo(self.op), self.what);
         let mut line = |name: &str, words: &str| {
             // Writing to a String cannot fail.
@@ -122,7 +122,11 @@ impl Doubt {
             let times = if self.looks == 1 { "once".into() } else { format!("{} times", self.looks) };
             line("", &format!("it looked {times} in vain: {last}"));
         }
-        if self.resume_looks {
+        if live {
+            line("now", "the process that works on the run may still find out");
+            return text;
+        }
+        if self.resume_looks && resumes {
             line("look", &format!("stanch resume {run}"));
         }
         line("find out", &self.find_out);

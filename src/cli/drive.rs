@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, mode, style};
@@ -13,11 +13,13 @@ use super::{CliError, Exit, Global, SessionArgs, print, print_json};
 use crate::engine::{Answer, Conduct, Engine, Operator};
 use crate::journal::{FileJournal, Journal as _};
 use crate::output::{self, Screen};
+use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::rotation::{Event, State, Stop};
 
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
+    super::reap::where_needed();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(4)
@@ -41,10 +43,32 @@ pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, Stat
         let message = format!("run {run} is over ({end:?}); there is nothing to do");
         return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
     }
+    let plan = state.plan();
+    refuse_older(run, plan)?;
+    enter(plan)?;
     let event = Event::Resumed {};
     journal.commit(now, std::slice::from_ref(&event))?;
     state.apply(&event, now.wall).map_err(crate::engine::EngineError::Illegal)?;
     Ok((journal, state))
+}
+
+/// Only the version that began a run knows its plan's steps.
+pub(super) fn refuse_older(run: &str, plan: &Plan) -> Result<(), CliError> {
+    if plan.format == crate::plan::FORMAT {
+        return Ok(());
+    }
+    let message = format!("run {run} was begun by an older version ({}); nothing was changed", plan.tool);
+    Err(CliError::new(Exit::Failed, message)
+        .hint(format!("finish it with that version, or close it: stanch abandon {run} --reason TEXT")))
+}
+
+/// Goes to the directory that the plan was made in: the runbook's relative paths start there.
+pub(super) fn enter(plan: &Plan) -> Result<(), CliError> {
+    let Some(directory) = &plan.directory else { return Ok(()) };
+    std::env::set_current_dir(directory).map_err(|e| {
+        let message = format!("cannot enter {directory}, where the plan was made: {e}; nothing was changed");
+        CliError::new(Exit::Failed, message).hint("make the directory reachable again, then resume")
+    })
 }
 
 /// Works on a run until it is over or must stop, prints what is true then, and says how to exit.
@@ -85,15 +109,16 @@ pub(super) async fn drive(
         if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
-    if global.json {
-        print_json(&output::summary_json(&run, &state, false));
+    let around = context.around(&run, false)?;
+    let printed = if global.json {
+        print_json(&output::summary_json(&run, &state, around))
     } else {
-        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, now));
-        if matches!(state.stopped(), Some(Stop::Unknown { .. })) {
-            eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
-        }
+        print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, around, now))
+    };
+    if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
+        eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
     }
-    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
+    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed)).shown(printed)?;
     Ok((state, exit))
 }
 
@@ -104,17 +129,15 @@ async fn signals(
     terminated: Arc<AtomicBool>,
     screen: Option<Screen>,
 ) {
-    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
+    let mut int = heard(SignalKind::interrupt());
+    let mut term = heard(SignalKind::terminate());
+    let mut hup = heard(SignalKind::hangup());
     let mut first = true;
     loop {
         let code = tokio::select! {
-            _ = int.recv() => Exit::Interrupted,
-            _ = term.recv() => Exit::Terminated,
-            _ = hup.recv() => Exit::Terminated,
+            () = next(&mut int) => Exit::Interrupted,
+            () = next(&mut term) => Exit::Terminated,
+            () = next(&mut hup) => Exit::Terminated,
         };
         terminated.store(code == Exit::Terminated, Ordering::Relaxed);
         let say = |text: String| match &screen {
@@ -132,6 +155,28 @@ async fn signals(
             say(format!("Stopped at once. The record is safe. Go on with: stanch resume {run}"));
             std::process::exit(i32::from(code.code()));
         }
+    }
+}
+
+/// A signal to listen to. One that was ignored when this process began stays so, as `nohup` wants it.
+fn heard(kind: SignalKind) -> Option<Signal> {
+    if ignored().is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1) {
+        return None;
+    }
+    signal(kind).ok()
+}
+
+/// The signals that this process ignores, a bit each from signal 1 on; `None` where the system does not say.
+fn ignored() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::engine::{EngineError, SurveyError};
 use crate::journal::JournalError;
 use crate::plan::{CompileError, PlanError};
-use crate::provider::outcome::tame;
+use crate::provider::outcome::{tame, tame_whole};
 use crate::provider::{CallError, Kind};
 use crate::rotation::{End, State, Stop};
 use crate::runbook::{InstantiateError, ReadError};
@@ -30,6 +30,8 @@ pub enum Exit {
     Inconclusive,
     /// A rollback is stuck.
     Stuck,
+    /// Every step is done, and nothing could prove that the old credential is dead.
+    NotProved,
     /// An answer or approval is missing.
     Unanswered,
     /// Another run has it.
@@ -54,6 +56,8 @@ pub enum Exit {
     Interrupted,
     /// SIGTERM; can be resumed.
     Terminated,
+    /// Whoever read the result went away before it was all written.
+    NotRead,
 }
 
 impl Exit {
@@ -68,6 +72,7 @@ impl Exit {
             Self::GateRolledBack => 12,
             Self::Inconclusive => 13,
             Self::Stuck => 14,
+            Self::NotProved => 15,
             Self::Unanswered => 20,
             Self::Locked => 21,
             Self::Stale => 22,
@@ -79,7 +84,21 @@ impl Exit {
             Self::Unreachable => 69,
             Self::Denied => 77,
             Self::Interrupted => 130,
+            Self::NotRead => 141,
             Self::Terminated => 143,
+        }
+    }
+
+    /// How a command ends that did something and then printed it. Where the result could not be printed, a
+    /// success is none; any other end says more than that.
+    pub(super) fn shown(self, printed: Result<(), CliError>) -> Result<Self, CliError> {
+        match printed {
+            Err(error) if self == Self::Done => Err(error),
+            Err(error) => {
+                error.print(false);
+                Ok(self)
+            }
+            Ok(()) => Ok(self),
         }
     }
 
@@ -88,7 +107,8 @@ impl Exit {
         match (state.end(), state.stopped()) {
             (Some(End::Done), _) => Self::Done,
             (Some(End::GateRolledBack), _) => Self::GateRolledBack,
-            (Some(End::RolledBack), _) => Self::Failed,
+            (Some(End::NotProved), _) => Self::NotProved,
+            (Some(End::RolledBack | End::Abandoned), _) => Self::Failed,
             (Some(End::Failed), _) => (0..state.plan().steps.len())
                 .find_map(|s| state.failure(s))
                 .map_or(Self::Failed, |f| Self::of_kind(f.kind)),
@@ -166,6 +186,9 @@ impl CliError {
 
     /// Prints the error to standard error.
     pub fn print(&self, json: bool) {
+        if self.exit == Exit::NotRead {
+            return;
+        }
         if json {
             let value = serde_json::json!({
                 "error": self.message, "causes": self.causes, "hint": self.hint, "exit": self.exit.code(),
@@ -207,7 +230,7 @@ impl From<JournalError> for CliError {
             }
             JournalError::Held { run, .. } => (
                 Exit::Locked,
-                Some(format!("see it: stanch status {run}   finish it: stanch resume {run}   or: stanch rollback {run}")),
+                Some(format!("see what it does, and how to finish it: stanch status {run}")),
             ),
             JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("stanch runs lists them".into())),
             JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them: stanch runs lists them".into())),
@@ -228,7 +251,7 @@ impl From<JournalError> for CliError {
                 let run = runs.first().map_or("", String::as_str);
                 (
                     Exit::Locked,
-                    Some(format!("one key signs a whole run, and nothing was changed; first: stanch resume {run}   or: stanch rollback {run}")),
+                    Some(format!("one key signs a whole run, and nothing was changed; see how to finish it: stanch status {run}")),
                 )
             }
             JournalError::Nonsense { .. } => {
@@ -276,11 +299,11 @@ impl From<CallError> for CliError {
             Exit::Stale => Exit::Failed,
             exit => exit,
         };
-        let mut message = tame(&error.message);
+        let mut message = tame_whole(&error.message);
         if let Some(id) = &error.request_id {
             let _ = write!(message, " (request {})", tame(id));
         }
-        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame(&hint)) }
+        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame_whole(&hint)) }
     }
 }
 

@@ -23,14 +23,14 @@ pub(super) struct ManArgs {
 }
 
 pub(super) fn schema() -> Result<Exit, CliError> {
-    print_json(&crate::runbook::schema());
+    print_json(&crate::runbook::schema())?;
     Ok(Exit::Done)
 }
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "stanch", &mut text);
-    print(&String::from_utf8_lossy(&text));
+    print(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Done)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn man(args: ManArgs) -> Result<Exit, CliError> {
     } else {
         let mut text = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(failed)?;
-        print(&String::from_utf8_lossy(&text));
+        print(&String::from_utf8_lossy(&text))?;
     }
     Ok(Exit::Done)
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::context::Context;
+use super::context::{Context, words};
 use super::{CliError, Exit, Global};
 use crate::engine::EngineError;
 use crate::journal::{Journal as _, JournalError, Latch};
-use crate::rotation::Event;
+use crate::rotation::{Event, State};
 
 /// Stops every new effect, durably, until it is cleared.
 #[derive(Debug, Args)]
@@ -32,7 +32,10 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(10);
 pub(super) fn main(global: &Global, args: &HaltArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     let run = if args.all { None } else { Some(context.state.find(args.run.as_deref())?) };
-    if args.clear { clear(&context, run.as_deref()) } else { set(&context, run.as_deref(), &args.reason) }
+    if args.clear {
+        return clear(&context, run.as_deref());
+    }
+    set(&context, run.as_deref(), &words("--reason", &args.reason)?)
 }
 
 fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
@@ -40,7 +43,7 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
     context.state.set_latch(run, &latch)?;
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.runs()?,
+        None => context.state.open_runs()?,
     };
     for run in runs {
         let (state, _) = match context.state.load(&run) {
@@ -94,19 +97,28 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.state.clear_latch(run)?;
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.runs()?,
+        None => context.state.open_runs()?,
     };
     for run in runs {
         let Ok((state, _)) = context.state.load(&run) else { continue };
         if state.end().is_none() && state.halted().is_some() && context.state.latch(Some(&run))?.is_none() {
             record(context, &run, &Event::HaltCleared { by: context.signature() })?;
-            eprintln!("{run}: cleared; go on with: stanch resume {run}");
+            eprintln!("{run}: cleared; {}", go_on(context, &run, &state)?);
         }
     }
     if !was_set {
         eprintln!("the halt was not set");
     }
     Ok(Exit::Done)
+}
+
+/// What to type once a run's own latch is off.
+fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
+    Ok(match (context.state.latch(None)?, state.plan().format == crate::plan::FORMAT) {
+        (Some(_), _) => "the halt of all runs stays; when it is safe: stanch halt --all --clear".into(),
+        (None, true) => format!("go on with: stanch resume {run}"),
+        (None, false) => format!("see what is left to do: stanch status {run}"),
+    })
 }
 
 /// Puts one event on the record of a run that no process works on.
@@ -116,7 +128,10 @@ pub(super) fn record(context: &Context, run: &str, event: &Event) -> Result<(), 
         Err(e @ JournalError::Locked { .. }) => return Err(e.into()),
         other => other?,
     };
-    state.apply(event, now.wall).map_err(EngineError::Illegal)?;
-    journal.commit(now, std::slice::from_ref(event))?;
+    let mut event = event.clone();
+    let sealer = std::sync::Arc::new(context.state.sealer()?);
+    crate::engine::scrub(sealer, &journal.sealed()?, &mut event).map_err(EngineError::Safe)?;
+    state.apply(&event, now.wall).map_err(EngineError::Illegal)?;
+    journal.commit(now, std::slice::from_ref(&event))?;
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Kind {
 pub(super) fn main(_global: &Global, args: InitArgs) -> Result<Exit, CliError> {
     let text = args.kind.template();
     let Some(path) = args.file else {
-        print(text);
+        print(text)?;
         return Ok(Exit::Done);
     };
     let write = std::fs::OpenOptions::new()

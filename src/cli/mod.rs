@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error.
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
+mod abandon;
 mod audit;
 mod context;
 mod doubt;
@@ -12,6 +13,7 @@ mod generate;
 mod halt;
 mod init;
 mod plan;
+mod reap;
 mod resolve;
 mod resume;
 mod rollback;
@@ -19,13 +21,16 @@ mod run;
 mod runs;
 mod status;
 mod validate;
+mod write;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use error::{CliError, Exit};
+use write::{print, print_json};
 
 use crate::plan::Phase;
 use crate::runbook::model::Strategy;
@@ -73,6 +78,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Takes a run back, as far as its point of no return allows.
     Rollback(rollback::RollbackArgs),
+    /// Close a run that can go neither on nor back, and list what it leaves open.
+    Abandon(abandon::AbandonArgs),
     /// Stops every new effect, durably, until it is cleared.
     Halt(halt::HaltArgs),
     /// Says what became of a step whose outcome nobody knows.
@@ -106,7 +113,7 @@ struct SessionArgs {
 enum StrategyArg {
     /// Old and new are both valid until every consumer moved.
     Overlap,
-    /// The old one is disabled first; consumers are down until cutover.
+    /// The new one is issued, the old one is killed at once; consumers are down until cutover.
     Contain,
 }
 
@@ -132,14 +139,27 @@ pub fn main() -> ExitCode {
     );
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(e) if e.use_stderr() => {
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { Exit::Usage.code() } else { 0 });
+            return ExitCode::from(Exit::Usage.code());
+        }
+        // Help and versions are results.
+        Err(e) => {
+            let text = e.render();
+            let styled = context::style(std::io::stdout().is_terminal()).color;
+            return exit(print(&if styled { text.ansi().to_string() } else { text.to_string() }), false);
         }
     };
     let json = cli.global.json;
     match dispatch(cli) {
         Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => exit(Err(error), json),
+    }
+}
+
+fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(json);
             ExitCode::from(error.exit.code())
@@ -158,6 +178,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Runs => runs::main(&global),
         Command::Resume(args) => resume::main(&global, &args),
         Command::Rollback(args) => rollback::main(&global, args),
+        Command::Abandon(args) => abandon::main(&global, &args),
         Command::Halt(args) => halt::main(&global, &args),
         Command::Resolve(args) => resolve::main(&global, args),
         Command::Audit(args) => audit::main(&global, args),
@@ -165,20 +186,4 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(args),
     }
-}
-
-/// Prints a result. A reader that has gone away is not an error of ours.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    if !text.ends_with('\n') {
-        let _ = out.write_all(b"\n");
-    }
-    let _ = out.flush();
-}
-
-/// Prints JSON as a result.
-fn print_json(value: &serde_json::Value) {
-    print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }

@@ -1,17 +1,18 @@
 //! `stanch plan`: what a run would do. Also how every command gets from a file to a plan.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, SANDBOX, style};
+use super::context::{Context, style};
 use super::drive::block_on;
+use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
-use crate::engine;
-use crate::plan::{Plan, Request, compile, preview};
-use crate::provider::{CheckVerdict, Provider};
+use crate::engine::{self, Choices};
+use crate::plan::{Plan, Request, SANDBOX, compile, preview};
+use crate::provider::{Check, CheckVerdict, Provider};
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
 
@@ -39,6 +40,41 @@ pub(super) struct Choice {
     /// Only these credentials. Can be repeated.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
+    /// The issuer's name for the credential to revoke, where the stores hold another one: HANDLE, or
+    /// CREDENTIAL=HANDLE. Can be repeated.
+    #[arg(long, value_name = "[CREDENTIAL=]HANDLE")]
+    outgoing: Vec<String>,
+    /// Replace values that their issuers do not know, and revoke nothing for them. Needs --reason.
+    #[arg(long)]
+    nothing_to_revoke: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+impl Choice {
+    fn choices(&self, runbook: &Runbook) -> Result<Choices, CliError> {
+        let mut choices = Choices::default();
+        for said in &self.outgoing {
+            let (name, handle) = match (said.split_once('='), runbook.credentials.first_key_value()) {
+                (Some((name, handle)), _) if runbook.credentials.contains_key(name) => (name, handle),
+                (_, Some((only, _))) if runbook.credentials.len() == 1 => (only.as_str(), said.as_str()),
+                _ => {
+                    let names: Vec<&str> = runbook.credentials.keys().map(String::as_str).collect();
+                    return Err(CliError::new(Exit::Usage, format!("--outgoing {said} names no credential"))
+                        .hint(format!("--outgoing CREDENTIAL=HANDLE, with one of: {}", names.join(", "))));
+                }
+            };
+            choices.outgoing.insert(name.to_owned(), handle.to_owned());
+        }
+        if self.nothing_to_revoke {
+            let reason = self.reason.clone().filter(|r| !r.trim().is_empty());
+            choices.nothing_to_revoke = Some(reason.ok_or_else(|| {
+                CliError::new(Exit::Usage, "--nothing-to-revoke needs --reason TEXT, for the record")
+            })?);
+        }
+        Ok(choices)
+    }
 }
 
 /// A file, read.
@@ -51,6 +87,7 @@ pub(super) enum Input {
 pub(super) struct Fresh {
     runbook: Runbook,
     request: Request,
+    choices: Choices,
 }
 
 pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
@@ -66,29 +103,23 @@ pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
         save(path, &plan)?;
     }
     if global.json {
-        print(&serde_json::to_string(&plan).unwrap_or_default());
+        print(&serde_json::to_string(&plan).unwrap_or_default())?;
     } else {
-        print(&style(std::io::stdout().is_terminal()).plain(&preview(&plan)));
+        print(&style(std::io::stdout().is_terminal()).plain(&preview(&plan)))?;
         if let Some(path) = &args.output {
-            print(&format!("\nSaved. Run exactly this with: stanch run {}", path.display()));
+            print(&format!("\nSaved. Run exactly this with: stanch run {}", path.display()))?;
         }
     }
-    refusal(&plan).map_or(Ok(Exit::Done), Err)
+    refusal(&plan.checks).map_or(Ok(Exit::Done), Err)
 }
 
 impl Input {
     /// Reads a runbook or a plan, and checks it. Contacts nothing.
     pub(super) fn load(path: &Path, choice: &Choice, global: &Global) -> Result<Self, CliError> {
-        if let Some(plan) = read_plan(path)? {
-            let other = choice.env.as_ref().is_some_and(|e| *e != plan.environment);
-            if other || choice.strategy.is_some() || !choice.only.is_empty() {
-                let message =
-                    "a saved plan is run exactly as it is: --env, --strategy and --only do not apply";
-                return Err(CliError::new(Exit::Usage, message).hint("make another plan from the runbook"));
-            }
-            return Ok(Self::Plan(Box::new(plan)));
-        }
-        let source = Source::read(path)?;
+        let source = match read(path)? {
+            Ok(plan) => return Self::saved(plan, choice),
+            Err(source) => source,
+        };
         let checked = check(&source);
         if checked.runbook.is_none() || checked.errors() > 0 {
             return Err(validate::report(&source, &checked.findings, global.json));
@@ -97,6 +128,16 @@ impl Input {
             return Err(validate::report(&source, &checked.findings, global.json));
         };
         Self::choose(&template, choice)
+    }
+
+    fn saved(plan: Plan, choice: &Choice) -> Result<Self, CliError> {
+        let other = choice.env.as_ref().is_some_and(|e| *e != plan.environment);
+        let chosen = !choice.only.is_empty() || !choice.outgoing.is_empty() || choice.nothing_to_revoke;
+        if other || choice.strategy.is_some() || chosen {
+            let message = "a saved plan is run exactly as it is: --env, --strategy, --only, --outgoing and --nothing-to-revoke do not apply";
+            return Err(CliError::new(Exit::Usage, message).hint("make another plan from the runbook"));
+        }
+        Ok(Self::Plan(Box::new(plan)))
     }
 
     fn choose(template: &Template, choice: &Choice) -> Result<Self, CliError> {
@@ -115,8 +156,10 @@ impl Input {
             sandbox: environment == SANDBOX,
             runbook_sha256: template.sha256().to_owned(),
             tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
+            directory: std::env::current_dir().ok().map(|d| d.display().to_string()),
         };
-        Ok(Self::Runbook(Box::new(Fresh { runbook, request })))
+        let choices = choice.choices(&runbook)?;
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices })))
     }
 }
 
@@ -140,14 +183,14 @@ fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
 /// Observes the world, read-only, and compiles a plan.
 pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<(Plan, Arc<dyn Provider>), CliError> {
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
-    let observed = engine::survey(&provider, &fresh.runbook).await?;
+    let observed = engine::survey(&provider, &fresh.runbook, &fresh.choices).await?;
     let plan = compile(fresh.runbook, &fresh.request, observed)?;
     Ok((plan, provider))
 }
 
-/// Why a plan would be refused, if a check of it failed.
-pub(super) fn refusal(plan: &Plan) -> Option<CliError> {
-    let failed = plan.checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
+/// Why a run would be refused, if a check failed.
+pub(super) fn refusal(checks: &[Check]) -> Option<CliError> {
+    let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
     let exit = failed.kind.map_or(Exit::Failed, Exit::of_kind);
     let error = CliError::new(exit, format!("{}: {}; nothing was changed", failed.name, failed.detail));
     Some(match &failed.hint {
@@ -156,35 +199,36 @@ pub(super) fn refusal(plan: &Plan) -> Option<CliError> {
     })
 }
 
-/// A saved plan, or `None` when the file is not one. A plan is JSON; a runbook that is written as
-/// JSON has no `format`.
-fn read_plan(path: &Path) -> Result<Option<Plan>, CliError> {
+/// A saved plan, or a runbook's text when the file is not one, whatever its name. A plan is JSON with a `format`; a
+/// runbook that is written as JSON has none at its top.
+fn read(path: &Path) -> Result<Result<Plan, Source>, CliError> {
+    use std::io::Read as _;
     /// Larger than the plan of a hundred thousand credentials.
     const MAX: u64 = 1 << 30;
-    if path.extension().is_none_or(|e| e != "json") {
-        return Ok(None);
+    /// How a saved plan begins, also one that is cut off.
+    const BEGIN: &str = "{\"format\":";
+    #[derive(serde::Deserialize)]
+    struct Head {
+        format: Option<serde::de::IgnoredAny>,
     }
-    let mut text = String::new();
-    let read = std::fs::File::open(path)
-        .and_then(|f| std::io::Read::read_to_string(&mut std::io::Read::take(f, MAX), &mut text));
-    match read {
-        Ok(_) if text.trim_start().starts_with('{') && text.contains("\"format\"") => {
-            Ok(Some(Plan::from_json(&text)?))
-        }
-        // Whatever is wrong, reading it as a runbook says it better.
-        Ok(_) | Err(_) => Ok(None),
+    let mut bytes = Vec::new();
+    // A pipe can be read only once.
+    let read = std::fs::File::open(path).and_then(|f| f.take(MAX).read_to_end(&mut bytes));
+    if read.is_err() {
+        // Reading it as a runbook says better what is wrong.
+        return Ok(Err(Source::read(path)?));
     }
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let head = || serde_json::from_str::<Head>(text).is_ok_and(|head| head.format.is_some());
+    if text.starts_with(BEGIN) || text.trim_start().starts_with('{') && head() {
+        return Ok(Ok(Plan::from_json(text)?));
+    }
+    Ok(Err(Source::from_reader(path, bytes.as_slice())?))
 }
 
 fn save(path: &Path, plan: &Plan) -> Result<(), CliError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, plan)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|e| CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display())))
+    to_file(path, |out| {
+        serde_json::to_writer(&mut *out, plan)?;
+        out.write_all(b"\n")
+    })
 }

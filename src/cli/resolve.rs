@@ -3,19 +3,18 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, words};
 use super::doubt;
 use super::halt::record;
 use super::{CliError, Exit, Global, print_json};
 use crate::plan::Action;
-use crate::provider::outcome::harmless;
 use crate::rotation::{Event, Op, State, Status};
 
-/// Says what became of a step whose outcome nobody knows.
+/// Records what became of a step: one whose outcome is unknown, or one that failed although it took effect.
 #[derive(Debug, Args)]
 #[command(override_usage = "stanch resolve [OPTIONS] --as <OUTCOME> --evidence <TEXT> [RUN] <STEP>")]
 pub(super) struct ResolveArgs {
-    /// The step's id, as `stanch status` shows it; before it the run, or the beginning of its name, unless
+    /// The id of the step, unknown or failed, as `stanch status` shows it; before it the run, or the beginning of its name, unless
     /// only one is open.
     #[arg(value_name = "STEP")]
     first: String,
@@ -54,7 +53,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     }
     let (state, _) = context.state.load(&run)?;
     let step = unknown(&run, &state, &step_id)?;
-    let evidence: String = args.evidence.trim().chars().map(harmless).collect();
+    let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
     }
@@ -73,13 +72,17 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     let (state, _) = context.state.load(&run)?;
     let left: Vec<&str> =
         doubt::steps(&state, false).into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
-    let next = if left.is_empty() { format!("stanch resume {run}") } else { format!("stanch status {run}") };
+    // Under a latch, or with more to settle, a resume would be refused or in vain.
+    let around = context.around(&run, false)?;
+    let clear = !around.halted && !around.all_halted && state.plan().format == crate::plan::FORMAT;
+    let word = if left.is_empty() && clear { "resume" } else { "status" };
+    let next = format!("stanch {word} {run}");
     if global.json {
         print_json(&json!({
             "run": run, "step": step_id, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
-        }));
+        }))?;
     } else if left.is_empty() {
-        eprintln!("on the record; go on with: {next}");
+        eprintln!("on the record; {} {next}", if clear { "go on with:" } else { "see what to type next:" });
     } else {
         eprintln!("on the record; still unknown: {}; see: {next}", left.join(", "));
     }
@@ -90,7 +93,9 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
 fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
     let steps = doubt::steps(state, false);
     let found = state.step(id);
-    if let Some(step) = found.filter(|s| steps.contains(s)) {
+    // A failure is the program's word, which a person who looked may overrule.
+    let open = |s: &usize| steps.contains(s) || (state.end().is_none() && state.failure(*s).is_some());
+    if let Some(step) = found.filter(open) {
         return Ok(step);
     }
     let message = match (state.end(), found) {

@@ -7,12 +7,20 @@ use super::drive::{block_on, drive, take_up};
 use super::run::{check_until, halted};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::Conduct;
+use crate::journal::Journal as _;
+use crate::rotation::Event;
 
 /// Takes a run up again.
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
     /// The run, or the beginning of its name; without one, the only open run.
     run: Option<String>,
+    /// Give up a rollback that cannot be finished: go forward again.
+    #[arg(long, conflicts_with = "reissue")]
+    forward: bool,
+    /// Revoke the new credential of this name, and issue another one in its place.
+    #[arg(long, value_name = "CREDENTIAL")]
+    reissue: Option<String>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -23,10 +31,29 @@ pub(super) fn main(global: &Global, args: &ResumeArgs) -> Result<Exit, CliError>
     refuse_latched(&context, &run)?;
     let (seen, _) = context.state.load(&run)?;
     check_until(seen.plan(), seen.phase(), args.session.until)?;
-    let (journal, state) = take_up(&context, &run)?;
+    let (mut journal, mut state) = take_up(&context, &run)?;
+    if let Some((event, refusal)) = change(args, &context) {
+        let now = context.clock.now();
+        if state.apply(&event, now.wall).is_err() {
+            return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))
+                .hint(format!("see what it does: stanch status {run}")));
+        }
+        journal.commit(now, std::slice::from_ref(&event))?;
+    }
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
     block_on(drive(&context, global, provider, journal, state, conduct, &args.session))?.map(|(_, exit)| exit)
+}
+
+/// What the person wants changed before the run goes on, and why it may not be possible.
+fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
+    if args.forward {
+        let why = format!("asked for by {}", context.signature());
+        return Some((Event::Forward { why }, "the run is not rolling back, or a step is in doubt".into()));
+    }
+    let name = args.reissue.clone()?;
+    let refusal = format!("the new {name} cannot be replaced: it was not issued, or a store may hand it out");
+    Some((Event::Reissue { credential: name }, refusal))
 }
 
 /// Nothing goes on under a latch.

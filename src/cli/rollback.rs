@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::context::{Context, ask, can_ask, is_yes, style};
-use super::drive::{block_on, drive, take_up};
+use super::context::{Context, ask, can_ask, is_yes, style, words};
+use super::drive::{block_on, drive, refuse_older, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
 use crate::engine::Conduct;
@@ -36,6 +36,7 @@ pub(super) struct RollbackArgs {
 pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     let run = context.state.find(args.run.as_deref())?;
+    let reason = words("--reason", args.reason.as_deref().unwrap_or("asked for"))?;
     refuse_latched(&context, &run)?;
     let (state, _) = context.state.load(&run)?;
     check(&run, &state, args.to)?;
@@ -55,7 +56,6 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
     }
-    let reason = args.reason.clone().unwrap_or_else(|| "asked for".into());
     let why = format!("{}: {reason}", context.signature());
     if context.state.is_live(&run) {
         let request = RollbackRequest { to: args.to, why: why.clone() };
@@ -90,6 +90,7 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
             format!("run {run} is over ({end:?}); nothing can be taken back"),
         ));
     }
+    refuse_older(run, state.plan())?;
     if state.is_past_return() {
         return Err(CliError::new(
             Exit::Failed,
@@ -129,12 +130,13 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             context.state.withdraw(run)?;
             return Ok(None);
         }
-        if global.json {
-            print_json(&output::summary_json(run, &state, live));
+        let around = context.around(run, live)?;
+        let printed = if global.json {
+            print_json(&output::summary_json(run, &state, around))
         } else {
             let now = context.clock.now().wall;
-            print(&output::summary(style(false), run, &state, now));
-        }
-        return Ok(Some(as_asked(&state, Exit::of(&state, false))));
+            print(&output::summary(style(false), run, &state, around, now))
+        };
+        return as_asked(&state, Exit::of(&state, false)).shown(printed).map(Some);
     }
 }

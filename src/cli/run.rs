@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, SANDBOX, ask, can_ask};
-use super::drive::{block_on, drive};
+use super::context::{Context, ask, can_ask, words};
+use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::{self, Conduct};
-use crate::plan::{Phase, Plan, preview};
+use crate::plan::{Phase, Plan, SANDBOX, preview};
 use crate::provider::Provider;
 use crate::rotation::State;
 
@@ -24,9 +24,6 @@ pub(super) struct RunArgs {
     /// Begin without asking.
     #[arg(long, short = 'y')]
     yes: bool,
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -34,13 +31,14 @@ pub(super) struct RunArgs {
 pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
     // A wrong runbook is refused before anything is opened or contacted.
     let input = plan::Input::load(&args.file, &args.choice, global)?;
+    let reason = args.choice.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
     let context = Context::open(global)?;
     if let Some(latch) = context.state.latch(None)? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
     }
     block_on(async {
         let (plan, provider) = prepare(&context, input).await?;
-        if let Some(error) = plan::refusal(&plan) {
+        if let Some(error) = plan::refusal(&plan.checks) {
             eprint!("{}", preview(&plan));
             return Err(error);
         }
@@ -49,7 +47,7 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         context.state.check_room(plan.steps.len())?;
         let now = context.clock.now();
         let plan = Arc::new(plan);
-        let journal = context.state.create(&plan, args.reason.clone(), context.who(), now)?;
+        let journal = context.state.create(&plan, reason, context.who(), now)?;
         let state = State::new(plan, now.wall);
         let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
         drive(&context, global, provider, journal, state, conduct, &args.session).await.map(|(_, exit)| exit)
@@ -61,10 +59,12 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<(Plan, Arc<dyn
     match input {
         plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
         plan::Input::Plan(plan) => {
+            enter(&plan)?;
             let provider = context.provider_of(&plan)?;
-            let now = engine::survey(&provider, &plan.runbook).await?;
+            let now = engine::survey(&provider, &plan.runbook, &engine::Choices::of(&plan)).await?;
             match engine::drift(&plan, &now) {
-                None => Ok((*plan, provider)),
+                // What was there when the plan was made may be gone.
+                None => plan::refusal(&now.checks).map_or(Ok((*plan, provider)), Err),
                 Some(drift) => Err(CliError::new(Exit::Stale, format!("the plan is stale: {drift}"))
                     .hint("nothing was changed; look at what changed it, then make a new plan")),
             }

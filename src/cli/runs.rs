@@ -29,11 +29,11 @@ pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
         list.push(json!({ "run": run, "environment": environment, "opened": opened, "state": word, "live": summary.live }));
     }
     if global.json {
-        print_json(&json!(list));
+        print_json(&json!(list))?;
     } else if rows.is_empty() {
         eprintln!("there are no runs in {}", context.state.root().display());
     } else {
-        print(&rows.join("\n"));
+        print(&rows.join("\n"))?;
     }
     Ok(Exit::Done)
 }

@@ -9,6 +9,7 @@ use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::output;
+use crate::plan::{ADOPTED, FORMAT};
 use crate::rotation::{State, Status};
 
 /// Shows what is true of a run now, and what to type next.
@@ -29,14 +30,14 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         let (state, _) = context.state.load(&run)?;
         let doubts = doubt::doubts(&context, &run, &state, live)?;
         if global.json {
-            let mut summary = output::summary_json(&run, &state, live);
+            let mut summary = output::summary_json(&run, &state, context.around(&run, live)?);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
-            print_json(&summary);
+            print_json(&summary)?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 let _ = console::Term::stdout().clear_screen();
             }
-            print(&text(&context, &run, &state, live, &doubts));
+            print(&text(&context, &run, &state, live, &doubts)?)?;
         }
         if !args.watch || state.end().is_some() || !live {
             return Ok(Exit::Done);
@@ -45,10 +46,17 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
     }
 }
 
-fn text(context: &Context, run: &str, state: &State, live: bool, doubts: &[Doubt]) -> String {
+fn text(
+    context: &Context,
+    run: &str,
+    state: &State,
+    live: bool,
+    doubts: &[Doubt],
+) -> Result<String, CliError> {
     let style = style(std::io::stdout().is_terminal());
     let now = context.clock.now().wall;
-    let mut text = output::summary(style, run, state, now);
+    let around = context.around(run, live)?;
+    let mut text = output::summary(style, run, state, around, now);
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not begun".to_owned(), |p| p.to_string());
         let who = if live { "a process is working on it" } else { "no process is working on it" };
@@ -57,10 +65,14 @@ fn text(context: &Context, run: &str, state: &State, live: bool, doubts: &[Doubt
             text.push_str(&format!("  halted by {halted}\n"));
         }
         for (gate, (verdict, detail)) in state.judged() {
-            text.push_str(&format!("  gate {gate}: {verdict:?} ({detail})\n").to_lowercase());
+            let verdict = format!("{verdict:?}").to_lowercase();
+            // The counts of adoption go on after the verdict that they led to: the summary has them.
+            let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
+            text.push_str(&format!("  gate {gate}: {verdict}{detail}\n"));
         }
+        let resumes = !around.halted && !around.all_halted && state.plan().format == FORMAT;
         for doubt in doubts {
-            text.push_str(&doubt.text(run));
+            text.push_str(&doubt.text(run, live, resumes));
         }
         let waiting: Vec<_> = (0..state.plan().steps.len())
             .filter(|s| matches!(state.status(*s), Status::Started { .. } | Status::Orphaned { .. }))
@@ -72,5 +84,5 @@ fn text(context: &Context, run: &str, state: &State, live: bool, doubts: &[Doubt
             text.push_str(&format!("  under way: {}\n", waiting.join(", ")));
         }
     }
-    style.plain(&text)
+    Ok(style.plain(&text))
 }

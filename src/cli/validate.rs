@@ -34,7 +34,8 @@ pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliErro
         }
     }
     if global.json {
-        print_json(&serde_json::to_value(&all).unwrap_or_default());
+        let exit = if bad > 0 { Exit::BadRunbook } else { Exit::Done };
+        return exit.shown(print_json(&serde_json::to_value(&all).unwrap_or_default()));
     }
     Ok(if bad > 0 { Exit::BadRunbook } else { Exit::Done })
 }
@@ -49,7 +50,8 @@ fn show(source: &Source, findings: &[Finding]) {
 /// The error for a runbook that cannot be used. The findings are shown at once.
 pub(super) fn report(source: &Source, findings: &[Finding], json: bool) -> CliError {
     if json {
-        print_json(&serde_json::to_value(reported(findings, source)).unwrap_or_default());
+        // The exit code says it as well.
+        let _ = print_json(&serde_json::to_value(reported(findings, source)).unwrap_or_default());
     } else {
         show(source, findings);
     }

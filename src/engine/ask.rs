@@ -1,14 +1,21 @@
 //! Using a credential until the answer is sure.
+//!
+//! One answer decides nothing: issuers are eventually consistent, and a check that refuses everything
+//! refuses the old credential too. So answers count in a row, and a refusal counts only beside an
+//! acceptance of the new credential by the same check in the same round.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::job::Yield;
+use super::job::{Yield, facts};
 use crate::clock::Clock;
 use crate::plan::PlannedPhase;
 use crate::provider::{CallError, Check, Issuer, Kind, Probe, Use};
+use crate::rotation::{BEFORE, PROVED, REFUSED_AT, WHY};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -18,6 +25,10 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an outgoing credential may still be accepted after it was revoked before that is a
 /// failure. Longer than any cache that a relying party should have in front of a revocation check.
 const PROOF_PATIENCE: Duration = Duration::from_secs(600);
+/// How long an outgoing credential is asked about before the way back: it was enabled a moment ago.
+const RETURN_PATIENCE: Duration = Duration::from_secs(20);
+/// How often a look that is taken once is taken when it has no answer.
+const TRIES: u32 = 3;
 
 /// Who is asked.
 pub(super) enum Asked {
@@ -34,66 +45,225 @@ impl Asked {
     }
 }
 
-/// Asks until the wanted answer came as often in a row as the phase says. No answer is neither
-/// acceptance nor refusal: it breaks the row.
-pub(super) async fn until_sure(
-    who: &Asked,
-    material: &Material,
-    accept: bool,
-    waits: &PlannedPhase,
-    deadline: Duration,
-    clock: &dyn Clock,
-    cancel: &CancellationToken,
-) -> Result<Yield, CallError> {
-    let patience = waits.at_most.get().min(if accept { VERIFY_PATIENCE } else { PROOF_PATIENCE });
-    let start = clock.now().mono_ms;
-    let elapsed = |now: u64| Duration::from_millis(now.saturating_sub(start));
-    let mut row = 0;
-    let mut first = Duration::ZERO;
-    loop {
-        let answer = match tokio::time::timeout(deadline, who.attempt(material)).await {
-            Ok(answer) => answer,
+/// Whom to ask, and how patiently.
+pub(super) struct Inquiry<'a> {
+    pub(super) who: Asked,
+    /// In words, for messages: `its issuer`, `check 1`.
+    pub(super) place: String,
+    pub(super) waits: &'a PlannedPhase,
+    /// The longest that one answer may take.
+    pub(super) deadline: Duration,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) cancel: &'a CancellationToken,
+    /// How many may ask at once. Who waits between two answers holds no place.
+    pub(super) places: &'a Semaphore,
+    /// Puts a sentence on the record.
+    pub(super) say: &'a (dyn Fn(String) + Send + Sync),
+}
+
+impl Inquiry<'_> {
+    async fn once(&self, material: &Material) -> Result<Use, CallError> {
+        let _place = self.places.acquire().await;
+        match tokio::time::timeout(self.deadline, self.who.attempt(material)).await {
+            Ok(answer) => answer.map_err(CallError::read_only),
             Err(_) => Err(CallError::rejected(Kind::NoAnswer, "no answer in time")),
-        };
-        let so_far = elapsed(clock.now().mono_ms);
-        let trouble = match answer {
-            Ok(Use::Accepted) if accept => None,
-            Ok(Use::Refused(_)) if !accept => None,
-            Ok(Use::Accepted) if is_on(Sabotage::Survivor) => None,
-            Ok(Use::Accepted) => {
-                Some(CallError::rejected(Kind::Declined, "the old credential is still accepted"))
-            }
-            Ok(Use::Refused(how)) => {
-                Some(CallError::rejected(Kind::Declined, format!("the new credential is refused: {how}")))
-            }
-            Err(error) => Some(error.read_only()),
-        };
-        match trouble {
-            None => {
-                if row == 0 {
-                    first = so_far;
-                }
-                row += 1;
-                if row >= waits.times {
-                    let word = if accept { "accepted" } else { "refused" };
-                    let detail = format!("{word} {row} times in a row, first after {} ms", first.as_millis());
-                    let check = Check::pass(if accept { "new credential" } else { "old credential" }, detail);
-                    return Ok(Yield { checks: vec![check], ..Yield::default() });
-                }
-            }
-            // What cannot be asked at all will not be answered by asking again.
-            Some(error) if matches!(error.kind, Kind::Unsupported | Kind::Local | Kind::Invalid) => {
-                return Err(error);
-            }
-            Some(error) if so_far >= patience => return Err(error),
-            Some(_) => row = 0,
-        }
-        tokio::select! {
-            biased;
-            () = clock.sleep(waits.every.get()) => {}
-            () = cancel.cancelled() => {
-                return Err(CallError::rejected(Kind::Cancelled, "stopped while asking"));
-            }
         }
     }
+
+    async fn pause(&self, asked: Option<Duration>) -> Result<(), CallError> {
+        tokio::select! {
+            biased;
+            () = self.clock.sleep(self.waits.every.get().max(asked.unwrap_or_default())) => Ok(()),
+            () = self.cancel.cancelled() => Err(CallError::rejected(Kind::Cancelled, "stopped while asking")),
+        }
+    }
+
+    /// Asks until the incoming credential was accepted as often in a row as the phase says.
+    pub(super) async fn accepted(&self, incoming: &Material) -> Result<Yield, CallError> {
+        let patience = self.waits.at_most.get().min(VERIFY_PATIENCE);
+        let (row, first) = self.row(incoming, self.waits.times, patience, "new").await?;
+        let detail = format!("accepted {row} times in a row, first after {} ms", first.as_millis());
+        Ok(Yield { checks: vec![Check::pass("new credential", detail)], ..Yield::default() })
+    }
+
+    /// Uses a credential that is to stay, once, right before what cannot be undone; a refusal is asked
+    /// about again for as long as issuers may lag.
+    pub(super) async fn still_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
+        let patience = self.waits.at_most.get().min(RETURN_PATIENCE);
+        self.row(material, 1, patience, which).await.map(drop)
+    }
+
+    /// A row of acceptances. No answer is neither acceptance nor refusal: it breaks the row.
+    async fn row(
+        &self,
+        material: &Material,
+        times: u32,
+        patience: Duration,
+        which: &str,
+    ) -> Result<(u32, Duration), CallError> {
+        let start = self.clock.now().mono_ms;
+        let (mut row, mut first) = (0, Duration::ZERO);
+        loop {
+            let answer = self.once(material).await;
+            let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start));
+            let error = match answer {
+                Ok(Use::Accepted) => {
+                    if row == 0 {
+                        first = so_far;
+                    }
+                    row += 1;
+                    if row >= times {
+                        return Ok((row, first));
+                    }
+                    self.pause(None).await?;
+                    continue;
+                }
+                Ok(Use::Refused(how)) => {
+                    let message = format!("{} refuses the {which} credential: {how}", self.place);
+                    CallError::rejected(Kind::Declined, message)
+                }
+                Err(error) => error,
+            };
+            row = 0;
+            if is_final(&error) || so_far >= patience {
+                return Err(error);
+            }
+            self.pause(error.retry_after).await?;
+        }
+    }
+
+    /// Asks, before anything is changed, whether outgoing is accepted where it must be refused in the
+    /// end. `must` where a refusal shows that the stores hold another value than the one in use.
+    pub(super) async fn before(&self, outgoing: &Material, must: bool) -> Result<Yield, CallError> {
+        let (mut refusals, mut silences) = (0, 0);
+        let (answer, how) = loop {
+            match self.once(outgoing).await {
+                Ok(Use::Accepted) => break ("accepted", String::new()),
+                Ok(Use::Refused(how)) => {
+                    refusals += 1;
+                    if refusals >= self.waits.times.min(TRIES) {
+                        break ("refused", how);
+                    }
+                }
+                Err(error) => {
+                    silences += 1;
+                    if is_final(&error) || silences >= TRIES {
+                        // It would have no answer in the end either.
+                        let kind = match (&self.who, error.kind) {
+                            (Asked::Probe(_), Kind::NoAnswer) => Kind::Unsupported,
+                            (_, kind) => kind,
+                        };
+                        let message =
+                            format!("{} has no answer: {}; nothing was changed", self.place, error.message);
+                        return Err(CallError { kind, message, ..error });
+                    }
+                }
+            }
+            self.pause(None).await?;
+        };
+        let place = &self.place;
+        if answer == "refused" && must {
+            let message = format!(
+                "{place} refuses the old credential before it was touched: {how}; nothing was changed"
+            );
+            return Err(CallError::rejected(Kind::Declined, message).hint(
+                "the stores may hold another value than the one in use, or the check is wrong: correct it, then plan again",
+            ));
+        }
+        let check = if answer == "refused" {
+            let detail =
+                format!("{place} refuses the old credential already, so its refusal will prove nothing");
+            Check::warn("old credential", detail)
+        } else {
+            Check::pass("old credential", format!("{place} accepts it, as it should before the rotation"))
+        };
+        Ok(Yield { checks: vec![check], ..facts([(BEFORE, answer.to_owned())]) })
+    }
+
+    /// Asks until outgoing was refused, and the new one accepted beside it, as often in a row as the
+    /// phase says.
+    pub(super) async fn refused(&self, outgoing: &Material, incoming: &Material) -> Result<Yield, CallError> {
+        let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
+        let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
+        let (mut row, mut first, mut said) = (0, opened, false);
+        loop {
+            let old = self.once(outgoing).await;
+            let at = self.clock.now().wall;
+            let new = match &old {
+                Ok(Use::Refused(_)) => Some(self.once(incoming).await),
+                _ => None,
+            };
+            let place = &self.place;
+            let error = match (old, new) {
+                (Ok(Use::Refused(_)), Some(Ok(Use::Accepted))) => None,
+                (Ok(Use::Accepted), _) if is_on(Sabotage::Survivor) => None,
+                (Ok(Use::Refused(_)), _) if is_on(Sabotage::Control) => None,
+                (Ok(Use::Accepted), _) => {
+                    if !std::mem::replace(&mut said, true) {
+                        (self.say)(format!(
+                            "the old credential is still accepted by {place}; waiting for it to be refused"
+                        ));
+                    }
+                    Some(CallError::rejected(
+                        Kind::Declined,
+                        format!("the old credential is still accepted by {place}"),
+                    ))
+                }
+                (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => Some(CallError::rejected(
+                    Kind::NoAnswer,
+                    format!(
+                        "{place} refuses the new credential as well ({how}), so its refusal of the old one proves nothing"
+                    ),
+                )),
+                (Ok(Use::Refused(_)), Some(Err(error))) => Some(CallError {
+                    message: format!(
+                        "{place} refused the old credential, and had no answer to the new one: {}",
+                        error.message
+                    ),
+                    ..error
+                }),
+                (Err(error), _) => Some(error),
+                (Ok(Use::Refused(_)), None) => {
+                    Some(CallError::rejected(Kind::Invalid, "the new one was not used"))
+                }
+            };
+            let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
+            let asked = match error {
+                None => {
+                    if row == 0 {
+                        first = at;
+                    }
+                    row += 1;
+                    if row >= self.waits.times {
+                        return Ok(proved(row, first));
+                    }
+                    None
+                }
+                // What cannot be asked at all will not be answered by asking again.
+                Some(error) if is_final(&error) || so_far >= patience => return Err(error),
+                Some(error) => {
+                    row = 0;
+                    error.retry_after
+                }
+            };
+            self.pause(asked).await?;
+        }
+    }
+}
+
+/// Whether asking again cannot help.
+fn is_final(error: &CallError) -> bool {
+    matches!(error.kind, Kind::Unsupported | Kind::Local | Kind::Invalid)
+}
+
+fn proved(row: u32, first: Timestamp) -> Yield {
+    let detail = format!("refused {row} times in a row, while the new one was accepted; first at {first:.3}");
+    let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
+    Yield { checks: vec![Check::pass("old credential", detail)], ..facts }
+}
+
+/// A step of the proof that is done, and proves nothing.
+pub(super) fn proves_nothing(why: String) -> Yield {
+    let check = Check::warn("old credential", why.clone());
+    Yield { checks: vec![check], ..facts([(PROVED, "no".to_owned()), (WHY, why)]) }
 }

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::job::{Index, Job, Yield};
 use self::safe::Safe;
@@ -26,19 +27,26 @@ use crate::plan::{ADOPTED, Action, Phase, Plan};
 use crate::provider::outcome::tame;
 use crate::provider::{CallError, Judgement, Provider, Verdict};
 use crate::rotation::{
-    Direction, Ended, Event, Facts, Failure, Found, IllegalTransition, Next, Op, State, Task, Wishes,
+    Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, KILL_WAITS, Next, Op, State,
+    Stop, Task, Wishes,
 };
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
 
-pub use safe::SafeError;
-pub use survey::{SurveyError, drift, survey};
+pub use safe::{SafeError, scrub};
+pub use survey::{Choices, SurveyError, drift, survey};
 
 /// How often the latch and requests are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
 /// How often a run that only waits says that it still does.
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long the looks at the world may take that the summary tells of.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+/// How many credentials are looked at once then.
+const LOOKED_AT_ONCE: usize = 32;
+/// What steps may take longer that look at the world before their effect.
+const LOOK_BEFORE: Duration = Duration::from_secs(60);
 /// How often consumers are asked which version they use.
 const ADOPTION_EVERY: Duration = Duration::from_secs(1);
 
@@ -118,6 +126,7 @@ impl Engine {
     /// When the record cannot be kept.
     pub async fn run(self, state: State, conduct: Conduct) -> Result<State, EngineError> {
         let (safe, fresh) = Safe::open(Arc::clone(&self.sealer), &self.journal.sealed()?)?;
+        self.provider.secrets().into_iter().for_each(|secret| safe.know(secret));
         let (send, receive) = mpsc::unbounded_channel();
         let plan = Arc::clone(state.plan());
         let mut session = Session {
@@ -134,6 +143,7 @@ impl Engine {
             receive,
             cancel: CancellationToken::new(),
             latches: self.journal.latches(),
+            places: Arc::new(Semaphore::new(plan.runbook.limits.concurrency.max(1))),
             engine: self,
             plan,
             state,
@@ -149,6 +159,7 @@ enum Message {
     Observed { step: usize, op: Op, attempt: u32, result: Result<(Found, Facts), CallError> },
     Judged { phase: Phase, gate: String, judgement: Judgement },
     Adopted { phase: Phase, found: Vec<Adoption> },
+    Noted { text: String },
 }
 
 struct Session {
@@ -173,6 +184,8 @@ struct Session {
     /// whose receivers wake in an order drawn by chance, it wakes them in the order in which they came.
     cancel: CancellationToken,
     latches: Arc<dyn Latches>,
+    /// How many steps that ask may ask at once.
+    places: Arc<Semaphore>,
 }
 
 impl Session {
@@ -187,7 +200,8 @@ impl Session {
         loop {
             self.look_around()?;
             let now = self.engine.clock.now();
-            let busy = self.state.under_way() + self.wishes.observing.len();
+            // A step that waits between two questions holds no place.
+            let busy = self.state.under_way() - self.state.asking() + self.wishes.observing.len();
             self.wishes.capacity = self.plan.runbook.limits.concurrency.saturating_sub(busy);
             let decision = self.state.decide(now.wall, &self.wishes);
             let jobs = self.intend(decision.tasks).await?;
@@ -197,6 +211,7 @@ impl Session {
                 let event = event.clone();
                 let last = matches!(event, Event::Stopped { .. } | Event::Closed { .. });
                 let closed = matches!(event, Event::Closed { .. });
+                self.look_once_more(&event).await?;
                 self.hold(event)?;
                 self.warn()?;
                 self.commit()?;
@@ -321,6 +336,13 @@ impl Session {
         let planned = &self.plan.steps[step];
         let now = self.engine.clock.now().wall;
         let begun = self.state.since(step).unwrap_or(now);
+        let run = self.engine.journal.run();
+        let mut context = job::context(run, planned, self.state.round(step), begun);
+        context.siblings = self.index.siblings(&self.state, run, planned);
+        if let Action::Promote { credential, store } = planned.action {
+            context.before = self.plan.credentials[credential].stores[store].versions.clone();
+        }
+        let send = self.send.clone();
         Job {
             plan: Arc::clone(&self.plan),
             provider: Arc::clone(&self.engine.provider),
@@ -329,9 +351,11 @@ impl Session {
             operator: Arc::clone(&self.engine.operator),
             cancel: self.cancel.clone(),
             latches: Arc::clone(&self.latches),
+            places: Arc::clone(&self.places),
+            say: Arc::new(move |text| drop(send.send(Message::Noted { text }))),
             step,
-            context: job::context(self.engine.journal.run(), planned, self.state.round(step), begun),
-            needs: self.index.needs(&self.state, planned),
+            context,
+            needs: self.index.needs(&self.state, run, planned),
         }
     }
 
@@ -373,21 +397,25 @@ impl Session {
             let began = clock.now().mono_ms;
             let message = match task {
                 Task::Perform { step, op, attempt } => {
-                    let call = async {
+                    let this = job.clone();
+                    let call = unless_it_crashes(async move {
                         if is_effect {
-                            job.refuse_stopped()?;
+                            this.refuse_stopped()?;
                         }
                         match op {
-                            Op::Do => job.perform().await,
-                            Op::Undo => job.undo().await,
-                            Op::Discard => job.discard().await,
+                            Op::Do => this.perform().await,
+                            Op::Undo => this.undo().await,
+                            Op::Discard => this.discard().await,
                         }
-                    };
+                    });
                     let late = || {
                         let error = CallError::unknown(format!("no answer within {} s", deadline.as_secs()));
                         if is_effect { error } else { error.read_only() }
                     };
                     let result = within(deadline, call).await.unwrap_or_else(|| Err(late()));
+                    let absent = is_on(Sabotage::Absence)
+                        && result.as_ref().is_err_and(|e| e.message.starts_with(CRASHED));
+                    let result = if absent { Ok(Yield::default()) } else { result };
                     let result = result.map_err(|mut e| {
                         e.message = job.scrub(&e.message);
                         e.hint = e.hint.map(|h| job.scrub(&h));
@@ -398,12 +426,13 @@ impl Session {
                     Message::Performed { step, op, attempt, result, latency_ms }
                 }
                 Task::Observe { step, op, attempt } => {
-                    let look = async {
+                    let this = job.clone();
+                    let look = unless_it_crashes(async move {
                         match op {
-                            Op::Undo => job.observe_undo().await,
-                            Op::Do | Op::Discard => job.observe_do().await,
+                            Op::Undo => this.observe_undo().await,
+                            Op::Do | Op::Discard => this.observe_do().await,
                         }
-                    };
+                    });
                     let late = || Err(CallError::unknown("no answer in time"));
                     let result = within(deadline, look).await.unwrap_or_else(late).map_err(|mut e| {
                         e.message = tame(&job.scrub(&e.message));
@@ -422,12 +451,19 @@ impl Session {
     fn deadline(&self, job: &Job) -> Duration {
         const OWN_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
         let limit = self.plan.runbook.limits.deadline.get();
-        match &self.plan.steps[job.step].action {
-            Action::Accept { .. } | Action::Reject { .. } | Action::Own { .. } | Action::Reload { .. } => {
-                OWN_PATIENCE
-            }
+        let action = &self.plan.steps[job.step].action;
+        if self.state.phase() == Some(Phase::Prepare) && self.state.may_defer() {
+            // The kill never waits longer for the new credential.
+            let now = self.engine.clock.now().wall;
+            let left = KILL_WAITS.saturating_sub(since(now, self.state.entered()));
+            return left.max(Duration::from_millis(50));
+        }
+        match action {
+            action if action.asks() => OWN_PATIENCE,
+            Action::Own { .. } | Action::Reload { .. } => OWN_PATIENCE,
             // What a lost reply left may have to be looked for in long lists.
-            Action::Issue { .. } => limit.max(Duration::from_secs(10)) * 2,
+            Action::Issue { .. } | Action::Sweep { .. } => limit.max(Duration::from_secs(10)) * 2,
+            Action::Promote { .. } | Action::Disable { .. } | Action::Revoke { .. } => limit + LOOK_BEFORE,
             _ => limit,
         }
     }
@@ -510,6 +546,7 @@ impl Session {
                 let step = self.plan.steps[step].id.clone();
                 self.hold(Event::Settled { step, op, attempt, found, facts, detail })
             }
+            Message::Noted { text } => self.hold(Event::Noted { text }),
             Message::Judged { phase, gate, judgement } => {
                 let same = self.state.judged().get(&gate).is_some_and(|(v, _)| *v == judgement.verdict);
                 // A verdict of a phase that is over means nothing.
@@ -536,8 +573,62 @@ impl Session {
         }
     }
 
+    /// Looks at the world, before this session ends with `last`, so that the summary tells what is and not
+    /// what was meant. Whoever interrupts or halts is not kept waiting.
+    async fn look_once_more(&mut self, last: &Event) -> Result<(), EngineError> {
+        let wanted = match last {
+            Event::Closed { end } => *end != End::Failed,
+            Event::Stopped { reason } => {
+                !matches!(reason, Stop::Halted | Stop::Interrupted | Stop::Unanswered { .. })
+            }
+            _ => false,
+        };
+        if !wanted || !self.state.has_changed_anything() {
+            return Ok(());
+        }
+        let steps: Vec<usize> = self.index.issues().to_vec();
+        let places = Arc::new(Semaphore::new(LOOKED_AT_ONCE));
+        let mut looks = JoinSet::new();
+        for (c, step) in steps.into_iter().enumerate() {
+            let (job, places) = (self.job(step), Arc::clone(&places));
+            looks.spawn(async move {
+                let _place = places.acquire_owned().await;
+                (c, job.sight().await)
+            });
+        }
+        let mut seen = Vec::with_capacity(looks.len());
+        let _ = within(LAST_LOOK, async {
+            while let Some(done) = looks.join_next().await {
+                seen.extend(done);
+            }
+        })
+        .await;
+        seen.sort_by_key(|(c, _)| *c);
+        // What is not seen in time, or crashed, stays unseen: the summary then tells what the steps did.
+        let missed: Vec<&str> = (self.plan.credentials.iter().enumerate())
+            .filter(|(c, _)| seen.binary_search_by_key(c, |(c, _)| *c).is_err())
+            .map(|(_, planned)| planned.name.as_str())
+            .collect();
+        if !missed.is_empty() {
+            let text = format!(
+                "could not be looked at in the end, so what is said of them is what the steps did: {}",
+                missed.join(", ")
+            );
+            self.hold(Event::Noted { text })?;
+        }
+        for (c, sight) in seen {
+            if let Some((stores, outgoing, incoming)) = sight {
+                let credential = self.plan.credentials[c].name.clone();
+                self.hold(Event::Seen { credential, stores, outgoing, incoming })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Folds an event in; it is committed with the next batch.
-    fn hold(&mut self, event: Event) -> Result<(), EngineError> {
+    fn hold(&mut self, mut event: Event) -> Result<(), EngineError> {
+        // The one door to the record and to the screen.
+        event.scrub(&|text| self.safe.clean(text));
         let now = self.engine.clock.now();
         self.state.apply(&event, now.wall)?;
         if let Event::Turned { .. } | Event::Stopped { .. } | Event::Closed { .. } | Event::Entered { .. } =
@@ -669,10 +760,16 @@ impl Session {
             loop {
                 let judgement = match &gate {
                     Err(e) => Judgement { verdict: Verdict::Error, detail: e.message.clone() },
-                    Ok(gate) => within(deadline, gate.evaluate()).await.unwrap_or_else(|| Judgement {
-                        verdict: Verdict::Error,
-                        detail: "no answer in time".into(),
-                    }),
+                    Ok(gate) => {
+                        let gate = Arc::clone(gate);
+                        let asked = unless_it_crashes(async move { Ok(gate.evaluate().await) });
+                        let error = |detail: String| Judgement { verdict: Verdict::Error, detail };
+                        match within(deadline, asked).await {
+                            Some(Ok(judgement)) => judgement,
+                            Some(Err(e)) => error(e.message),
+                            None => error("no answer in time".into()),
+                        }
+                    }
                 };
                 if send.send(Message::Judged { phase, gate: name.clone(), judgement }).is_err() {
                     return;
@@ -686,6 +783,17 @@ impl Session {
 /// The result of a future, or `None` when it takes longer.
 async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()
+}
+
+/// How the message of a call begins that crashed.
+const CRASHED: &str = "the program crashed in this step";
+
+/// A call that crashes is one whose outcome is unknown, never one that is not there.
+async fn unless_it_crashes<T: Send + 'static>(
+    call: impl Future<Output = Result<T, CallError>> + Send + 'static,
+) -> Result<T, CallError> {
+    let crashed = |_: JoinError| Err(CallError::unknown(format!("{CRASHED}; please report this")));
+    AbortOnDropHandle::new(tokio::spawn(call)).await.unwrap_or_else(crashed)
 }
 
 /// What cannot be looked at may say stop.

@@ -1,13 +1,17 @@
 //! The run's secrets: in memory while the process lives, sealed on disk before anything sees them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::journal::SealedEntry;
 use crate::provider::Identity;
-use crate::secret::{Fingerprint, FingerprintKey, Material, NotMaterial, SealError, Sealer, Secret};
+use crate::rotation::Event;
+use crate::sabotage::{Sabotage, is_on};
+use crate::secret::{
+    Fingerprint, FingerprintKey, Material, NotMaterial, Scrubber, SealError, Sealer, Secret,
+};
 
 /// One version of a credential, with the name that its issuer has for it, where that is known.
 #[derive(Debug, Clone)]
@@ -32,6 +36,7 @@ pub(super) struct Safe {
     sealer: Arc<Sealer>,
     key: FingerprintKey,
     held: Mutex<HashMap<String, Held>>,
+    scrubber: Mutex<Scrubber>,
 }
 
 /// A sealed secret cannot be made, or cannot be read back.
@@ -60,6 +65,7 @@ impl Safe {
         entries: &[SealedEntry],
     ) -> Result<(Self, Option<SealedEntry>), SafeError> {
         let mut held = HashMap::new();
+        let mut scrubber = Scrubber::default();
         let mut key = None;
         for entry in entries {
             let text = sealer.open(&entry.sealed).map_err(SafeError::Seal)?;
@@ -71,6 +77,7 @@ impl Safe {
                 let mut form: Form = serde_json::from_str(text.expose()).map_err(|_| SafeError::Form)?;
                 let material = Material::from_json(&Secret::new(std::mem::take(&mut form.material)))
                     .map_err(|NotMaterial| SafeError::Form)?;
+                scrubber.add(&material);
                 held.insert(
                     entry.name.clone(),
                     Held { material: Arc::new(material), identity: form.identity.take() },
@@ -86,7 +93,7 @@ impl Safe {
                 (key, Some(SealedEntry { name: FINGERPRINT_KEY.into(), sealed }))
             }
         };
-        Ok((Self { sealer, key, held: Mutex::new(held) }, fresh))
+        Ok((Self { sealer, key, held: Mutex::new(held), scrubber: Mutex::new(scrubber) }, fresh))
     }
 
     /// Puts something in. The entry must be made durable before anything outside sees the secret.
@@ -99,6 +106,7 @@ impl Safe {
         let form = Form { material: material.to_json().expose().to_owned(), identity: identity.clone() };
         let text = Secret::new(serde_json::to_string(&form).map_err(|_| SafeError::Form)?);
         let sealed = self.sealer.seal(&text).map_err(SafeError::Seal)?;
+        self.scrubber().add(&material);
         let held = Held { material: Arc::new(material), identity };
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), held);
         Ok(SealedEntry { name: name.to_owned(), sealed })
@@ -109,10 +117,42 @@ impl Safe {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Learns a secret that is only to be kept out of texts.
+    pub(super) fn know(&self, secret: Secret) {
+        self.learn(&Material::single("value", secret));
+    }
+
+    /// Learns a whole credential that is only to be kept out of texts.
+    pub(super) fn learn(&self, material: &Material) {
+        self.scrubber().add(material);
+    }
+
+    /// The text without any secret of the run, in any encoding.
+    pub(super) fn clean(&self, text: &str) -> String {
+        if is_on(Sabotage::Leak) {
+            return text.to_owned();
+        }
+        self.scrubber().clean(text)
+    }
+
+    fn scrubber(&self) -> MutexGuard<'_, Scrubber> {
+        self.scrubber.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The keyed fingerprint of a credential.
     pub(super) fn fingerprint(&self, material: &Material) -> Fingerprint {
         self.key.of(material)
     }
+}
+
+/// Takes out of an event, which no engine records, whatever is a secret of the run.
+///
+/// # Errors
+/// When the run's sealed secrets cannot be opened.
+pub fn scrub(sealer: Arc<Sealer>, entries: &[SealedEntry], event: &mut Event) -> Result<(), SafeError> {
+    let (safe, _) = Safe::open(sealer, entries)?;
+    event.scrub(&|text| safe.clean(text));
+    Ok(())
 }
 
 impl Drop for Form {

@@ -1,15 +1,27 @@
-//! Observing, read-only, what a plan needs to know.
+//! Observing, read-only, what a plan needs to know. Nothing is used up: a credential is asked about, as the
+//! operator, and not tried.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan};
-use crate::provider::{CallError, Check, CheckVerdict, Identity, Kind, Provider};
+use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
+use crate::provider::{
+    CallError, Check, CheckVerdict, Identity, Issuer, Kind, Life, Provider, Standing, Store,
+};
 use crate::runbook::model::{Credential, Runbook};
+use crate::sabotage::{Sabotage, is_on};
+use crate::secret::{Material, Scrubber};
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
+/// How often a look that may pass is taken, and the wait after the first; it doubles.
+const TRIES: u32 = 4;
+const WAIT: Duration = Duration::from_millis(250);
+/// A server that asks to wait for longer is named instead.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// A target could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -21,22 +33,75 @@ pub struct SurveyError {
     pub source: CallError,
 }
 
+/// What a person says of outgoing versions that the stores cannot tell.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// The handle of the outgoing version, by credential.
+    pub outgoing: BTreeMap<String, String>,
+    /// Why there is nothing to revoke where an issuer does not know what the stores hold.
+    pub nothing_to_revoke: Option<String>,
+}
+
+impl Choices {
+    /// What the person said when this plan was made.
+    pub fn of(plan: &Plan) -> Self {
+        let named = plan.credentials.iter().filter(|c| c.named);
+        Self {
+            outgoing: named
+                .filter_map(|c| Some((c.name.clone(), c.outgoing.as_ref()?.handle.clone())))
+                .collect(),
+            nothing_to_revoke: plan.credentials.iter().find_map(|c| c.waived.clone()),
+        }
+    }
+}
+
 /// Observes every target of a runbook.
 ///
 /// # Errors
 /// When a target cannot be read: no sensible plan can be made without it.
-pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<Observed, SurveyError> {
+pub async fn survey(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    choices: &Choices,
+) -> Result<Observed, SurveyError> {
+    let mut scrubber = Scrubber::default();
+    let secrets = provider.secrets().into_iter();
+    secrets.for_each(|secret| scrubber.add(&Material::single("value", secret)));
+    let scrubber = Arc::new(Mutex::new(scrubber));
+    let clean = |text: &str| scrubber.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
+    let found = observe(provider, runbook, choices, &scrubber).await;
+    let mut observed = found.map_err(|e| SurveyError { source: e.source.scrubbed(&clean), ..e })?;
+    observed.checks.iter_mut().for_each(|check| check.scrub(&clean));
+    Ok(observed)
+}
+
+async fn observe(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    choices: &Choices,
+    scrubber: &Arc<Mutex<Scrubber>>,
+) -> Result<Observed, SurveyError> {
     let mut observed = Observed::default();
-    for connection in runbook.connections.keys() {
-        let checks = provider.preflight(connection).await;
+    let mut asking = JoinSet::new();
+    for (at, connection) in runbook.connections.keys().cloned().enumerate() {
+        let provider = Arc::clone(provider);
+        asking.spawn(async move { (at, connection.clone(), provider.preflight(&connection).await) });
+    }
+    let mut answers = Vec::with_capacity(runbook.connections.len());
+    while let Some(done) = asking.join_next().await {
+        answers.push(done.map_err(|e| crashed("the connections", &e))?);
+    }
+    answers.sort_by_key(|(at, ..)| *at);
+    for (_, connection, checks) in answers {
         // A server that is not fit makes every later message about it noise.
-        if let Some(failed) = checks.iter().find(|c| c.verdict == crate::provider::CheckVerdict::Fail) {
+        if let Some(failed) = checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
             let mut source = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), failed.detail.clone());
             source.hint.clone_from(&failed.hint);
             return Err(SurveyError { target: format!("connection `{connection}`"), source });
         }
         observed.checks.extend(checks);
     }
+    observed.checks.extend(provider.reach(runbook).await);
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
     found.resize_with(runbook.credentials.len(), || None);
@@ -45,14 +110,20 @@ pub async fn survey(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<O
             take(&mut asking, &mut found).await?;
         }
         let (provider, name, credential) = (Arc::clone(provider), name.clone(), credential.clone());
+        let said = Said {
+            handle: choices.outgoing.get(&name).cloned(),
+            nothing_to_revoke: choices.nothing_to_revoke.clone(),
+        };
+        let scrubber = Arc::clone(scrubber);
         asking.spawn(async move {
-            let result = one(provider.as_ref(), &name, &credential).await;
+            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said, &scrubber)).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
     while !asking.is_empty() {
         take(&mut asking, &mut found).await?;
     }
+    // A credential that is missing here is refused when the plan is compiled.
     for (credential, checks) in found.into_iter().flatten() {
         observed.credentials.push(credential);
         observed.checks.extend(checks);
@@ -66,13 +137,47 @@ async fn take(
     asking: &mut JoinSet<Found>,
     found: &mut [Option<(ObservedCredential, Vec<Check>)>],
 ) -> Result<(), SurveyError> {
-    if let Some(Ok((at, result))) = asking.join_next().await {
+    if let Some(done) = asking.join_next().await {
+        let (at, result) = done.map_err(|e| crashed("a credential", &e))?;
         found[at] = Some(result?);
     }
     Ok(())
 }
 
-/// A server or a store that is not fit makes every later message about it noise.
+/// A look that crashed is an error, never an absence.
+fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
+    let why = if error.is_panic() { "the program crashed there" } else { "it was cut short" };
+    let message = format!("it could not be observed: {why}; nothing was changed");
+    let source = CallError::rejected(Kind::Local, message).hint("please report this");
+    SurveyError { target: target.to_owned(), source }
+}
+
+fn may_pass(kind: Kind) -> bool {
+    matches!(kind, Kind::Throttled | Kind::NotReady | Kind::NoAnswer)
+}
+
+/// Looks again after what may pass, as a run does.
+async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+    look: impl Fn() -> F,
+) -> Result<T, CallError> {
+    let mut wait = WAIT;
+    for _ in 1..TRIES {
+        match look().await {
+            Err(e) if may_pass(e.kind) => {
+                let asked = e.retry_after.unwrap_or_default();
+                if asked > MAX_WAIT {
+                    return Err(e);
+                }
+                tokio::time::sleep(wait.max(asked)).await;
+                wait *= 2;
+            }
+            other => return other,
+        }
+    }
+    look().await
+}
+
+/// The first failed check as an error.
 pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
     let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
     let message = format!("{}: {}", failed.name, failed.detail);
@@ -80,58 +185,158 @@ pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
     Some(CallError { hint: failed.hint.clone(), ..error })
 }
 
+/// An error of a look, with every check that failed before it: all that is missing is named at once.
+fn with_failures(error: CallError, checks: &[Check]) -> CallError {
+    let failed: Vec<&Check> = checks.iter().filter(|c| c.verdict == CheckVerdict::Fail).collect();
+    let Some(first) = failed.first() else { return error };
+    let join = |texts: Vec<String>| texts.join("; ");
+    let message = join(failed.iter().map(|c| format!("{}: {}", c.name, c.detail)).collect());
+    let hints = join(failed.iter().filter_map(|c| c.hint.clone()).filter(|h| !h.is_empty()).collect());
+    let kind = first.kind.unwrap_or(error.kind);
+    CallError { kind, message, hint: (!hints.is_empty()).then_some(hints).or(error.hint.clone()), ..error }
+}
+
+/// What a person said of one credential.
+struct Said {
+    handle: Option<String>,
+    nothing_to_revoke: Option<String>,
+}
+
 async fn one(
     provider: &dyn Provider,
     name: &str,
     credential: &Credential,
+    said: &Said,
+    scrubber: &Mutex<Scrubber>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
-    let mut checks = Vec::new();
     let mut stores = Vec::with_capacity(credential.stores.len());
-    let mut first = None;
-    let mut disagree = Vec::new();
     for index in 0..credential.stores.len() {
-        let store = provider.store(name, credential, index).await?;
-        let found = store.preflight().await;
-        if let Some(error) = first_failure(&found) {
-            return Err(error);
+        stores.push(provider.store(name, credential, index).await?);
+    }
+    // What does not need each other goes out together: in a leak every round trip counts.
+    let preflights = async {
+        let mut checks = Vec::new();
+        for store in &stores {
+            checks.extend(store.preflight().await);
         }
-        checks.extend(found);
-        let versions = store.observe().await?;
-        if versions.current.is_some() {
-            let material = store.read(versions.current.as_deref()).await?;
-            match &first {
-                None => first = Some(material),
+        checks
+    };
+    let looks = async {
+        let seen = look_at_all(&stores, scrubber).await?;
+        let existing = issuer.existing().await?;
+        let outgoing = outgoing(issuer.as_ref(), name, seen.first.as_ref(), said, &existing).await?;
+        Ok((seen, existing, outgoing))
+    };
+    let (mut checks, looked, ()) = tokio::join!(preflights, looks, issuer.warm());
+    let (seen, existing, outgoing) = match looked {
+        Ok(found) => found,
+        Err(error) => {
+            // What else is missing is worth knowing in the same breath.
+            checks.extend(issuer.preflight(None).await);
+            return Err(with_failures(error, &checks));
+        }
+    };
+    let known = match &outgoing {
+        Outgoing::Known(standing) | Outgoing::Named(standing) => Some(&standing.identity),
+        Outgoing::Gone { .. } | Outgoing::Waived(_) => None,
+    };
+    checks.extend(issuer.preflight(known).await);
+    // What may pass is looked at again, as a run does.
+    let passing = |c: &Check| c.verdict == CheckVerdict::Fail && c.kind.is_some_and(may_pass);
+    if let Some(failed) = checks.iter().find(|c| passing(c)) {
+        let error = CallError::rejected(failed.kind.unwrap_or(Kind::NotReady), failed.detail.clone());
+        return Err(with_failures(error, &checks));
+    }
+    let shares = issuer.shares().await?;
+    let issuer = issuer.traits();
+    let Looked { stores, disagree, .. } = seen;
+    Ok((ObservedCredential { issuer, outgoing, existing, shares, stores, disagree }, checks))
+}
+
+/// What the stores of a credential hold.
+struct Looked {
+    stores: Vec<ObservedStore>,
+    /// The value that the first of them holds.
+    first: Option<Material>,
+    /// Those that hold another.
+    disagree: Vec<usize>,
+}
+
+async fn look_at_all(stores: &[Arc<dyn Store>], scrubber: &Mutex<Scrubber>) -> Result<Looked, CallError> {
+    let mut seen = Looked { stores: Vec::with_capacity(stores.len()), first: None, disagree: Vec::new() };
+    for (index, store) in stores.iter().enumerate() {
+        let (versions, material) = look(store.as_ref()).await?;
+        if let Some(material) = material {
+            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
+            match &seen.first {
+                None => seen.first = Some(material),
                 Some(first) if material.same_as(first) => {}
-                Some(_) => disagree.push(index),
+                Some(_) => seen.disagree.push(index),
             }
         }
-        stores.push(ObservedStore { traits: store.traits(), versions });
+        seen.stores.push(versions);
     }
-    let traits = issuer.traits();
-    let outgoing = match &first {
+    Ok(seen)
+}
+
+/// The versions of a store, the place that its name leads to, and its current value.
+async fn look(store: &dyn Store) -> Result<(ObservedStore, Option<Material>), CallError> {
+    let versions = store.observe().await?;
+    let material = match versions.current.as_deref() {
+        None => None,
+        current => Some(store.read(current).await?),
+    };
+    let place = store.place().await?;
+    Ok((ObservedStore { traits: store.traits(), versions, place }, material))
+}
+
+/// What the issuer says of the value that the stores hold, asked as the operator.
+async fn outgoing(
+    issuer: &dyn Issuer,
+    name: &str,
+    material: Option<&Material>,
+    said: &Said,
+    existing: &[String],
+) -> Result<Outgoing, CallError> {
+    if let Some(handle) = &said.handle {
+        let life = issuer.life(handle).await?;
+        if life == Life::Gone {
+            let message = format!("its issuer does not know {handle}, which --outgoing names");
+            return Err(CallError::rejected(Kind::NotFound, message).hint("check the handle"));
+        }
+        let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
+        return Ok(Outgoing::Named(Standing { identity, life, uses_left: None }));
+    }
+    let waived = || said.nothing_to_revoke.clone().map(Outgoing::Waived);
+    let known = match material {
         None => None,
         Some(material) => match issuer.identify(material).await {
-            Ok(standing) => standing.map(|s| s.identity),
+            Ok(standing) => standing,
             // The authority knows no names: it is told by the value itself.
-            Err(e) if e.kind == Kind::Unsupported && traits.revokes => {
-                Some(Identity { handle: "(by its value)".into(), principal: name.to_owned() })
+            Err(e) if e.kind == Kind::Unsupported && issuer.traits().revokes => {
+                let identity = Identity { handle: "(by its value)".into(), principal: name.to_owned() };
+                Some(Standing { identity, life: Life::Active, uses_left: None })
             }
-            // It is dead already, or there is nobody who could be asked.
-            Err(e) if matches!(e.kind, Kind::Refused | Kind::Unsupported) => None,
+            // A value that cannot be such a credential was sent nowhere.
+            Err(e) if e.kind == Kind::Invalid => return waived().ok_or(e),
             Err(e) => return Err(e),
         },
     };
-    checks.extend(issuer.preflight(outgoing.as_ref()).await);
-    let existing = issuer.existing().await?;
-    Ok((ObservedCredential { issuer: traits, outgoing, existing, stores, disagree }, checks))
+    Ok(match known {
+        Some(standing) if standing.life != Life::Gone => Outgoing::Known(standing),
+        _ if is_on(Sabotage::Unknown) => Outgoing::Waived("broken on purpose".into()),
+        _ => waived().unwrap_or_else(|| Outgoing::Gone { living: existing.to_vec() }),
+    })
 }
 
 /// The first difference between what a plan saw and what is there now, in a sentence.
 pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
     for (planned, seen) in plan.credentials.iter().zip(&now.credentials) {
         for (at, (was, is)) in planned.stores.iter().zip(&seen.stores).enumerate() {
-            if was.versions.current != is.versions.current {
+            // A neighbour in the same secret may have been written. Where the issuer can name the credential,
+            // it is compared below.
+            if was.versions.current != is.versions.current && !planned.issuer.tries {
                 let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
                 return Some(format!(
                     "credential `{}`, store {}: the plan saw version {} as current; now it is {}",
@@ -141,11 +346,31 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
                     word(&is.versions.current)
                 ));
             }
+            if was.place != is.place {
+                return Some(format!(
+                    "credential `{}`, store {}: its name leads elsewhere now",
+                    planned.name,
+                    at + 1
+                ));
+            }
         }
-        if planned.outgoing != seen.outgoing {
+        let (identity, disabled) = match &seen.outgoing {
+            Outgoing::Known(s) | Outgoing::Named(s) => (Some(&s.identity), s.life == Life::Disabled),
+            Outgoing::Gone { .. } | Outgoing::Waived(_) => (None, false),
+        };
+        let name = &planned.name;
+        if planned.outgoing.as_ref() != identity {
+            return Some(match identity {
+                Some(_) => {
+                    format!("credential `{name}`: its stores hold another credential than the plan saw")
+                }
+                None => format!("credential `{name}`: its issuer does not know the old credential any more"),
+            });
+        }
+        if planned.disabled != disabled {
+            let now = if disabled { "disabled" } else { "enabled" };
             return Some(format!(
-                "credential `{}`: its issuer knows another outgoing version now",
-                planned.name
+                "credential `{name}`: somebody {now} the old credential since the plan was made"
             ));
         }
     }

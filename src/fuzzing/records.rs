@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::walk::walk;
 use super::{Dice, steers};
-use crate::plan::{Observed, ObservedCredential, ObservedStore, Plan, PlanError, Request, compile, preview};
-use crate::provider::{Identity, IssuerTraits, Observation, StoreTraits, Versions};
+use crate::plan::{
+    Observed, ObservedCredential, ObservedStore, Outgoing, Plan, PlanError, Request, SANDBOX, compile,
+    preview,
+};
+use crate::provider::{Identity, Life, Standing, Versions, issuer_traits, store_traits};
 use crate::rotation::{Event, State};
 use crate::runbook::model::{Runbook, Strategy};
 use crate::runbook::{Source, check, render, reported};
@@ -30,11 +33,12 @@ pub fn runbook(bytes: &[u8]) {
             let runbook = Runbook { strategy, ..runbook.clone() };
             let request = Request {
                 environment: environment.to_owned(),
-                sandbox: dice.roll(2) == 0,
+                sandbox: environment == SANDBOX,
                 runbook_sha256: template.sha256().to_owned(),
                 tool: "fuzzing".to_owned(),
+                directory: None,
             };
-            let observed = observe(&runbook, &mut dice);
+            let observed = observe(&runbook, request.sandbox, &mut dice);
             if let Ok(plan) = compile(runbook, &request, observed) {
                 let text = serde_json::to_string(&plan).expect("a plan is JSON");
                 let again = Plan::from_json(&text).expect("a plan that was compiled can be read");
@@ -46,44 +50,38 @@ pub fn runbook(bytes: &[u8]) {
 }
 
 /// Targets as they might be.
-fn observe(runbook: &Runbook, dice: &mut Dice) -> Observed {
-    let class = |dice: &mut Dice| match dice.roll(6) {
-        0 => Observation::Token,
-        1 => Observation::Conditional,
-        2 => Observation::Listable,
-        3 => Observation::Readable,
-        4 => Observation::Idempotent,
-        _ => Observation::Opaque,
-    };
-    let coin = |dice: &mut Dice| dice.roll(2) == 0;
+fn observe(runbook: &Runbook, sandbox: bool, dice: &mut Dice) -> Observed {
     let credentials = runbook
         .credentials
         .values()
         .map(|credential| ObservedCredential {
-            issuer: IssuerTraits {
-                mints: coin(dice),
-                disables: coin(dice),
-                revokes: coin(dice),
-                coexists: dice.roll(8) > 0,
-                tries: coin(dice),
-                issue: class(dice),
-                change: class(dice),
+            issuer: issuer_traits(&credential.issuer, sandbox),
+            outgoing: match dice.roll(4) {
+                0 => Outgoing::Waived("dead".to_owned()),
+                1 => Outgoing::Named(standing(Life::Active, None)),
+                2 => Outgoing::Known(standing(Life::Disabled, None)),
+                _ => Outgoing::Known(standing(Life::Active, (dice.roll(2) == 0).then_some(3))),
             },
-            outgoing: coin(dice)
-                .then(|| Identity { handle: "handle".to_owned(), principal: "principal".to_owned() }),
             existing: Vec::new(),
+            shares: None,
             stores: credential
                 .stores
                 .iter()
-                .map(|_| ObservedStore {
-                    traits: StoreTraits { stages: coin(dice), destroys: coin(dice), change: class(dice) },
+                .map(|store| ObservedStore {
+                    traits: store_traits(store),
                     versions: Versions { current: Some("1".to_owned()), previous: None, pending: None },
+                    place: dice.roll(3).to_string(),
                 })
                 .collect(),
             disagree: Vec::new(),
         })
         .collect();
     Observed { credentials, checks: Vec::new() }
+}
+
+fn standing(life: Life, uses_left: Option<u64>) -> Standing {
+    let identity = Identity { handle: "handle".to_owned(), principal: "principal".to_owned() };
+    Standing { identity, life, uses_left }
 }
 
 /// A saved plan: read as `stanch run plan.json` does, and then with its steps compiled anew.

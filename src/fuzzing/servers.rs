@@ -112,6 +112,7 @@ fn context() -> CallContext {
         token: Uuid::nil(),
         since: Timestamp::UNIX_EPOCH,
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }
 
@@ -171,6 +172,7 @@ pub fn vault(bytes: &[u8]) {
         namespace: (choice & 0x80 > 0).then(|| "team".to_owned()),
         ca_cert: None,
         skip_verify: false,
+        more: vault::More::default(),
     };
     let client = VaultClient::new(settings, Duration::from_secs(1)).expect("a client").answering(replies);
     let client = Arc::new(client);
@@ -206,7 +208,7 @@ pub fn aws(bytes: &[u8]) {
     let (choice, replies) = parse(bytes);
     // A secret key is never sent, so that there is nothing to echo.
     let client = Arc::new(AwsClient::answering(("AKIAOPERATOR", &Secret::new("an-operators-key")), replies));
-    let material = Material::single("access_key_id", Secret::new("AKIAOUTGOING"))
+    let material = Material::single("access_key_id", Secret::new("AKIAOUTGOINGOUTGOING"))
         .with("secret_access_key", Secret::new("an-outgoing-secret-key"));
     block_on(async {
         match choice {

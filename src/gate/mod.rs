@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::provider::{CallError, Consumer, Judgement, Verdict};
 use crate::secret::{Material, Secret};
@@ -58,19 +58,32 @@ pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
 
 /// Asks all consumers, some at a time.
 pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption> {
-    let mut found = Vec::with_capacity(watched.len());
+    // A consumer that could not be asked, whatever the reason, counts as one that did not answer.
+    let mut found: Vec<Adoption> = watched
+        .iter()
+        .map(|one| Adoption {
+            credential: one.credential.clone(),
+            consumer: one.consumer.clone(),
+            instances: 0,
+            of: 1,
+            trouble: Some("the program crashed while it asked".into()),
+        })
+        .collect();
     let mut asking = JoinSet::new();
-    for one in watched {
-        let one = one.clone();
-        if asking.len() >= AT_ONCE
-            && let Some(Ok(done)) = asking.join_next().await
-        {
-            found.push(done);
+    let mut take = |done: Option<Result<(usize, Adoption), JoinError>>| {
+        if let Some(Ok((at, adoption))) = done {
+            found[at] = adoption;
         }
-        asking.spawn(async move { adoption(&one, patience).await });
+    };
+    for (at, one) in watched.iter().enumerate() {
+        let one = one.clone();
+        if asking.len() >= AT_ONCE {
+            take(asking.join_next().await);
+        }
+        asking.spawn(async move { (at, adoption(&one, patience).await) });
     }
-    while let Some(done) = asking.join_next().await {
-        found.extend(done);
+    while !asking.is_empty() {
+        take(asking.join_next().await);
     }
     found
 }

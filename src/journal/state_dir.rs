@@ -325,6 +325,18 @@ impl StateDir {
         Ok(runs)
     }
 
+    /// The runs that are not over, by name; a crash may have left one that is. However many runs are over,
+    /// this takes no longer.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn open_runs(&self) -> Result<Vec<String>, JournalError> {
+        let folder = self.root.join("open");
+        let holds = if folder.exists() { list(&folder)? } else { Vec::new() };
+        let runs = holds.iter().filter_map(|file| file.strip_suffix(".json")).map(str::to_owned);
+        Ok(runs.filter(|run| self.journal_path(run).exists()).collect())
+    }
+
     /// A run, in short.
     pub fn summary(&self, run: &str) -> RunSummary {
         let state = self.load(run).map(|(state, _)| Box::new(state)).map_err(|e| e.to_string());
@@ -341,16 +353,12 @@ impl StateDir {
     /// # Errors
     /// When it means none, or several.
     pub fn find(&self, name: Option<&str>) -> Result<String, JournalError> {
-        let runs = self.runs()?;
-        let fits: Vec<String> = match name {
-            Some(name) if runs.iter().any(|r| r == name) => return Ok(name.to_owned()),
-            Some(name) => runs.into_iter().filter(|r| r.starts_with(name)).collect(),
-            None => list(&self.root.join("open"))?
-                .iter()
-                .filter_map(|f| f.strip_suffix(".json"))
-                .map(str::to_owned)
-                .filter(|r| runs.contains(r))
-                .collect(),
+        let fits = match name {
+            Some(name) if !name.contains('/') && self.journal_path(name).exists() => {
+                return Ok(name.to_owned());
+            }
+            Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
+            None => self.open_runs()?,
         };
         match (fits.len(), name) {
             (0, None) => Err(JournalError::NoOpenRun),

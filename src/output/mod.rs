@@ -7,13 +7,14 @@ mod lines;
 mod style;
 mod summary;
 mod terminal;
+mod wait;
 mod words;
 
 use crate::engine::Observer;
 use crate::rotation::State;
 
 pub use style::Style;
-pub use summary::{next_commands, summary, summary_json};
+pub use summary::{Around, next_commands, summary, summary_json};
 pub use terminal::Screen;
 pub use words::{end_word, line, sentence};
 

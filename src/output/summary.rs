@@ -7,23 +7,43 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::style::{Style, clock};
+use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
+use crate::plan::{Action, FORMAT};
 use crate::provider::Observation;
-use crate::rotation::{End, Incoming, Outgoing, State, Status, Stop, Truth};
+use crate::rotation::{Direction, End, Incoming, Outgoing, State, Status, Stop, Truth};
 
 /// How many credentials are listed one by one.
 const SHOWN: usize = 20;
 
+/// What stands around a run and decides, with its state, which commands are refused now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around {
+    /// A process is working on the run.
+    pub live: bool,
+    /// The latch of the run is set.
+    pub halted: bool,
+    /// The latch of all runs is set.
+    pub all_halted: bool,
+}
+
 /// What is true now, and what to type next.
-pub fn summary(style: Style, run: &str, state: &State, now: Timestamp) -> String {
+pub fn summary(style: Style, run: &str, state: &State, around: Around, now: Timestamp) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut out, style, run, state, now);
+    let _ = write(&mut out, style, run, state, around, now);
     style.plain(&out)
 }
 
-fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestamp) -> std::fmt::Result {
+fn write(
+    out: &mut String,
+    style: Style,
+    run: &str,
+    state: &State,
+    around: Around,
+    now: Timestamp,
+) -> std::fmt::Result {
     let (word, color) = headline(state);
     let took = clock(since(now, state.opened()));
     writeln!(out, "{}  run {run} ({took})", style.paint(word, color, true))?;
@@ -38,18 +58,63 @@ fn write(out: &mut String, style: Style, run: &str, state: &State, now: Timestam
             }
         }
     }
-    let truths = state.truths();
+    let mut truths = state.truths();
+    // What keeps the run open comes first; what is finished may be left out.
+    truths.sort_by_key(rank);
     for truth in truths.iter().take(SHOWN) {
         writeln!(out, "  {}", credential(truth))?;
     }
     if truths.len() > SHOWN {
-        writeln!(out, "  … and {} more", truths.len() - SHOWN)?;
+        let left = &truths[SHOWN..];
+        let same = left.iter().all(|truth| rank(truth) == FINISHED);
+        writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
+    }
+    if state.end().is_none() {
+        let lagging = wait::lagging(state);
+        if !lagging.is_empty() {
+            writeln!(out, "  not yet: {}", wait::some(&lagging))?;
+        }
+    }
+    if state.end() == Some(End::NotProved) {
+        for (c, why) in state.unproved().into_iter().take(SHOWN) {
+            writeln!(out, "  {}: not proved dead: {why}", state.plan().credentials[c].name)?;
+        }
+        writeln!(
+            out,
+            "  until that is known the old one may still work, and what it opened (sessions, tokens) live on"
+        )?;
+    }
+    if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
+        writeln!(out, "  stores and issuers were last looked at {} ago", clock(since(now, at)))?;
     }
     writeln!(out, "  {}", exposure(state, now))?;
-    for (what, command) in next_commands(run, state) {
+    for (what, command) in next_commands(run, state, around) {
         writeln!(out, "  {what:<9} {}", style.paint(&command, Color::Cyan, false))?;
     }
     Ok(())
+}
+
+/// The rank of a credential of which nothing is left to do.
+const FINISHED: (u8, u8) = (4, 0);
+
+/// Where a credential stands in the list: in doubt, with consumers that lag, with stores that do, otherwise
+/// not proved dead, finished.
+fn rank(truth: &Truth) -> (u8, u8) {
+    let unknown = truth.incoming == Incoming::Unknown || truth.outgoing == Outgoing::Unknown;
+    let first = match truth {
+        _ if unknown => 0,
+        _ if truth.adopted < truth.instances => 1,
+        _ if truth.current < truth.stores => 2,
+        _ if truth.outgoing != Outgoing::Dead => 3,
+        _ => return FINISHED,
+    };
+    let left = match truth.outgoing {
+        Outgoing::Accepted | Outgoing::Unknown => 0,
+        Outgoing::Disabled => 1,
+        Outgoing::Revoked | Outgoing::Gone | Outgoing::Refused | Outgoing::Waived => 2,
+        Outgoing::Dead => 3,
+    };
+    (first, left)
 }
 
 fn headline(state: &State) -> (&'static str, Color) {
@@ -57,6 +122,8 @@ fn headline(state: &State) -> (&'static str, Color) {
         (Some(End::Done), _) => ("DONE", Color::Green),
         (Some(End::RolledBack | End::GateRolledBack), _) => ("ROLLED BACK", Color::Yellow),
         (Some(End::Failed), _) => ("FAILED, nothing changed", Color::Red),
+        (Some(End::NotProved), _) => ("CLOSED, NOT PROVED", Color::Yellow),
+        (Some(End::Abandoned), _) => ("ABANDONED", Color::Red),
         (None, Some(Stop::Halted)) => ("HALTED", Color::Red),
         (None, Some(Stop::Stuck { .. })) => ("STUCK", Color::Red),
         (None, Some(Stop::Unknown { .. })) => ("UNKNOWN OUTCOME", Color::Red),
@@ -72,6 +139,7 @@ pub(super) fn brief(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked",
+        Incoming::Dead => "DEAD",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -79,6 +147,9 @@ pub(super) fn brief(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked",
         Outgoing::Dead => "dead",
+        Outgoing::Gone => "gone",
+        Outgoing::Refused => "refused",
+        Outgoing::Waived => "not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!("new {incoming}  stores {}/{}", truth.current, truth.stores);
@@ -95,6 +166,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
         Incoming::Revoked => "revoked again",
+        Incoming::Dead => "issued, and NOT ACCEPTED any more",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -102,6 +174,9 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Dead => "dead, proved by use",
+        Outgoing::Gone => "refused, though this run did not revoke it",
+        Outgoing::Refused => "refused by a check, not proved dead",
+        Outgoing::Waived => "not known to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!(
@@ -114,61 +189,140 @@ pub(super) fn credential(truth: &Truth) -> String {
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }
+    if truth.strange > 0 {
+        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange);
+    }
     let _ = write!(line, "; old {outgoing}");
     line
 }
 
 /// How long outgoing has been usable since the run began.
 pub(super) fn exposure(state: &State, now: Timestamp) -> String {
+    if state.is_unexposed() {
+        return "exposure: not counted; the issuer did not know the old credential when the run began".into();
+    }
     match state.exposed_until() {
         Some(until) => {
-            format!("exposure: the old was usable for {} of this run", clock(since(until, state.opened())))
+            format!(
+                "exposure: the old credential stayed usable for {} of this run",
+                clock(since(until, state.opened()))
+            )
         }
         None => {
-            format!("exposure: the old has been usable for {} of this run", clock(since(now, state.opened())))
+            let so_far = clock(since(now, state.opened()));
+            match state.end() {
+                // This run changed nothing, and a check refused the old credential all the same.
+                Some(End::Failed | End::RolledBack | End::GateRolledBack)
+                    if state.truths().iter().all(|t| {
+                        matches!(t.outgoing, Outgoing::Refused | Outgoing::Gone | Outgoing::Waived)
+                    }) =>
+                {
+                    "exposure: not known; the old credential was refused when it was last used".into()
+                }
+                Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
+                    format!("exposure: the old credential is usable; {so_far} so far")
+                }
+                _ => format!("exposure: not proved to have ended; {so_far} so far"),
+            }
         }
     }
 }
 
-/// What to type next: what for, and the command.
-pub fn next_commands(run: &str, state: &State) -> Vec<(&'static str, String)> {
+/// What to type next: what for, and the command. No command stands here that would be refused.
+pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static str, String)> {
     let mut next = Vec::new();
-    let id = |step: usize| state.plan().steps[step].id.clone();
-    match (state.end(), state.stopped()) {
-        (Some(_), _) => {}
-        (None, Some(Stop::Halted)) => {
-            next.push(("go on", format!("stanch halt --clear {run} && stanch resume {run}")))
-        }
-        (None, Some(Stop::Unanswered { step })) => {
-            let name = step.rsplit('/').next().unwrap_or(step);
-            next.push(("go on", format!("stanch resume {run} --confirm {name}")));
-        }
-        (None, Some(Stop::Stuck { .. })) => {
-            next.push(("try again", format!("stanch rollback {run}")));
-        }
-        (None, Some(Stop::Unknown { .. })) => {
-            let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
-            if state.unknown().any(|s| !opaque(s)) {
-                next.push(("look again", format!("stanch resume {run}")));
+    if state.end().is_none() {
+        // A plan of another format is neither resumed nor rolled back.
+        let ours = state.plan().format == FORMAT;
+        if around.live {
+            next.push(("watch", format!("stanch status {run} --watch")));
+            if !around.halted && !around.all_halted {
+                next.push(("stop", format!("stanch halt {run}")));
             }
-            for step in state.unknown() {
-                let word = if state.needs_its_answer(step) { "not-applied" } else { "applied|not-applied" };
-                let command = format!("stanch resolve {run} {} --as {word} --evidence \"…\"", id(step));
-                next.push(("settle", command));
-            }
+        } else if ours {
+            onward(&mut next, run, state, &lift(run, state, around));
         }
-        (None, _) => next.push(("go on", format!("stanch resume {run}"))),
-    }
-    let back = next.iter().any(|(_, c)| c.starts_with("stanch rollback"));
-    if state.end().is_none() && !back && !state.is_past_return() && state.has_changed_anything() {
-        next.push(("go back", format!("stanch rollback {run}")));
+        let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
+        if ours && !back && !state.is_past_return() && state.has_changed_anything() {
+            next.push(("go back", format!("{}stanch rollback {run}", lift(run, state, around))));
+        }
+        let stopped = matches!(
+            state.stopped(),
+            Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. })
+        );
+        if !around.live && (stopped || !ours) {
+            next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
+        }
     }
     next.push(("evidence", format!("stanch audit verify {run}")));
     next
 }
 
+/// What takes off every latch that is set, before a command that they refuse.
+fn lift(run: &str, state: &State, around: Around) -> String {
+    let mut lift = String::new();
+    if around.all_halted {
+        lift.push_str("stanch halt --all --clear && ");
+    }
+    if around.halted || (state.halted().is_some() && !around.all_halted) {
+        let _ = write!(lift, "stanch halt --clear {run} && ");
+    }
+    lift
+}
+
+/// What takes an open run up again, where no process works on it.
+fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+    match state.stopped() {
+        Some(Stop::Unanswered { step }) => {
+            let name = step.rsplit('/').next().unwrap_or(step);
+            next.push(("go on", format!("{lift}stanch resume {run} --confirm {name}")));
+        }
+        Some(Stop::Stuck { .. }) => {
+            next.push(("try again", format!("{lift}stanch rollback {run}")));
+            // Forward goes only what is going back, and not with a step in doubt.
+            if state.direction() != &Direction::Forward && state.unknown().next().is_none() {
+                next.push(("or go on", format!("{lift}stanch resume {run} --forward")));
+            }
+        }
+        Some(Stop::Unknown { .. }) => {
+            let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
+            if state.unknown().any(|s| !opaque(s)) {
+                next.push(("look again", format!("{lift}stanch resume {run}")));
+            }
+            for step in state.unknown() {
+                let words: &[&str] =
+                    if state.needs_its_answer(step) { &["not-applied"] } else { &["applied", "not-applied"] };
+                let id = &state.plan().steps[step].id;
+                for (nth, word) in words.iter().enumerate() {
+                    let command = format!("stanch resolve {run} {id} --as {word} --evidence \"…\"");
+                    next.push((if nth == 0 { "settle" } else { "or" }, command));
+                }
+            }
+        }
+        _ => next.push(("go on", format!("{lift}stanch resume {run}"))),
+    }
+    if matches!(state.stopped(), Some(Stop::Failed { .. })) {
+        for c in
+            (0..state.plan().credentials.len()).filter(|c| is_refused(state, *c) && state.may_reissue(*c))
+        {
+            let name = &state.plan().credentials[c].name;
+            next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
+        }
+    }
+}
+
+/// Whether a step that looks at the new credential failed.
+fn is_refused(state: &State, credential: usize) -> bool {
+    state.plan().steps.iter().enumerate().any(|(at, step)| match step.action {
+        Action::Accept { credential: c, .. } | Action::Inspect { credential: c } => {
+            c == credential && state.failure(at).is_some()
+        }
+        _ => false,
+    })
+}
+
 /// The same for programs.
-pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
+pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Value {
     let credentials: Vec<_> = state
         .truths()
         .into_iter()
@@ -195,7 +349,7 @@ pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
         "runbook": plan.runbook.name,
         "environment": plan.environment,
         "strategy": plan.strategy,
-        "live": live,
+        "live": around.live,
         "phase": state.phase(),
         "opened": state.opened(),
         "entered": state.entered(),
@@ -206,7 +360,10 @@ pub fn summary_json(run: &str, state: &State, live: bool) -> serde_json::Value {
         "past_point_of_no_return": state.is_past_return(),
         "exposed_until": state.exposed_until(),
         "credentials": credentials,
+        "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
+            "credential": credential, "consumer": consumer, "instances": instances, "of": of,
+        })).collect::<Vec<_>>(),
         "unfinished_steps": unfinished,
-        "next": next_commands(run, state).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
+        "next": next_commands(run, state, around).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
     })
 }

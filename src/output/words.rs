@@ -1,5 +1,6 @@
 //! Events in words.
 
+use super::wait;
 use crate::plan::{Plan, describe};
 use crate::provider::Verdict;
 use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
@@ -21,7 +22,10 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             };
             match (result, error) {
                 (Ended::Succeeded, _) => format!("{what} ({latency_ms} ms)"),
-                (Ended::Rejected, Some(e)) => format!("{what}: rejected: {}", e.message),
+                (Ended::Rejected, Some(e)) => {
+                    let again = e.retry_after_ms.and_then(|_| again(state, step)).unwrap_or_default();
+                    format!("{what}: rejected: {}{again}", e.message)
+                }
                 (Ended::Unknown, Some(e)) => format!("{what}: outcome unknown: {}", e.message),
                 (Ended::Rejected, None) => format!("{what}: rejected"),
                 (Ended::Unknown, None) => format!("{what}: outcome unknown"),
@@ -52,6 +56,13 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             None => format!("rolling back: {why}"),
         },
         Event::Returned { phase } => format!("rolled back to the end of {phase}"),
+        Event::Forward { why } => format!("going forward again: {why}"),
+        Event::Deferred {} => {
+            "the new credential is not ready yet; the old one is killed first, and consumers fail until it is"
+                .into()
+        }
+        Event::Reissue { credential } => format!("the new {credential} is revoked, and issued anew"),
+        Event::Seen { .. } => return None,
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
         Event::HaltCleared { by } => format!("the halt was cleared by {by}"),
         Event::Noted { text } => text.clone(),
@@ -61,6 +72,13 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
         Event::Closed { end } => format!("closed: {}", end_word(*end)),
     })
+}
+
+/// When a step that was told to wait is tried again.
+fn again(state: &State, id: &str) -> Option<String> {
+    let then = wait::not_before(state.status(state.step(id)?))?;
+    // On the record, long after: the moment says itself which day it was.
+    Some(format!("; again at {}", wait::local(then, state.entered())))
 }
 
 fn step_words(plan: &Plan, state: &State, id: &str) -> String {
@@ -83,6 +101,8 @@ pub fn end_word(end: End) -> &'static str {
         End::RolledBack => "rolled back",
         End::GateRolledBack => "rolled back by itself",
         End::Failed => "failed before anything was changed",
+        End::NotProved => "closed, not proved",
+        End::Abandoned => "abandoned",
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a runbook and what was observed to a plan.
 
 use super::{ADOPTED, FORMAT, Phase, Plan, Planned, PlannedPhase, PlannedStore, step};
-use crate::provider::{Check, CheckVerdict, Identity, IssuerTraits, StoreTraits, Versions};
+use crate::provider::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
 use crate::runbook::Period;
 use crate::runbook::model::{Issuer, Runbook, Strategy};
 
@@ -16,6 +16,24 @@ pub struct Request {
     pub runbook_sha256: String,
     /// The program that makes the plan.
     pub tool: String,
+    /// The directory that relative paths start from.
+    pub directory: Option<String>,
+}
+
+/// What is known of the outgoing version.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// Its issuer, asked as the operator, knows it.
+    Known(Standing),
+    /// A person named it by its handle, and its issuer knows that.
+    Named(Standing),
+    /// Its issuer does not know what the stores hold: it is gone, or never was.
+    Gone {
+        /// The handles of the same principal's credentials that live.
+        living: Vec<String>,
+    },
+    /// A person says that there is nothing to revoke, and why.
+    Waived(String),
 }
 
 /// What was observed, read-only.
@@ -32,10 +50,12 @@ pub struct Observed {
 pub struct ObservedCredential {
     /// What its issuer can do.
     pub issuer: IssuerTraits,
-    /// The outgoing version as the issuer names it; `None` when the issuer refuses it already.
-    pub outgoing: Option<Identity>,
+    /// The outgoing version.
+    pub outgoing: Outgoing,
     /// The handles that exist, where telling ours from others' needs that.
     pub existing: Vec<String>,
+    /// What two runs must not both change beyond the credential itself.
+    pub shares: Option<String>,
     /// What was observed of its stores.
     pub stores: Vec<ObservedStore>,
     /// The stores, by index, whose current value differs from the first one's.
@@ -49,6 +69,8 @@ pub struct ObservedStore {
     pub traits: StoreTraits,
     /// The versions it holds.
     pub versions: Versions,
+    /// What its name leads to.
+    pub place: String,
 }
 
 /// No plan can be made.
@@ -72,6 +94,22 @@ pub enum CompileError {
         /// The store.
         store: String,
     },
+    /// What the stores hold is no credential that its issuer knows: revoking it would revoke nothing.
+    #[error(
+        "credential `{credential}`: its issuer does not know what {store} holds, so it is not the one that leaked{}",
+        siblings(.living)
+    )]
+    Gone {
+        /// The credential.
+        credential: String,
+        /// The first store.
+        store: String,
+        /// The handles of the same principal's credentials that live.
+        living: Vec<String>,
+    },
+    /// Not every credential of the runbook was observed.
+    #[error("the plan would leave out a credential of its runbook")]
+    Incomplete,
     /// An issuer that replaces the value at once cannot overlap.
     #[error(
         "credential `{credential}`: its authority keeps one value only, so the old one dies when the new one is applied"
@@ -92,9 +130,25 @@ impl CompileError {
             Self::Empty { .. } => {
                 "check the path and the environment; to put a first value there is not a rotation"
             }
+            Self::Gone { living, .. } if living.is_empty() => {
+                "correct the store; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
+            }
+            Self::Gone { .. } => {
+                "find out which of them leaked, then: --outgoing HANDLE; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
+            }
+            Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
                 "give the issuer a `revoke:` if the authority can hold two values; else say `strategy: contain` and expect an outage"
             }
+        }
+    }
+}
+
+fn siblings(handles: &[String]) -> String {
+    match handles {
+        [] => String::new(),
+        handles => {
+            format!("; the same principal has these, which no store here holds: {}", handles.join(", "))
         }
     }
 }
@@ -105,6 +159,9 @@ impl CompileError {
 /// When what was observed leaves nothing sensible to do.
 pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Result<Plan, CompileError> {
     let strategy = runbook.strategy;
+    if observed.credentials.len() != runbook.credentials.len() {
+        return Err(CompileError::Incomplete);
+    }
     let mut unchecked = Vec::new();
     let mut credentials = Vec::with_capacity(observed.credentials.len());
     for ((name, credential), seen) in runbook.credentials.iter().zip(observed.credentials) {
@@ -123,18 +180,39 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
             return Err(CompileError::NoOverlap { credential: name.clone() });
         }
         gaps(name, credential, &seen, &mut unchecked);
-        let stores = seen
-            .stores
-            .into_iter()
-            .map(|s| PlannedStore { traits: s.traits, versions: s.versions })
-            .collect();
-        credentials.push(Planned {
+        let mut planned = Planned {
             name: name.clone(),
             issuer: seen.issuer,
-            outgoing: seen.outgoing,
+            outgoing: None,
+            disabled: false,
+            uses_left: None,
+            named: false,
+            waived: None,
             existing: seen.existing,
-            stores,
-        });
+            shares: seen.shares,
+            stores: seen
+                .stores
+                .into_iter()
+                .map(|s| PlannedStore { traits: s.traits, versions: s.versions, place: s.place })
+                .collect(),
+        };
+        match seen.outgoing {
+            Outgoing::Known(standing) => {
+                planned.disabled = standing.life == Life::Disabled;
+                planned.uses_left = standing.uses_left;
+                planned.outgoing = Some(standing.identity);
+            }
+            Outgoing::Named(standing) => {
+                planned.disabled = standing.life == Life::Disabled;
+                planned.named = true;
+                planned.outgoing = Some(standing.identity);
+            }
+            Outgoing::Waived(reason) => planned.waived = Some(reason),
+            Outgoing::Gone { living } => {
+                return Err(CompileError::Gone { credential: name.clone(), store: target(0), living });
+            }
+        }
+        credentials.push(planned);
     }
     unchecked.extend(
         observed
@@ -158,6 +236,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         steps,
         checks: observed.checks,
         unchecked,
+        directory: request.directory.clone(),
     })
 }
 
@@ -212,10 +291,23 @@ fn gaps(
         unchecked
             .push(format!("{name}: no consumers are named; nobody will know who still uses the old one"));
     }
-    if seen.outgoing.is_none() && seen.issuer.tries {
-        unchecked.push(format!(
-            "{name}: its issuer refuses the outgoing version already; there is nothing to revoke, only to prove"
-        ));
+    match &seen.outgoing {
+        Outgoing::Known(standing) if standing.life == Life::Disabled => unchecked.push(format!(
+            "{name}: the old credential {} is disabled already; it will still be revoked",
+            standing.identity.handle
+        )),
+        Outgoing::Known(Standing { uses_left: Some(left), identity, .. }) => unchecked.push(format!(
+            "{name}: the old credential {} can be used {left} more times; stanch does not use it before it is revoked",
+            identity.handle
+        )),
+        Outgoing::Named(standing) => unchecked.push(format!(
+            "{name}: you named {} as the old credential; its value is not known, so nothing can prove it dead by use",
+            standing.identity.handle
+        )),
+        Outgoing::Waived(reason) => {
+            unchecked.push(format!("{name}: nothing is revoked ({reason})"));
+        }
+        Outgoing::Known(_) | Outgoing::Gone { .. } => {}
     }
     if !seen.issuer.revokes && !seen.issuer.disables {
         unchecked.push(format!(

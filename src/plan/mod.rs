@@ -15,11 +15,11 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions};
+use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions, issuer_traits, store_traits};
 use crate::runbook::Period;
 use crate::runbook::model::{Credential, Runbook, Strategy};
 
-pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Request, compile};
+pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 pub use phase::{NoSuchPhase, Phase};
 #[cfg(feature = "tool")]
 pub(crate) use preview::describe;
@@ -28,7 +28,10 @@ pub use step::{Action, Step, Undo};
 pub(crate) use step::{rejects, store_target};
 
 /// The version of the plan's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// The environment in which the sandbox replaces every connection.
+pub const SANDBOX: &str = "sandbox";
 
 /// Built in: every consumer attests that it uses the incoming credential.
 pub const ADOPTED: &str = "adopted";
@@ -61,6 +64,9 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// What nobody checked, each a sentence.
     pub unchecked: Vec<String>,
+    /// The directory that relative paths of the runbook start from, wherever the run is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
 }
 
 /// A credential, with what was observed of it.
@@ -71,9 +77,24 @@ pub struct Planned {
     pub name: String,
     /// What its issuer can do.
     pub issuer: IssuerTraits,
-    /// The outgoing version, as its issuer names it; `None` where the issuer no longer knows it.
+    /// The outgoing version, as its issuer names it; `None` only where `waived` says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing: Option<Identity>,
+    /// Whether somebody disabled outgoing before the run: then no check can accept it beforehand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// How often outgoing can still be used; then it is not used beforehand. `None` is without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u64>,
+    /// Whether a person named outgoing by its handle: what the stores hold is another value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named: bool,
+    /// Why there is nothing to revoke, in a person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<String>,
+    /// What two runs must not both change beyond the credential itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
     /// The handles that existed, where telling ours from others' needs that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub existing: Vec<String>,
@@ -89,6 +110,17 @@ pub struct PlannedStore {
     pub traits: StoreTraits,
     /// The versions it had. The run refuses to begin when the current one has moved.
     pub versions: Versions,
+    /// What its name leads to, however it is spelt.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
+}
+
+impl Planned {
+    /// Whether outgoing is used in preflight, so that a refusal at the end means something: one that is
+    /// disabled already, has few uses left, or is not in the stores cannot be.
+    pub(crate) fn has_baseline(&self) -> bool {
+        self.outgoing.is_some() && !self.disabled && self.uses_left.is_none() && !self.named
+    }
 }
 
 /// A phase, with what it waits for.
@@ -141,6 +173,7 @@ impl Plan {
         let Self {
             checks,
             credentials,
+            directory,
             environment,
             format,
             phases,
@@ -155,6 +188,9 @@ impl Plan {
         let mut digest = CanonicalObject::new();
         digest.field("checks", checks);
         digest.field("credentials", credentials);
+        if let Some(directory) = directory {
+            digest.field("directory", directory);
+        }
         digest.field("environment", environment);
         digest.field("format", format);
         digest.field("phases", phases);
@@ -204,6 +240,23 @@ impl Plan {
 
     fn consistent(&self) -> Result<(), String> {
         self.names_lead_somewhere()?;
+        if self.sandbox != (self.environment == SANDBOX) {
+            return Err(format!("its environment is `{}`, and it says otherwise", self.environment));
+        }
+        for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
+            let stores = planned.stores.iter().map(|s| s.traits);
+            if planned.issuer != issuer_traits(&credential.issuer, self.sandbox)
+                || !stores.eq(credential.stores.iter().map(store_traits))
+            {
+                return Err(format!(
+                    "what it says `{}` can do does not follow from its runbook",
+                    planned.name
+                ));
+            }
+            if planned.outgoing.is_none() && planned.waived.is_none() {
+                return Err(format!("it neither revokes the old `{}` nor says why not", planned.name));
+            }
+        }
         let phases: Vec<_> =
             Phase::order(self.strategy).iter().map(|p| compile::waits(*p, &self.runbook)).collect();
         if self.strategy != self.runbook.strategy || self.phases != phases {
@@ -318,19 +371,15 @@ impl Plan {
         (planned, &self.runbook.credentials[&planned.name])
     }
 
-    /// What the run holds while it is open, so that no other run touches it: the targets that it
-    /// writes, by environment.
+    /// What the run holds while it is open, so that no other run touches it: the places that its targets'
+    /// names lead to, whatever the environment is called and however they are spelt.
     pub fn holds(&self) -> BTreeMap<String, String> {
         let mut holds = BTreeMap::new();
         for planned in &self.credentials {
-            let credential = &self.runbook.credentials[&planned.name];
-            let targets = credential
-                .stores
-                .iter()
-                .map(step::store_target)
-                .chain(step::issuer_target(&credential.issuer));
-            for target in targets {
-                holds.insert(format!("{}: {target}", self.environment), planned.name.clone());
+            let places = planned.stores.iter().map(|s| &s.place).chain(&planned.shares);
+            for place in places.filter(|place| !place.is_empty()) {
+                let sandbox = if self.sandbox { "sandbox: " } else { "" };
+                holds.insert(format!("{sandbox}{place}"), planned.name.clone());
             }
         }
         holds

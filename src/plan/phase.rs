@@ -11,7 +11,7 @@ use crate::runbook::model::{PhaseSpec, Phases, Strategy};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Looks, read-only, whether everything later can work. Next: `prepare`, or under `contain` `sunset`.
+    /// Looks, read-only, whether everything later can work.
     Preflight,
     /// Issues incoming and checks that it is not wider than asked. Undo: revoke incoming.
     Prepare,
@@ -45,11 +45,12 @@ impl Phase {
         Self::Proof,
     ];
 
-    /// `contain` cuts the attacker off first, and knows no overlap.
+    /// `contain` has the new credential in hand before it kills the old one, and knows no overlap: else
+    /// whatever is wrong with the new one would be found when nothing can end the outage any more.
     const CONTAIN: [Self; 8] = [
         Self::Preflight,
-        Self::Sunset,
         Self::Prepare,
+        Self::Sunset,
         Self::Distribute,
         Self::Verify,
         Self::Cutover,

@@ -126,6 +126,11 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         Action::Connection { connection } => format!("look at connection {connection}"),
         Action::Permission { credential } => format!("look whether {} may be rotated", name(*credential)),
         Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
+        Action::Baseline { credential, probe, rejects } => {
+            let list = if *rejects { "rejects" } else { "accepts" };
+            let place = probe.map_or("its issuer".into(), |p| format!("check {list} {}", p + 1));
+            format!("confirm that {place} accepts the old {}", name(*credential))
+        }
         Action::Issue { credential } => format!("issue a new {}", name(*credential)),
         Action::Inspect { credential } => format!("compare the new {} with its scope", name(*credential)),
         Action::Stage { credential, store: s } => format!("stage in {}", store(*credential, *s)),
@@ -147,6 +152,9 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         }
         Action::Reject { credential, probe } => {
             format!("use the old {}{}, demand refusal", name(*credential), at(*probe))
+        }
+        Action::Sweep { credential } => {
+            format!("look for a second new {} that a repeated request made", name(*credential))
         }
         Action::Own { name } => format!("own step {name}"),
     }
@@ -174,6 +182,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
         Action::Reload { .. } => "reload again, wait until it is back",
         Action::Disable { .. } => "enable it",
         Action::Own { .. } => "its own undo",
+        Action::Sweep { .. } => return String::new(),
         _ => "nothing to undo",
     };
     let doubt = match step.class {
@@ -189,30 +198,55 @@ fn costs(plan: &Plan) -> (String, String) {
         plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| p.at_least.get()).sum()
     };
     let words = |d: Duration| Period::millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).to_string();
+    let mut killed = vec![false; plan.credentials.len()];
+    for step in &plan.steps {
+        if let Action::Disable { credential } | Action::Revoke { credential } = step.action {
+            killed[credential] = true;
+        }
+    }
+    // What its issuer does not know is exposed no longer, whatever this plan does.
+    let exposed: Vec<_> = plan.credentials.iter().filter(|planned| planned.waived.is_none()).collect();
+    let living = plan.credentials.iter().zip(killed).filter(|(p, killed)| !killed && p.waived.is_none());
+    let living: Vec<&str> = living.map(|(planned, _)| planned.name.as_str()).collect();
+    let none = exposed
+        .is_empty()
+        .then(|| "none counted: the issuer does not know the old one, and nothing is revoked".to_owned());
+    let unbounded = (!living.is_empty()).then(|| {
+        let (shown, more) = (living.len().min(SHOWN), living.len().saturating_sub(SHOWN));
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!(
+            "without end: nothing in this plan makes the old {}{more} refused",
+            living[..shown].join(", ")
+        )
+    });
     match plan.strategy {
         Strategy::Overlap => {
             let before = [Phase::Prepare, Phase::Distribute, Phase::Verify, Phase::Cutover, Phase::Overlap];
-            let disabled = plan.credentials.iter().filter(|c| c.issuer.disables).count();
+            let disabled = exposed.iter().filter(|c| c.issuer.disables).count();
             let usable = waiting(&before);
             let late = usable + waiting(&[Phase::Sunset]);
-            let exposure = if disabled == plan.credentials.len() {
+            let exposure = if let Some(words) = none.or(unbounded) {
+                words
+            } else if disabled == exposed.len() {
                 format!("the old one stays usable for {} and the time its gates take", words(usable))
             } else {
                 format!(
                     "the old one stays usable for {} and the time its gates take ({} of {} can be disabled before they are revoked)",
                     words(late),
                     disabled,
-                    plan.credentials.len()
+                    exposed.len()
                 )
             };
             ("none: old and new are both valid until every consumer moved".into(), exposure)
         }
         Strategy::Contain => (
             format!(
-                "from now until cutover: consumers are refused for {} and the time the steps take",
-                words(waiting(&[Phase::Sunset, Phase::Prepare, Phase::Distribute, Phase::Verify]))
+                "from the kill until cutover: consumers are refused for {} and the time the steps take",
+                words(waiting(&[Phase::Sunset, Phase::Distribute, Phase::Verify]))
             ),
-            "the old one is refused right after preflight".into(),
+            none.or(unbounded).unwrap_or_else(|| {
+                "the old one is refused as soon as the new one is issued, or after two seconds".into()
+            }),
         ),
     }
 }

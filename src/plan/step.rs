@@ -1,12 +1,12 @@
 //! Steps: which there are, what each waits for, and how each is taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Plan, Planned};
-use crate::provider::Observation;
-use crate::runbook::model::{self, Consumer, Issuer, OwnClass, Runbook, Store, Strategy};
+use crate::provider::{Observation, finds_by_run};
+use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store, Strategy};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
 /// so that the plan's digest need not sort them in every step; a test holds them to it.
@@ -54,6 +54,9 @@ pub enum Action {
     Permission { credential: usize },
     /// Looks at a store, and reads and seals the outgoing value.
     Capture { credential: usize, store: usize },
+    /// Uses outgoing before anything is changed, where it must be refused in the end: at its issuer, at a
+    /// check under `accepts`, or at one under `rejects`.
+    Baseline { credential: usize, probe: Option<usize>, rejects: bool },
     /// Issues the incoming credential.
     Issue { credential: usize },
     /// Compares what the incoming credential may do with what the runbook allows.
@@ -74,17 +77,25 @@ pub enum Action {
     Destroy { credential: usize, store: usize },
     /// Uses outgoing and demands refusal.
     Reject { credential: usize, probe: Option<usize> },
+    /// Looks for credentials that a repeated request made, and revokes them.
+    Sweep { credential: usize },
     /// A step of the runbook's own.
     Own { name: String },
 }
 
 impl Action {
+    /// Whether it asks until it is sure, with a patience of its own.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Accept { .. } | Self::Reject { .. } | Self::Baseline { .. })
+    }
+
     /// The index of the credential that it concerns.
     pub fn credential(&self) -> Option<usize> {
         match self {
             Self::Connection { .. } | Self::Own { .. } => None,
             Self::Permission { credential }
             | Self::Capture { credential, .. }
+            | Self::Baseline { credential, .. }
             | Self::Issue { credential }
             | Self::Inspect { credential }
             | Self::Stage { credential, .. }
@@ -94,7 +105,8 @@ impl Action {
             | Self::Disable { credential }
             | Self::Revoke { credential }
             | Self::Destroy { credential, .. }
-            | Self::Reject { credential, .. } => Some(*credential),
+            | Self::Reject { credential, .. }
+            | Self::Sweep { credential } => Some(*credential),
         }
     }
 }
@@ -119,16 +131,17 @@ impl Action {
             | Self::Issue { .. }
             | Self::Inspect { .. }
             | Self::Disable { .. }
+            | Self::Sweep { .. }
             | Self::Revoke { .. } => credential.flatten().is_some(),
             Self::Capture { store, .. }
             | Self::Stage { store, .. }
             | Self::Promote { store, .. }
             | Self::Destroy { store, .. } => within(|c| c.stores.len(), store),
             Self::Reload { consumer, .. } => within(|c| c.consumers.len(), consumer),
-            Self::Accept { probe, .. } => {
+            Self::Accept { probe, .. } | Self::Baseline { probe, rejects: false, .. } => {
                 credential.flatten().is_some() && probe.iter().all(|at| within(|c| c.accepts.len(), at))
             }
-            Self::Reject { probe, .. } => {
+            Self::Reject { probe, .. } | Self::Baseline { probe, rejects: true, .. } => {
                 credential.flatten().is_some() && probe.iter().all(|at| within(|c| rejects(c).len(), at))
             }
         }
@@ -163,14 +176,6 @@ pub(crate) fn store_target(store: &Store) -> String {
     }
 }
 
-/// What an issuer changes beyond the credential itself, where runs could get into each other's way.
-pub(super) fn issuer_target(issuer: &Issuer) -> Option<String> {
-    match issuer {
-        Issuer::IamAccessKey { user, .. } => Some(format!("iam user {user}")),
-        Issuer::Sandbox { .. } | Issuer::Random { .. } | Issuer::VaultToken { .. } => None,
-    }
-}
-
 /// A store's word in step ids.
 fn store_word(stores: &[Store], index: usize) -> String {
     let word = |s: &Store| match s {
@@ -191,7 +196,8 @@ pub(crate) fn rejects(credential: &model::Credential) -> &[model::Probe] {
 
 /// All steps of a plan.
 pub(super) fn steps(runbook: &Runbook, strategy: Strategy, credentials: &[Planned]) -> Vec<Step> {
-    let mut builder = Builder { runbook, credentials, steps: Vec::new() };
+    let mut builder =
+        Builder { runbook, credentials, steps: Vec::new(), writers: HashMap::new(), swept: HashSet::new() };
     for &phase in Phase::order(strategy) {
         builder.phase(phase, strategy);
     }
@@ -202,10 +208,15 @@ struct Builder<'a> {
     runbook: &'a Runbook,
     credentials: &'a [Planned],
     steps: Vec<Step>,
+    /// The last step of the present phase that writes in a place, for the next one there.
+    writers: HashMap<&'a str, usize>,
+    /// The connections whose leftovers are looked for.
+    swept: HashSet<&'a str>,
 }
 
 impl Builder<'_> {
     fn phase(&mut self, phase: Phase, strategy: Strategy) {
+        self.writers.clear();
         if phase == Phase::Preflight {
             for connection in self.runbook.connections.keys() {
                 let action = Action::Connection { connection: connection.clone() };
@@ -283,8 +294,13 @@ impl Builder<'_> {
                         self.push(phase, store_id("capture", store), action, after.clone(), None)
                     })
                     .collect();
-                // The issuer's look needs to know who the outgoing credential is.
-                vec![self.push(phase, id("permission"), Action::Permission { credential: c }, captures, None)]
+                // The issuer's look needs to know who the outgoing credential is, and using it its value.
+                let permission = Action::Permission { credential: c };
+                let mut tail = vec![self.push(phase, id("permission"), permission, captures.clone(), None)];
+                if planned.has_baseline() {
+                    tail.extend(self.baselines(phase, c, &captures));
+                }
+                tail
             }
             Phase::Prepare => {
                 let issue = Action::Issue { credential: c };
@@ -295,8 +311,7 @@ impl Builder<'_> {
                 .filter(|s| planned.stores[*s].traits.stages)
                 .map(|store| {
                     let action = Action::Stage { credential: c, store };
-                    let class = planned.stores[store].traits.change;
-                    self.push(phase, store_id("stage", store), action, after.clone(), Some(class))
+                    self.write(phase, store_id("stage", store), action, after.clone(), store)
                 })
                 .collect(),
             Phase::Verify => self.ask(phase, c, "accept", credential.accepts.len(), after),
@@ -304,8 +319,7 @@ impl Builder<'_> {
                 let promotes: Vec<usize> = stores
                     .map(|store| {
                         let action = Action::Promote { credential: c, store };
-                        let class = planned.stores[store].traits.change;
-                        self.push(phase, store_id("promote", store), action, after.clone(), Some(class))
+                        self.write(phase, store_id("promote", store), action, after.clone(), store)
                     })
                     .collect();
                 let reloads: Vec<usize> = (0..credential.consumers.len())
@@ -322,7 +336,9 @@ impl Builder<'_> {
                 if reloads.is_empty() { promotes } else { reloads }
             }
             Phase::Sunset if planned.outgoing.is_some() => {
-                if issuer.disables {
+                if issuer.disables && planned.disabled {
+                    vec![]
+                } else if issuer.disables {
                     let action = Action::Disable { credential: c };
                     vec![self.push(phase, id("disable"), action, after, Some(issuer.change))]
                 } else if strategy == Strategy::Contain && issuer.revokes {
@@ -341,20 +357,71 @@ impl Builder<'_> {
                 }
                 for store in stores.filter(|s| planned.stores[*s].traits.destroys) {
                     let action = Action::Destroy { credential: c, store };
-                    let at = self.push(
-                        phase,
-                        store_id("destroy", store),
-                        action,
-                        after.clone(),
-                        Some(planned.stores[store].traits.change),
-                    );
-                    tail.push(at);
+                    tail.push(self.write(phase, store_id("destroy", store), action, after.clone(), store));
                 }
                 tail
             }
-            Phase::Proof => self.ask(phase, c, "reject", rejects(credential).len(), after),
+            // The value of one that a person named is not known: it cannot be used.
+            Phase::Proof => {
+                let mut tail = Vec::new();
+                if !planned.named {
+                    tail = self.ask(phase, c, "reject", rejects(credential).len(), after.clone());
+                }
+                // One look finds what the run left anywhere on such a connection.
+                let first = finds_by_run(&credential.issuer).is_none_or(|on| self.swept.insert(on));
+                if issuer.issue == Observation::Listable && first {
+                    let action = Action::Sweep { credential: c };
+                    tail.push(self.push(phase, id("sweep"), action, after, Some(Observation::Idempotent)));
+                }
+                tail
+            }
             Phase::Overlap | Phase::Sunset => vec![],
         }
+    }
+
+    /// Writes in a store, after whatever else of this phase writes in the same place: each write starts
+    /// from what the one before it made, and so do the ways back.
+    fn write(
+        &mut self,
+        phase: Phase,
+        id: String,
+        action: Action,
+        mut after: Vec<usize>,
+        store: usize,
+    ) -> usize {
+        let credentials = self.credentials;
+        let planned = &credentials[action.credential().unwrap_or_default()].stores[store];
+        if let Some(before) = self.writers.get(planned.place.as_str())
+            && !after.contains(before)
+        {
+            after.push(*before);
+        }
+        let at = self.push(phase, id, action, after, Some(planned.traits.change));
+        if !planned.place.is_empty() {
+            self.writers.insert(&planned.place, at);
+        }
+        at
+    }
+
+    /// Outgoing is used wherever it must be refused in the end, and wherever the new one must be accepted.
+    fn baselines(&mut self, phase: Phase, credential: usize, after: &[usize]) -> Vec<usize> {
+        let planned = &self.credentials[credential];
+        let spec = &self.runbook.credentials[&planned.name];
+        let issuer = planned.issuer.tries.then_some((None, false));
+        let accepts = (0..spec.accepts.len()).map(|p| (Some(p), false));
+        let rejects = (0..spec.rejects.as_ref().map_or(0, Vec::len)).map(|p| (Some(p), true));
+        let name = &planned.name;
+        issuer
+            .into_iter()
+            .chain(accepts)
+            .chain(rejects)
+            .map(|(probe, rejects)| {
+                let side = if rejects { "rejects" } else { "accepts" };
+                let what = probe.map_or("issuer".into(), |p| format!("{side}-{}", p + 1));
+                let action = Action::Baseline { credential, probe, rejects };
+                self.push(phase, format!("{name}/baseline/{what}"), action, after.to_vec(), None)
+            })
+            .collect()
     }
 
     fn revoke(&mut self, phase: Phase, credential: usize, after: Vec<usize>) -> usize {
@@ -475,7 +542,9 @@ impl Builder<'_> {
         class: Option<Observation>,
     ) -> usize {
         let irreversible = matches!(action, Action::Revoke { .. } | Action::Destroy { .. });
-        let undo = (class.is_some() && !irreversible).then(Undo::default);
+        // What a sweep revokes was never in use.
+        let sweeps = matches!(action, Action::Sweep { .. });
+        let undo = (class.is_some() && !irreversible && !sweeps).then(Undo::default);
         self.steps.push(Step {
             id: format!("{phase}/{id}"),
             phase,

@@ -6,17 +6,19 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::runbook::model::{Issuer, Store};
+use crate::provider::{Life, Standing};
+use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 7] = [
+const RUNBOOKS: [(&str, &str); 8] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
     ("runbooks/random-secret-in-file.yaml", "production"),
     ("runbooks/vault-token-in-kv2.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
+    ("runbooks/aws-dev-server.yaml", "dev"),
     ("tests/plans/every-kind.yaml", "test"),
 ];
 
@@ -49,44 +51,24 @@ fn overlap_waits_for_adoption_where_it_can_be_seen() {
 /// What the adapters would say of themselves and of targets in order.
 pub(crate) fn observe(runbook: &Runbook) -> Observed {
     let observed = |credential: &Credential| ObservedCredential {
-        issuer: traits(&credential.issuer),
-        outgoing: Some(Identity { handle: "old".into(), principal: "somebody".into() }),
+        issuer: issuer_traits(&credential.issuer, false),
+        outgoing: Outgoing::Known(standing()),
         existing: vec![],
+        shares: None,
         stores: credential.stores.iter().map(observed_store).collect(),
         disagree: vec![],
     };
     Observed { credentials: runbook.credentials.values().map(observed).collect(), checks: vec![] }
 }
 
-fn observed_store(store: &Store) -> ObservedStore {
-    use crate::provider::Observation::{Conditional, Token};
-    let (stages, destroys, change) = match store {
-        Store::Sandbox { labels, .. } => (*labels, false, Conditional),
-        Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing, Conditional),
-        Store::Secretsmanager { .. } => (true, false, Token),
-        Store::File { .. } => (false, false, Conditional),
-    };
-    let versions = Versions { current: Some("7".into()), previous: None, pending: None };
-    ObservedStore { traits: StoreTraits { stages, destroys, change }, versions }
+fn standing() -> Standing {
+    let identity = Identity { handle: "old".into(), principal: "somebody".into() };
+    Standing { identity, life: Life::Active, uses_left: None }
 }
 
-fn traits(issuer: &Issuer) -> IssuerTraits {
-    use crate::provider::Observation::{Idempotent, Listable, Opaque, Readable};
-    let (tries, disables, revokes, coexists, issue, change) = match issuer {
-        Issuer::Sandbox { can_disable, .. } => (true, *can_disable, true, true, Listable, Readable),
-        Issuer::Random { apply, revoke, .. } => (
-            false,
-            false,
-            revoke.is_some(),
-            revoke.is_some() || apply.is_none(),
-            if apply.is_some() { Opaque } else { Idempotent },
-            if revoke.is_some() { Opaque } else { Idempotent },
-        ),
-        Issuer::VaultToken { .. } => (true, false, true, true, Listable, Readable),
-        Issuer::IamAccessKey { .. } => (true, true, true, true, Listable, Readable),
-    };
-    let mints = !matches!(issuer, Issuer::Random { .. });
-    IssuerTraits { mints, disables, revokes, coexists, tries, issue, change }
+fn observed_store(store: &Store) -> ObservedStore {
+    let versions = Versions { current: Some("7".into()), previous: None, pending: None };
+    ObservedStore { traits: store_traits(store), versions, place: step::store_target(store) }
 }
 
 fn request() -> Request {
@@ -95,6 +77,7 @@ fn request() -> Request {
         sandbox: false,
         runbook_sha256: "0".repeat(64),
         tool: "stanch 0".into(),
+        directory: None,
     }
 }
 
@@ -214,6 +197,7 @@ fn the_digest_is_that_of_the_canonical_json() {
         steps: steps.collect(),
         checks: vec![Check::pass("a", "b")],
         unchecked: vec!["nothing".into()],
+        directory: Some("/somewhere".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");
     assert_eq!(plan.digest(), hex::encode(Sha256::digest(canonical)));
@@ -253,7 +237,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
     let cases: [Case<'_>; 14] = [
         ("nothing", &|_| (), "it is taken"),
-        ("the format", &|p| p["format"] = json!(2), "has format 2"),
+        ("the format", &|p| p["format"] = json!(FORMAT + 1), "has format 3"),
         ("an unknown field", &|p| p["x"] = json!(1), "unknown field"),
         (
             "a step less",
@@ -411,6 +395,8 @@ fn indexes(plan: &Plan, action: &Action) -> Vec<(&'static str, usize)> {
         | Action::Issue { .. }
         | Action::Inspect { .. }
         | Action::Disable { .. }
+        | Action::Sweep { .. }
+        | Action::Baseline { probe: None, .. }
         | Action::Revoke { .. } => vec![("credential", plan.credentials.len() - 1)],
         Action::Capture { credential, .. }
         | Action::Stage { credential, .. }
@@ -420,8 +406,12 @@ fn indexes(plan: &Plan, action: &Action) -> Vec<(&'static str, usize)> {
         Action::Accept { probe: None, .. } | Action::Reject { probe: None, .. } => {
             vec![("credential", plan.credentials.len() - 1)]
         }
-        Action::Accept { credential, .. } => vec![("probe", of(*credential).accepts.len() - 1)],
-        Action::Reject { credential, .. } => vec![("probe", step::rejects(of(*credential)).len() - 1)],
+        Action::Accept { credential, .. } | Action::Baseline { credential, rejects: false, .. } => {
+            vec![("probe", of(*credential).accepts.len() - 1)]
+        }
+        Action::Reject { credential, .. } | Action::Baseline { credential, rejects: true, .. } => {
+            vec![("probe", step::rejects(of(*credential)).len() - 1)]
+        }
     }
 }
 
@@ -471,7 +461,7 @@ fn a_plan_has_no_step_for_what_cannot_be() {
         plan.steps.iter().any(|step| step.id == id)
     };
     for id in ["sunset/demo-key/disable", "revoke/demo-key/revoke"] {
-        assert!(has(&|_| (), id) && !has(&|c| c.outgoing = None, id), "{id}");
+        assert!(has(&|_| (), id) && !has(&|c| c.outgoing = Outgoing::Waived("dead".into()), id), "{id}");
     }
     let kills = |disables, revokes| {
         move |c: &mut ObservedCredential| {
@@ -493,7 +483,6 @@ fn what_nobody_checks_is_named() {
         compile(runbook.clone(), &request(), observed).expect("a plan").unchecked.join("\n")
     };
     let usual = said(&|_| ());
-    let refused = "api-key: its issuer refuses the outgoing version already";
     let dead = "its consumers must stop accepting it";
     for words in [
         "api-key: consumer `told` cannot say which version",
@@ -506,22 +495,18 @@ fn what_nobody_checks_is_named() {
     ] {
         assert!(usual.contains(words), "{words}\nin\n{usual}");
     }
-    for words in [
-        refused,
-        "bot: consumer `bot`",
-        "bot-token: its issuer cannot",
-        "bot-token: no check",
-        "exporter: no check",
-    ] {
+    for words in
+        ["bot: consumer `bot`", "bot-token: its issuer cannot", "bot-token: no check", "exporter: no check"]
+    {
         assert!(!usual.contains(words), "{words}\nin\n{usual}");
     }
-    // Already refused is only known of an issuer that can be asked.
-    assert!(!said(&|o| o.credentials[0].outgoing = None).contains(refused));
-    let asked = said(&|o| {
-        o.credentials[0].outgoing = None;
-        o.credentials[0].issuer.tries = true;
-    });
-    assert!(asked.contains(refused), "{asked}");
+    let outgoing = |outgoing: Outgoing| said(&|o| o.credentials[0].outgoing = outgoing.clone());
+    let disabled = Outgoing::Known(Standing { life: Life::Disabled, ..standing() });
+    assert!(outgoing(disabled).contains("api-key: the old credential old is disabled already"));
+    let few = Outgoing::Known(Standing { uses_left: Some(3), ..standing() });
+    assert!(outgoing(few).contains("can be used 3 more times"));
+    assert!(outgoing(Outgoing::Named(standing())).contains("api-key: you named old"));
+    assert!(outgoing(Outgoing::Waived("it died".into())).contains("api-key: nothing is revoked (it died)"));
     let api_key = |disables, revokes| {
         said(&|o| (o.credentials[0].issuer.disables, o.credentials[0].issuer.revokes) = (disables, revokes))
             .contains(&format!("api-key: its issuer cannot be told to refuse the outgoing value; {dead}"))

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::outcome::{CallError, Kind};
+use super::text::Object;
 use crate::secret::{Material, Secret};
+
+/// Characters in a part of a stand-in: the longest that a generated secret may have.
+const STAND_IN: usize = 1024;
 
 /// Which part of a credential goes where in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,19 +105,62 @@ impl Layout {
         self.joined(material)
     }
 
-    /// The reverse of [`Layout::whole`].
+    /// The reverse of [`Layout::whole`]: the parts alone, whatever else an object holds.
     ///
     /// # Errors
-    /// When the value is not a JSON object of the parts, where it has to be.
+    /// When the value is not a JSON object with the parts as strings, where it has to be.
     pub fn from_whole(&self, value: Secret) -> Result<Material, CallError> {
         if let [only] = self.parts {
             return Ok(Material::single(only, value));
         }
-        let material = Material::from_json(&value).map_err(|error| invalid(error.to_string()))?;
-        for part in self.parts {
-            self.part(&material, part)?;
+        let object = Object::parse(value.expose())?;
+        self.parts.iter().try_fold(Material::default(), |all, part| Ok(all.with(part, object.string(part)?)))
+    }
+
+    /// The credential out of a store's whole text. Where fields hold it, or several parts, the text is a
+    /// JSON object.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when a field is missing; [`Kind::Invalid`] when the text is not a JSON object,
+    /// when a field is not a string, and when it is there twice. The error quotes nothing of the text.
+    pub fn decode(&self, text: &Secret) -> Result<Material, CallError> {
+        if self.is_whole() {
+            return self.from_whole(text.clone());
         }
-        Ok(material)
+        let object = Object::parse(text.expose())?;
+        self.from_fields(|field| object.string(field))
+    }
+
+    /// A store's whole text with only the credential replaced: every other byte stays, numbers, order and
+    /// white space included.
+    ///
+    /// # Errors
+    /// As for [`Layout::decode`], and when the credential lacks a part or one of them is blank.
+    pub fn encode(&self, text: &Secret, material: &Material) -> Result<Secret, CallError> {
+        refuse_blank(material)?;
+        match &self.shape {
+            Shape::Whole => self.encode_whole(text, material),
+            Shape::Field(field) => {
+                let object = Object::parse(text.expose())?;
+                let value = self.encode_whole(&object.string(field)?, material)?;
+                object.with(&[(field.clone(), value)])
+            }
+            Shape::Fields(_) => Object::parse(text.expose())?.with(&self.fields(material)?),
+        }
+    }
+
+    fn encode_whole(&self, text: &Secret, material: &Material) -> Result<Secret, CallError> {
+        if let [only] = self.parts {
+            return self.part(material, only).cloned();
+        }
+        let part = |part: &&str| Ok(((*part).to_owned(), self.part(material, part)?.clone()));
+        Object::parse(text.expose())?.with(&self.parts.iter().map(part).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// A credential that is as long as any that an issuer makes, to try a store with.
+    pub fn stand_in(&self) -> Material {
+        let value = Secret::new("x".repeat(STAND_IN));
+        self.parts.iter().fold(Material::default(), |all, part| all.with(part, value.clone()))
     }
 
     /// The credential out of an object's fields.
@@ -155,7 +202,10 @@ impl Layout {
     /// # Errors
     /// As for [`Layout::fields`].
     pub fn patch(&self, object: &mut Map<String, Value>, material: &Material) -> Result<(), CallError> {
-        for (field, value) in self.fields(material)? {
+        for (field, mut value) in self.fields(material)? {
+            if let (Shape::Field(_), Some(Value::String(now))) = (&self.shape, object.get(&field)) {
+                value = self.encode_whole(&Secret::new(now.as_str()), material)?;
+            }
             object.insert(field, Value::String(value.expose().to_owned()));
         }
         Ok(())
@@ -229,6 +279,38 @@ mod tests {
         }
         let whole = Layout::new(KEY, None, &BTreeMap::new()).expect("layout");
         assert!(whole.from_whole(whole.whole(&key()).expect("write")).expect("read").same_as(&key()));
+    }
+
+    #[test]
+    fn a_text_keeps_everything_but_the_credential() {
+        let fields = BTreeMap::from([
+            ("access_key_id".to_owned(), "id".to_owned()),
+            ("secret_access_key".to_owned(), "s".to_owned()),
+        ]);
+        let inner = r#"{"secret_access_key":"se/cret", "n":1.10,"access_key_id":"AKIA1","n":-0}"#;
+        let outer = format!("{{\"key\" : {},\"big\":12345678901234567890123}}", Value::from(inner));
+        for (layout, text) in [
+            (Layout::new(KEY, None, &BTreeMap::new()), inner.to_owned()),
+            (Layout::new(KEY, Some("key"), &BTreeMap::new()), outer),
+            (Layout::new(KEY, None, &fields), r#"{"s":"se/cret","a":1,"id":"AKIA1","a":2E5}"#.to_owned()),
+        ] {
+            let (layout, text) = (layout.expect("layout"), Secret::new(text));
+            assert!(layout.decode(&text).expect("read").same_as(&key()));
+            let other = Material::single("access_key_id", Secret::new("AKIA2"))
+                .with("secret_access_key", Secret::new("o\"ther"));
+            let changed = layout.encode(&text, &other).expect("write");
+            assert!(layout.decode(&changed).expect("read").same_as(&other));
+            assert!(changed.expose().contains("AKIA2") && !changed.expose().contains("AKIA1"));
+            let back = layout.encode(&changed, &key()).expect("write");
+            assert_eq!(back.expose(), text.expose());
+        }
+        let layout = Layout::new(KEY, Some("key"), &BTreeMap::new()).expect("layout");
+        let mut object = Map::from_iter([("key".to_owned(), Value::from(inner))]);
+        layout.patch(&mut object, &key()).expect("patch");
+        assert_eq!(object["key"], inner, "what is beside the parts in one field stays");
+        let blank = Material::single("value", Secret::new(""));
+        let one = Layout::new(&["value"], None, &BTreeMap::new()).expect("layout");
+        assert!(one.encode(&Secret::new("old"), &blank).is_err());
     }
 
     #[test]

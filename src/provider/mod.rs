@@ -25,10 +25,13 @@ pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod random;
 #[cfg(feature = "tool")]
+pub mod reach;
+#[cfg(feature = "tool")]
 pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
 mod text;
+mod traits;
 #[cfg(feature = "tool")]
 pub mod vault;
 
@@ -44,6 +47,7 @@ use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
 pub use outcome::{CallError, Kind};
+pub use traits::{finds_by_run, issuer_traits, store_traits};
 
 /// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
 pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
@@ -69,6 +73,8 @@ pub struct CallContext {
     /// The idempotency tokens of the run's other steps that stage in the same place: a version that
     /// carries one of them is the run's own and no stranger's.
     pub siblings: Vec<Uuid>,
+    /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
+    pub before: Versions,
 }
 
 /// How the outcome of a call whose reply was lost is learned.
@@ -155,12 +161,16 @@ pub struct Issued {
 pub struct Grant {
     /// The policies that it carries; `None` where the issuer cannot say.
     pub policies: Option<Vec<String>>,
-    /// How long it lives from its making; `None` where it never expires.
+    /// How long it can live from its making, renewals counted; `None` where it never expires.
     pub ttl: Option<Duration>,
+    /// How long it lives from its making when nobody renews it; `None` where it never expires.
+    pub lives: Option<Duration>,
     /// Who it is for, where the issuer keeps that.
     pub audience: Option<String>,
     /// What else is wider than the runbook asked for, each a sentence.
     pub wider: Vec<String>,
+    /// What is worth knowing of it and no reason to refuse it, each a sentence.
+    pub notes: Vec<String>,
 }
 
 /// The answer of something that was asked to accept a credential.
@@ -207,6 +217,12 @@ impl Check {
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = outcome::tame(&detail.into());
         Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None }
+    }
+
+    /// Cleans every text: what came from outside may echo what was sent.
+    pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
+        let Self { name, verdict: _, detail, hint, kind: _ } = self;
+        [Some(name), Some(detail), hint.as_mut()].into_iter().flatten().for_each(|text| *text = clean(text));
     }
 
     /// A check that could not be made, or found something worth knowing.
@@ -274,6 +290,10 @@ pub trait Issuer: Send + Sync {
     /// to revoke the credential that it runs on. `outgoing` is known where a store held it.
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
 
+    /// Asks ahead for what [`Issuer::preflight`] will need whoever the outgoing credential is, while others
+    /// still find that out. Keeps the answers, and says nothing.
+    async fn warm(&self) {}
+
     /// Who a credential belongs to, how the issuer names it, and whether it is alive: asked as the
     /// operator, so that the credential itself is not used. `None` when the issuer does not know it:
     /// it is gone, or never was.
@@ -330,7 +350,7 @@ pub trait Issuer: Send + Sync {
     async fn enable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
 
     /// Makes the credential, and everything minted from it, refused for good. Succeeds when that
-    /// is so already. `material` is given where it is known.
+    /// is so already. `material` is given where it is known. Whether it is gone is asked afterwards.
     ///
     /// # Errors
     /// When the issuer refuses, or its answer is lost.
@@ -340,6 +360,15 @@ pub trait Issuer: Send + Sync {
         handle: &str,
         material: Option<&Material>,
     ) -> Result<(), CallError>;
+
+    /// What two runs must not both change beyond the credential itself, for example a user whose keys
+    /// are counted: with its server, however that is spelt. `None` where there is no such thing.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn shares(&self) -> Result<Option<String>, CallError> {
+        Ok(None)
+    }
 
     /// Tries the credential itself: identity, and nothing more.
     ///
@@ -409,6 +438,15 @@ pub trait Store: Send + Sync {
         version: &str,
         outgoing: &Material,
     ) -> Result<(), CallError>;
+
+    /// Whether every copy of the secret elsewhere (a replica in another region) has what is current here:
+    /// to be asked right before the old credential is refused.
+    ///
+    /// # Errors
+    /// When a copy is late or failed, with its name.
+    async fn in_sync(&self) -> Result<(), CallError> {
+        Ok(())
+    }
 
     /// What the runbook's name for this secret leads to, however it is spelt: two stores with the same
     /// place are one target. Holds go by it, and steps on one place go one after the other.
@@ -515,6 +553,15 @@ pub trait Provider: Send + Sync {
     /// What is less safe than it should be, for example TLS that is not verified. Said again in
     /// every phase, and on the record.
     fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The operator's own secrets, as far as they are known: they must not be shown or recorded either.
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
+    }
+    /// Whether what the runbook names is there: each program of any step, check, gate or way back can be
+    /// executed, each address has a host that is known. Starts and calls nothing.
+    async fn reach(&self, _runbook: &model::Runbook) -> Vec<Check> {
         Vec::new()
     }
     /// Who are we on this connection, is the server fit for a run, do the clocks agree.

@@ -97,6 +97,15 @@ impl CallError {
         self
     }
 
+    /// With every text cleaned: what came from outside may echo what was sent.
+    #[must_use]
+    pub fn scrubbed(mut self, clean: &dyn Fn(&str) -> String) -> Self {
+        self.message = clean(&self.message);
+        self.hint = self.hint.map(|hint| clean(&hint));
+        self.request_id = self.request_id.map(|id| clean(&id));
+        self
+    }
+
     /// For calls that only read: whatever happened, nothing changed.
     #[must_use]
     pub fn read_only(mut self) -> Self {
@@ -110,8 +119,17 @@ const MAX_TEXT: usize = 400;
 
 /// Makes a text from outside fit for a message: it is made harmless, and its length is bounded.
 pub fn tame(text: &str) -> String {
-    let mut tame: String = text.chars().map(harmless).take(MAX_TEXT).collect();
-    if text.chars().nth(MAX_TEXT).is_some() {
+    bounded(text, MAX_TEXT)
+}
+
+/// As [`tame`], for an error that names everything at once: each part of it is bounded already.
+pub fn tame_whole(text: &str) -> String {
+    bounded(text, 20 * MAX_TEXT)
+}
+
+fn bounded(text: &str, most: usize) -> String {
+    let mut tame: String = text.chars().map(harmless).take(most).collect();
+    if text.chars().nth(most).is_some() {
         tame.push('…');
     }
     tame.trim().to_owned()

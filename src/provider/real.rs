@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +23,13 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::runbook::model;
-use crate::secret::Recipe;
+use crate::secret::{Recipe, Secret};
 
 /// Reads the environment. A closure, so that tests need not change the process's own.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The operator's own secrets, where the environment holds them.
+const SECRET_VARIABLES: [&str; 3] = ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// Real servers, files and programs. One client for each connection, made when first needed.
 pub struct RealProvider {
@@ -34,7 +37,8 @@ pub struct RealProvider {
     clock: Arc<dyn Clock>,
     deadline: Duration,
     env: Environment,
-    transport: Arc<Transport>,
+    /// For the runbook's own requests.
+    transport: OnceLock<Arc<Transport>>,
     vaults: Mutex<BTreeMap<String, Arc<VaultClient>>>,
     clouds: Mutex<BTreeMap<String, Arc<AwsClient>>>,
 }
@@ -68,7 +72,7 @@ impl RealProvider {
             clock,
             deadline,
             env,
-            transport: Arc::new(Transport::new(deadline)),
+            transport: OnceLock::new(),
             vaults: Mutex::default(),
             clouds: Mutex::default(),
         }
@@ -78,21 +82,39 @@ impl RealProvider {
         self.connections.get(name).ok_or_else(|| invalid(format!("there is no connection `{name}`")))
     }
 
+    /// Checks, gates and consumers are of the same house as the Vault: what it is trusted by, besides the
+    /// machine's own roots, they are trusted by.
+    fn transport(&self) -> Result<Arc<Transport>, CallError> {
+        if let Some(transport) = self.transport.get() {
+            return Ok(Arc::clone(transport));
+        }
+        let mut transport = Transport::new(self.deadline);
+        for connection in self.connections.values() {
+            // A connection that cannot be set up says so itself.
+            let Some(Ok(settings)) = self.vault_settings(connection) else { continue };
+            if let Some((pem, source)) = settings.roots()? {
+                transport = transport.with_more_roots(&pem, &source)?;
+            }
+        }
+        Ok(Arc::clone(self.transport.get_or_init(|| Arc::new(transport))))
+    }
+
+    /// How a Vault is reached; `None` for other connections.
+    fn vault_settings(&self, connection: &model::Connection) -> Option<Result<vault::Settings, CallError>> {
+        let model::Connection::Vault { address, namespace, ca_cert } = connection else { return None };
+        let (address, namespace, ca) = (address.as_deref(), namespace.as_deref(), ca_cert.as_deref());
+        Some(vault::Settings::resolve(address, namespace, ca, self.env.as_ref()))
+    }
+
     async fn vault(&self, name: &str) -> Result<Arc<VaultClient>, CallError> {
-        let model::Connection::Vault { address, namespace, ca_cert } = self.connection(name)? else {
-            return Err(invalid(format!("the connection `{name}` is not of the type `vault`")));
-        };
+        let settings = self
+            .vault_settings(self.connection(name)?)
+            .ok_or_else(|| invalid(format!("the connection `{name}` is not of the type `vault`")))?;
         let mut clients = self.vaults.lock().await;
         if let Some(client) = clients.get(name) {
             return Ok(Arc::clone(client));
         }
-        let settings = vault::Settings::resolve(
-            address.as_deref(),
-            namespace.as_deref(),
-            ca_cert.as_deref(),
-            self.env.as_ref(),
-        )?;
-        let client = Arc::new(VaultClient::new(settings, self.deadline)?);
+        let client = Arc::new(VaultClient::new(settings?, self.deadline)?);
         clients.insert(name.to_owned(), Arc::clone(&client));
         Ok(client)
     }
@@ -110,6 +132,7 @@ impl RealProvider {
             account: account.clone(),
             profile: profile.clone(),
             endpoint_url: endpoint_url.clone(),
+            ca_bundle: (self.env)("AWS_CA_BUNDLE").filter(|path| !path.is_empty()),
             keys: None,
         };
         let client = Arc::new(AwsClient::new(settings, self.deadline).await?);
@@ -120,7 +143,7 @@ impl RealProvider {
     fn own_call(&self, call: &model::Call) -> Result<Arc<dyn Call>, CallError> {
         Ok(match call {
             model::Call::Exec(exec) => Arc::new(Program::new(exec, self.deadline)),
-            model::Call::Http(spec) => Arc::new(HttpCaller::new(Arc::clone(&self.transport), spec.clone())),
+            model::Call::Http(spec) => Arc::new(HttpCaller::new(self.transport()?, spec.clone())),
             model::Call::Sandbox {} => return Err(sandbox("call")),
         })
     }
@@ -129,13 +152,8 @@ impl RealProvider {
 #[async_trait]
 impl Provider for RealProvider {
     fn warnings(&self) -> Vec<String> {
-        let vaults = self.connections.iter().filter_map(|(name, c)| match c {
-            model::Connection::Vault { address, namespace, ca_cert } => {
-                let (address, namespace, ca) = (address.as_deref(), namespace.as_deref(), ca_cert.as_deref());
-                Some((name, vault::Settings::resolve(address, namespace, ca, self.env.as_ref()).ok()?))
-            }
-            model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
-        });
+        let vaults =
+            self.connections.iter().filter_map(|(name, c)| Some((name, self.vault_settings(c)?.ok()?)));
         vaults
             .filter(|(_, settings)| settings.skip_verify)
             .map(|(name, _)| {
@@ -144,6 +162,23 @@ impl Provider for RealProvider {
                 )
             })
             .collect()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let env = |name: &&str| (self.env)(name).map(Secret::new);
+        let tokens = self.connections.values().filter_map(|c| match c {
+            // It may come from a file.
+            model::Connection::Vault { address, .. } => {
+                let settings = vault::Settings::resolve(address.as_deref(), None, None, self.env.as_ref());
+                settings.ok()?.token
+            }
+            model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
+        });
+        SECRET_VARIABLES.iter().filter_map(env).chain(tokens).collect()
+    }
+
+    async fn reach(&self, runbook: &model::Runbook) -> Vec<Check> {
+        super::reach::reach(runbook).await
     }
 
     async fn preflight(&self, connection: &str) -> Vec<Check> {
@@ -234,7 +269,7 @@ impl Provider for RealProvider {
             None => Question::None,
             Some(model::Attest::Http { url, urls, fingerprint }) => {
                 let urls = url.iter().chain(urls).cloned().collect();
-                Question::Http(HttpAttest::new(Arc::clone(&self.transport), urls, fingerprint.clone()))
+                Question::Http(HttpAttest::new(self.transport()?, urls, fingerprint.clone()))
             }
             Some(model::Attest::Exec { argv, timeout }) => {
                 let timeout = timeout.map_or(self.deadline, |period| period.get());
@@ -253,7 +288,7 @@ impl Provider for RealProvider {
     ) -> Result<Arc<dyn Probe>, CallError> {
         Ok(match probe {
             model::Probe::Http { method, url, bearer, header, expect, refuse } => Arc::new(HttpProbe {
-                transport: Arc::clone(&self.transport),
+                transport: self.transport()?,
                 method: *method,
                 url: url.clone(),
                 bearer: *bearer,
@@ -273,7 +308,7 @@ impl Provider for RealProvider {
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
         Ok(match gate {
             model::Gate::Http { url, json, at_most, at_least, failures, .. } => Arc::new(HttpGate::new(
-                Arc::clone(&self.transport),
+                self.transport()?,
                 url.clone(),
                 json.clone(),
                 *at_most,

@@ -1,6 +1,7 @@
 //! What may happen next.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,6 +15,9 @@ use crate::runbook::model::Strategy;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.
 const MAX_LOOKS: u32 = 5;
+
+/// How long the kill waits, under `contain`, for the new credential to be issued, inspected and sealed.
+pub(crate) const KILL_WAITS: Duration = Duration::from_secs(2);
 
 /// What whoever runs this session wants.
 #[derive(Debug, Clone, Default)]
@@ -85,16 +89,24 @@ impl State {
         }
         let stopping = wishes.interrupted || self.halted.is_some();
         let mut delayed: Option<Timestamp> = None;
-        let tasks =
-            if stopping || self.returned.is_some() { vec![] } else { self.tasks(now, wishes, &mut delayed) };
+        let kill = self.deferred || (self.may_defer() && now >= add(self.entered, KILL_WAITS));
+        // Nothing new is begun for a new credential that took too long, unless it failed for good.
+        let kill = kill && !stopping && self.work.open > 0 && self.work.failed.is_empty();
+        let idle = stopping || self.returned.is_some() || kill;
+        let tasks = if idle { vec![] } else { self.tasks(now, wishes, &mut delayed) };
         // Work for which there is no room now is still work.
-        let crowded = !stopping && self.returned.is_none() && wishes.capacity == 0 && self.could_work(now);
+        let crowded = !idle && wishes.capacity == 0 && self.could_work(now);
         let busy = self.under_way() > 0 || !wishes.observing.is_empty() || !tasks.is_empty() || crowded;
         let next = if busy {
             Next::InFlight
         } else if stopping {
             let reason = if self.halted.is_some() { Stop::Halted } else { Stop::Interrupted };
             stop(reason)
+        } else if kill {
+            Next::Record(match self.deferred {
+                true => Event::Entered { phase: Phase::Sunset },
+                false => Event::Deferred {},
+            })
         } else if let Some(phase) = self.returned {
             stop(Stop::Returned { phase })
         } else {
@@ -158,7 +170,9 @@ impl State {
         let id = |step: usize| self.plan.steps[step].id.clone();
         let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
         if let (Some(at), true) = (delayed, self.work.failed.is_empty()) {
-            return Next::Sleep(at);
+            // The kill does not wait for the next try.
+            let kill = (!self.deferred && self.may_defer()).then(|| add(self.entered, KILL_WAITS));
+            return Next::Sleep(kill.filter(|kill| *kill > now).map_or(at, |kill| kill.min(at)));
         }
         if !blocked.is_empty() {
             return stop(Stop::Unknown { steps: blocked.into_iter().map(id).collect() });
@@ -203,7 +217,8 @@ impl State {
             return Next::Record(Event::Closed { end: End::Failed });
         }
         // Incoming is not what it should be. Under overlap nobody depends on it yet, or everybody
-        // can go back; under contain going back would hand the attacker the credential again.
+        // can go back; under contain, once the old one is killed, going back would hand the attacker the
+        // credential again.
         let refused = matches!(self.plan.steps[step].action, Action::Accept { .. } | Action::Inspect { .. })
             && matches!(failure.kind, Kind::Declined | Kind::Refused);
         if refused && self.may_turn() {
@@ -214,7 +229,7 @@ impl State {
 
     /// Whether the engine may begin a rollback by itself.
     fn may_turn(&self) -> bool {
-        self.plan.strategy == Strategy::Overlap && !self.is_past_return()
+        (self.plan.strategy == Strategy::Overlap || !self.has_killed()) && !self.is_past_return()
     }
 
     /// The phase's steps are done: what does it wait for?
@@ -259,9 +274,10 @@ impl State {
         if wishes.until.is_some_and(|until| rank(until) <= rank(phase)) {
             return stop(Stop::Until { phase });
         }
-        Next::Record(match self.plan.after(phase) {
+        Next::Record(match self.after(phase) {
             Some(phase) => Event::Entered { phase },
-            None => Event::Closed { end: End::Done },
+            None if self.unproved().is_empty() => Event::Closed { end: End::Done },
+            None => Event::Closed { end: End::NotProved },
         })
     }
 }

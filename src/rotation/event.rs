@@ -121,6 +121,29 @@ pub enum Event {
         /// The phase.
         phase: Phase,
     },
+    /// A rollback that could not be finished is given up: the run goes forward again.
+    Forward {
+        /// Why.
+        why: String,
+    },
+    /// Under `contain`: the new credential took too long, so the old one is killed first.
+    Deferred {},
+    /// A new credential that was refused or judged too wide is to be revoked and issued anew.
+    Reissue {
+        /// The credential.
+        credential: String,
+    },
+    /// What the world showed of a credential when it was looked at, read-only.
+    Seen {
+        /// The credential.
+        credential: String,
+        /// What each of its stores hands out, in the plan's order.
+        stores: Vec<Holds>,
+        /// The old credential.
+        outgoing: Sight,
+        /// The new credential.
+        incoming: Sight,
+    },
     /// The latch was seen.
     Halted {
         /// Who set it.
@@ -176,8 +199,56 @@ impl Event {
         }
     }
 
+    /// Cleans every text that came from outside: from servers, programs and people. Names, ids and facts are
+    /// what later steps work with: they stay.
+    pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
+        let wash = |text: &mut String| *text = clean(text);
+        match self {
+            Self::Opened { plan: _, reason } => {
+                if let Some(reason) = reason {
+                    wash(reason);
+                }
+            }
+            Self::Outcome {
+                step: _,
+                op: _,
+                attempt: _,
+                result: _,
+                facts: _,
+                checks,
+                error,
+                latency_ms: _,
+            } => {
+                checks.iter_mut().for_each(|check| check.scrub(clean));
+                if let Some(Failure { kind: _, message, hint, request_id, retry_after_ms: _ }) = error {
+                    [Some(message), hint.as_mut(), request_id.as_mut()].into_iter().flatten().for_each(wash);
+                }
+            }
+            Self::Settled { step: _, op: _, attempt: _, found: _, facts: _, detail }
+            | Self::Judged { gate: _, verdict: _, detail } => wash(detail),
+            Self::Resolved { step: _, applied: _, evidence } => wash(evidence),
+            Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
+            Self::Halted { by: _, reason } => wash(reason),
+            Self::Noted { text } => wash(text),
+            Self::Resumed {}
+            | Self::Entered { phase: _ }
+            | Self::Intent { step: _, op: _, attempt: _, round: _ }
+            | Self::Adopted { credential: _, consumer: _, instances: _, of: _ }
+            | Self::Returned { phase: _ }
+            | Self::Deferred {}
+            | Self::Reissue { credential: _ }
+            | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
+            | Self::HaltCleared { by: _ }
+            | Self::Heartbeat {}
+            | Self::Repaired { bytes: _, sha256: _ }
+            | Self::Stopped { reason: _ }
+            | Self::Closed { end: _ }
+            | Self::Checkpoint { note: _ } => {}
+        }
+    }
+
     /// The names of all types of events, as the journal has them; the most frequent come first.
-    pub const TYPES: [&str; 19] = [
+    pub const TYPES: [&str; 23] = [
         "intent",
         "outcome",
         "heartbeat",
@@ -193,6 +264,10 @@ impl Event {
         "closed",
         "turned",
         "returned",
+        "seen",
+        "deferred",
+        "forward",
+        "reissue",
         "resolved",
         "halted",
         "halt-cleared",
@@ -213,6 +288,10 @@ impl Event {
             Self::Adopted { .. } => "adopted",
             Self::Turned { .. } => "turned",
             Self::Returned { .. } => "returned",
+            Self::Forward { .. } => "forward",
+            Self::Deferred {} => "deferred",
+            Self::Reissue { .. } => "reissue",
+            Self::Seen { .. } => "seen",
             Self::Halted { .. } => "halted",
             Self::HaltCleared { .. } => "halt-cleared",
             Self::Heartbeat {} => "heartbeat",
@@ -263,6 +342,38 @@ pub enum Found {
     Orphans(Vec<String>),
     /// It could not be found out.
     Undecided,
+}
+
+/// What a store hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// The new credential.
+    Incoming,
+    /// The old credential.
+    Outgoing,
+    /// Neither: somebody else wrote there.
+    Other,
+    /// It could not be read.
+    Unreadable,
+}
+
+/// What was seen of one version of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sight {
+    /// It was used, and accepted.
+    Accepted,
+    /// It was used, and refused.
+    Refused,
+    /// Its issuer says that it is alive.
+    Alive,
+    /// Its issuer says that it is disabled.
+    Disabled,
+    /// Its issuer does not know it any more.
+    Gone,
+    /// It was not looked at, or there was no answer.
+    Unseen,
 }
 
 /// What later steps need to know of a step, by name; never a secret.
@@ -355,6 +466,10 @@ pub enum End {
     GateRolledBack,
     /// A step failed before anything was changed.
     Failed,
+    /// Every step is done, and nothing could prove that outgoing is dead.
+    NotProved,
+    /// A person gave it up, with things left open.
+    Abandoned,
 }
 
 #[cfg(test)]
@@ -375,6 +490,43 @@ mod tests {
         for event in [Event::Heartbeat {}, Event::HaltCleared { by: "x".into() }] {
             let name = serde_json::to_value(&event).expect("JSON")["type"].clone();
             assert_eq!(name, event.name());
+        }
+    }
+
+    #[test]
+    fn every_text_from_outside_is_cleaned() {
+        let said = || "said".to_owned();
+        let check = Check { hint: Some(said()), ..Check::pass("said", "said") };
+        let error = Failure {
+            kind: Kind::Denied,
+            message: said(),
+            hint: Some(said()),
+            request_id: Some(said()),
+            retry_after_ms: None,
+        };
+        let (step, op, attempt) = (|| "a/b/c".to_owned(), Op::Do, 1);
+        let facts = Facts::from([("version".to_owned(), "7".to_owned())]);
+        for mut event in [
+            Event::Outcome {
+                step: step(),
+                op,
+                attempt,
+                result: Ended::Rejected,
+                facts: facts.clone(),
+                checks: vec![check],
+                error: Some(error),
+                latency_ms: 1,
+            },
+            Event::Settled { step: step(), op, attempt, found: Found::Applied, facts, detail: said() },
+            Event::Judged { gate: "g".into(), verdict: Verdict::Fail, detail: said() },
+            Event::Resolved { step: step(), applied: true, evidence: said() },
+            Event::Turned { to: None, why: said(), by_gate: false },
+            Event::Halted { by: "me".into(), reason: said() },
+            Event::Noted { text: said() },
+        ] {
+            event.scrub(&|text| text.replace("said", "*"));
+            let json = serde_json::to_string(&event).expect("JSON");
+            assert!(!json.contains("said") && json.contains('*'), "{json}");
         }
     }
 

@@ -2,8 +2,10 @@
 //! says what may happen next. No clock, no randomness, no files, no tasks: moments arrive as
 //! arguments, so that a whole incident can be played in milliseconds.
 
+mod course;
 mod decide;
 mod event;
+mod proof;
 mod state;
 mod status;
 #[cfg(test)]
@@ -11,8 +13,10 @@ mod tests;
 mod truth;
 mod work;
 
+pub(crate) use decide::KILL_WAITS;
 pub use decide::{Decision, Next, Task, Wishes};
-pub use event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
-pub use state::{IllegalTransition, State};
+pub use event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, Stop};
+pub(crate) use proof::{BEFORE, PROVED, REFUSED_AT, WHY};
+pub use state::{IllegalTransition, Seen, State};
 pub use status::{Direction, Status};
 pub use truth::{Incoming, Outgoing, Truth};

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{End, Ended, Event, Facts, Failure, Found, Op, Stop};
+use super::event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, Stop};
 use super::status::{Direction, Status, fresh};
 use super::work::Work;
 use crate::clock::add;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::provider::{Kind, Observation, Verdict};
-use crate::sabotage::{Sabotage, is_on};
 
 /// An event does not fit the state: the journal is damaged, or the program is wrong.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -26,15 +25,26 @@ pub struct IllegalTransition {
     pub state: String,
 }
 
+/// What was seen of one credential's place in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What each of its stores hands out.
+    pub stores: Vec<Holds>,
+    /// The old credential.
+    pub outgoing: Sight,
+    /// The new credential.
+    pub incoming: Sight,
+}
+
 /// The state of a run.
 #[derive(Debug, Clone)]
 pub struct State {
     pub(super) plan: Arc<Plan>,
     index: Arc<HashMap<String, usize>>,
     pub(super) status: Vec<Status>,
-    facts: HashMap<usize, Facts>,
-    rounds: HashMap<usize, u32>,
-    since: HashMap<usize, Timestamp>,
+    pub(super) facts: HashMap<usize, Facts>,
+    pub(super) rounds: HashMap<usize, u32>,
+    pub(super) since: HashMap<usize, Timestamp>,
     pub(super) opened: Timestamp,
     pub(super) phase: Option<Phase>,
     pub(super) entered: Timestamp,
@@ -47,16 +57,20 @@ pub struct State {
     /// The phase that a rollback led back to, until somebody resumes.
     pub(super) returned: Option<Phase>,
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
-    adopted: BTreeMap<(String, String), (usize, usize)>,
+    pub(super) adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
     /// Steps that cannot be taken back and have, or may have, been done.
-    irrevocable: BTreeSet<usize>,
+    pub(super) irrevocable: BTreeSet<usize>,
     /// Steps whose last try met a version that may be its own, with what it was told.
     conflicts: HashMap<usize, Failure>,
     /// Repeatable steps of which an earlier try may have taken effect.
-    touched: BTreeSet<usize>,
-    dead: BTreeSet<usize>,
-    used_until: Option<Timestamp>,
+    pub(super) touched: BTreeSet<usize>,
+    /// Under `contain`: the kill goes on although the new credential is not ready.
+    pub(super) deferred: bool,
+    /// When the run went from `verify` to `cutover`, in this process.
+    pub(super) verified: Option<Timestamp>,
+    /// What was last seen of each credential, and when.
+    seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
 }
 
@@ -96,8 +110,9 @@ impl State {
             irrevocable: BTreeSet::new(),
             conflicts: HashMap::new(),
             touched: BTreeSet::new(),
-            dead: BTreeSet::new(),
-            used_until: None,
+            deferred: false,
+            verified: None,
+            seen: BTreeMap::new(),
             work: Work::default(),
         }
     }
@@ -120,6 +135,16 @@ impl State {
     /// When the phase began.
     pub fn entered(&self) -> Timestamp {
         self.entered
+    }
+
+    /// When this session's patience began: entering the phase, or resuming in it.
+    pub fn patience(&self) -> Timestamp {
+        self.patience
+    }
+
+    /// When the run went from `verify` to `cutover` the last time.
+    pub fn verified(&self) -> Option<Timestamp> {
+        self.verified
     }
 
     /// Which way the run goes.
@@ -145,6 +170,11 @@ impl State {
     /// How many steps have an intent and no outcome, in this process.
     pub fn under_way(&self) -> usize {
         self.work.started.len()
+    }
+
+    /// How many of those only ask, with waits in between.
+    pub fn asking(&self) -> usize {
+        self.work.started.iter().filter(|at| self.plan.steps[**at].action.asks()).count()
     }
 
     /// Where a step stands.
@@ -192,9 +222,9 @@ impl State {
         self.changed
     }
 
-    /// When the last outgoing version stopped being usable, as far as the record shows.
-    pub fn exposed_until(&self) -> Option<Timestamp> {
-        self.used_until
+    /// What was last seen of a credential's place in the world, and when.
+    pub fn seen(&self, credential: &str) -> Option<&(Timestamp, Seen)> {
+        self.seen.get(credential)
     }
 
     /// The steps whose outcome nobody knows.
@@ -205,7 +235,9 @@ impl State {
     /// Whether later steps need to know of an unknown step what only its server's answer says (which
     /// credential, which version), so that nobody's word that it took effect is enough.
     pub fn needs_its_answer(&self, step: usize) -> bool {
-        let (Status::Unknown { op, .. } | Status::Started { op, .. }) = self.status[step] else {
+        let (Status::Unknown { op, .. } | Status::Started { op, .. } | Status::Failed { op, .. }) =
+            self.status[step]
+        else {
             return false;
         };
         match self.plan.steps[step].action {
@@ -244,7 +276,7 @@ impl State {
             Event::Outcome { step, op, attempt, result, facts, error, .. } => {
                 let step = self.started(event, step, *op, *attempt)?;
                 match result {
-                    Ended::Succeeded => self.succeed(step, *op, facts.clone(), at),
+                    Ended::Succeeded => self.succeed(step, *op, facts.clone()),
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
                     Ended::Unknown => {
                         let wait = if *op == Op::Discard {
@@ -262,6 +294,9 @@ impl State {
             }
             Event::Resolved { step, applied, .. } => {
                 let at_step = self.find(event, step)?;
+                if let Status::Failed { op, .. } = self.status[at_step] {
+                    return self.overrule(event, at_step, op, *applied);
+                }
                 let Status::Unknown { op, attempt, .. } = self.status[at_step] else {
                     return Err(self.misfit(event, at_step));
                 };
@@ -276,6 +311,13 @@ impl State {
             }
             Event::Turned { to, why, by_gate } => self.turn(event, *to, why, *by_gate)?,
             Event::Returned { phase } => self.arrive(event, *phase, at)?,
+            Event::Forward { .. } => self.forward(event, at)?,
+            Event::Deferred {} => self.defer(event)?,
+            Event::Reissue { credential } => self.reissue(event, credential)?,
+            Event::Seen { credential, stores, outgoing, incoming } => {
+                let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
+                self.seen.insert(credential.clone(), (at, seen));
+            }
             Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
             Event::HaltCleared { .. } => self.halted = None,
             Event::Stopped { reason } => self.stopped = Some(reason.clone()),
@@ -288,7 +330,10 @@ impl State {
 
     fn close(&mut self, event: &Event, end: End) -> Result<(), IllegalTransition> {
         let last = self.phase.is_some_and(|p| self.plan.after(p).is_none());
-        if end == End::Done && (self.work.open > 0 || !last || self.direction != Direction::Forward) {
+        let finished = self.work.open == 0 && last && self.direction == Direction::Forward;
+        if matches!(end, End::Done | End::NotProved) && !finished
+            || (end == End::Done && !self.unproved().is_empty())
+        {
             let state = format!("in {:?} with {} open steps", self.phase, self.work.open);
             return Err(illegal(event, "the run".into(), state));
         }
@@ -298,6 +343,9 @@ impl State {
 
     fn resume(&mut self, at: Timestamp) {
         (self.stopped, self.returned) = (None, None);
+        // Another process may have another clock.
+        self.verified = None;
+        self.seen.clear();
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();
         self.patience = at;
@@ -325,35 +373,6 @@ impl State {
             }
         }
         self.draw_up();
-    }
-
-    fn enter(&mut self, event: &Event, phase: Phase, at: Timestamp) -> Result<(), IllegalTransition> {
-        let expected = match (&self.direction, self.phase) {
-            (Direction::Forward, None) => Some(Phase::Preflight),
-            (Direction::Forward, Some(now)) => self.plan.after(now),
-            (Direction::Back { .. }, Some(now)) => self.before(now),
-            (Direction::Back { .. }, None) => None,
-        };
-        if expected != Some(phase) || self.work.open > 0 {
-            let state =
-                format!("in {:?} with {} open steps, going {:?}", self.phase, self.work.open, self.direction);
-            return Err(illegal(event, "the run".into(), state));
-        }
-        self.phase = Some(phase);
-        (self.entered, self.patience) = (at, at);
-        self.judged.clear();
-        self.draw_up();
-        Ok(())
-    }
-
-    /// The phase before this one, in the order of the strategy.
-    pub(super) fn before(&self, phase: Phase) -> Option<Phase> {
-        let order = Phase::order(self.plan.strategy);
-        let at = order.iter().position(|p| *p == phase)?;
-        if is_on(Sabotage::Outage) && phase == Phase::Overlap {
-            return Some(Phase::Verify);
-        }
-        at.checked_sub(1).map(|at| order[at])
     }
 
     fn intend(
@@ -391,7 +410,7 @@ impl State {
         Ok(())
     }
 
-    fn succeed(&mut self, step: usize, op: Op, facts: Facts, at: Timestamp) {
+    fn succeed(&mut self, step: usize, op: Op, facts: Facts) {
         self.forget_work(step);
         self.conflicts.remove(&step);
         self.changed |= self.plan.steps[step].is_effect();
@@ -401,12 +420,10 @@ impl State {
                     self.facts.insert(step, facts);
                 }
                 self.status[step] = Status::Done;
-                self.note_exposure(step, op, at);
                 self.finish(step);
             }
             Op::Undo => {
                 self.status[step] = Status::Undone;
-                self.note_exposure(step, op, at);
                 // What the way back left (a restored version) is what the next way there starts from.
                 if facts.is_empty() {
                     self.facts.remove(&step);
@@ -450,13 +467,18 @@ impl State {
         // something on the way repeats requests. On the way back somebody may have restored by hand
         // what is to be restored.
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
-        if failure.kind == Kind::Conflict && observable && op != Op::Discard {
+        // And so may be the credential that leaves no room for another one.
+        let full =
+            failure.kind == Kind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
+        if (failure.kind == Kind::Conflict || full) && observable && op != Op::Discard {
             self.conflicts.insert(step, failure);
             self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;
         }
         // A look that got no answer changed nothing and can be taken again.
         let passing = failure.kind.is_transient() || failure.kind == Kind::NoAnswer;
+        // Steps that ask have their own patience, which `at_most` bounds.
+        let passing = passing && !self.plan.steps[step].action.asks();
         if passing && attempt < self.plan.runbook.limits.attempts {
             let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
             self.again(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
@@ -482,6 +504,32 @@ impl State {
         if !self.touched.contains(&step) {
             self.irrevocable.remove(&step);
         }
+    }
+
+    /// A person says of a failed step what it is like now.
+    fn overrule(
+        &mut self,
+        event: &Event,
+        step: usize,
+        op: Op,
+        applied: bool,
+    ) -> Result<(), IllegalTransition> {
+        if op == Op::Discard || (applied && self.needs_its_answer(step)) {
+            return Err(self.misfit(event, step));
+        }
+        self.forget_work(step);
+        self.changed = true;
+        match (op, applied) {
+            // It is done, or undone, by hand.
+            (_, true) => self.succeed(step, op, self.facts.get(&step).cloned().unwrap_or_default()),
+            // It never took effect: on the way back there is nothing to undo.
+            (_, false) if self.direction != Direction::Forward => {
+                self.status[step] = Status::Undone;
+                self.finish(step);
+            }
+            (_, false) => self.again(step, op, 1, None),
+        }
+        Ok(())
     }
 
     /// The step gets another try.
@@ -535,11 +583,11 @@ impl State {
         at: Timestamp,
     ) {
         match found {
-            Found::Applied => self.succeed(step, op, facts.clone(), at),
+            Found::Applied => self.succeed(step, op, facts.clone()),
             // A reload that may have been made is taken back as if it had been: else a consumer would
             // keep a credential that the way back revokes.
             Found::Repeatable if op == Op::Do && self.direction != Direction::Forward => {
-                self.succeed(step, op, facts.clone(), at);
+                self.succeed(step, op, facts.clone());
             }
             Found::Absent | Found::Repeatable => {
                 self.forget_work(step);
@@ -573,106 +621,6 @@ impl State {
                 self.doubt(step, op, attempt, looks, Some(add(at, backoff(looks))));
             }
         }
-    }
-
-    fn turn(
-        &mut self,
-        event: &Event,
-        to: Option<Phase>,
-        why: &str,
-        by_gate: bool,
-    ) -> Result<(), IllegalTransition> {
-        if self.is_past_return() {
-            return Err(illegal(event, "the run".into(), "past the point of no return".into()));
-        }
-        if !self.work.started.is_empty() {
-            return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
-        }
-        self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
-        self.returned = None;
-        self.judged.clear();
-        let swapped = self.swapped();
-        for (at, status) in self.status.iter_mut().enumerate() {
-            let step = &self.plan.steps[at];
-            let reload_of_swapped =
-                matches!(step.action, Action::Reload { credential, .. } if swapped.contains(&credential));
-            match status {
-                // It may have happened, or a consumer may have read the swapped store by itself: it is
-                // taken back, and waited for, as if it had.
-                Status::Pending { .. } | Status::Failed { op: Op::Do, .. }
-                    if self.touched.contains(&at) || reload_of_swapped =>
-                {
-                    *status = Status::Done;
-                }
-                // Definitely nothing happened: there is nothing to take back.
-                Status::Pending { .. } | Status::Failed { op: Op::Do, .. } => *status = Status::Undone,
-                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
-                Status::Started { .. } | Status::Unknown { .. } if !step.is_effect() => {
-                    *status = Status::Undone;
-                }
-                _ => {}
-            }
-        }
-        self.draw_up();
-        Ok(())
-    }
-
-    /// The credentials of which some store has, or may have, the incoming version as its current one.
-    fn swapped(&self) -> BTreeSet<usize> {
-        let promoted = |status: &Status| {
-            matches!(
-                status,
-                Status::Done | Status::Undoing { .. } | Status::Unknown { .. } | Status::Started { .. }
-            )
-        };
-        let steps = self.plan.steps.iter().zip(&self.status);
-        steps
-            .filter_map(|(step, status)| match step.action {
-                Action::Promote { credential, .. } if promoted(status) => Some(credential),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// The end of a rollback that did not go all the way.
-    fn arrive(&mut self, event: &Event, phase: Phase, at: Timestamp) -> Result<(), IllegalTransition> {
-        if !matches!(self.direction, Direction::Back { to: Some(to), .. } if to == phase)
-            || self.work.open > 0
-        {
-            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
-        }
-        self.direction = Direction::Forward;
-        (self.phase, self.returned) = (Some(phase), Some(phase));
-        (self.entered, self.patience) = (at, at);
-        let order = Phase::order(self.plan.strategy);
-        let rank = |p: Phase| order.iter().position(|o| *o == p);
-        if rank(phase) < rank(Phase::Cutover) {
-            // The consumers were told to leave the version that these counts speak of.
-            self.adopted.clear();
-        }
-        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
-            // What comes after is to be done once more, looks included: the world has moved on.
-            if rank(step.phase) > rank(phase) || *status == Status::Undone {
-                *status = Status::Pending { attempt: 1, not_before: None };
-            }
-        }
-        self.draw_up();
-        Ok(())
-    }
-
-    /// Outgoing is out of the attacker's hands when the last credential's was disabled or revoked.
-    fn note_exposure(&mut self, step: usize, op: Op, at: Timestamp) {
-        let (Action::Disable { credential } | Action::Revoke { credential }) = self.plan.steps[step].action
-        else {
-            return;
-        };
-        if op == Op::Do {
-            self.dead.insert(credential);
-        } else {
-            self.dead.remove(&credential);
-        }
-        let all = self.dead.len() == self.plan.credentials.len();
-        self.used_until = all.then(|| self.used_until.unwrap_or(at));
     }
 
     fn find(&self, event: &Event, id: &str) -> Result<usize, IllegalTransition> {
@@ -720,7 +668,7 @@ fn settling(step: &Step) -> Duration {
     }
 }
 
-fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
+pub(super) fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
     IllegalTransition { event: event.name(), subject, state }
 }
 

@@ -24,6 +24,8 @@ enum Reply {
     Found(Found),
     /// The process dies while it is under way.
     Dies,
+    /// A refusal that proves nothing.
+    Inconclusive,
 }
 
 /// One run, its clock, and what has happened in it so far.
@@ -276,12 +278,25 @@ impl Run {
         let looks = matches!(task, Task::Observe { .. });
         let reply = match self.reply(&step, op) {
             Reply::Found(_) if !looks => Reply::Unknown,
-            Reply::Ok | Reply::Unknown if looks => Reply::Found(Found::Applied),
+            Reply::Ok | Reply::Unknown | Reply::Inconclusive if looks => Reply::Found(Found::Applied),
             reply => reply,
         };
         let mut facts = Facts::new();
-        if matches!(self.state.plan().steps[at].action, Action::Issue { .. }) && op == Op::Do {
-            facts.insert("handle".into(), format!("h{attempt}"));
+        match self.state.plan().steps[at].action {
+            Action::Issue { .. } if op == Op::Do => {
+                drop(facts.insert("handle".into(), format!("h{attempt}")))
+            }
+            Action::Baseline { .. } => drop(facts.insert(super::BEFORE.into(), "accepted".into())),
+            Action::Reject { .. } => {
+                facts.insert(super::PROVED.into(), "yes".into());
+                facts.insert(super::REFUSED_AT.into(), self.now.to_string());
+            }
+            _ => {}
+        }
+        if let Reply::Inconclusive = reply {
+            facts.clear();
+            facts.insert(super::PROVED.into(), "no".into());
+            facts.insert(super::WHY.into(), "it refuses everybody".into());
         }
         let (result, kind) = match reply {
             Reply::Dies => return false,
@@ -290,7 +305,7 @@ impl Run {
                 self.apply(&Event::Settled { step, op, attempt, found, facts, detail: String::new() });
                 return true;
             }
-            Reply::Ok => (Ended::Succeeded, None),
+            Reply::Ok | Reply::Inconclusive => (Ended::Succeeded, None),
             Reply::Unknown => (Ended::Unknown, Some(Kind::NoAnswer)),
             Reply::Fail(kind) => (Ended::Rejected, Some(kind)),
         };
@@ -313,7 +328,7 @@ impl Run {
 /// Every scenario, by the name of its trace.
 fn scenarios() -> Vec<(&'static str, Run)> {
     use Op::{Discard, Do, Undo};
-    use Reply::{Dies, Fail, Found as Look, Ok, Unknown};
+    use Reply::{Dies, Fail, Found as Look, Inconclusive, Ok, Unknown};
     let orphans = || Look(Found::Orphans(vec!["lost".into()]));
     let until = |phase| move |w: &mut Wishes| w.until = Some(phase);
     let halt = Event::Halted { by: "somebody".into(), reason: "why".into() };
@@ -765,6 +780,63 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .wishing(until(Phase::Distribute))
                 .go(),
         ),
+        (
+            "killed-first-when-the-new-one-is-late",
+            Run::contain()
+                .when(
+                    "prepare/demo-key/issue",
+                    Do,
+                    &[Fail(Kind::Throttled), Fail(Kind::Throttled), Fail(Kind::Throttled), Ok],
+                )
+                .go(),
+        ),
+        (
+            "forward-again",
+            Run::overlap()
+                .wishing(until(Phase::Overlap))
+                .go()
+                .when("cutover/demo-key/promote", Undo, &[Fail(Kind::Declined)])
+                .turn(None)
+                .go()
+                .resume()
+                .then(&Event::Forward { why: "the old one is dead".into() })
+                .wishing(forget)
+                .go(),
+        ),
+        (
+            "issued-anew",
+            Run::contain()
+                .when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Refused), Ok])
+                .go()
+                .resume()
+                .then(&Event::Reissue { credential: "demo-key".into() })
+                .go(),
+        ),
+        (
+            "issued-anew-too-late",
+            Run::overlap()
+                .wishing(until(Phase::Cutover))
+                .go()
+                .then(&Event::Reissue { credential: "demo-key".into() }),
+        ),
+        (
+            "overruled",
+            Run::overlap()
+                .when("cutover/demo-key/reload/web", Do, &[Fail(Kind::Denied)])
+                .go()
+                .then(&resolved("cutover/demo-key/reload/web", true))
+                .resume()
+                .go(),
+        ),
+        ("not-proved", Run::overlap().when("proof/demo-key/reject", Do, &[Inconclusive]).go()),
+        (
+            "abandoned",
+            Run::overlap()
+                .when("cutover/demo-key/promote", Do, &[Fail(Kind::Denied)])
+                .go()
+                .then(&Event::Closed { end: End::Abandoned })
+                .resume(),
+        ),
         ("one-at-a-time", Run::overlap().wishing(|w| w.capacity = 1).wishing(until(Phase::Cutover)).go()),
     ]
 }
@@ -800,12 +872,44 @@ fn runs_end_as_they_should() {
     for name in
         ["done-overlap", "done-contain", "done-every-kind", "back-to-a-phase-and-on", "gate-does-not-pass"]
     {
-        assert_eq!(end(name), Some(End::Done), "{name}");
+        // Nothing uses the shared value in the end, so nothing proves it dead.
+        let wanted = if name == "done-every-kind" { End::NotProved } else { End::Done };
+        assert_eq!(end(name), Some(wanted), "{name}");
         for truth in ends[name].state.truths() {
             assert_eq!(truth.incoming, Incoming::Issued, "{name}");
             assert_eq!(truth.current, truth.stores, "{name}");
         }
     }
+    for name in ["killed-first-when-the-new-one-is-late", "forward-again", "issued-anew", "overruled"] {
+        assert_eq!(end(name), Some(End::Done), "{name}");
+        let truths = ends[name].state.truths();
+        assert!(truths.iter().all(|t| t.outgoing == Outgoing::Dead && t.current == t.stores), "{name}");
+    }
+    let before = |name: &str, first: &str, second: &str| {
+        let trace = &ends[name].trace;
+        let at = |text: &str| trace.find(text).unwrap_or_else(|| panic!("{name}: no {text}"));
+        assert!(at(first) < at(second), "{name}: {second} came before {first}");
+    };
+    before(
+        "killed-first-when-the-new-one-is-late",
+        "Succeeded Do sunset",
+        "Succeeded Do prepare/demo-key/issue",
+    );
+    let late = &ends["killed-first-when-the-new-one-is-late"].trace;
+    assert!(
+        late.contains("     2.6 Deferred"),
+        "two seconds after it began, whatever the next try waits for"
+    );
+    // Consumers may have been told to go back: they are waited for once more.
+    before("forward-again", "Forward {", "Succeeded Do sunset");
+    let overlaps = ends["forward-again"].trace.matches("Entered { phase: Overlap }").count();
+    assert_eq!(overlaps, 2, "{}", ends["forward-again"].trace);
+    before("issued-anew", "Succeeded Discard prepare/demo-key/issue", "Succeeded Do cutover");
+    assert!(ends["issued-anew-too-late"].trace.trim_end().contains("refused: reissue cannot follow"));
+    assert_eq!(end("not-proved"), Some(End::NotProved));
+    assert!(ends["not-proved"].state.truths().iter().all(|t| t.outgoing == Outgoing::Revoked));
+    assert_eq!(ends["not-proved"].state.exposed_until(), None);
+    assert_eq!(end("abandoned"), Some(End::Abandoned));
     for truth in ends["done-overlap"].state.truths().iter().chain(&ends["done-contain"].state.truths()) {
         assert_eq!(truth.outgoing, Outgoing::Dead);
     }

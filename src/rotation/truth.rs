@@ -1,9 +1,13 @@
-//! What is true of each credential now, as far as the record shows.
+//! What is true of each credential, as it was last seen; what the steps did is only what it was last made.
 
 use super::event::Op;
+use super::event::{Holds, Sight};
 use super::state::State;
 use super::status::{Direction, Status};
 use crate::plan::Action;
+use crate::provider::Kind;
+use crate::sabotage::{Sabotage, is_on};
+use jiff::Timestamp;
 
 /// What is true of one credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,10 @@ pub struct Truth {
     pub outgoing: Outgoing,
     /// The issuer's name for incoming, while it is open.
     pub handle: Option<String>,
+    /// In how many stores somebody else's value is current.
+    pub strange: usize,
+    /// When the world was last looked at; `None` when only the steps tell.
+    pub seen: Option<Timestamp>,
 }
 
 /// Where the incoming version stands.
@@ -35,6 +43,8 @@ pub enum Incoming {
     Issued,
     /// It existed, and was revoked again.
     Revoked,
+    /// It was issued, and is refused or gone without this run's doing.
+    Dead,
     /// Nobody knows.
     Unknown,
 }
@@ -48,8 +58,14 @@ pub enum Outgoing {
     Disabled,
     /// It is revoked, which is not proved yet.
     Revoked,
-    /// It was used, and refused.
+    /// It was used, and refused, and the same checks accepted the new one.
     Dead,
+    /// It was used, and refused, or its issuer does not know it, though this run did not revoke it.
+    Gone,
+    /// A check refused it, which is not proved to mean that it is dead.
+    Refused,
+    /// Nothing revokes it, on a person's word.
+    Waived,
     /// Nobody knows.
     Unknown,
 }
@@ -63,6 +79,10 @@ impl State {
                 self.learn(&mut truths[c], at);
             }
         }
+        let unproved: Vec<usize> = self.unproved().into_iter().map(|(c, _)| c).collect();
+        for (c, truth) in truths.iter_mut().enumerate() {
+            self.look(truth, !unproved.contains(&c));
+        }
         truths
     }
 
@@ -72,7 +92,38 @@ impl State {
         for &at in steps {
             self.learn(&mut truth, at);
         }
+        self.look(&mut truth, self.why_unproved(credential, steps).is_none());
         truth
+    }
+
+    /// What was seen last counts more than what the steps did.
+    fn look(&self, truth: &mut Truth, proved: bool) {
+        if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Refused) {
+            truth.outgoing = Outgoing::Dead;
+        }
+        let Some((at, seen)) = self.seen(&truth.credential).filter(|_| !is_on(Sabotage::Summary)) else {
+            return;
+        };
+        let holding = |what: Holds| seen.stores.iter().filter(|s| **s == what).count();
+        // What could not be read is what the steps made of it, and the look does not count as one.
+        if holding(Holds::Unreadable) == 0 {
+            truth.seen = Some(*at);
+            truth.current = holding(Holds::Incoming);
+        }
+        truth.strange = holding(Holds::Other);
+        if truth.incoming == Incoming::Issued
+            && matches!(seen.incoming, Sight::Gone | Sight::Disabled | Sight::Refused)
+        {
+            truth.incoming = Incoming::Dead;
+        }
+        truth.outgoing = match (seen.outgoing, truth.outgoing) {
+            (Sight::Accepted | Sight::Alive, _) => Outgoing::Accepted,
+            (Sight::Disabled, _) => Outgoing::Disabled,
+            (Sight::Gone | Sight::Refused, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused) => {
+                Outgoing::Gone
+            }
+            (_, told) => told,
+        };
     }
 
     fn blank(&self, c: usize) -> Truth {
@@ -81,10 +132,10 @@ impl State {
         let forward = *self.direction() == Direction::Forward;
         let asked = self.adopted().iter().filter(|((name, _), _)| forward && *name == planned.name);
         let (adopted, instances) = asked.fold((0, 0), |(a, n), (_, (i, of))| (a + i, n + of));
-        let outgoing = if planned.outgoing.is_none() && planned.issuer.tries {
-            Outgoing::Revoked
-        } else {
-            Outgoing::Accepted
+        let outgoing = match (&planned.waived, planned.disabled) {
+            (Some(_), _) => Outgoing::Waived,
+            (None, true) => Outgoing::Disabled,
+            (None, false) => Outgoing::Accepted,
         };
         Truth {
             credential: planned.name.clone(),
@@ -95,6 +146,8 @@ impl State {
             instances,
             outgoing,
             handle: None,
+            strange: 0,
+            seen: None,
         }
     }
 
@@ -127,7 +180,19 @@ impl State {
             Action::Disable { .. } if done => truth.outgoing = Outgoing::Disabled,
             Action::Revoke { .. } if done => truth.outgoing = Outgoing::Revoked,
             Action::Disable { .. } | Action::Revoke { .. } if in_doubt => truth.outgoing = Outgoing::Unknown,
-            Action::Reject { .. } if done => truth.outgoing = Outgoing::Dead,
+            // Where nothing revokes, the checks alone tell; and they may refuse before anything was changed.
+            Action::Reject { .. }
+                if *status == Status::Done
+                    && matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled) =>
+            {
+                truth.outgoing = Outgoing::Refused;
+            }
+            Action::Baseline { .. }
+                if truth.outgoing == Outgoing::Accepted
+                    && self.failure(at).is_some_and(|failure| failure.kind == Kind::Declined) =>
+            {
+                truth.outgoing = Outgoing::Refused;
+            }
             _ => {}
         }
     }

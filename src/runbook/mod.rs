@@ -7,6 +7,7 @@
 mod finding;
 mod meaning;
 pub mod model;
+mod named;
 mod period;
 mod secrets;
 mod source;
@@ -19,7 +20,11 @@ mod variables;
 
 pub(crate) use finding::tame;
 pub use finding::{Finding, Reported, Severity, Span, render, reported};
+#[cfg(feature = "tool")]
+pub(crate) use meaning::placeholders::placeholder;
+pub use named::{AllNamed, Named};
 pub use period::{BadPeriod, Period};
+pub use secrets::in_words as holds_secret;
 pub use source::{ReadError, Source};
 pub use structure::schema;
 pub use template::{InstantiateError, Template};

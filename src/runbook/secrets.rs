@@ -64,6 +64,22 @@ pub(crate) fn shapes(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Whether a person's own words, such as a reason, hold what looks like a secret: a known shape, a word
+/// that is like a generated key, or `password=…`. Ids of access keys and of requests may stand there.
+pub fn in_words(text: &str) -> bool {
+    let public = |range: &Range<usize>| ["AKIA", "ASIA"].iter().any(|id| text[range.clone()].starts_with(id));
+    let quote = |c: char| c.is_ascii_punctuation() && !matches!(c, '+' | '/' | '=');
+    let mut named = false;
+    shapes(text).iter().any(|range| !public(range))
+        || text.split([' ', '\t', '\n', '=', ':', ',', ';']).map(|word| word.trim_matches(quote)).any(
+            |word| {
+                let secret = named && guarded(word) && !shapes(word).iter().any(public) || aws_secret(word);
+                named = names_secret(word) || named && word.is_empty();
+                secret
+            },
+        )
+}
+
 /// Findings for secrets of a known shape in the raw text.
 pub(crate) fn in_text(text: &str) -> Vec<Finding> {
     shapes(text).into_iter().take(MAX_LISTED).map(|range| finding(Span::of(text, range))).collect()
@@ -253,6 +269,29 @@ mod tests {
         }
         let url = "url: https://user:pa55word@host/x";
         assert_eq!(shapes(url).into_iter().map(|range| &url[range]).collect::<Vec<_>>(), ["pa55word"]);
+    }
+
+    #[test]
+    fn a_reason_may_name_things_and_hold_no_secret() {
+        for text in [
+            "leaked token hvs.CAESIJ00000000000000000 in the log",
+            "it was 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY'",
+            "password=hunter2-Horse was seen",
+            "db_password: \"hunter2-Horse\"",
+            "see https://user:pa55word@host/x",
+            "J9fQv2Lr8TzXk4WmB7NcPd3HsY6gAe1UoR5iKt0q",
+        ] {
+            assert!(in_words(text), "{text}");
+        }
+        for text in [
+            "INC-4711: the token leaked on 2026-11-26; see https://wiki/incidents/4711#x",
+            "key AKIAIOSFODNN7EXAMPLE is gone, request 0b2f4c9e-7f58-4d8a-9a55-1f2a3b4c5d6e",
+            "token: leaked, password rotated at 14:05",
+            "version 7f3c2a is AWSCURRENT (aws secretsmanager list-secret-version-ids), accessor 0fA9bcDeFgHiJkLmNoPqRsTu",
+            "run app-token-20261126-141500-ab12; sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
+            assert!(!in_words(text), "{text}");
+        }
     }
 
     #[test]

@@ -97,7 +97,20 @@ impl Source {
             }
             _ => ReadError::Io { path: path.to_owned(), source },
         };
-        let file = File::open(path).map_err(io)?;
+        Self::from_reader(path, File::open(path).map_err(io)?)
+    }
+
+    /// The same, of a file that is open already.
+    ///
+    /// # Errors
+    /// When it is too large, not text or not readable.
+    pub fn from_reader(path: &Path, file: impl Read) -> Result<Self, ReadError> {
+        let io = |source: io::Error| match source.kind() {
+            io::ErrorKind::IsADirectory => {
+                ReadError::Directory { path: path.to_owned(), nearby: runbooks_in(path) }
+            }
+            _ => ReadError::Io { path: path.to_owned(), source },
+        };
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too large from one that just fits.
         let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);

@@ -5,7 +5,9 @@
 
 mod fingerprint;
 mod generate;
+mod scrub;
 mod seal;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +17,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use generate::{Alphabet, Recipe, RecipeError};
+pub use scrub::Scrubber;
 pub use seal::{SealError, Sealer};
 
 /// One secret text. Wiped from memory when dropped.
@@ -50,6 +53,9 @@ impl fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+/// The parts of credentials that are no secrets.
+const PUBLIC_PARTS: [&str; 1] = ["access_key_id"];
 
 /// Everything that makes up one version of a credential, as named parts: a token has one part,
 /// an AWS access key has two.
@@ -124,18 +130,18 @@ impl Material {
         Ok(Self { parts: parts.into_iter().map(|(k, v)| (k, Secret::new(v))).collect() })
     }
 
-    /// Removes every part's value from `text`, for messages that came from outside and may
-    /// echo what they were sent.
+    /// The parts that must not be shown. An access key's id is public: people need it to know which key
+    /// is meant, and nothing can be done with it alone.
+    pub fn secret_parts(&self) -> impl Iterator<Item = &Secret> {
+        self.parts.iter().filter(|(name, _)| !PUBLIC_PARTS.contains(&name.as_str())).map(|(_, secret)| secret)
+    }
+
+    /// Removes every secret part from `text`, for messages that came from outside and may echo what
+    /// they were sent. For the secrets of a whole run, see [`Scrubber`].
     pub fn scrub(&self, text: &str) -> String {
-        let mut clean = text.to_owned();
-        for secret in self.parts.values() {
-            // Shorter values would shred ordinary words; the sealed forms that this tool issues
-            // are all longer.
-            if secret.expose().len() >= 4 {
-                clean = clean.replace(secret.expose(), "[redacted]");
-            }
-        }
-        clean
+        let mut scrubber = Scrubber::default();
+        scrubber.add(self);
+        scrubber.clean(text)
     }
 }
 

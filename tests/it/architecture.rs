@@ -39,18 +39,24 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What the pure layers may name of `provider`: plain data without behaviour, which says what was observed
-/// (`Check`, `Identity`, `Versions`), what a target can do (`IssuerTraits`, `StoreTraits`, `Observation`), and how
+/// (`Check`, `Identity`, `Standing`, `Versions`), what a target can do by the runbook's words alone
+/// (`IssuerTraits`, `StoreTraits`, `Observation`, and the two functions that tell them), and how
 /// a call or a gate ended (`Kind`, `Verdict`). Never a trait that calls something.
-const DATA: [&str; 9] = [
+const DATA: [&str; 14] = [
     "Check",
     "CheckVerdict",
     "Identity",
     "IssuerTraits",
     "Kind",
+    "Life",
     "Observation",
+    "Standing",
     "StoreTraits",
     "Verdict",
     "Versions",
+    "finds_by_run",
+    "issuer_traits",
+    "store_traits",
 ];
 
 /// The layers to which time, randomness and the world arrive as values.

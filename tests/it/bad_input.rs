@@ -58,7 +58,12 @@ async fn vault_is_not_as_it_should_be() {
     refused(&nobody, &good, 77, &["VAULT_TOKEN"]);
     let read = "{ capabilities = [\"read\"] }";
     let weak = vault.token(&format!("path \"secret/data/{path}\" {read}")).await;
-    refused(&tool(&weak), &good, 77, &["secret/data", "lacks `update`"]);
+    refused(
+        &tool(&weak),
+        &good,
+        77,
+        &["secret/data", "may not update the secret", "revoke tokens by accessor"],
+    );
     let write = "{ capabilities = [\"read\", \"create\", \"update\"] }";
     let rules = format!("path \"secret/data/{path}\" {write}\npath \"secret/metadata/{path}\" {read}");
     let weak = vault.token(&rules).await;

@@ -169,7 +169,8 @@ fn exits() -> Vec<Exit> {
         Exit::Unknown => Some(Exit::GateRolledBack),
         Exit::GateRolledBack => Some(Exit::Inconclusive),
         Exit::Inconclusive => Some(Exit::Stuck),
-        Exit::Stuck => Some(Exit::Unanswered),
+        Exit::Stuck => Some(Exit::NotProved),
+        Exit::NotProved => Some(Exit::Unanswered),
         Exit::Unanswered => Some(Exit::Locked),
         Exit::Locked => Some(Exit::Stale),
         Exit::Stale => Some(Exit::Halted),
@@ -180,7 +181,8 @@ fn exits() -> Vec<Exit> {
         Exit::BadRunbook => Some(Exit::Unreachable),
         Exit::Unreachable => Some(Exit::Denied),
         Exit::Denied => Some(Exit::Interrupted),
-        Exit::Interrupted => Some(Exit::Terminated),
+        Exit::Interrupted => Some(Exit::NotRead),
+        Exit::NotRead => Some(Exit::Terminated),
         Exit::Terminated => None,
     };
     std::iter::successors(Some(Exit::Done), |exit| next(*exit)).collect()

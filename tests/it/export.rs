@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use stanch::clock::{Moment, add, since};
-use stanch::engine::survey;
+use stanch::engine::{Choices, survey};
 use stanch::journal::{Journal as _, StateDir};
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
@@ -191,12 +191,13 @@ fn plan(dir: &StateDir) -> Plan {
     }
     let provider: Arc<dyn Provider> = Arc::new(world);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let observed = runtime.block_on(survey(&provider, &runbook)).expect("survey");
+    let observed = runtime.block_on(survey(&provider, &runbook, &Choices::default())).expect("survey");
     let request = Request {
         environment: "sandbox".into(),
         sandbox: true,
         runbook_sha256: template.sha256().into(),
         tool: "test".into(),
+        directory: None,
     };
     compile(runbook, &request, observed).expect("plan")
 }

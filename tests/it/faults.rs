@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
-use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
@@ -195,12 +195,13 @@ impl Lab {
         }
         let before = world.snapshot().expect("snapshot");
         let provider: Arc<dyn Provider> = Arc::new(world.clone());
-        let observed = survey(&provider, &runbook).await.expect("survey");
+        let observed = survey(&provider, &runbook, &Choices::default()).await.expect("survey");
         let request = Request {
             environment: "sandbox".into(),
             sandbox: true,
             runbook_sha256: template.sha256().into(),
             tool: "test".into(),
+            directory: None,
         };
         let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
         let wall = "2026-01-01T00:00:00Z".parse().expect("moment");
@@ -579,6 +580,7 @@ impl Lab {
             token: uuid::Uuid::from_u128(7),
             since: self.clock.now().wall,
             siblings: Vec::new(),
+            before: Default::default(),
         }
     }
 
@@ -727,7 +729,7 @@ async fn a_latch_holds_a_step_that_still_looks() {
     lab.go_to(Phase::Overlap).await;
     let (journal, state) = lab.resume();
     // Somebody sets the latch while the first step of `sunset` looks whether a store hands out the old one.
-    let faults = lab.latch_at("observe", Some(journal.run()), Some(Fault::Delay(Duration::from_secs(2))));
+    let faults = lab.latch_at("read", Some(journal.run()), Some(Fault::Delay(Duration::from_secs(2))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.stopped(), Some(&Stop::Halted));
     let seen = lab.world.snapshot().expect("snapshot");
@@ -743,7 +745,7 @@ async fn a_latch_holds_a_step_whose_looks_end_before_anybody_else_sees_the_latch
     lab.go_to(Phase::Overlap).await;
     let (journal, state) = lab.resume();
     // Every look before `sunset` takes a moment: less than the loop's next glance at the latch.
-    let faults = lab.latch_at("observe", Some(journal.run()), Some(Fault::Delay(Duration::from_millis(5))));
+    let faults = lab.latch_at("read", Some(journal.run()), Some(Fault::Delay(Duration::from_millis(5))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!(state.stopped(), Some(&Stop::Halted));
     let seen = lab.world.snapshot().expect("snapshot");
@@ -758,7 +760,8 @@ async fn steps_that_ask_stop_in_the_order_in_which_they_began() {
     let text = RUNBOOK.replace("verify: { times: 2, every: 100ms }", "verify: { times: 2, every: 10s }");
     for _ in 0..6 {
         let lab = Lab::new(&text, Strategy::Overlap).await;
-        let (journal, state) = lab.open();
+        lab.go_to(Phase::Distribute).await;
+        let (journal, state) = lab.resume();
         // Somebody sets the latch while several steps wait to use the new credentials once more.
         let latching = lab.latch_at("use", Some(journal.run()), None);
         let conduct = Conduct::default();
@@ -822,7 +825,7 @@ async fn a_latch_before_the_first_revocation_leaves_the_way_back() {
     lab.go_to(Phase::Sunset).await;
     let (journal, state) = lab.resume();
     // Somebody sets the latch while the first revocations look whether a store hands out the old one.
-    let faults = lab.latch_at("observe", None, Some(Fault::Delay(Duration::from_secs(2))));
+    let faults = lab.latch_at("read", None, Some(Fault::Delay(Duration::from_secs(2))));
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!((state.stopped(), state.phase()), (Some(&Stop::Halted), Some(Phase::Revoke)));
     let begun = lab.outcomes("revoke/plain/revoke", Op::Do);
@@ -894,8 +897,14 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
     // Something on the way has repeated the request.
     let spec = &lab.plan.runbook.credentials["plain"];
     let token = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/0").as_bytes());
-    let context =
-        CallContext { run, step: step.into(), token, since: lab.clock.now().wall, siblings: Vec::new() };
+    let context = CallContext {
+        run,
+        step: step.into(),
+        token,
+        since: lab.clock.now().wall,
+        siblings: Vec::new(),
+        before: Default::default(),
+    };
     let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
     issuer.issue(&context, None).await.expect("issued once more");
     let revoked = AtomicUsize::new(0);

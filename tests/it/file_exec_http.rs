@@ -56,19 +56,20 @@ const RANDOM: &str = "issuer: {type: random}\nstores: [{type: file, path: /x, fo
 #[tokio::test]
 async fn files_of_every_format_conform() {
     let folder = tempfile::tempdir().expect("folder");
-    for (name, format, key, text) in [
-        ("env", FileFormat::Dotenv, Some("PW"), "# x\nA=1\nexport PW='old' # y\n"),
-        ("json", FileFormat::Json, Some("/db/pw"), "{\"db\": {\"pw\": \"old\", \"n\": 1}}\n"),
-        ("yaml", FileFormat::Yaml, Some("/db/pw"), "db: # c\n  pw: old # d\n  n: 1\n"),
-        ("text", FileFormat::Text, None, "old\n"),
+    // No reader of dotenv files agrees with the others on a value with both quotes in it.
+    for (name, format, key, text, new) in [
+        ("env", FileFormat::Dotenv, Some("PW"), "# x\nA=1\nexport PW='old' # y\n", "n'ew #: é"),
+        ("json", FileFormat::Json, Some("/db/pw"), "{\"db\": {\"pw\": \"old\", \"n\": 1}}\n", "n'e\"w #: é"),
+        ("yaml", FileFormat::Yaml, Some("/db/pw"), "db: # c\n  pw: old # d\n  n: 1\n", "n'e\"w #: é"),
+        ("text", FileFormat::Text, None, "old\n", "n'e\"w #: é"),
     ] {
         let path = folder.path().join(name);
         put(&path, text);
         let store = store(&path, format, key);
-        let (old, new) = (value("old"), value("n'e\"w #: é"));
+        let (old, new) = (value("old"), value(new));
         store_keeps_its_promises(StoreCase { store: &store, old, new, nowhere: "0-0-0.0" }).await;
         let left = std::fs::read_to_string(&path).expect("text");
-        assert_eq!(left.replace(['\'', '"'], ""), text.replace(['\'', '"'], ""), "back to the same text");
+        assert_eq!(left, text, "back to the same bytes");
         assert_eq!(path.metadata().expect("metadata").mode() & 0o777, 0o640, "the mode is kept");
     }
     let left = std::fs::read_dir(folder.path()).expect("folder").count();

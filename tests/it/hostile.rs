@@ -28,6 +28,8 @@ const READ_AT_MOST: u64 = 16 * 1024 * 1024;
 /// The operator's secret, and that of the credential.
 const OPERATOR: &str = "hvs.hunter2-operator";
 const VALUE: &str = "hvs.hunter2-credential";
+/// An access key's id, of the right shape: another is sent nowhere.
+const APP_KEY: &str = "AKIAAPPAPPAPPAPPAPPA";
 /// What a terminal would do something bad with.
 const ESCAPES: &str = "\\u001b]0;owned\\u0007\\u001b[2J\\u202egnp.exe\\u009b31m\\u0000\\r";
 
@@ -211,6 +213,7 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         namespace: None,
         ca_cert: None,
         skip_verify: false,
+        more: stanch::provider::vault::More::default(),
     };
     let client = Arc::new(VaultClient::new(settings, DEADLINE).expect("client"));
     let spec = TokenSpec {
@@ -258,8 +261,8 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
     let issuer = AccessKeyIssuer::new(Arc::clone(&client), "app".to_owned());
     let layout = Layout::new(&["token"], None, &BTreeMap::new()).expect("layout");
     let store = SecretsManagerStore::new(Arc::clone(&client), "app".to_owned(), layout);
-    let pair = Material::single("access_key_id", Secret::new("AKIAAPP"))
-        .with("secret_access_key", Secret::new(VALUE));
+    let pair =
+        Material::single("access_key_id", Secret::new(APP_KEY)).with("secret_access_key", Secret::new(VALUE));
     let context = context();
     vec![
         ("connection", checked(stanch::provider::aws::preflight(&client, &SystemClock::new()).await)),
@@ -269,11 +272,11 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
         ("find", shown(issuer.find(&context, &[]).await)),
         ("existing", shown(issuer.existing().await)),
         ("identify", shown(issuer.identify(&pair).await)),
-        ("inspect", shown(issuer.inspect("AKIAAPP").await)),
-        ("life", shown(issuer.life("AKIAAPP").await)),
-        ("disable", shown(issuer.disable(&context, "AKIAAPP").await)),
-        ("enable", shown(issuer.enable(&context, "AKIAAPP").await)),
-        ("revoke", shown(issuer.revoke(&context, "AKIAAPP", None).await)),
+        ("inspect", shown(issuer.inspect(APP_KEY).await)),
+        ("life", shown(issuer.life(APP_KEY).await)),
+        ("disable", shown(issuer.disable(&context, APP_KEY).await)),
+        ("enable", shown(issuer.enable(&context, APP_KEY).await)),
+        ("revoke", shown(issuer.revoke(&context, APP_KEY, None).await)),
         ("attempt", shown(issuer.attempt(&pair).await)),
         ("observe", shown(store.observe().await)),
         ("read", shown(store.read(None).await)),

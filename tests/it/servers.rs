@@ -44,6 +44,7 @@ pub(crate) fn context() -> CallContext {
         token: Uuid::now_v7(),
         since: "2020-01-01T00:00:00Z".parse().expect("timestamp"),
         siblings: Vec::new(),
+        before: Default::default(),
     }
 }
 
@@ -115,6 +116,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
+            more: stanch::provider::vault::More::default(),
         }
     }
 

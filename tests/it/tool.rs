@@ -139,6 +139,9 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
+/// How a run ends whose runbook has no check that could prove the old credential dead.
+pub(crate) const NOT_PROVED: i32 = 15;
+
 impl Ran {
     pub(crate) fn of(output: Output) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::tool::Tool;
+use crate::tool::{NOT_PROVED, Tool};
 
 /// A rotation of a file's value with an own step in `prepare`, which nobody can look into.
 pub(crate) fn runbook(tool: &Tool, step: &str) -> PathBuf {
@@ -96,7 +96,7 @@ fn an_answer_is_kept_and_the_run_goes_on_with_it() {
         assert_eq!(tool.status()["unknown"], serde_json::json!([]));
         // Once is enough, and nothing else is asked.
         resolve(STEP, "again").expect(2);
-        tool.run(&["resume"]).expect(0);
+        tool.run(&["resume"]).expect(NOT_PROVED);
         assert_eq!(times(&tool, "tell"), ran, "{answer}");
         let shown = tool.run(&["audit", "show", "--type", "resolved"]).expect(0).stdout;
         let words =
@@ -128,7 +128,7 @@ fn a_step_under_way_when_its_process_was_killed_can_be_answered_for_at_once() {
     assert!(!text.contains("under way: "), "it is not listed twice: {text}");
     // The only open run need not be named.
     tool.run(&["resolve", STEP, "--as", "applied", "--evidence", "the page shows it"]).expect(0);
-    tool.run(&["resume"]).expect(0);
+    tool.run(&["resume"]).expect(NOT_PROVED);
     tool.run(&["audit", "verify"]).expect(0);
 }
 
@@ -210,7 +210,7 @@ fn a_look_that_is_in_vain_is_named_and_taken_again() {
         assert!(text.contains(words), "no `{words}` in:\n{text}");
     }
     std::fs::File::create(&answer).expect("file");
-    tool.run(&["resume"]).expect(0);
+    tool.run(&["resume"]).expect(NOT_PROVED);
     assert_eq!(times(&tool, "tell"), 1);
 }
 
@@ -238,6 +238,6 @@ fn what_only_a_server_knows_nobody_can_say() {
     let refused = resolve("applied").expect(2);
     assert!(refused.stderr.contains("not-applied"), "{refused:?}");
     resolve("not-applied").expect(0);
-    tool.run(&["resume"]).expect(0);
+    tool.run(&["resume"]).expect(NOT_PROVED);
     assert_eq!(times(&tool, "apply"), 2);
 }

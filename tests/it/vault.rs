@@ -80,7 +80,8 @@ async fn kv2_conforms() {
 #[ignore = "needs Vault: scripts/test"]
 async fn tokens_conform_with_a_role_and_without() {
     let (vault, role) = (Vault::shared(), unique("role"));
-    let body = json!({ "allowed_policies": "app", "orphan": true, "renewable": true });
+    // The maximum of `spec`: a renewal heeds the role's alone.
+    let body = json!({ "allowed_policies": "app", "orphan": true, "renewable": true, "token_explicit_max_ttl": "20m" });
     vault.api("POST", &format!("auth/token/roles/{role}"), body).await;
     for role in [None, Some(role.as_str())] {
         let issuer = TokenIssuer::new(vault.client(), spec(role));
@@ -175,18 +176,32 @@ async fn token_preflight_names_what_is_missing() {
     let issuer = TokenIssuer::new(operator, spec(Some("nosuch")));
     let checks = issuer.preflight(None).await;
     let failed = failures(&checks);
-    assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(failed[0].contains("revoke-accessor"), "{failed:?}");
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    for path in ["auth/token/revoke-accessor", "auth/token/lookup)"] {
+        assert!(failed[0].contains(path), "all that is missing at once: {failed:?}");
+    }
+    let hint = checks[0].hint.as_deref().expect("a hint");
+    let grants = "path \"auth/token/revoke-accessor\" { capabilities = [\"update\"] }";
+    assert!(hint.contains(grants) && !hint.contains("auth/token/create"), "just what is missing: {hint}");
+    assert!(failed[1].contains("may not be read"), "{failed:?}");
     let warned = |name: &str| {
         checks
             .iter()
             .any(|c| c.name.contains(name) && c.verdict == CheckVerdict::Warn && !c.detail.is_empty())
     };
-    assert!(warned("accessors") && warned("role nosuch"), "{checks:?}");
+    assert!(warned("accessors"), "{checks:?}");
+    // Where nothing is to be renewed, the role need not be read.
+    let lasting = TokenSpec { ttl: Duration::from_secs(1200), ..spec(Some("nosuch")) };
+    let checks = TokenIssuer::new(vault.client_as(&vault.token(rules).await), lasting).preflight(None).await;
+    assert!(
+        checks.iter().any(|c| c.name == "role nosuch" && c.verdict == CheckVerdict::Warn && c.hint.is_some()),
+        "{checks:?}"
+    );
 
     // With the right to look, roles that do not fit are refused.
     let role = unique("role");
-    vault.api("POST", &format!("auth/token/roles/{role}"), json!({ "allowed_policies": "else" })).await;
+    let body = json!({ "allowed_policies": "else", "orphan": true, "token_explicit_max_ttl": "20m" });
+    vault.api("POST", &format!("auth/token/roles/{role}"), body).await;
     for (role, word) in [("nosuch", "no token role"), (role.as_str(), "does not allow")] {
         let failed = failures(&TokenIssuer::new(vault.client(), spec(Some(role))).preflight(None).await);
         assert!(failed.len() == 1 && failed[0].contains(word), "{failed:?}");
@@ -195,13 +210,13 @@ async fn token_preflight_names_what_is_missing() {
         .api(
             "POST",
             &format!("auth/token/roles/{role}"),
-            json!({ "allowed_policies": "app", "orphan": false }),
+            json!({ "allowed_policies": "app", "orphan": false, "token_explicit_max_ttl": "20m" }),
         )
         .await;
     let failed = failures(&TokenIssuer::new(vault.client(), spec(Some(&role))).preflight(None).await);
     assert!(failed.len() == 1 && failed[0].contains("die with it"), "{failed:?}");
-    let batch =
-        json!({ "allowed_policies": "app", "orphan": true, "renewable": false, "token_type": "batch" });
+    let batch = json!({ "allowed_policies": "app", "orphan": true, "renewable": false, "token_type": "batch",
+        "token_explicit_max_ttl": 0 });
     vault.api("POST", &format!("auth/token/roles/{role}"), batch).await;
     let failed = failures(&TokenIssuer::new(vault.client(), spec(Some(&role))).preflight(None).await);
     assert!(failed.len() == 1 && failed[0].contains("cannot be revoked"), "{failed:?}");
@@ -215,7 +230,7 @@ async fn a_run_does_not_revoke_its_own_token() {
     let handle = own["data"]["accessor"].as_str().expect("accessor").to_owned();
     let outgoing = Identity { handle, principal: String::new() };
     let failed = failures(&TokenIssuer::new(vault.client(), spec(None)).preflight(Some(&outgoing)).await);
-    assert!(failed.len() == 1 && failed[0].contains("own credential"), "{failed:?}");
+    assert!(failed.len() == 1 && failed[0].contains("own token"), "{failed:?}");
 }
 
 #[tokio::test]
@@ -250,8 +265,8 @@ async fn kv2_without_permission_or_without_a_value_fails_preflight() {
     );
     let weak = kv2(vault.client_as(&vault.token(&rules).await), "secret", &path);
     let failed = failures(&weak.preflight().await);
-    assert_eq!(failed.len(), 2, "{failed:?}");
-    assert!(failed[0].contains("lacks `update`") && failed[1].contains("destroy"), "{failed:?}");
+    assert_eq!(failed.len(), 1, "all that is missing at once: {failed:?}");
+    assert!(failed[0].contains("may not update the secret") && failed[0].contains("destroy"), "{failed:?}");
     let error = weak.promote(&context(), &token("y"), &token("x"), None).await.expect_err("read only");
     assert_eq!((error.kind, error.in_doubt), (Kind::Denied, false));
 
@@ -426,6 +441,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
+            more: stanch::provider::vault::More::default(),
         };
         Arc::new(VaultClient::new(settings, Duration::from_secs(2)).expect("client"))
     }

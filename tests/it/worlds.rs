@@ -184,6 +184,7 @@ impl World {
             .token(&format!(
                 r#"path "auth/token/create/{role}" {{ capabilities = ["create", "update"] }}
                    path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
+                   path "auth/token/lookup" {{ capabilities = ["update"] }}
                    path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
                    path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
                    path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}

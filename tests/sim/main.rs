@@ -44,7 +44,7 @@ struct Args {
     /// Play a schedule from a file (as a failing seed prints it), and print what happens.
     #[arg(long)]
     replay: Option<std::path::PathBuf>,
-    /// Break the code in each of nine ways, and demand that each is caught, as the invariant that it hurts.
+    /// Break the code in each of sixteen ways, and demand that each is caught, as the invariant that it hurts.
     #[arg(long)]
     breaks: bool,
     /// For `cargo test`, which passes filters and flags of its own; not used.
@@ -158,20 +158,27 @@ fn report(seed: u64, violation: &model::Violation, script: Script) {
 
 /// A harness that catches nothing proves nothing: each break must be caught, and as what it is.
 fn every_break_is_caught() -> bool {
-    const BREAKS: [Sabotage; 9] = [
-        Sabotage::Outage,
-        Sabotage::Survivor,
-        Sabotage::Orphan,
-        Sabotage::Twin,
-        Sabotage::Unrecorded,
-        Sabotage::Halt,
-        Sabotage::WayBack,
-        Sabotage::Leak,
-        Sabotage::Unseen,
+    const BREAKS: [(Sabotage, u8); 16] = [
+        (Sabotage::Outage, 1),
+        (Sabotage::Survivor, 2),
+        (Sabotage::Orphan, 3),
+        (Sabotage::Twin, 4),
+        (Sabotage::Unrecorded, 5),
+        (Sabotage::Halt, 6),
+        (Sabotage::WayBack, 7),
+        (Sabotage::Leak, 8),
+        (Sabotage::Unseen, 9),
+        (Sabotage::Control, 2),
+        (Sabotage::LastLook, 1),
+        (Sabotage::ReturnLook, 1),
+        (Sabotage::Summary, 2),
+        (Sabotage::Absence, 2),
+        (Sabotage::Sweep, 3),
+        (Sabotage::Unknown, 2),
     ];
     const SEEDS: u64 = 20_000;
     let mut all = true;
-    for (broken, invariant) in BREAKS.into_iter().zip(1..) {
+    for (broken, invariant) in BREAKS {
         sabotage::switch(Some(broken));
         // One break may hurt several invariants (a twin is an orphan, too); its own must be among them.
         let caught = (0..SEEDS).find_map(|seed| {

@@ -4,12 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use stanch::plan::{Action, Plan};
-use stanch::provider::Life;
 use stanch::provider::sandbox::{Change, Witness};
-use stanch::rotation::{End, Ended, Event, Found, State, Status};
+use stanch::provider::{Kind, Life};
+use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};
 use stanch::runbook::model::Strategy;
+use tokio::time::Instant;
+
+/// How long before an effect its looks may have been, where calls answer at once.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How long before an effect its looks may have been, where calls take their time.
+const LOOKS: Duration = Duration::from_secs(120);
 
 /// An invariant did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +75,18 @@ struct Books {
     /// Whether an own step bars the way back before `revoke` does.
     barred: bool,
     latched: bool,
+    /// Whether others change the world in this schedule.
+    hands: bool,
+    /// Whether calls always answer at once: then what somebody else did a moment ago can be seen.
+    calm: bool,
+    /// Whether somebody else is at it right now.
+    by_hand: bool,
+    /// What somebody else changed, and when: credentials by handle, stores by path.
+    touched: BTreeMap<String, Instant>,
+    /// When a server last forgot what it had acknowledged.
+    forgot: Option<Instant>,
+    /// How many requests to create were repeated on the way.
+    repeated: u32,
     violation: Option<Violation>,
 }
 
@@ -80,6 +99,8 @@ pub(crate) struct Model(Mutex<Books>);
 pub(crate) struct Mending {
     /// Outgoing credentials that live although their revocation is on record.
     pub(crate) revoke: Vec<String>,
+    /// Outgoing credentials that are accepted although their disabling is on record.
+    pub(crate) disable: Vec<String>,
     /// Stores whose current version is not what the record says, with the credential that it should be, and
     /// the consumers of that.
     pub(crate) write: Vec<(String, String, Vec<String>)>,
@@ -113,7 +134,7 @@ impl Model {
                     books.allow("issue", &principal, &step.id);
                     books.allow("revoke", &principal, &step.id);
                 }
-                Action::Revoke { .. } => books.allow("revoke", &principal, &step.id),
+                Action::Revoke { .. } | Action::Sweep { .. } => books.allow("revoke", &principal, &step.id),
                 Action::Disable { .. } => {
                     books.allow("disable", &principal, &step.id);
                     books.allow("enable", &principal, &step.id);
@@ -129,6 +150,70 @@ impl Model {
                     books.allow("reload", &format!("{}/{consumer}", planned.name), &step.id);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Whether others change the world, and whether calls always answer at once.
+    pub(crate) fn expect(&self, hands: bool, calm: bool) {
+        let mut books = self.books();
+        (books.hands, books.calm) = (hands, calm);
+    }
+
+    /// Somebody else changes the world, past stanch.
+    pub(crate) fn by_hand<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.books().by_hand = true;
+        let result = act();
+        self.books().by_hand = false;
+        result
+    }
+
+    /// Whether somebody else wrote this store.
+    pub(crate) fn is_touched(&self, path: &str) -> bool {
+        self.books().touched.contains_key(path)
+    }
+
+    /// A server starts again, and has lost what it had not flushed.
+    pub(crate) fn forgets(&self) {
+        self.books().forgot = Some(Instant::now());
+    }
+
+    /// A request to create is delivered twice.
+    pub(crate) fn repeated(&self) {
+        self.books().repeated += 1;
+    }
+
+    /// The handle of a credential's incoming version, as the record has it.
+    pub(crate) fn incoming(&self, credential: &str) -> Option<String> {
+        self.books().record.incoming.get(credential).cloned()
+    }
+
+    /// What the summary says is what the world shows, where nothing kept it from being seen.
+    pub(crate) fn check_summary(&self, state: &State, paths: &[Vec<String>]) {
+        let mut books = self.books();
+        if !books.calm {
+            return;
+        }
+        for (c, truth) in state.truths().into_iter().enumerate() {
+            let planned = &state.plan().credentials[c];
+            if state.seen(&planned.name).is_none() {
+                continue;
+            }
+            let incoming = books.record.incoming.get(&planned.name).cloned();
+            let current = |path: &&String| incoming.is_some() && books.stores[*path].current == incoming;
+            let holding = paths[c].iter().filter(current).count();
+            let life = planned.outgoing.as_ref().and_then(|o| books.credentials[&o.handle].life);
+            let fits = match truth.outgoing {
+                Outgoing::Accepted => life == Some(Life::Active),
+                Outgoing::Disabled => life == Some(Life::Disabled),
+                Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked => life == Some(Life::Gone),
+                Outgoing::Refused | Outgoing::Waived | Outgoing::Unknown => true,
+            };
+            if !fits || holding != truth.current {
+                let what = format!(
+                    "the summary says {truth:?}; {holding} stores hold the new one, the old one is {life:?}"
+                );
+                books.blame(2, what);
             }
         }
     }
@@ -209,6 +294,8 @@ impl Model {
                 && !held.contains(handle)
                 && !books.record.handles.contains(*handle)
                 && !books.record.open.contains(*step)
+                // What a repeated request made shows when it is looked for, before the end.
+                && (books.repeated == 0 || books.ours().filter(|(_, c, _)| c.tag == credential.tag).count() < 2)
         });
         if let Some(lost) = lost {
             let what = format!("{} lives and stands nowhere: {:?}", lost.0, lost.1);
@@ -223,35 +310,45 @@ impl Model {
         let (credentials, stores) = *before;
         let alive = |c: &Credential| c.life.is_some_and(|l| l != Life::Gone);
         let mut wrong = Vec::new();
-        if end == End::Done {
+        let untouched = |name: &str| !books.touched.contains_key(name);
+        if end == End::Abandoned {
+            return;
+        }
+        if matches!(end, End::Done | End::NotProved) {
             for (handle, old) in &credentials {
                 let now = &books.credentials[handle];
-                if now.life != Some(Life::Gone) {
+                if now.life != Some(Life::Gone) && end == End::Done {
                     wrong.push((2, format!("{handle} of {} is {:?} after the end", old.principal, now.life)));
                 }
                 let living =
                     books.credentials.iter().filter(|(_, c)| c.principal == old.principal && alive(c));
-                let living: Vec<&String> = living.map(|(h, _)| h).collect();
-                if living.len() != 1 {
+                let living: Vec<&String> = living.map(|(h, _)| h).filter(|h| untouched(h)).collect();
+                let gone = books
+                    .touched
+                    .keys()
+                    .any(|h| books.ours().any(|(ours, c, _)| ours == h && c.principal == old.principal));
+                let others = living.iter().filter(|h| **h != handle).count();
+                if others != 1 && !(others == 0 && gone) {
                     wrong.push((3, format!("of {} live {living:?} after the end", old.principal)));
                 }
             }
             for (path, labels) in &books.stores {
                 let life = labels.current.as_ref().and_then(|h| books.credentials[h].life);
-                if life != Some(Life::Active) {
+                let hurt = labels.current.as_ref().is_some_and(|h| !untouched(h));
+                if life != Some(Life::Active) && untouched(path) && !hurt {
                     wrong.push((1, format!("{path} hands out {labels:?}, which is {life:?}, after the end")));
                 }
             }
         } else {
             for (handle, old) in &credentials {
                 let now = books.credentials[handle].life;
-                if now != old.life {
+                if now != old.life && untouched(handle) {
                     wrong.push((7, format!("{handle} was {:?} and is {now:?} after {end:?}", old.life)));
                 }
             }
             for (path, old) in &stores {
                 let now = &books.stores[path];
-                if now.current != old.current || now.pending != old.pending {
+                if (now.current != old.current || now.pending != old.pending) && untouched(path) {
                     wrong.push((7, format!("{path} had {old:?} and has {now:?} after {end:?}")));
                 }
             }
@@ -260,7 +357,8 @@ impl Model {
                     wrong.push((3, format!("{handle} of {step} lives after {end:?}")));
                 }
             }
-            for (name, instances) in books.clients.iter().filter(|(n, _)| books.caching.contains(*n)) {
+            let caching = |n: &String| books.caching.contains(n) && !books.hands;
+            for (name, instances) in books.clients.iter().filter(|(n, _)| caching(n)) {
                 if instances.iter().flatten().any(|h| books.credentials[h].life != Some(Life::Active)) {
                     wrong.push((7, format!("{name} uses {instances:?} after {end:?}")));
                 }
@@ -285,6 +383,12 @@ impl Model {
                         && books.credentials[outgoing].life != Some(Life::Gone) =>
                 {
                     mending.revoke.push(outgoing.clone());
+                }
+                Action::Disable { .. }
+                    if books.record.done.contains(&step.id)
+                        && books.credentials[outgoing].life == Some(Life::Active) =>
+                {
+                    mending.disable.push(outgoing.clone());
                 }
                 Action::Promote { store, .. } => {
                     let path = &paths[c][store];
@@ -315,18 +419,57 @@ impl Witness for Model {
                 books.credential(handle, principal, life, tag)
             }
             Change::Store { path, current, previous, pending } => {
+                let before = books.stores.get(&path).and_then(|l| l.current.clone());
                 books.stores.insert(path.clone(), Labels { current, previous, pending });
-                books.is_handed_out(&path);
+                if books.by_hand {
+                    books.touched.insert(path, Instant::now());
+                } else {
+                    let lived = before.is_some_and(|h| books.is_active(&h));
+                    books.is_handed_out(&path, lived);
+                }
             }
             Change::Client { name, instances } => {
                 books.clients.insert(name.clone(), instances);
-                books.is_served(&name);
+                if !books.hands {
+                    books.is_served(&name);
+                }
             }
         }
     }
 }
 
 impl Books {
+    fn is_active(&self, handle: &str) -> bool {
+        self.credentials.get(handle).is_some_and(|c| c.life == Some(Life::Active))
+    }
+
+    /// Whether what somebody else did to this, or a server forgot, is so fresh that no look could have seen it.
+    fn is_fresh(&self, name: &str) -> bool {
+        let since = self.touched.get(name).into_iter().chain(&self.forgot).map(|at| at.elapsed()).min();
+        since.is_some_and(|since| since <= if self.calm { MOMENT } else { LOOKS })
+    }
+
+    /// Invariant 1: right before a credential dies the one that is to stay works, and every store hands
+    /// it out, whatever others did a while ago.
+    fn is_looked_at(&mut self, handle: &str, principal: &str) {
+        let old = self.before.as_ref().is_some_and(|before| before.0.contains_key(handle));
+        let Some(incoming) = self.record.incoming.get(principal).cloned() else { return };
+        if !self.overlap || !old {
+            return;
+        }
+        if !self.is_active(&incoming) && !self.is_fresh(&incoming) {
+            self.blame(1, format!("{handle} was killed, and {incoming}, which was to stay, is dead"));
+        }
+        let paths = self.steps.keys().filter(|(op, _)| *op == "promote").map(|(_, path)| path.clone());
+        let paths: Vec<String> = paths.collect();
+        for path in paths {
+            let mine = self.before.as_ref().is_some_and(|b| b.1[&path].current.as_deref() == Some(handle));
+            if mine && self.stores[&path].current.as_ref() != Some(&incoming) && !self.is_fresh(&path) {
+                self.blame(1, format!("{handle} was killed, and {path} does not hand out {incoming}"));
+            }
+        }
+    }
+
     fn blame(&mut self, invariant: u8, what: String) {
         self.violation.get_or_insert(Violation { invariant, what });
     }
@@ -347,8 +490,15 @@ impl Books {
     /// Invariants 1 and 4.
     fn credential(&mut self, handle: String, principal: String, life: Option<Life>, tag: Option<String>) {
         let fresh = !self.credentials.contains_key(&handle);
+        let lived = fresh || self.is_active(&handle);
+        let whose = principal.clone();
         self.credentials.insert(handle.clone(), Credential { principal, life, tag: tag.clone() });
-        if fresh && self.before.is_some() {
+        if self.by_hand {
+            self.touched.insert(handle, Instant::now());
+            return;
+        }
+        let repeated = fresh && self.repeated > 0;
+        if fresh && self.before.is_some() && !repeated {
             let twin = self
                 .ours()
                 .find(|(h, c, _)| **h != handle && c.tag == tag && c.life.is_some_and(|l| l != Life::Gone));
@@ -357,26 +507,32 @@ impl Books {
                 self.blame(4, what);
             }
         }
-        if life != Some(Life::Active) {
+        if life != Some(Life::Active) && lived && self.before.is_some() {
+            self.is_looked_at(&handle, &whose);
+        }
+        if life != Some(Life::Active) && (lived || !self.hands) {
             let hands_out = |(_, labels): &(&String, &Labels)| labels.current.as_ref() == Some(&handle);
             let stores: Vec<String> = self.stores.iter().filter(hands_out).map(|(p, _)| p.clone()).collect();
             for path in &stores {
-                self.is_handed_out(path);
+                self.is_handed_out(path, lived);
             }
             let clients: Vec<String> = self.clients.keys().cloned().collect();
-            for name in &clients {
+            let asked = if self.hands { &[][..] } else { &clients[..] };
+            for name in asked {
                 self.is_served(name);
             }
         }
     }
 
-    fn is_handed_out(&mut self, path: &str) {
-        if !self.overlap || self.before.is_none() {
+    /// `lived`: whether what it handed out before this change was accepted.
+    fn is_handed_out(&mut self, path: &str, lived: bool) {
+        if !self.overlap || self.before.is_none() || (self.hands && !lived) {
             return;
         }
         let current = self.stores[path].current.clone();
         let life = current.as_ref().and_then(|h| self.credentials.get(h)).and_then(|c| c.life);
-        if life != Some(Life::Active) {
+        let fresh = current.as_ref().is_some_and(|h| self.is_fresh(h)) || self.is_fresh(path);
+        if life != Some(Life::Active) && !fresh {
             self.blame(1, format!("{path} hands out {current:?}, which is {life:?}"));
         }
     }
@@ -403,10 +559,12 @@ impl Books {
                 self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
                 self.record.open.insert(step.clone());
             }
-            Event::Outcome { step, op, result, facts, .. } => {
+            Event::Outcome { step, op, result, facts, error, .. } => {
                 self.name(step, facts);
                 match result {
                     Ended::Unknown => {}
+                    // No room: for what an earlier delivery of the same request may have made.
+                    Ended::Rejected if error.as_ref().is_some_and(|e| e.kind == Kind::Limit) => {}
                     Ended::Succeeded => self.over(step, *op),
                     Ended::Rejected => drop(self.record.open.remove(step)),
                 }

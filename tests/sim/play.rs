@@ -3,26 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
-use stanch::engine::{Answer, Conduct, Engine, EngineError, Observer, Operator, survey};
+use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
 use stanch::plan::{Phase, Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox};
-use stanch::provider::{Kind, Provider};
-use stanch::rotation::{Event, State, Status, Stop};
+use stanch::provider::{Kind, Life, Provider};
+use stanch::rotation::{End, Event, State, Status, Stop};
+use stanch::runbook::model::{Credential, Runbook, Strategy};
 use stanch::secret::Sealer;
 use tokio::sync::{Notify, watch};
 
 use crate::model::{Model, Violation};
-use crate::script::{self, AtCall, AtCommit, Script, Session, Weather};
+use crate::script::{self, AtCall, AtCommit, Before, Deed, Hand, Script, Session, Weather};
 
 /// How long servers take to flush what they acknowledged.
 const UNFLUSHED: Duration = Duration::from_millis(300);
@@ -30,6 +31,8 @@ const UNFLUSHED: Duration = Duration::from_millis(300);
 const LATE: Duration = Duration::from_secs(3);
 /// How many sessions a schedule may take. Nothing befalls the last ones, so they must come to an end.
 const SESSIONS: u32 = 60;
+/// After how many sessions a person gives up a run in whose world others have hands.
+const GIVES_UP: u32 = 45;
 
 /// What came of a schedule.
 #[derive(Debug, Default)]
@@ -55,6 +58,8 @@ struct Fate {
     spent: u32,
     /// The kind of call that is not permitted any more in this session.
     denied: Option<&'static str>,
+    /// The credentials of which a revocation was answered and not done.
+    hollow: BTreeSet<String>,
     /// The own steps that took effect, with how often.
     applied: BTreeMap<String, u32>,
     happened: BTreeMap<String, u64>,
@@ -63,6 +68,13 @@ struct Fate {
 }
 
 impl Fate {
+    /// Whether this is the first revocation of a credential with a check that refuses everybody.
+    fn is_hollow(&mut self, name: &str) -> bool {
+        let blind = (self.script.credentials.iter().enumerate())
+            .any(|(at, spec)| spec.blind && script::name(at) == name);
+        self.script.hands && blind && self.hollow.insert(name.to_owned())
+    }
+
     fn note(&mut self, what: impl AsRef<str>) {
         what.as_ref().hash(&mut self.hasher);
         if let Some(trace) = &mut self.trace {
@@ -128,6 +140,8 @@ struct Shared {
     world: Sandbox,
     /// Consumers that say what they use: their reads may lag, since somebody waits for them.
     crash: Arc<Notify>,
+    plan: Arc<OnceLock<Arc<Plan>>>,
+    paths: Arc<Vec<Vec<String>>>,
     interrupt: Arc<watch::Sender<bool>>,
     disk: Arc<Mutex<Disk>>,
 }
@@ -160,15 +174,30 @@ impl Shared {
         // Steps with a patience of their own wait for a day; their servers answer.
         let patient = matches!(op, "reload" | "call" | "use" | "attest" | "gate");
         let (name, fault) = match event {
+            // What a check answers is not a call of its own.
+            event if op == "answer" && event != Some(AtCall::Lie) => ("", Fault::Twice),
+            // Where a check refuses everybody, only the issuer shows that the first revocation was none.
+            _ if op == "revoke" && fate.is_hollow(target) => ("answered, and not done", Fault::Hollow),
             _ if denied => ("permission withdrawn", Fault::Reject(Kind::Denied)),
             None => ("", Fault::Twice),
             Some(AtCall::LostRequest) => ("lost request", Fault::LostRequest),
             Some(AtCall::LostReply) => ("lost reply", Fault::LostReply),
             Some(AtCall::ServerError(true)) => ("5xx, and it took effect", Fault::LostReply),
             Some(AtCall::ServerError(false)) => ("5xx, and it did not", Fault::LostRequest),
-            // An intermediary that repeats a creation leaves a credential that nobody can tell from a
-            // wanted one; no client can be safe from it.
-            Some(AtCall::Twice) if op != "issue" => ("delivered twice", Fault::Twice),
+            Some(AtCall::Twice) if op == "issue" => {
+                self.model.repeated();
+                ("a creation delivered twice", Fault::Twice)
+            }
+            Some(AtCall::Twice) => ("delivered twice", Fault::Twice),
+            Some(AtCall::Panic) if fate.script.hands && op != "answer" => {
+                ("the program crashed", Fault::Panic)
+            }
+            Some(AtCall::Hollow) if fate.script.hands && op == "revoke" => {
+                ("answered, and not done", Fault::Hollow)
+            }
+            Some(AtCall::Lie) if fate.script.hands && op == "answer" => {
+                ("a check or a consumer lied", Fault::Twice)
+            }
             Some(AtCall::Throttled) => ("throttled", Fault::Throttle(Duration::from_millis(1_500))),
             Some(AtCall::Unreachable) => ("unreachable", Fault::Reject(Kind::Unreachable)),
             Some(AtCall::Sealed) => ("not ready", Fault::Reject(Kind::NotReady)),
@@ -177,7 +206,11 @@ impl Shared {
                 ("no answer by the deadline", Fault::Stall(applied))
             }
             Some(AtCall::PastDeadline(ms)) if !patient && !reads => {
-                let late = Duration::from_millis(fate.script.deadline_ms + ms);
+                // Under `contain` the kill waits two seconds for the new credential, and gives the call up.
+                let kill = op == "issue" && fate.script.strategy == Strategy::Contain;
+                let given_up =
+                    if kill { fate.script.deadline_ms.min(2_000) } else { fate.script.deadline_ms };
+                let late = Duration::from_millis(given_up + ms);
                 ("took effect past the deadline", Fault::Late(late))
             }
             Some(AtCall::Stale(ms)) if reads && op != "attest" => {
@@ -187,10 +220,14 @@ impl Shared {
                 fate.denied = Some(op);
                 ("permission withdrawn", Fault::Reject(Kind::Denied))
             }
-            Some(AtCall::Quoted) if matches!(op, "stage" | "promote" | "retire") => {
+            // A value that a stranger wrote and that the run never read is nobody's to take out.
+            Some(AtCall::Quoted)
+                if matches!(op, "stage" | "promote" | "retire") && !self.model.is_touched(target) =>
+            {
                 ("quoted a secret", Fault::Quote)
             }
             Some(AtCall::Restart) if self.model.may_forget() => {
+                self.model.forgets();
                 ("restart, unflushed work lost", Fault::Restart(UNFLUSHED))
             }
             Some(AtCall::Halt) => {
@@ -222,6 +259,37 @@ impl Shared {
         }
         fate.note(format!("call {op} {target} {name}"));
         fault
+    }
+}
+
+impl Shared {
+    /// Somebody else changes the world, past stanch.
+    fn lay_hands(&self, hand: Hand) -> &'static str {
+        let Some(plan) = self.plan.get() else { return "hand: nothing there" };
+        let c = hand.credential % plan.credentials.len();
+        let (planned, credential) = plan.credential(c);
+        let path = &self.paths[c][hand.store % self.paths[c].len()];
+        let old = planned.outgoing.as_ref().map(|o| o.handle.clone());
+        let new = self.model.incoming(&planned.name);
+        let change = |handle: Option<String>, life| {
+            handle.map(|h| self.world.change_by_hand(&h, life).expect("world")).is_some()
+        };
+        let write = |handle: Option<String>| {
+            handle.map(|h| self.world.write_by_hand(path, &h, &[]).expect("world")).is_some()
+        };
+        let mint = || Some(self.world.mint_by_hand(&planned.name, credential).expect("world"));
+        let (name, done) = self.model.by_hand(|| match hand.what {
+            Deed::DeleteOld => ("hand: deleted the old one", change(old, Life::Gone)),
+            Deed::DisableOld => ("hand: disabled the old one", change(old, Life::Disabled)),
+            Deed::EnableOld => ("hand: enabled the old one", change(old, Life::Active)),
+            Deed::DeleteNew => ("hand: deleted the new one", change(new, Life::Gone)),
+            Deed::DisableNew => ("hand: disabled the new one", change(new, Life::Disabled)),
+            Deed::Mint => ("hand: made another one", mint().is_some()),
+            Deed::WriteOld => ("hand: wrote the old one into a store", write(old)),
+            Deed::WriteNew => ("hand: wrote the new one into a store", write(new)),
+            Deed::WriteStranger => ("hand: wrote another one into a store", write(mint())),
+        });
+        if done { name } else { "hand: nothing there" }
     }
 }
 
@@ -362,6 +430,7 @@ impl Journal for Journaled {
                 "operator: Ctrl-C"
             }
             Some(AtCommit::SecondRun) if self.real.is_some() && !over => "operator: second run",
+            Some(AtCommit::Hand(hand)) if !over => self.shared.lay_hands(hand),
             _ => return Ok(()),
         };
         self.shared.fate().count(what);
@@ -485,14 +554,30 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         world.seed(name, credential).expect("seed");
     }
     let quiet: Arc<dyn Provider> = Arc::new(world.clone());
-    let observed = survey(&quiet, &runbook).await.expect("survey");
+    model.expect(script.hands, script.calm);
+    if let Some((c, what)) = script.before {
+        tamper(&world, &quiet, &runbook, c, what).await;
+    }
+    let observed = survey(&quiet, &runbook, &Choices::default()).await.expect("survey");
     let request = Request {
         environment: "sandbox".into(),
         sandbox: true,
         runbook_sha256: String::new(),
         tool: "simulation".into(),
+        directory: None,
     };
-    let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
+    let compiled = compile(runbook, &request, observed);
+    let unknown = matches!(script.before, Some((_, Before::Mistyped | Before::Deleted)));
+    if unknown {
+        let mut played = Played { script: Some(script), ..Played::default() };
+        played.happened.insert("hand: before the run, and no plan was made".into(), 1);
+        if compiled.is_ok() {
+            let what = "a plan was made for a value that its issuer does not know".into();
+            played.violation = Some(Violation { invariant: 2, what });
+        }
+        return played;
+    }
+    let plan = Arc::new(compiled.expect("plan"));
     let files = script.files.then(|| tempfile::tempdir().expect("a folder"));
     let (interrupt, _) = watch::channel(false);
     let shared = Shared {
@@ -504,6 +589,7 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
             sessions: 0,
             spent: 0,
             denied: None,
+            hollow: BTreeSet::new(),
             applied: BTreeMap::new(),
             happened: BTreeMap::new(),
             trace: traced.then(Vec::new),
@@ -512,6 +598,8 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         model: Arc::clone(&model),
         world,
         crash: Arc::new(Notify::new()),
+        plan: Arc::new(OnceLock::from(Arc::clone(&plan))),
+        paths: Arc::new(paths(&plan)),
         interrupt: Arc::new(interrupt),
         disk: Arc::default(),
     };
@@ -539,8 +627,30 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
     }
 }
 
+/// What somebody did before the run was planned.
+async fn tamper(world: &Sandbox, quiet: &Arc<dyn Provider>, runbook: &Runbook, c: usize, what: Before) {
+    let (name, credential) = runbook.credentials.iter().nth(c).expect("a credential");
+    let issuer = quiet.issuer(name, credential).await.expect("issuer");
+    let store = quiet.store(name, credential, 0).await.expect("store");
+    let old = store.read(None).await.expect("value");
+    let handle = issuer.identify(&old).await.expect("identify").expect("known").identity.handle;
+    match what {
+        Before::Mistyped => {
+            for path in places(credential) {
+                world.mistype_by_hand(&path).expect("world");
+            }
+        }
+        Before::Disabled => world.change_by_hand(&handle, Life::Disabled).expect("world"),
+        Before::Deleted => world.change_by_hand(&handle, Life::Gone).expect("world"),
+    }
+}
+
 /// The stores' places in the world, by credential and store.
 fn paths(plan: &Plan) -> Vec<Vec<String>> {
+    plan.runbook.credentials.values().map(places).collect()
+}
+
+fn places(credential: &Credential) -> Vec<String> {
     use stanch::runbook::model::Store;
     let place = |store: &Store| match store {
         Store::Sandbox { path, .. } => format!("sandbox:{path}"),
@@ -548,7 +658,7 @@ fn paths(plan: &Plan) -> Vec<Vec<String>> {
         Store::Secretsmanager { secret, .. } => format!("secretsmanager:{secret}"),
         Store::File { path, .. } => format!("file:{path}"),
     };
-    plan.runbook.credentials.values().map(|c| c.stores.iter().map(place).collect()).collect()
+    credential.stores.iter().map(place).collect()
 }
 
 struct Run {
@@ -580,7 +690,8 @@ impl Run {
             }
             tokio::time::sleep(Duration::from_millis(session.pause_ms)).await;
             let clock = self.clock(session.jump_ms);
-            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock) };
+            let stuck = state.as_ref().is_some_and(|s| matches!(s.stopped(), Some(Stop::Stuck { .. })));
+            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock, stuck) };
             let Some((journal, begun)) = opened else { continue };
             if begun.end().is_some() {
                 self.over(&begun);
@@ -603,11 +714,16 @@ impl Run {
                 Some(Ok(ended)) => {
                     self.shared.fate().note(format!("stopped {:?}", ended.stopped()));
                     self.shared.model.check_way_back(&ended);
+                    self.shared.model.check_summary(&ended, &self.paths);
                     if ended.end().is_some() {
                         self.over(&ended);
                         return;
                     }
                     self.mend(&ended, &clock);
+                    if self.has_hands() && number > GIVES_UP {
+                        self.abandon(&ended, &clock);
+                        return;
+                    }
                     state = Some(ended);
                 }
                 Some(Err(EngineError::Illegal(error))) => {
@@ -672,7 +788,7 @@ impl Run {
     }
 
     /// Takes the run up again: from the durable record, and from nothing else. `None` when that failed.
-    fn resume(&mut self, clock: &Arc<Virtual>) -> Option<(Journaled, State)> {
+    fn resume(&mut self, clock: &Arc<Virtual>, stuck: bool) -> Option<(Journaled, State)> {
         let now = clock.now();
         let (real, mut state) = match &self.state {
             Some(dir) => {
@@ -703,6 +819,12 @@ impl Run {
                 if let Err(error) = state.apply(event, now.wall) {
                     self.shared.model.blame(0, format!("cannot be resumed: {error}"));
                 }
+            }
+            let forward = Event::Forward { why: "asked".into() };
+            if stuck && self.has_hands() && state.clone().apply(&forward, now.wall).is_ok() {
+                let _ = state.apply(&forward, now.wall);
+                self.shared.fate().count("operator: forward again");
+                events.push(forward);
             }
             self.shared.disk().request = None;
             journal.commit(now, &events).ok()?;
@@ -775,14 +897,33 @@ impl Run {
             ended.stopped(),
             Some(Stop::Failed { .. } | Stop::Stuck { .. } | Stop::Inconclusive { .. })
         ) {
+            let world = &self.shared.world;
             for handle in mending.revoke {
                 self.shared.fate().count("operator: revoked by hand");
-                self.shared.world.revoke_by_hand(&handle).expect("world");
+                self.shared.model.by_hand(|| world.change_by_hand(&handle, Life::Gone)).expect("world");
+            }
+            for handle in mending.disable {
+                self.shared.fate().count("operator: disabled by hand");
+                self.shared.model.by_hand(|| world.change_by_hand(&handle, Life::Disabled)).expect("world");
             }
             for (path, handle, consumers) in mending.write {
                 self.shared.fate().count("operator: wrote a store by hand");
                 self.shared.world.write_by_hand(&path, &handle, &consumers).expect("world");
             }
+        }
+    }
+
+    /// Whether others change the world in this schedule.
+    fn has_hands(&self) -> bool {
+        self.shared.fate().script.hands
+    }
+
+    /// As `stanch abandon` does: there is always a way out.
+    fn abandon(&self, ended: &State, clock: &Arc<Virtual>) {
+        self.shared.fate().count("operator: abandoned");
+        let mut state = ended.clone();
+        if let Err(error) = state.apply(&Event::Closed { end: End::Abandoned }, clock.now().wall) {
+            self.shared.model.blame(0, format!("cannot be abandoned: {error}"));
         }
     }
 
@@ -852,7 +993,8 @@ impl Run {
         if suspicious && let Some(leak) = secrets.iter().find(|s| text.contains(s.expose())) {
             let at = text.find(leak.expose()).unwrap_or_default();
             let line = text[..at].matches('\n').count();
-            self.shared.model.blame(8, format!("a secret stands in record {line}"));
+            let shown = text.lines().nth(line).unwrap_or_default().chars().take(400).collect::<String>();
+            self.shared.model.blame(8, format!("a secret stands in record {line}: {shown}"));
         }
         if let Some(dir) = &self.state {
             self.is_evident(dir, text.into_bytes());

@@ -24,6 +24,12 @@ pub(crate) struct Script {
     pub(crate) gate: bool,
     /// Whether the journal is the real one, in files.
     pub(crate) files: bool,
+    /// Whether somebody else changes the world.
+    pub(crate) hands: bool,
+    /// Whether calls always answer at once: nothing befalls them.
+    pub(crate) calm: bool,
+    /// What somebody did before the run was planned, to which credential.
+    pub(crate) before: Option<(usize, Before)>,
     pub(crate) calls: BTreeMap<u32, AtCall>,
     pub(crate) commits: BTreeMap<u32, AtCommit>,
     pub(crate) sessions: BTreeMap<u32, Session>,
@@ -36,8 +42,57 @@ pub(crate) struct Spec {
     pub(crate) stores: Vec<StoreKind>,
     pub(crate) consumers: Vec<ConsumerKind>,
     pub(crate) probe: bool,
+    /// Whether it has a check under `rejects` that refuses everything.
+    pub(crate) blind: bool,
     /// The credentials, by number, that come before it.
     pub(crate) after: Vec<usize>,
+}
+
+/// What somebody did before the run was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Before {
+    /// The value in the stores was mistyped.
+    Mistyped,
+    /// The old credential was disabled.
+    Disabled,
+    /// The old credential was deleted.
+    Deleted,
+}
+
+/// What somebody else does in the middle of a run, past stanch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hand {
+    /// Whose credential, and in which store, by number; beyond the last they begin anew.
+    pub(crate) credential: usize,
+    pub(crate) store: usize,
+    pub(crate) what: Deed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Deed {
+    DeleteOld,
+    DisableOld,
+    EnableOld,
+    DeleteNew,
+    DisableNew,
+    Mint,
+    WriteOld,
+    WriteNew,
+    WriteStranger,
+}
+
+impl Deed {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::DeleteOld,
+        Self::DisableOld,
+        Self::EnableOld,
+        Self::DeleteNew,
+        Self::DisableNew,
+        Self::Mint,
+        Self::WriteOld,
+        Self::WriteNew,
+        Self::WriteStranger,
+    ];
 }
 
 /// The issuers that the sandbox stands in for: listable and readable, with and without a reversible
@@ -110,6 +165,12 @@ pub(crate) enum AtCall {
     Crash(bool),
     /// Somebody sets the latch while it is under way.
     Halt,
+    /// The program crashes in it.
+    Panic,
+    /// The server says that it revoked, and did not.
+    Hollow,
+    /// A check refuses, or a consumer names another version, whatever is true.
+    Lie,
 }
 
 /// What befalls a commit. `keep`: how much of what was to be written is durable.
@@ -127,6 +188,8 @@ pub(crate) enum AtCommit {
     Rollback { to: Option<Phase> },
     /// Ctrl-C.
     Interrupt,
+    /// Somebody else changes the world.
+    Hand(Hand),
     /// A second run of the same runbook is begun.
     SecondRun,
 }
@@ -152,6 +215,7 @@ pub(crate) struct Weather {
     pub(crate) calls: u32,
     pub(crate) crashes: u32,
     pub(crate) operators: u32,
+    pub(crate) hands: u32,
     /// What happens in all at most; after that everything is well, so that every schedule ends.
     pub(crate) budget: u32,
 }
@@ -171,7 +235,7 @@ impl Script {
         let number = rng.gen_range(many);
         let credentials = (0..number).map(|at| spec(&mut rng, at)).collect();
         let own = (0..[0, 0, 0, 1, 1, 2][rng.gen_range(0..6)]).map(|_| own(&mut rng, strategy)).collect();
-        let script = Self {
+        let mut script = Self {
             seed,
             strategy,
             credentials,
@@ -181,16 +245,25 @@ impl Script {
             deadline_ms: [1_000, 5_000, 30_000][rng.gen_range(0..3)],
             gate: rng.gen_bool(0.4),
             files: rng.gen_ratio(1, 64),
+            hands: rng.gen_bool(0.35),
+            calm: false,
+            before: None,
             calls: BTreeMap::new(),
             commits: BTreeMap::new(),
             sessions: BTreeMap::new(),
         };
+        if script.hands && rng.gen_ratio(1, 8) {
+            let what = [Before::Mistyped, Before::Disabled, Before::Deleted][rng.gen_range(0..3)];
+            script.before = Some((rng.gen_range(0..number), what));
+        }
         let weather = Weather {
+            hands: if script.hands { [200, 1_000][rng.gen_range(0..2)] } else { 0 },
             calls: [0, 50, 300, 1_500][rng.gen_range(0..4)],
             crashes: [0, 100, 500, 2_000][rng.gen_range(0..4)],
             operators: [0, 0, 50, 300][rng.gen_range(0..4)],
             budget: rng.gen_range(1..=30),
         };
+        script.calm = weather.calls == 0 && weather.crashes == 0;
         (script, weather, rng)
     }
 
@@ -322,7 +395,9 @@ impl Spec {
                 .into_iter()
                 .chain((!scoped).then_some(model::Probe::Sandbox { policy: None }))
                 .collect(),
-            rejects: None,
+            rejects: self
+                .blind
+                .then(|| vec![model::Probe::Sandbox { policy: Some("nobody has this".into()) }]),
             after: self.after.iter().map(|a| name(*a)).collect(),
         }
     }
@@ -406,7 +481,7 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
         })
         .collect();
     let after = if at > 0 && rng.gen_bool(0.3) { vec![rng.gen_range(0..at)] } else { vec![] };
-    Spec { issuer, stores, consumers, probe: rng.gen_bool(0.6), after }
+    Spec { issuer, stores, consumers, probe: rng.gen_bool(0.6), blind: rng.gen_ratio(1, 24), after }
 }
 
 fn own(rng: &mut StdRng, strategy: Strategy) -> Own {
@@ -428,7 +503,7 @@ pub(crate) fn at_call(rng: &mut StdRng, weather: Weather, deadline_ms: u64) -> O
     if !rng.gen_ratio(weather.calls.max(1), 10_000) || weather.calls == 0 {
         return None;
     }
-    Some(match rng.gen_range(0..18) {
+    Some(match rng.gen_range(0..21) {
         0 | 1 => AtCall::LostRequest,
         2 | 3 => AtCall::LostReply,
         4 => AtCall::ServerError(true),
@@ -443,7 +518,10 @@ pub(crate) fn at_call(rng: &mut StdRng, weather: Weather, deadline_ms: u64) -> O
         13 | 14 => AtCall::Stale(rng.gen_range(1..3_000)),
         15 => AtCall::Denied,
         16 => AtCall::Quoted,
-        _ => AtCall::Restart,
+        17 => AtCall::Restart,
+        18 => AtCall::Panic,
+        19 => AtCall::Hollow,
+        _ => AtCall::Lie,
     })
 }
 
@@ -466,6 +544,13 @@ pub(crate) fn at_commit(rng: &mut StdRng, weather: Weather) -> Option<AtCommit> 
             6 => AtCommit::Rollback { to: Some(Phase::ALL[rng.gen_range(0..7)]) },
             _ => AtCommit::SecondRun,
         });
+    }
+    if roll < weather.crashes + weather.operators + weather.hands {
+        return Some(AtCommit::Hand(Hand {
+            credential: rng.gen_range(0..64),
+            store: rng.gen_range(0..8),
+            what: Deed::ALL[rng.gen_range(0..Deed::ALL.len())],
+        }));
     }
     None
 }

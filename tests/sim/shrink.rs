@@ -28,7 +28,7 @@ pub(crate) fn smallest(mut script: Script, invariant: u8) -> Script {
 
 /// Ways to make a schedule smaller: each leaves out its `at`th thing, `None` when there are no more.
 #[expect(non_upper_case_globals, reason = "read as a list of functions")]
-const candidates: [fn(&Script, usize) -> Option<Script>; 8] = [
+const candidates: [fn(&Script, usize) -> Option<Script>; 9] = [
     |s, at| {
         without(
             s,
@@ -71,6 +71,8 @@ const candidates: [fn(&Script, usize) -> Option<Script>; 8] = [
             |s| (s.credentials.len() > 1 && at < s.credentials.len()).then_some(at),
             |s, at| {
                 s.credentials.remove(at);
+                s.before =
+                    s.before.filter(|(c, _)| *c != at).map(|(c, what)| (c - usize::from(c > at), what));
                 for credential in &mut s.credentials {
                     credential.after.retain(|a| *a != at);
                     credential.after.iter_mut().for_each(|a| *a -= usize::from(*a > at));
@@ -94,6 +96,13 @@ const candidates: [fn(&Script, usize) -> Option<Script>; 8] = [
             |s, at| {
                 s.credentials[at].consumers.pop();
             },
+        )
+    },
+    |s, at| {
+        without(
+            s,
+            |s| s.credentials.get(at).filter(|c| c.blind).map(|_| at),
+            |s, at| s.credentials[at].blind = false,
         )
     },
     |s, at| without(s, |s| (at == 0 && s.gate).then_some(0), |s, _| s.gate = false),

@@ -29,7 +29,7 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
         KeyCommand::Create => {
             let context = Context::open(global)?;
             let key = context.state.create_key(context.who(), context.clock.now())?;
-            show(global, &key, "the key is made; keep this public half where only others can write");
+            show(global, &key, "the key is made; keep this public half where only others can write")
         }
         KeyCommand::Rotate => {
             let context = Context::open(global)?;
@@ -43,14 +43,14 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
                      halves: stanch audit key export",
                     range.from
                 ),
-            );
+            )
         }
         KeyCommand::Export => {
             // Reads only, so that it works on a copy.
             let state = StateDir::look(&state_folder(global)?)?;
             let ranges = state.key_ranges()?;
             if global.json {
-                print_json(&json!(ranges));
+                print_json(&json!(ranges))?;
             } else {
                 let lines: Vec<String> = ranges
                     .iter()
@@ -59,18 +59,15 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
                         format!("# from record {} of the index {until}\n{}", range.from, range.key)
                     })
                     .collect();
-                print(&lines.join("\n"));
+                print(&lines.join("\n"))?;
             }
+            Ok(Exit::Done)
         }
     }
-    Ok(Exit::Done)
 }
 
-fn show(global: &Global, key: &str, words: &str) {
-    if global.json {
-        print_json(&json!({ "key": key }));
-    } else {
-        print(key);
-    }
+fn show(global: &Global, key: &str, words: &str) -> Result<Exit, CliError> {
+    let printed = if global.json { print_json(&json!({ "key": key })) } else { print(key) };
     eprintln!("{words}");
+    Exit::Done.shown(printed)
 }

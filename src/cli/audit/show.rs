@@ -29,6 +29,7 @@ pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Resul
     let mut filter: Option<Result<Filter<'_>, CliError>> = None;
     let mut state: Option<State> = None;
     let mut shown = 0_u64;
+    let mut printed = Ok(());
     let report = context.state.audit(&run, |record| {
         let (envelope, event) = (record.envelope, record.event);
         if let Event::Opened { plan, .. } = &event {
@@ -40,11 +41,12 @@ pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Resul
         let Some(Ok(filter)) = &filter else { return };
         if filter.admits(envelope.wall, &event, state.as_ref()) {
             shown += 1;
-            print(&if global.json {
-                json(&envelope, &event)
-            } else {
-                text(&envelope, &event, state.as_ref())
-            });
+            let line =
+                if global.json { json(&envelope, &event) } else { text(&envelope, &event, state.as_ref()) };
+            // What could not be written once is not tried again.
+            if printed.is_ok() {
+                printed = print(&line);
+            }
         }
         if let Event::Opened { plan, .. } = event {
             state = Some(State::new(Arc::from(plan), envelope.wall));
@@ -60,7 +62,7 @@ pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Resul
     if shown == 0 {
         eprintln!("none of the {} records fits", report.records);
     }
-    Ok(Exit::Done)
+    Exit::Done.shown(printed)
 }
 
 fn text(envelope: &Envelope, event: &Event, state: Option<&State>) -> String {

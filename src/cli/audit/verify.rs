@@ -58,25 +58,23 @@ pub(super) fn main(global: &Global, args: &VerifyArgs) -> Result<Exit, CliError>
     if silent {
         exit = Exit::Unanchored;
     }
-    if global.json {
+    let printed = if global.json {
         let objects: Vec<&Value> = verdicts.iter().map(|verdict| &verdict.json).collect();
         match objects.as_slice() {
             [object] if !silent => print_json(object),
             objects => print_json(&json!({ "records": objects, "anchors": agree, "exit": exit.code() })),
         }
     } else {
-        for verdict in &verdicts {
-            print(&verdict.words);
-        }
-        if silent {
-            print(&format!(
-                "UNANCHORED: the record is good in itself, and none of the {} anchors speaks of it: they belong \
-                 elsewhere, or the whole record was exchanged",
-                anchors.len()
-            ));
-        }
-    }
-    Ok(exit)
+        let mut words: Vec<&str> = verdicts.iter().map(|verdict| verdict.words.as_str()).collect();
+        let nothing = format!(
+            "UNANCHORED: the record is good in itself, and none of the {} anchors speaks of it: they belong \
+             elsewhere, or the whole record was exchanged",
+            anchors.len()
+        );
+        words.extend(silent.then_some(nothing.as_str()));
+        print(&words.join("\n"))
+    };
+    exit.shown(printed)
 }
 
 /// What is to be checked.
@@ -201,13 +199,24 @@ fn one(
     Ok(verdicts)
 }
 
-/// A whole state folder.
+/// A whole state folder. Where nothing is there to be checked, that is never a good end.
 fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Result<Vec<Verdict>, CliError> {
-    let trusted = match keys {
-        Some(keys) => keys,
-        None if state.runs()?.is_empty() && !state.index_path().exists() => return Ok(Vec::new()),
-        None => state.verifying_keys()?,
-    };
+    let root = state.root().display();
+    let is_empty = state.runs()?.is_empty() && state.index(&[])?.is_none();
+    let had_keys =
+        ["journal.vkey", "journal.key"].iter().any(|key| state.root().join("keys").join(key).exists());
+    if is_empty && had_keys {
+        let message = format!(
+            "{root} has keys that sign records, and neither a record nor an index: they were removed, or no run ever began; nothing was verified"
+        );
+        return Err(CliError::new(Exit::JournalInvalid, message).hint(
+            "keep a copy of the folder; restore runs/ and index.jsonl from a backup, and verify that",
+        ));
+    }
+    if is_empty && keys.is_none() {
+        return Err(nothing(state));
+    }
+    let trusted = keys.map_or_else(|| state.verifying_keys(), Ok)?;
     let mut verdicts = Vec::new();
     let index = state.examine_index(&trusted, anchors)?;
     if let Some((index, agree)) = &index {
@@ -219,7 +228,13 @@ fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Resu
         verdict.words.insert_str(0, &format!("{run}: "));
         verdicts.push(verdict);
     }
-    Ok(verdicts)
+    if verdicts.is_empty() { Err(nothing(state)) } else { Ok(verdicts) }
+}
+
+/// The end of a verification that found nothing to verify.
+fn nothing(state: &StateDir) -> CliError {
+    let message = format!("there are no runs in {}; nothing was verified", state.root().display());
+    CliError::new(Exit::Usage, message).hint("name the folder that has them: --state DIR")
 }
 
 fn of_run(

@@ -25,6 +25,7 @@ fn request() -> Request {
         sandbox: true,
         runbook_sha256: "0".repeat(64),
         tool: "test".to_owned(),
+        directory: None,
     }
 }
 

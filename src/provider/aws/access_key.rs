@@ -9,17 +9,14 @@ use aws_sdk_iam::types::{AccessKeyMetadata, StatusType};
 use jiff::{SignedDuration, Timestamp};
 
 use super::client::AwsClient;
-use super::fault::fault;
-use super::preflight::{failed, simulate};
+use super::fault::BAD_SIGNATURES;
+use super::key_shape::{self, ID, SECRET};
+use super::preflight::{Needs, caller, failed, refused, simulate};
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
     CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
 };
 use crate::secret::{Material, Secret};
-
-/// The parts of an access key.
-const ID: &str = "access_key_id";
-const SECRET: &str = "secret_access_key";
 
 /// How many keys AWS gives a user; the quota cannot be raised.
 const MAX_KEYS: usize = 2;
@@ -27,6 +24,15 @@ const MAX_KEYS: usize = 2;
 const MAX_PAGES: usize = 100;
 /// How far AWS' clock may be behind ours for a key to count as made by this step.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// What a rotation does with a user's keys.
+const ACTIONS: [&str; 5] = [
+    "iam:ListAccessKeys",
+    "iam:CreateAccessKey",
+    "iam:UpdateAccessKey",
+    "iam:DeleteAccessKey",
+    "iam:GetAccessKeyLastUsed",
+];
 
 /// Issues access keys to one user.
 #[derive(Debug)]
@@ -56,8 +62,8 @@ impl AccessKeyIssuer {
                 .set_marker(marker)
                 .send()
                 .await
-                .map_err(|error| fault(&error, &self.what("ListAccessKeys")).read_only())?;
-            answered(&page, &self.what("ListAccessKeys")).map_err(CallError::read_only)?;
+                .map_err(|error| self.client.fault(&error, &self.what("ListAccessKeys")).read_only())?;
+            self.answered(&page, "ListAccessKeys").map_err(CallError::read_only)?;
             keys.extend_from_slice(page.access_key_metadata());
             match page.marker {
                 Some(next) if page.is_truncated => marker = Some(next),
@@ -65,12 +71,13 @@ impl AccessKeyIssuer {
             }
         }
         let what = self.what("ListAccessKeys");
-        Err(CallError::rejected(Kind::Invalid, format!("the answer to {what} has no end"))
-            .hint("check `endpoint_url`, and what stands in front of it"))
+        let at = self.client.place(&what);
+        Err(CallError::rejected(Kind::Invalid, format!("the response to {what} at {at} has no end"))
+            .hint("check `endpoint_url`, and any proxy in front of it"))
     }
 
-    /// When a key was last used; `None` when never, as far as AWS knows (it lags).
-    async fn last_used(&self, id: &str) -> Result<Option<Timestamp>, CallError> {
+    /// Whose a key is, and when it was last used: `None` when never, as far as AWS knows (it lags).
+    async fn last_used(&self, id: &str) -> Result<(Option<String>, Option<Timestamp>), CallError> {
         let answer = self
             .client
             .iam
@@ -78,34 +85,37 @@ impl AccessKeyIssuer {
             .access_key_id(id)
             .send()
             .await
-            .map_err(|error| fault(&error, &self.what("GetAccessKeyLastUsed")).read_only())?;
-        Ok(answer
-            .access_key_last_used()
-            .and_then(|used| used.last_used_date())
-            .and_then(|at| Timestamp::from_second(at.secs()).ok()))
+            .map_err(|error| self.client.fault(&error, &self.what("GetAccessKeyLastUsed")).read_only())?;
+        self.answered(&answer, "GetAccessKeyLastUsed").map_err(CallError::read_only)?;
+        let used = answer.access_key_last_used().and_then(|used| used.last_used_date());
+        Ok((answer.user_name().map(tame), used.and_then(|at| Timestamp::from_second(at.secs()).ok())))
     }
 
-    /// The keys in words, for whoever has to choose one to delete.
-    async fn describe_keys(&self) -> String {
+    /// The keys in words, for whoever has to choose one to delete. `held` is the one that the store hands out.
+    async fn describe_keys(&self, held: Option<&str>) -> String {
         let Ok(keys) = self.keys().await else { return String::new() };
+        let own = self.client.own_key_id().await.ok();
         let mut words = Vec::new();
         for key in keys {
             let Some(id) = key.access_key_id() else { continue };
             let used = match self.last_used(id).await {
-                Ok(Some(at)) => format!("last used {at}"),
-                Ok(None) => "never used".to_owned(),
+                Ok((_, Some(at))) => format!("last used {at}"),
+                Ok((_, None)) => "never used".to_owned(),
                 Err(_) => "last use unknown".to_owned(),
             };
             let status = key.status().map_or("", StatusType::as_str).to_ascii_lowercase();
-            words.push(tame(&format!("{id} ({status}, {used})")));
+            let held = if held == Some(id) { ", the one that the store hands out" } else { "" };
+            let own = if own.as_deref() == Some(id) { ", the one that this run works with" } else { "" };
+            words.push(tame(&format!("{id} ({status}, {used}{held}{own})")));
         }
         words.join(" and ")
     }
 
-    async fn full(&self, message: String) -> CallError {
+    async fn full(&self, message: String, held: Option<&str>) -> CallError {
         CallError::rejected(Kind::Limit, message).hint(format!(
-            "delete the one that nobody needs (`aws iam delete-access-key`): {}",
-            self.describe_keys().await
+            "delete the one that is not needed (`aws iam delete-access-key --user-name {} --access-key-id ID`): {}",
+            self.user,
+            self.describe_keys(held).await
         ))
     }
 
@@ -118,30 +128,25 @@ impl AccessKeyIssuer {
             .status(status)
             .send()
             .await
-            .map_err(|error| fault(&error, &self.what("UpdateAccessKey")))
-            .and_then(|done| answered(&done, &self.what("UpdateAccessKey")))
+            .map_err(|error| self.client.fault(&error, &self.what("UpdateAccessKey")))
+            .and_then(|done| self.answered(&done, "UpdateAccessKey"))
     }
 
     /// Asks STS with the very keys: `None` when it does not accept them.
     async fn introduce(&self, material: &Material) -> Result<Option<String>, CallError> {
-        let (Some(id), Some(secret)) = (material.part(ID), material.part(SECRET)) else {
-            return Err(CallError::rejected(
-                Kind::Invalid,
-                "the credential is no access key: a part is missing",
-            ));
-        };
-        let what = "sts:GetCallerIdentity with the access key";
-        match self.client.sts_as(id.expose(), secret).get_caller_identity().send().await {
+        let (id, secret) = key_shape::parts(material)?;
+        let what = format!("sts:GetCallerIdentity with the access key {id}");
+        match self.client.sts_as(id, secret).get_caller_identity().send().await {
             Ok(output) => Ok(Some(output.arn.unwrap_or_else(|| self.user.clone()))),
             Err(error) => {
                 use aws_sdk_sts::error::ProvideErrorMetadata;
                 let code = error.as_service_error().and_then(|e| e.code()).map(str::to_owned);
-                let error = fault(&error, what).read_only();
+                let error = self.client.fault(&error, &what).read_only();
                 match (error.kind, code.as_deref()) {
-                    // The signature is checked after the key: with a wrong secret, or a wrong clock
-                    // here, a live key would look dead.
-                    (_, Some("SignatureDoesNotMatch" | "InvalidSignatureException")) => {
-                        Err(CallError { kind: Kind::Invalid, ..error })
+                    // Neither acceptance nor refusal: with a wrong secret, or a wrong clock here, a live key
+                    // would look dead; and a new key's signatures fail until its secret is known everywhere.
+                    (_, Some(code)) if BAD_SIGNATURES.contains(&code) => {
+                        Err(CallError { kind: Kind::NoAnswer, ..error })
                     }
                     (Kind::Refused, _) => Ok(None),
                     // Authentication comes before authorisation: a key that is forbidden something
@@ -155,45 +160,66 @@ impl AccessKeyIssuer {
         }
     }
 
-    /// The names of the user's policies; `None` when they cannot all be read.
-    async fn policy_names(&self) -> Option<Vec<String>> {
+    /// The names of the user's policies; `None` when the operator may not read them, or they have no end.
+    async fn policy_names(&self) -> Result<Option<Vec<String>>, CallError> {
         let iam = &self.client.iam;
-        let mut names = Vec::new();
-        let mut marker = None;
-        for page in 1.. {
-            let request = iam.list_attached_user_policies().user_name(&self.user).set_marker(marker);
-            let answer = request.send().await.ok()?;
-            names
-                .extend(answer.attached_policies().iter().filter_map(|p| p.policy_name()).map(str::to_owned));
-            match answer.marker {
-                Some(_) if answer.is_truncated && page == MAX_PAGES => return None,
-                Some(next) if answer.is_truncated => marker = Some(next),
-                _ => break,
+        let (mut names, mut attached, mut own) = (Vec::new(), Some(None), Some(None));
+        for _ in 0..MAX_PAGES {
+            if let Some(marker) = attached {
+                let request = iam.list_attached_user_policies().user_name(&self.user).set_marker(marker);
+                let page = request.send().await;
+                let what = self.what("ListAttachedUserPolicies");
+                let page = page.map_err(|error| self.client.fault(&error, &what).read_only());
+                let Some(page) = unless_denied(page)? else { return Ok(None) };
+                names.extend(
+                    page.attached_policies().iter().filter_map(|p| p.policy_name()).map(str::to_owned),
+                );
+                attached = page.marker.filter(|_| page.is_truncated).map(Some);
+            } else if let Some(marker) = own {
+                let request = iam.list_user_policies().user_name(&self.user).set_marker(marker);
+                let page = request.send().await;
+                let what = self.what("ListUserPolicies");
+                let page = page.map_err(|error| self.client.fault(&error, &what).read_only());
+                let Some(page) = unless_denied(page)? else { return Ok(None) };
+                names.extend(page.policy_names().iter().cloned());
+                own = page.marker.filter(|_| page.is_truncated).map(Some);
+            } else {
+                names.sort();
+                return Ok(Some(names));
             }
         }
-        let mut marker = None;
-        for page in 1.. {
-            let request = iam.list_user_policies().user_name(&self.user).set_marker(marker);
-            let answer = request.send().await.ok()?;
-            names.extend(answer.policy_names().iter().cloned());
-            match answer.marker {
-                Some(_) if answer.is_truncated && page == MAX_PAGES => return None,
-                Some(next) if answer.is_truncated => marker = Some(next),
-                _ => break,
-            }
+        Ok(None)
+    }
+
+    /// Every response of AWS has a request id. A page of something in front of it has none, and the SDK
+    /// takes it for a success of these calls, whose responses are empty, or for an empty list.
+    fn answered(&self, output: &impl RequestId, action: &str) -> Result<(), CallError> {
+        if output.request_id().is_some() {
+            return Ok(());
         }
-        names.sort();
-        Some(names)
+        let what = self.what(action);
+        let at = self.client.place(&what);
+        Err(CallError::unknown(format!("the response to {what} at {at} did not come from AWS"))
+            .hint("check `endpoint_url`, and any proxy in front of it"))
+    }
+
+    /// The user's key of this id.
+    async fn key(&self, id: &str) -> Result<Option<Life>, CallError> {
+        let keys = self.keys().await?;
+        let key = keys.iter().find(|key| key.access_key_id() == Some(id));
+        Ok(key.map(|key| match key.status() {
+            Some(StatusType::Inactive) => Life::Disabled,
+            _ => Life::Active,
+        }))
     }
 }
 
-/// Every answer of AWS' has a request id. A page of something in front of it has none, and the SDK
-/// takes it for a success of these calls, whose answers are empty, or for an empty list.
-fn answered(output: &impl RequestId, what: &str) -> Result<(), CallError> {
-    match output.request_id() {
-        Some(_) => Ok(()),
-        None => Err(CallError::unknown(format!("the answer to {what} is no answer of AWS'"))
-            .hint("check the endpoint, and what stands in front of it")),
+/// What may not be read is unknown; any other failure is one.
+fn unless_denied<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind == Kind::Denied => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -217,60 +243,61 @@ impl Issuer for AccessKeyIssuer {
         // means little.
         let what = self.what("GetUser");
         let user = self.client.iam.get_user().user_name(&self.user).send().await;
-        let (arn, elsewhere) = match user.map_err(|error| fault(&error, &what)) {
+        let (arn, elsewhere) = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
             Ok(output) => (output.user.map(|user| user.arn), None),
-            Err(error) if error.kind == Kind::NotFound => return vec![failed(&name, &error)],
-            Err(_) => (None, Some("a policy that names this user")),
-        };
-        let keys = match self.keys().await {
-            Ok(keys) => keys,
+            Err(error) if error.kind == Kind::Denied => (None, Some("a policy that names this user")),
             Err(error) => return vec![failed(&name, &error)],
         };
+        let resource = arn.unwrap_or_else(|| "*".to_owned());
+        let needs = Needs { actions: &ACTIONS, granted: resource.clone(), resource, elsewhere };
+        let keys = match self.keys().await {
+            Ok(keys) => keys,
+            Err(error) => return refused(&self.client, &needs, &name, error).await,
+        };
+        let held = outgoing.map(|outgoing| outgoing.handle.as_str());
         let mut checks = vec![if keys.len() < MAX_KEYS {
             Check::pass(name, format!("it has {} of {MAX_KEYS} access keys", keys.len()))
         } else {
-            failed(
-                &name,
-                &self
-                    .full(format!(
-                        "the user {} has {} access keys, and AWS allows {MAX_KEYS}",
-                        self.user,
-                        keys.len()
-                    ))
-                    .await,
-            )
+            let count = keys.len();
+            let message =
+                format!("the user {} has {count} access keys, and AWS allows {MAX_KEYS}", self.user);
+            failed(&name, &self.full(message, held).await)
         }];
-        if let Some(outgoing) = outgoing {
+        if let Some(held) = held {
             checks.push(match self.client.own_key_id().await {
-                Ok(own) if own == outgoing.handle => Check::fail(
+                Ok(own) if own == held => Check::fail(
                     "own credential",
                     Kind::Invalid,
-                    "this run uses the very access key that it is about to delete",
+                    format!("this run works with the access key {own}, which it is about to delete"),
                     "use another profile (AWS_PROFILE), then plan again",
                 ),
-                Ok(_) => Check::pass("own credential", "this run uses another access key"),
+                Ok(own) => {
+                    Check::pass("own credential", format!("this run works with another access key, {own}"))
+                }
                 Err(error) => failed("own credential", &error),
             });
-            if !keys.iter().any(|key| key.access_key_id() == Some(outgoing.handle.as_str())) {
-                checks.push(Check::fail(
-                    "outgoing key",
-                    Kind::NotFound,
-                    format!("the user {} has no access key {}", self.user, tame(&outgoing.handle)),
-                    "check `user` in the runbook: the key in the store is somebody else's",
-                ));
-            }
         }
-        let actions =
-            ["iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
-        checks.extend(simulate(&self.client, &actions, arn.as_deref(), elsewhere).await);
+        checks.extend(simulate(&self.client, &needs).await);
         checks
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
-        let handle = material.part(ID).map(|id| id.expose().to_owned()).unwrap_or_default();
-        let life = self.life(&handle).await?;
-        let identity = Identity { handle, principal: format!("user/{}", tame(&self.user)) };
-        Ok((life != Life::Gone).then_some(Standing { identity, life, uses_left: None }))
+        let (id, _) = key_shape::parts(material)?;
+        let identity = Identity { handle: id.to_owned(), principal: format!("user/{}", tame(&self.user)) };
+        if let Some(life) = self.key(id).await? {
+            return Ok(Some(Standing { identity, life, uses_left: None }));
+        }
+        // Whose else it may be: another user's key must not be mistaken for one that is gone.
+        match self.last_used(id).await {
+            Ok((Some(owner), _)) if owner != self.user => Err(CallError::rejected(
+                Kind::Invalid,
+                format!("the access key {id} belongs to the user {owner}, not to {}", tame(&self.user)),
+            )
+            .hint("correct `user` of the issuer in the runbook, or the store")),
+            // An id that is not known, or not of this account, is answered in several ways.
+            Err(error) if error.kind.is_transient() || error.kind == Kind::NoAnswer => Err(error),
+            _ => Ok(None),
+        }
     }
 
     fn candidate(&self) -> Option<Material> {
@@ -282,14 +309,21 @@ impl Issuer for AccessKeyIssuer {
         let output = match self.client.iam.create_access_key().user_name(&self.user).send().await {
             Ok(output) => output,
             Err(error) => {
-                let error = fault(&error, &what);
-                return Err(if error.kind == Kind::Limit { self.full(error.message).await } else { error });
+                let error = self.client.fault(&error, &what);
+                return Err(if error.kind == Kind::Limit {
+                    self.full(error.message, None).await
+                } else {
+                    error
+                });
             }
         };
         let key = output
             .access_key
             .filter(|key| is_name(&key.access_key_id) && is_name(&key.secret_access_key))
-            .ok_or_else(|| CallError::unknown(format!("the answer to {what} holds no access key")))?;
+            .ok_or_else(|| {
+                let at = self.client.place(&what);
+                CallError::unknown(format!("the response to {what} at {at} has no access key"))
+            })?;
         Ok(Issued {
             identity: Identity { handle: key.access_key_id.clone(), principal: key.user_name },
             material: Material::single(ID, Secret::new(key.access_key_id))
@@ -308,12 +342,15 @@ impl Issuer for AccessKeyIssuer {
                 continue;
             }
             // The secret of a key whose reply was lost is known to nobody: nobody can have used it.
-            if let Some(at) = self.last_used(id).await? {
+            if let (_, Some(at)) = self.last_used(id).await? {
                 return Err(CallError::rejected(
                     Kind::Conflict,
-                    format!("the access key {} is new and was used at {at}: it is somebody else's", tame(id)),
+                    format!(
+                        "the access key {} is new and was used at {at}: this run did not make it",
+                        tame(id)
+                    ),
                 )
-                .hint("find out whose it is (CloudTrail, CreateAccessKey), then `stanch resolve`"));
+                .hint("look up who made it (CloudTrail, CreateAccessKey), then `stanch resolve`"));
             }
             ours.push(id.to_owned());
         }
@@ -325,24 +362,16 @@ impl Issuer for AccessKeyIssuer {
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
-        if self.life(handle).await? == Life::Gone {
-            return Err(CallError::rejected(
-                Kind::NotFound,
-                format!("there is no access key {}", tame(handle)),
-            ));
+        if self.key(handle).await?.is_none() {
+            let message = format!("the user {} has no access key {}", tame(&self.user), tame(handle));
+            return Err(CallError::rejected(Kind::NotFound, message));
         }
         // A key is as wide as its user.
-        Ok(Grant { policies: self.policy_names().await, ..Grant::default() })
+        Ok(Grant { policies: self.policy_names().await?, ..Grant::default() })
     }
 
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
-        let keys = self.keys().await?;
-        let key = keys.iter().find(|key| key.access_key_id() == Some(handle));
-        Ok(match key.map(|key| key.status()) {
-            None => Life::Gone,
-            Some(Some(StatusType::Inactive)) => Life::Disabled,
-            Some(_) => Life::Active,
-        })
+        Ok(self.key(handle).await?.unwrap_or(Life::Gone))
     }
 
     async fn disable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
@@ -356,18 +385,26 @@ impl Issuer for AccessKeyIssuer {
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
         let sent =
             self.client.iam.delete_access_key().user_name(&self.user).access_key_id(handle).send().await;
-        match sent.map_err(|error| fault(&error, &self.what("DeleteAccessKey"))) {
-            Ok(done) => answered(&done, &self.what("DeleteAccessKey")),
-            // AWS says the same of a user that is gone, with whom his keys are.
+        match sent.map_err(|error| self.client.fault(&error, &self.what("DeleteAccessKey"))) {
+            Ok(done) => self.answered(&done, "DeleteAccessKey"),
+            // AWS says the same of a user that is gone, and its keys with it.
             Err(error) if error.kind == Kind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
+    async fn shares(&self) -> Result<Option<String>, CallError> {
+        let account = caller(&self.client).await?.account;
+        Ok(Some(format!("iam {} user/{}", tame(&account), self.user)))
+    }
+
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         Ok(match self.introduce(material).await? {
             Some(_) => Use::Accepted,
-            None => Use::Refused("sts:GetCallerIdentity does not accept the access key".to_owned()),
+            None => {
+                let id = material.part(ID).map(Secret::expose).unwrap_or_default();
+                Use::Refused(format!("sts:GetCallerIdentity does not accept the access key {}", tame(id)))
+            }
         })
     }
 }
@@ -400,9 +437,10 @@ mod tests {
         let error = keys.existing().await.expect_err("no end");
         assert!(error.message.contains("has no end") && !error.in_doubt, "{error}");
         let (attached, own) = ("ListAttachedUserPolicies", "ListUserPolicies");
-        assert_eq!(issuer(vec![page(attached, true)]).policy_names().await, None);
-        assert_eq!(issuer(vec![page(attached, false), page(own, true)]).policy_names().await, None);
+        for endless in [vec![page(attached, true)], vec![page(attached, false), page(own, true)]] {
+            assert_eq!(issuer(endless).policy_names().await.expect("unknown"), None);
+        }
         let whole = issuer(vec![page(attached, true), page(attached, false), page(own, false)]);
-        assert_eq!(whole.policy_names().await, Some(vec![]));
+        assert_eq!(whole.policy_names().await.expect("names"), Some(vec![]));
     }
 }

@@ -1,19 +1,17 @@
 //! The SDK's clients, set up so that every try is the engine's and on the record.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(any(test, feature = "fuzzing"))]
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
-};
-use aws_sdk_sts::config::{ConfigBag, Credentials, Intercept, ProvideCredentials, Region, RuntimeComponents};
-use aws_sdk_sts::error::BoxError;
-use aws_smithy_types::body::SdkBody;
-use http_body_util::Limited;
+use aws_sdk_sts::config::{Credentials, ProvideCredentials, Region, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use jiff::Timestamp;
 #[cfg(any(test, feature = "fuzzing"))]
 use {
@@ -27,7 +25,7 @@ use {
     aws_smithy_runtime_api::http::StatusCode,
 };
 
-use crate::provider::http::transport::MAX_BODY;
+use super::wire::{Bound, Wire};
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::secret::Secret;
 
@@ -41,10 +39,12 @@ pub struct Settings {
     pub region: Option<String>,
     /// The account that the credentials must belong to.
     pub account: Option<String>,
-    /// The profile.
+    /// The profile. It comes before keys in the environment: what a runbook names is what is meant.
     pub profile: Option<String>,
     /// Another endpoint for every service.
     pub endpoint_url: Option<String>,
+    /// A file of CA certificates in PEM, which are trusted and no others.
+    pub ca_bundle: Option<String>,
     /// These keys instead of the default chain. Only tests give them: a runbook cannot.
     pub keys: Option<(String, Secret)>,
 }
@@ -56,7 +56,7 @@ pub struct AwsClient {
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) secrets: aws_sdk_secretsmanager::Client,
     config: aws_config::SdkConfig,
-    clock: DateSpy,
+    wire: Wire,
 }
 
 impl fmt::Debug for AwsClient {
@@ -69,7 +69,7 @@ impl AwsClient {
     /// Reads the default chain; nothing is sent yet.
     ///
     /// # Errors
-    /// When no region is known.
+    /// When no region is known, or the CA bundle cannot be read.
     pub async fn new(settings: Settings, timeout: Duration) -> Result<Self, CallError> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // A retry inside the SDK would be one that the journal does not know.
@@ -84,7 +84,11 @@ impl AwsClient {
             loader = loader.region(Region::new(region.clone()));
         }
         if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
+            let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(provider);
+        }
+        if let Some(path) = &settings.ca_bundle {
+            loader = loader.http_client(trusting(path)?);
         }
         if let Some(url) = &settings.endpoint_url {
             loader = loader.endpoint_url(url);
@@ -94,24 +98,26 @@ impl AwsClient {
         }
         let config = loader.load().await;
         if config.region().is_none() {
-            return Err(CallError::rejected(Kind::Local, "there is no AWS region")
+            return Err(CallError::rejected(Kind::Local, "no AWS region is set")
                 .hint("set AWS_REGION, or `region` of the connection in the runbook"));
         }
         Ok(Self::from_config(settings, config))
     }
 
     fn from_config(settings: Settings, config: aws_config::SdkConfig) -> Self {
-        let clock = DateSpy::default();
+        let wire = Wire::default();
         let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(Bound);
-        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound).interceptor(clock.clone());
+        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound);
         let secrets = aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(Bound);
         Self {
-            iam: aws_sdk_iam::Client::from_conf(iam.build()),
-            sts: aws_sdk_sts::Client::from_conf(sts.build()),
-            secrets: aws_sdk_secretsmanager::Client::from_conf(secrets.build()),
+            iam: aws_sdk_iam::Client::from_conf(iam.interceptor(wire.of("iam")).build()),
+            sts: aws_sdk_sts::Client::from_conf(sts.interceptor(wire.of("sts")).build()),
+            secrets: aws_sdk_secretsmanager::Client::from_conf(
+                secrets.interceptor(wire.of("secretsmanager")).build(),
+            ),
             settings,
             config,
-            clock,
+            wire,
         }
     }
 
@@ -141,22 +147,37 @@ impl AwsClient {
     /// When the default chain has no credentials.
     pub(super) async fn own_key_id(&self) -> Result<String, CallError> {
         let missing = |why: String| {
-            CallError::rejected(Kind::Local, format!("there are no AWS credentials: {why}")).hint(
-                "log in (`aws sso login`), or set AWS_PROFILE; `aws sts get-caller-identity` has to work",
-            )
+            CallError::rejected(Kind::Local, format!("found no AWS credentials{}: {why}", self.of_profile()))
+                .hint(
+                    "log in (`aws sso login`), or set AWS_PROFILE; `aws sts get-caller-identity` has to work",
+                )
         };
         let provider = self
             .config
             .credentials_provider()
-            .ok_or_else(|| missing("no place to look for them".to_owned()))?;
+            .ok_or_else(|| missing("no source of credentials is set up".to_owned()))?;
         let credentials =
             provider.provide_credentials().await.map_err(|error| missing(tame(&innermost(&error))))?;
         Ok(credentials.access_key_id().to_owned())
     }
 
-    /// Where requests go, for messages: the endpoint where one was given, else the region.
-    pub(super) fn place(&self) -> String {
-        self.config.endpoint_url().map_or_else(|| self.region().to_owned(), str::to_owned)
+    /// Where a call went, for messages: the address that it was really sent to; before any was sent, the
+    /// endpoint where one was given, else the region. `what` begins with the service's name.
+    pub(super) fn place(&self, what: &str) -> String {
+        let sent = self.wire.sent(what).map(|(host, _)| host);
+        sent.unwrap_or_else(|| self.config.endpoint_url().map_or_else(|| self.region().to_owned(), tame))
+    }
+
+    /// The access key that a call was signed with, for messages.
+    pub(super) fn key_in_use(&self, what: &str) -> String {
+        let key = self.wire.sent(what).and_then(|(_, key)| key);
+        let key = key.map_or_else(|| "the credentials".to_owned(), |id| format!("the access key {id}"));
+        format!("{key}{}", self.of_profile())
+    }
+
+    /// ` of the profile …`, where the runbook names one.
+    fn of_profile(&self) -> String {
+        self.settings.profile.as_ref().map(|name| format!(" of the profile {name}")).unwrap_or_default()
     }
 
     pub(super) fn region(&self) -> &str {
@@ -165,8 +186,32 @@ impl AwsClient {
 
     /// The server's clock, as STS last told it.
     pub(super) fn date(&self) -> Option<Timestamp> {
-        *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wire.date()
     }
+}
+
+/// An HTTP client like the SDK's own, but for the certificates that it trusts.
+fn trusting(path: &str) -> Result<SharedHttpClient, CallError> {
+    let bad = |why: String| {
+        CallError::rejected(Kind::Local, format!("cannot use the CA bundle {}: {why}", tame(path)))
+            .hint("check AWS_CA_BUNDLE: it names a file of CA certificates in PEM")
+    };
+    let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+    if !reqwest::Certificate::from_pem_bundle(&pem).is_ok_and(|found| !found.is_empty()) {
+        return Err(bad("it has no CA certificate in PEM".to_owned()));
+    }
+    let roots = tls::TrustStore::empty().with_pem_certificate(pem);
+    let context = tls::TlsContext::builder().with_trust_store(roots).build();
+    let context = context.map_err(|error| bad(tame(&innermost(&error))))?;
+    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector =
+            ConnectorBuilder::default().tls_provider(provider.clone()).tls_context(context.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    }))
 }
 
 fn keys(id: &str, secret: &Secret) -> Credentials {
@@ -180,28 +225,6 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-/// Gives up on a reply that is longer than any of AWS': the SDK reads to the end, wherever that is.
-#[derive(Debug, Clone)]
-struct Bound;
-
-impl Intercept for Bound {
-    fn name(&self) -> &'static str {
-        "stanch-bound"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response_mut().body_mut();
-        let unbounded = std::mem::replace(body, SdkBody::taken());
-        *body = SdkBody::from_body_1_x(Limited::new(unbounded, MAX_BODY));
-        Ok(())
-    }
 }
 
 /// Stands in the place of the SDK's HTTP client.
@@ -231,29 +254,5 @@ impl HttpConnector for CannedConnector {
             Some(answer)
         });
         HttpConnectorFuture::ready(answer.ok_or_else(|| ConnectorError::timeout("no answer".into())))
-    }
-}
-
-/// Remembers the `Date` header of replies.
-#[derive(Debug, Clone, Default)]
-struct DateSpy(Arc<Mutex<Option<Timestamp>>>);
-
-impl Intercept for DateSpy {
-    fn name(&self) -> &'static str {
-        "stanch-date"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(date) = context.response().headers().get("date")
-            && let Ok(zoned) = jiff::fmt::rfc2822::parse(date)
-        {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(zoned.timestamp());
-        }
-        Ok(())
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use jiff::Timestamp;
 
-use super::client::innermost;
+use super::client::{AwsClient, innermost};
 use crate::provider::outcome::{CallError, Kind, tame};
 
 /// The codes that mean "slow down" across AWS.
-const THROTTLES: [&str; 10] = [
+const THROTTLES: [&str; 11] = [
     "Throttling",
     "ThrottlingException",
     "ThrottledException",
@@ -19,6 +20,7 @@ const THROTTLES: [&str; 10] = [
     "RequestThrottledException",
     "TooManyRequestsException",
     "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
     "SlowDown",
     "PriorRequestNotComplete",
     "ProvisionedThroughputExceededException",
@@ -28,8 +30,40 @@ const THROTTLES: [&str; 10] = [
 const BAD_KEYS: [&str; 4] =
     ["InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException"];
 
-/// A call that changes something failed.
-pub(super) fn fault<E>(error: &SdkError<E, HttpResponse>, what: &str) -> CallError
+/// The codes that mean that the signature does not belong to the key. It is checked after the key, and
+/// regions learn a new key's two halves one after the other.
+pub(super) const BAD_SIGNATURES: [&str; 2] = ["SignatureDoesNotMatch", "InvalidSignatureException"];
+
+/// A server that asks to wait for longer is not waited for in an emergency.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+impl AwsClient {
+    /// A call failed that changes something. `what` begins with the service's name and the action, as
+    /// policies spell them.
+    pub(super) fn fault<E>(&self, error: &SdkError<E, HttpResponse>, what: &str) -> CallError
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let at = self.place(what);
+        let error = fault(error, &format!("{what} at {at}"), action_of(what));
+        match error.kind {
+            Kind::Refused if error.hint.is_none() => {
+                let key = self.key_in_use(what);
+                error.hint(format!(
+                    "AWS does not accept {key}: it is unknown, inactive, deleted or expired; log in again, or set AWS_PROFILE"
+                ))
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The action that a call is named by.
+fn action_of(what: &str) -> &str {
+    what.split(' ').next().unwrap_or(what)
+}
+
+fn fault<E>(error: &SdkError<E, HttpResponse>, what: &str, action: &str) -> CallError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -38,7 +72,7 @@ where
             CallError::rejected(Kind::Invalid, format!("cannot make the request {what}: {}", why(error)))
         }
         SdkError::TimeoutError(_) if never_connected(error) => unreachable(error, what),
-        SdkError::TimeoutError(_) => CallError::unknown(format!("{what} had no answer in time")),
+        SdkError::TimeoutError(_) => CallError::unknown(format!("{what} got no response in time")),
         SdkError::DispatchFailure(_) if never_connected(error) => unreachable(error, what),
         SdkError::DispatchFailure(_) if has::<CredentialsError>(error) => {
             CallError::rejected(Kind::Local, format!("{what} could not be sent: {}", why(error))).hint(
@@ -47,17 +81,17 @@ where
         }
         // A connection that was closed without an answer is one of these, and no kind of the SDK's
         // tells it from a request that was never sent.
-        SdkError::DispatchFailure(_) => CallError::unknown(format!("{what} had no answer: {}", why(error))),
+        SdkError::DispatchFailure(_) => CallError::unknown(format!("{what} got no response: {}", why(error))),
         SdkError::ResponseError(_) => {
-            CallError::unknown(format!("the answer to {what} broke off, or is no answer of AWS'"))
+            CallError::unknown(format!("the response to {what} was cut short or did not come from AWS"))
         }
         SdkError::ServiceError(service) => {
             let raw = service.raw();
             let (code, message) =
                 (service.err().code().unwrap_or_default(), service.err().message().unwrap_or_default());
             let header = |name: &str| raw.headers().get(name);
-            let error = by_code(code, raw.status().as_u16(), what, &tame(message));
-            let wait = header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+            let error = by_code(code, raw.status().as_u16(), what, action, &tame(message));
+            let wait = header("retry-after").and_then(|text| retry_after(text, header("date")));
             CallError { retry_after: wait, ..error }
                 .request(header("x-amzn-requestid").or(header("x-amz-request-id")).map(tame))
         }
@@ -65,25 +99,30 @@ where
     }
 }
 
-fn by_code(code: &str, status: u16, what: &str, message: &str) -> CallError {
+fn by_code(code: &str, status: u16, what: &str, action: &str, message: &str) -> CallError {
     let text = match (code, message) {
-        ("", "") => format!("{what} was answered with {status}"),
+        ("", "") => format!("{what} was answered with HTTP status {status}"),
+        ("", message) => format!("{what} was answered with HTTP status {status}: {message}"),
         _ => format!("{what} was refused ({}): {message}", tame(code)),
     };
     let rejected = |kind| CallError::rejected(kind, text.trim_end_matches(": ").to_owned());
     match code {
         // Success with a body that the SDK cannot read: it may well have been done.
-        _ if status < 400 => {
-            CallError::unknown(format!("the answer to {what} ({status}) is not what AWS answers"))
-        }
+        _ if status < 400 => CallError::unknown(format!(
+            "the response to {what} (HTTP status {status}) is not one that AWS gives"
+        )),
         _ if THROTTLES.contains(&code) || status == 429 => rejected(Kind::Throttled),
-        _ if BAD_KEYS.contains(&code) => rejected(Kind::Refused).hint(
-            "the AWS credentials are not accepted: unknown, inactive, deleted or expired; log in again",
+        _ if BAD_KEYS.contains(&code) => rejected(Kind::Refused),
+        _ if BAD_SIGNATURES.contains(&code) => rejected(Kind::Refused).hint(
+            "the secret access key does not belong to the access key's id, or the clock of this machine is wrong",
         ),
-        "SignatureDoesNotMatch" | "InvalidSignatureException" => rejected(Kind::Refused)
-            .hint("the secret key does not belong to the key's id, or this machine's clock is wrong"),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" => {
-            rejected(Kind::Denied).hint("ask for a policy that allows this action on this resource")
+            rejected(Kind::Denied).hint(format!("ask for a policy that allows {action} on this resource"))
+        }
+        "DecryptionFailure" | "EncryptionFailure" | "KMSInvalidStateException" | "DisabledException" => {
+            rejected(Kind::Denied).hint(
+                "the secret's KMS key cannot be used: enable it, or ask for kms:Decrypt and kms:GenerateDataKey on it",
+            )
         }
         "ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => {
             rejected(Kind::NotFound).hint("check the name, the account and the region")
@@ -95,12 +134,27 @@ fn by_code(code: &str, status: u16, what: &str, message: &str) -> CallError {
         "InvalidRequestException" if is_deleted(message) => rejected(Kind::Invalid)
             .hint("it is scheduled for deletion; to keep it: `aws secretsmanager restore-secret`"),
         "RequestExpired" | "RequestTimeTooSkewed" => {
-            rejected(Kind::Invalid).hint("set this machine's clock (NTP)")
+            rejected(Kind::Invalid).hint("set the clock of this machine (NTP)")
         }
         _ if status == 403 => rejected(Kind::Denied),
         _ if status >= 500 || status == 408 => CallError::unknown(text),
         _ => rejected(Kind::Invalid),
     }
+}
+
+/// How long a server asks to wait: seconds, or a date (RFC 9110, 10.2.3), which counts from the date of
+/// the response itself, so that the clock of this machine does not matter.
+fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
+    let seconds = match text.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => http_date(text)?.duration_since(http_date(date?)?).try_into().unwrap_or_default(),
+    };
+    Some(seconds.min(MAX_RETRY_AFTER))
+}
+
+/// A date as HTTP writes it.
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
 }
 
 /// AWS' words for a secret in its deletion window differ between calls.
@@ -110,8 +164,9 @@ pub(super) fn is_deleted(message: &str) -> bool {
 }
 
 fn unreachable<E: Error + 'static>(error: &SdkError<E, HttpResponse>, what: &str) -> CallError {
-    CallError::rejected(Kind::Unreachable, format!("{what}: cannot connect: {}", why(error)))
-        .hint("check the network, the region and `endpoint_url`")
+    CallError::rejected(Kind::Unreachable, format!("{what}: cannot connect: {}", why(error))).hint(
+        "check the network, the region, the endpoint (`endpoint_url`, AWS_ENDPOINT_URL) and the proxy (HTTPS_PROXY)",
+    )
 }
 
 /// Whether it failed before a connection stood. The SDK has no word for that of its own; the HTTP
@@ -149,33 +204,54 @@ fn why<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {
 mod tests {
     use super::*;
 
+    fn coded(code: &str, status: u16, message: &str) -> CallError {
+        by_code(code, status, "iam:X for the user u at h", "iam:X", message)
+    }
+
     #[test]
     fn codes_become_kinds() {
-        let kind = |code, status, message| by_code(code, status, "x", message).kind;
-        assert_eq!(kind("ThrottlingException", 400, ""), Kind::Throttled);
-        assert_eq!(kind("AccessDenied", 403, ""), Kind::Denied);
-        assert_eq!(kind("InvalidClientTokenId", 403, ""), Kind::Refused);
-        assert_eq!(kind("LimitExceeded", 409, ""), Kind::Limit);
-        assert_eq!(kind("ResourceNotFoundException", 400, ""), Kind::NotFound);
-        assert_eq!(kind("", 418, ""), Kind::Invalid);
+        let kind = |code, status| coded(code, status, "").kind;
+        assert_eq!(kind("ThrottlingException", 400), Kind::Throttled);
+        assert_eq!(kind("AccessDenied", 403), Kind::Denied);
+        assert_eq!(kind("DecryptionFailure", 400), Kind::Denied);
+        assert_eq!(kind("InvalidClientTokenId", 403), Kind::Refused);
+        assert_eq!(kind("LimitExceeded", 409), Kind::Limit);
+        assert_eq!(kind("ResourceNotFoundException", 400), Kind::NotFound);
+        assert_eq!(kind("", 418), Kind::Invalid);
     }
 
     #[test]
     fn a_server_error_leaves_doubt_and_a_rejection_does_not() {
-        assert!(by_code("InternalServiceError", 500, "x", "").in_doubt);
-        assert!(by_code("", 503, "x", "").in_doubt);
-        assert!(!by_code("AccessDenied", 403, "x", "").in_doubt);
-        assert!(!by_code("ThrottlingException", 400, "x", "").in_doubt);
+        assert!(coded("InternalServiceError", 500, "").in_doubt);
+        assert!(coded("", 503, "").in_doubt);
+        assert!(!coded("AccessDenied", 403, "").in_doubt);
+        assert!(!coded("ThrottlingException", 400, "").in_doubt);
     }
 
     #[test]
     fn a_deleted_secret_says_how_it_comes_back() {
-        let error = by_code(
-            "InvalidRequestException",
-            400,
-            "x",
-            "You can't do this because it was marked for deletion.",
-        );
+        let error =
+            coded("InvalidRequestException", 400, "You can't do this because it was marked for deletion.");
         assert!(error.hint.expect("hint").contains("restore-secret"));
+    }
+
+    #[test]
+    fn a_refusal_names_the_action_and_quotes_the_server() {
+        let error = coded("AccessDenied", 403, "a boundary forbids it");
+        assert!(error.message.contains("iam:X for the user u at h"), "{error}");
+        assert!(error.message.contains("a boundary forbids it"), "{error}");
+        assert!(error.hint.expect("hint").contains("allows iam:X"));
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date() {
+        let date = Some("Thu, 26 Nov 2026 15:00:00 GMT");
+        let wait = |text| retry_after(text, date).map(|wait| wait.as_secs());
+        assert_eq!(wait("7"), Some(7));
+        assert_eq!(wait(" Thu, 26 Nov 2026 15:00:30 GMT "), Some(30));
+        assert_eq!(wait("Thu, 26 Nov 2026 14:00:00 GMT"), Some(0), "already over");
+        assert_eq!(wait("99999999"), Some(3600), "bounded");
+        assert_eq!(wait("soon"), None);
+        assert_eq!(retry_after("Thu, 26 Nov 2026 15:00:30 GMT", None), None, "without a clock");
     }
 }

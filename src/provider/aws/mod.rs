@@ -3,8 +3,13 @@
 mod access_key;
 mod client;
 mod fault;
+mod key_shape;
 mod preflight;
+mod secret_checks;
+mod secret_preflight;
+mod secret_promote;
 mod secretsmanager;
+mod wire;
 
 pub use access_key::AccessKeyIssuer;
 pub use client::{AwsClient, Settings};

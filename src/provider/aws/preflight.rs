@@ -1,7 +1,6 @@
 //! Is this the right account, and may the operator do what the run will do.
 
 use super::client::AwsClient;
-use super::fault::fault;
 use crate::clock::Clock;
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::provider::vault::skew;
@@ -17,13 +16,17 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
         Err(error) => return vec![failed("identity", &error)],
     };
     let now = clock.now().wall;
-    let mut checks = vec![Check::pass("identity", tame(&caller.arn))];
+    let key = client.key_in_use("sts:");
+    let mut checks = vec![Check::pass("identity", format!("{}, with {key}", tame(&caller.arn)))];
     checks.push(match &client.settings.account {
         Some(wanted) if *wanted != caller.account => Check::fail(
             "account",
             Kind::Invalid,
-            format!("these credentials belong to the account {}, not {wanted}", tame(&caller.account)),
-            "use another profile (AWS_PROFILE), or correct `account`: nothing was written",
+            format!(
+                "{key} belongs to the account {}, not {wanted}; nothing was changed",
+                tame(&caller.account)
+            ),
+            "use another profile (AWS_PROFILE), or correct `account` of the connection",
         ),
         Some(wanted) => Check::pass("account", format!("the account is {wanted}")),
         None => Check {
@@ -37,7 +40,8 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
             )
         },
     });
-    checks.push(Check::pass("region", format!("the region is {}", client.region())));
+    let place = client.place("sts:");
+    checks.push(Check::pass("region", format!("the region is {} (STS at {place})", client.region())));
     checks.push(skew("AWS", client.date(), now));
     checks
 }
@@ -64,75 +68,144 @@ impl Caller {
 }
 
 pub(super) async fn caller(client: &AwsClient) -> Result<Caller, CallError> {
-    let what = format!("sts:GetCallerIdentity at {}", client.place());
-    let output =
-        client.sts.get_caller_identity().send().await.map_err(|error| fault(&error, &what).read_only())?;
+    let what = "sts:GetCallerIdentity";
+    let output = client
+        .sts
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(|error| client.fault(&error, what).read_only())?;
     match (output.account, output.arn) {
         (Some(account), Some(arn)) => Ok(Caller { account, arn }),
-        _ => Err(CallError::rejected(Kind::NoAnswer, format!("{what} told neither account nor name"))),
+        _ => Err(CallError::rejected(
+            Kind::NoAnswer,
+            format!("the response to {what} at {} names no account", client.place(what)),
+        )),
     }
 }
 
-/// Whether the operator may do these things, as far as IAM tells. `elsewhere` says where else a
-/// permission may come from: then a lack here is only worth a word.
-pub(super) async fn simulate(
-    client: &AwsClient,
-    actions: &[&str],
-    resource: Option<&str>,
-    elsewhere: Option<&str>,
-) -> Vec<Check> {
-    let unsure =
-        |why: String| vec![Check::warn("permissions", format!("cannot be checked beforehand: {why}"))];
+/// What the run will do to one resource.
+pub(super) struct Needs<'a> {
+    /// The actions, as policies spell them.
+    pub(super) actions: &'a [&'a str],
+    /// The ARN that IAM is asked about; `*` where none is known.
+    pub(super) resource: String,
+    /// The ARN, or the pattern, that a policy would name.
+    pub(super) granted: String,
+    /// Where else a permission may come from: then a lack in the operator's own policies is only worth a word.
+    pub(super) elsewhere: Option<&'static str>,
+}
+
+impl Needs<'_> {
+    /// The policy that grants just these of the actions.
+    pub(super) fn policy(&self, actions: &[&str]) -> String {
+        serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": self.granted }],
+        })
+        .to_string()
+    }
+}
+
+/// Whether the operator may do these things, as far as IAM tells: all that is missing at once, with the
+/// policy that grants it.
+pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check> {
+    const NAME: &str = "permissions";
     let caller = match caller(client).await {
         Ok(caller) => caller,
-        Err(error) => return vec![failed("permissions", &error)],
+        Err(error) => return vec![failed(NAME, &error)],
     };
     let Some(principal) = caller.principal() else {
-        return vec![Check::pass("permissions", "the account's root may do everything")];
+        return vec![Check::pass(NAME, "the account's root may do everything")];
     };
+    let what = "iam:SimulatePrincipalPolicy";
     let answer = client
         .iam
         .simulate_principal_policy()
-        .policy_source_arn(principal)
-        .set_action_names(Some(actions.iter().map(|a| (*a).to_owned()).collect()))
-        .set_resource_arns(resource.map(|arn| vec![arn.to_owned()]))
+        .policy_source_arn(&principal)
+        .set_action_names(Some(needs.actions.iter().map(|a| (*a).to_owned()).collect()))
+        .resource_arns(&needs.resource)
         .send()
         .await;
-    let answer = match answer {
+    let answer = match answer.map_err(|error| client.fault(&error, what).read_only()) {
         Ok(answer) => answer,
-        Err(error) => return unsure(fault(&error, "iam:SimulatePrincipalPolicy").message),
+        Err(error) if error.kind.is_transient() => return vec![failed(NAME, &error)],
+        Err(error) => {
+            let all = needs.policy(needs.actions);
+            return vec![Check {
+                hint: Some(format!("allow iam:SimulatePrincipalPolicy; the run itself needs {all}")),
+                ..Check::warn(NAME, format!("cannot be checked in advance: {}", error.message))
+            }];
+        }
     };
-    actions
-        .iter()
-        .map(|action| {
-            let name = format!("permission {action}");
-            let decision = answer
-                .evaluation_results()
-                .iter()
-                .find(|result| result.eval_action_name().eq_ignore_ascii_case(action))
-                .map(|result| result.eval_decision().as_str());
-            match (decision, elsewhere) {
-                (Some("allowed"), _) => Check::pass(name, "allowed"),
-                (Some("implicitDeny"), Some(elsewhere)) => {
-                    Check::warn(name, format!("the operator's own policies do not allow it; {elsewhere} may"))
-                }
-                (Some(denied), _) => Check::fail(
-                    name,
-                    Kind::Denied,
-                    format!("not allowed ({})", tame(denied)),
-                    format!("ask for a policy that allows {action} on {}", resource.unwrap_or("*")),
+    let decided = |wanted: &[&str]| -> Vec<&str> {
+        let decision = |action: &str| {
+            let results = answer.evaluation_results().iter();
+            let mut of_it = results.filter(|result| result.eval_action_name().eq_ignore_ascii_case(action));
+            of_it.next().map_or("", |result| result.eval_decision().as_str())
+        };
+        needs.actions.iter().copied().filter(|action| wanted.contains(&decision(action))).collect()
+    };
+    let (allowed, lacking) = (decided(&["allowed"]), decided(&["implicitDeny"]));
+    let (denied, unsaid) = (decided(&["explicitDeny"]), decided(&[""]));
+    let (on, whom) = (tame(&needs.resource), tame(&principal));
+    let mut checks = Vec::new();
+    let add = |actions: &[&str]| format!("add this policy to {whom}: {}", needs.policy(actions));
+    if !denied.is_empty() {
+        let (also, then) = match &lacking[..] {
+            [] => (String::new(), String::new()),
+            some => (format!(", and not allowed {}", some.join(", ")), format!("; then {}", add(some))),
+        };
+        let detail = format!("{whom} is explicitly denied {}{also} on {on}", denied.join(", "));
+        checks.push(Check::fail(NAME, Kind::Denied, detail, format!("remove the denying statement{then}")));
+    }
+    match needs.elsewhere {
+        _ if lacking.is_empty() || !denied.is_empty() => {}
+        Some(elsewhere) => checks.push(Check {
+            hint: Some(add(&lacking)),
+            ..Check::warn(
+                NAME,
+                format!(
+                    "the policies of {whom} do not allow {} on {on}; {elsewhere} may allow it",
+                    lacking.join(", ")
                 ),
-                (None, _) => Check::warn(name, "IAM does not say"),
-            }
-        })
-        .collect()
+            )
+        }),
+        None => {
+            let detail = format!("{whom} is not allowed {} on {on}", lacking.join(", "));
+            checks.push(Check::fail(NAME, Kind::Denied, detail, add(&lacking)));
+        }
+    }
+    if !unsaid.is_empty() {
+        checks.push(Check::warn(NAME, format!("IAM does not say whether {} is allowed", unsaid.join(", "))));
+    }
+    if !allowed.is_empty() {
+        checks.push(Check::pass(NAME, format!("allowed on {on}: {}", allowed.join(", "))));
+    }
+    checks
+}
+
+/// A read was refused: whatever else is missing is said first, at once.
+pub(super) async fn refused(
+    client: &AwsClient,
+    needs: &Needs<'_>,
+    name: &str,
+    mut error: CallError,
+) -> Vec<Check> {
+    if error.kind != Kind::Denied {
+        return vec![failed(name, &error)];
+    }
+    let mut checks = simulate(client, needs).await;
+    error.hint = Some(format!("the run needs this policy: {}", needs.policy(needs.actions)));
+    checks.push(failed(name, &error));
+    checks
 }
 
 /// A failed call as a failed check.
 pub(super) fn failed(name: &str, error: &CallError) -> Check {
     Check {
         verdict: CheckVerdict::Fail,
-        hint: error.hint.clone().or_else(|| Some("see the message, then plan again".to_owned())),
+        hint: error.hint.clone(),
         kind: Some(error.kind),
         ..Check::pass(name, error.message.clone())
     }

@@ -1,26 +1,36 @@
 //! A file on this machine as a store: replaced atomically, one value in it changed, the rest kept.
 
+mod attributes;
+mod check;
 mod replace;
+mod work;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::layout::Layout;
 use super::outcome::{CallError, Kind};
-use super::text::Document;
+use super::text::{Document, Spelling, refuse_unclear};
 use super::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
+use work::{alone_on, off_loop};
 
 /// Far above any configuration file; a wrong path must not fill our memory.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
+/// How often a file that others write is read and patched again.
+const TRIES: u32 = 5;
+/// The pause between two tries: a program that writes several values is done by then.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// One value in one file.
 ///
-/// Its version is the file's inode, size and modification time: nothing that is derived from the
-/// secret. Whoever writes the file between our look at it and the replacement, some microseconds,
-/// is not noticed: a file has no compare-and-set.
+/// Its version is the file's inode, size and modification time, and the way in which the value is
+/// quoted: nothing that is derived from the secret. Steps on one file go one after the other. Whoever
+/// else writes it before the replacement is noticed, and the new text patched; but for the last few
+/// microseconds, since a file has no compare-and-set.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     path: PathBuf,
@@ -53,55 +63,117 @@ impl FileStore {
         CallError { message: format!("{}: {}", self.path.display(), error.message), ..error }
     }
 
-    /// The text and its version.
-    fn load(&self) -> Result<(Secret, String), CallError> {
-        let (text, version) =
-            replace::load(&self.path, MAX_SIZE).map_err(|error| self.about(from_io(&error)))?;
+    /// The text and its version, without the value's quoting.
+    fn load(&self, target: &Path) -> Result<(Secret, String), CallError> {
+        let (text, version) = replace::load(target, MAX_SIZE).map_err(|error| from_io(&error))?;
         String::from_utf8(text)
             .map(|text| (Secret::new(text), version))
-            .map_err(|_| self.about(invalid("the file is not UTF-8 text")))
+            .map_err(|_| invalid("the file is not UTF-8 text"))
     }
 
-    fn value(&self, text: &Secret) -> Result<Secret, CallError> {
-        let document = Document::new(self.format, self.key.as_deref(), text.expose());
-        document.value().map_err(|error| self.about(error))
+    fn document<'a>(&'a self, text: &'a Secret) -> Document<'a> {
+        Document::new(self.format, self.key.as_deref(), text.expose())
     }
 
-    /// Replaces our value, if it is still `from`.
-    fn write(&self, value: &Secret, from: &Secret) -> Result<Promoted, CallError> {
-        let (text, version) = self.load()?;
-        let now = self.value(&text)?;
-        if now.same_as(value) {
-            return Ok(Promoted { version, was: None });
+    fn credential(&self, text: &Secret) -> Result<Material, CallError> {
+        self.layout.decode(&self.document(text).value()?.0)
+    }
+
+    /// The text with another credential. `spelling` is how that one was written when it was here before.
+    fn edit(
+        &self,
+        text: &Secret,
+        credential: &Material,
+        spelling: Option<Spelling>,
+    ) -> Result<Secret, CallError> {
+        let document = self.document(text);
+        let value = self.layout.encode(&document.value()?.0, credential)?;
+        document.with_value(&value, spelling)
+    }
+
+    /// The version of a text, with its value's quoting: the way back gives the very same bytes.
+    fn version(&self, text: &Secret, version: &str) -> String {
+        match self.document(text).value() {
+            Ok((_, spelling)) => format!("{version}-{}", spelling.word()),
+            // It is another file than it was.
+            Err(_) => version.to_owned(),
         }
-        if !now.same_as(from) {
-            return Err(self.conflict());
+    }
+
+    /// Makes, in memory and in a file beside the target, what `promote` will make, there and back.
+    fn rehearse(&self, target: &Path) -> Result<Option<String>, CallError> {
+        replace::sweep(target);
+        let (text, _) = self.load(target)?;
+        let (_, spelling) = self.document(&text).value()?;
+        let old = self.credential(&text)?;
+        refuse_unclear(&old)?;
+        let there = self.edit(&text, &self.layout.stand_in(), None)?;
+        if !self.edit(&there, &old, Some(spelling))?.same_as(&text) {
+            return Err(CallError::rejected(
+                Kind::Unsupported,
+                "the value is written with escapes, or over several lines: a rollback could not restore these \
+                 very bytes",
+            )
+            .hint("write it on one line, without escapes; then plan again"));
         }
-        let document = Document::new(self.format, self.key.as_deref(), text.expose());
-        let changed = document.with_value(value).map_err(|error| self.about(error))?;
-        match replace::replace(&self.path, changed.expose().as_bytes(), &version) {
-            Ok(new) => Ok(Promoted { version: new, was: Some(version) }),
-            Err(replace::Failed::Changed) => Err(self.conflict()),
-            Err(replace::Failed::Before(error)) => Err(self.about(from_io(&error))),
-            Err(replace::Failed::After(error)) => {
-                Err(CallError { in_doubt: true, ..self.about(from_io(&error)) })
+        check::check(target, there.expose().len().max(text.expose().len()))
+    }
+
+    /// Replaces our value, if it is still `from`. What others changed beside it meanwhile stays.
+    fn write(
+        &self,
+        target: &Path,
+        value: &Material,
+        from: &Material,
+        spelling: Option<Spelling>,
+    ) -> Result<Promoted, CallError> {
+        replace::sweep(target);
+        for _ in 0..TRIES {
+            let (text, version) = self.load(target)?;
+            let now = self.credential(&text)?;
+            if now.same_as(value) {
+                return Ok(Promoted { version: self.version(&text, &version), was: None });
+            }
+            if !now.same_as(from) {
+                return Err(CallError::rejected(
+                    Kind::Conflict,
+                    "it holds a third value, neither the old credential nor the new one; stanch left it as it is",
+                )
+                .hint("find out which person or program wrote it, then make a new plan"));
+            }
+            let changed = self.edit(&text, value, spelling)?;
+            match replace::replace(target, changed.expose().as_bytes(), &version) {
+                Ok(new) => {
+                    let was = Some(self.version(&text, &version));
+                    return Ok(Promoted { version: self.version(&changed, &new), was });
+                }
+                Err(replace::Failed::Changed) => std::thread::sleep(PAUSE),
+                Err(replace::Failed::Before(error)) => return Err(from_io(&error)),
+                Err(replace::Failed::After(error)) => {
+                    return Err(CallError { in_doubt: true, ..from_io(&error) });
+                }
             }
         }
+        Err(CallError::rejected(
+            Kind::Conflict,
+            format!("another program keeps writing it: stanch tried {TRIES} times and changed nothing"),
+        )
+        .hint("stop that program for a moment, then type `stanch resume`"))
     }
 
-    fn conflict(&self) -> CallError {
-        self.about(CallError::rejected(Kind::Conflict, "somebody wrote the file meanwhile"))
-            .hint("look at it, then plan again")
+    /// Does a piece of work on the file that the path leads to.
+    async fn on_target<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &Path) -> Result<T, CallError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let this = self.clone();
+        off_loop(move || work(&this, &this.target()?)).await.map_err(CallError::read_only)
     }
-}
 
-/// Files are read and written off the event loop.
-async fn off_loop<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
-) -> Result<T, CallError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(CallError::unknown("the work on a file was cut short")))
+    /// Where the path leads in the end: a symbolic link stays one, and what it names is replaced.
+    fn target(&self) -> Result<PathBuf, CallError> {
+        std::fs::canonicalize(&self.path).map_err(|error| from_io(&error))
+    }
 }
 
 #[async_trait]
@@ -111,16 +183,9 @@ impl Store for FileStore {
     }
 
     async fn preflight(&self) -> Vec<Check> {
-        let this = self.clone();
         let name = format!("file {}", self.path.display());
-        let outcome = off_loop(move || {
-            let (text, _) = this.load()?;
-            this.value(&text)?;
-            replace::check(&this.path).map_err(|error| this.about(from_io(&error)))
-        })
-        .await;
-        vec![match outcome {
-            Ok(None) => Check::pass(name, "it can be read, and its folder written"),
+        vec![match self.on_target(Self::rehearse).await {
+            Ok(None) => Check::pass(name, "it can be read, and was replaced on trial beside it"),
             Ok(Some(warning)) => Check::warn(name, warning),
             Err(error) => {
                 Check { hint: error.hint, ..Check::fail(name, error.kind, error.message, String::new()) }
@@ -129,26 +194,30 @@ impl Store for FileStore {
     }
 
     async fn observe(&self) -> Result<Versions, CallError> {
-        let this = self.clone();
-        let version = off_loop(move || this.load().map(|(_, version)| version)).await?;
+        let look = |this: &Self, target: &Path| {
+            // A run that was killed looks here first when it is resumed.
+            replace::sweep(target);
+            let (text, version) = this.load(target)?;
+            Ok(this.version(&text, &version))
+        };
+        let version = self.on_target(look).await.map_err(|error| self.about(error))?;
         Ok(Versions { current: Some(version), ..Versions::default() })
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
-        let this = self.clone();
         let wanted = version.map(str::to_owned);
-        off_loop(move || {
-            let (text, version) = this.load()?;
-            if wanted.is_some_and(|wanted| wanted != version) {
-                return Err(this.about(CallError::rejected(
+        self.on_target(move |this, target| {
+            let (text, version) = this.load(target)?;
+            if wanted.is_some_and(|wanted| wanted != this.version(&text, &version)) {
+                return Err(CallError::rejected(
                     Kind::NotFound,
                     "a file keeps no earlier versions, and this one has changed since",
-                )));
+                ));
             }
-            let value = this.value(&text)?;
-            this.layout.from_whole(value).map_err(|error| this.about(error))
+            this.credential(&text)
         })
         .await
+        .map_err(|error| self.about(error))
     }
 
     async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
@@ -165,21 +234,31 @@ impl Store for FileStore {
         _: &CallContext,
         value: &Material,
         from: &Material,
-        _: Option<&str>,
+        staged: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let value = self.layout.whole(value).map_err(|error| self.about(error))?;
-        let from = self.layout.whole(from).map_err(|error| self.about(error))?;
-        let this = self.clone();
-        off_loop(move || this.write(&value, &from)).await
+        let target =
+            self.on_target(|_, target| Ok(target.to_owned())).await.map_err(|error| self.about(error))?;
+        let alone = alone_on(&target).await.map_err(|error| self.about(error))?;
+        // On the way back: the version that held the value before.
+        let spelling = staged.and_then(|version| Spelling::parse(version.rsplit('-').next()?));
+        let (this, value, from) = (self.clone(), value.clone(), from.clone());
+        let work = move || {
+            // Kept by the work itself: it may end after we stopped waiting for it.
+            let _alone = alone;
+            this.write(&target, &value, &from, spelling)
+        };
+        off_loop(work).await.map_err(|error| self.about(error))
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
         Err(CallError::rejected(Kind::Unsupported, "a file keeps no earlier versions"))
     }
 
+    /// The path without links and detours. A hard link is a place of its own: a replacement parts it from
+    /// the others.
     async fn place(&self) -> Result<String, CallError> {
-        let path = resolve(&self.path).map_err(|error| self.about(from_io(&error)))?;
-        Ok(format!("file {}", path.display()))
+        let target = self.on_target(|_, target| Ok(target.display().to_string())).await;
+        target.map(|target| format!("file {target}")).map_err(|error| self.about(error))
     }
 }
 
@@ -194,9 +273,4 @@ fn from_io(error: &std::io::Error) -> CallError {
         _ => Kind::Local,
     };
     CallError::rejected(kind, error.to_string())
-}
-
-/// Where a path leads in the end: a symbolic link stays one, and what it names is replaced.
-fn resolve(path: &Path) -> std::io::Result<PathBuf> {
-    std::fs::canonicalize(path)
 }

@@ -72,7 +72,8 @@ fn judge(reply: &Reply, what: &str) -> Result<(), CallError> {
 /// An address without what may be secret in it: user, password, query and fragment.
 pub(crate) fn safe_url(text: &str) -> String {
     match text.parse::<reqwest::Url>() {
-        Ok(mut url) => {
+        // `user:password@host` is an address of the scheme `user`.
+        Ok(mut url) if url.has_host() => {
             // These fail for addresses that cannot have them, which is as well.
             let _ = url.set_username("");
             let _ = url.set_password(None);
@@ -80,7 +81,7 @@ pub(crate) fn safe_url(text: &str) -> String {
             url.set_fragment(None);
             tame(url.as_str())
         }
-        Err(_) => "an address that is none".to_owned(),
+        _ => "an address without `http://` or `https://`".to_owned(),
     }
 }
 
@@ -97,6 +98,9 @@ mod tests {
     #[test]
     fn an_address_is_shown_without_its_secrets() {
         assert_eq!(safe_url("https://u:p@h:1/a?token=x#y"), "https://h:1/a");
+        for none in ["u:p-secret@h:1", "h:1", "", "unix:p-secret"] {
+            assert_eq!(safe_url(none), "an address without `http://` or `https://`", "{none}");
+        }
     }
 
     #[test]

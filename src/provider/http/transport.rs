@@ -3,6 +3,11 @@
 //!
 //! No redirect is followed: a redirect must not carry a token elsewhere. No retry is made: the
 //! engine retries, on the record. A reply is read up to `MAX_BODY` and then given up.
+//!
+//! Connections are kept for `IDLE` and no longer. A server or a balancer closes an idle connection
+//! without a word, and a write that is sent on it just then is in doubt though nobody did it: for a
+//! create that costs a look through every token. So whatever was idle for longer than a moment gets a
+//! new connection, and under load, where requests follow each other within it, none is opened twice.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -12,7 +17,9 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
 use super::safe_url;
+use crate::clock::{Clock as _, SystemClock};
 use crate::provider::outcome::{CallError, Kind, tame};
+use crate::secret::Secret;
 
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,10 +28,23 @@ pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// A server that asks to wait for longer is not waited for in an emergency.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// How long a connection may be idle and still be used. Far below what servers and balancers keep one
+/// open for (Node 5 s, HAProxy 10 s, AWS' balancers 60 s, Vault 5 min), far above the gap between two
+/// requests of a run.
+const IDLE: Duration = Duration::from_secs(2);
+/// How many idle connections are kept to one host: as many as steps run at once.
+const IDLE_AT_MOST: usize = 64;
+
 /// Sends requests. Cheap to make: its clients are made when they are first needed.
 pub struct Transport {
     timeout: Duration,
+    /// The only roots to trust.
     ca: Option<Vec<u8>>,
+    /// Roots to trust besides the machine's.
+    more: Vec<u8>,
+    /// The client's own certificate with its key.
+    identity: Option<Secret>,
+    proxy: Option<Secret>,
     skip_verify: bool,
     clients: [OnceLock<reqwest::Client>; 4],
     #[cfg(any(test, feature = "fuzzing"))]
@@ -78,10 +98,20 @@ impl fmt::Debug for Reply {
 }
 
 impl Reply {
-    /// How long the server asks to wait, where it says so in seconds.
+    /// How long the server asks to wait, in seconds or until a date. The date is held against the
+    /// server's own clock where it tells it.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+        let text = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+        let wait = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+                let now = self.date().unwrap_or_else(|| SystemClock::new().now().wall);
+                // A date that is past asks for nothing.
+                Duration::try_from(until.duration_since(now)).unwrap_or_default()
+            }
+        };
+        Some(wait.min(MAX_RETRY_AFTER))
     }
 
     /// The server's name for this request, under one of the usual headers.
@@ -105,6 +135,9 @@ impl Transport {
         Self {
             timeout,
             ca: None,
+            more: Vec::new(),
+            identity: None,
+            proxy: None,
             skip_verify: false,
             clients: Default::default(),
             #[cfg(any(test, feature = "fuzzing"))]
@@ -122,14 +155,37 @@ impl Transport {
     ///
     /// # Errors
     /// When it holds no certificate.
-    pub fn with_ca(mut self, pem: Vec<u8>, source: &str) -> Result<Self, CallError> {
-        match reqwest::Certificate::from_pem_bundle(&pem) {
-            Ok(certificates) if !certificates.is_empty() => {
-                self.ca = Some(pem);
-                Ok(self)
-            }
-            _ => Err(CallError::rejected(Kind::Local, format!("{source} holds no CA certificate in PEM"))),
-        }
+    pub fn with_ca(self, pem: Vec<u8>, source: &str) -> Result<Self, CallError> {
+        certificates(&pem, source)?;
+        Ok(Self { ca: Some(pem), ..self })
+    }
+
+    /// Trusts this CA bundle (PEM) besides the machine's.
+    ///
+    /// # Errors
+    /// When it holds no certificate.
+    pub fn with_more_roots(mut self, pem: &[u8], source: &str) -> Result<Self, CallError> {
+        certificates(pem, source)?;
+        self.more.extend_from_slice(pem);
+        self.more.push(b'\n');
+        Ok(self)
+    }
+
+    /// Shows this certificate with its key (PEM) to servers that ask for one.
+    ///
+    /// # Errors
+    /// When they are not a certificate and its key. The error does not quote them.
+    pub fn with_identity(self, pem: Secret, source: &str) -> Result<Self, CallError> {
+        reqwest::Identity::from_pem(pem.expose().as_bytes()).map_err(|_| {
+            CallError::rejected(Kind::Local, format!("{source} are not a certificate and its key in PEM"))
+        })?;
+        Ok(Self { identity: Some(pem), ..self })
+    }
+
+    /// Sends everything through this proxy, whatever the environment says of others.
+    #[must_use]
+    pub fn with_proxy(self, proxy: Option<Secret>) -> Self {
+        Self { proxy, ..self }
     }
 
     /// Accepts any certificate. The caller says so to the operator.
@@ -159,6 +215,8 @@ impl Transport {
             .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;
         *request.timeout_mut() = Some(timeout.unwrap_or(self.timeout));
 
+        // A connection that was closed meanwhile is taken out by a task of its own, which gets its turn here.
+        tokio::task::yield_now().await;
         let mut response = client.execute(request).await.map_err(|error| classify(&error, &place))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
@@ -196,23 +254,38 @@ impl Transport {
             .user_agent(concat!("stanch/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            // A kept connection that died meanwhile would put a write in doubt that was never sent.
-            .pool_max_idle_per_host(0)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_AT_MOST)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(self.timeout);
-        if near {
+        if let Some(proxy) = &self.proxy {
+            builder = builder.no_proxy().proxy(reqwest::Proxy::all(proxy.expose()).map_err(setup)?);
+        } else if near {
             builder = builder.no_proxy();
         }
         if !secure {
             builder = builder.tls_certs_only([]);
         } else if let Some(pem) = &self.ca {
             builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).map_err(setup)?);
+        } else if !self.more.is_empty() {
+            let more = reqwest::Certificate::from_pem_bundle(&self.more).map_err(setup)?;
+            builder = builder.tls_certs_merge(more);
+        }
+        if let Some(pem) = self.identity.as_ref().filter(|_| secure) {
+            builder = builder.identity(reqwest::Identity::from_pem(pem.expose().as_bytes()).map_err(setup)?);
         }
         if self.skip_verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         let client = builder.build().map_err(setup)?;
         Ok(slot.get_or_init(|| client))
+    }
+}
+
+fn certificates(pem: &[u8], source: &str) -> Result<(), CallError> {
+    match reqwest::Certificate::from_pem_bundle(pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(CallError::rejected(Kind::Local, format!("{source} holds no CA certificate in PEM"))),
     }
 }
 
@@ -231,7 +304,10 @@ fn is_loopback(host: &str) -> bool {
 /// What is known of a request that had no reply. Only what failed before a connection stood is
 /// known to have changed nothing.
 fn classify(error: &reqwest::Error, place: &str) -> CallError {
-    if error.is_connect() {
+    if error.is_connect() && reason(error).contains("InvalidContentType") {
+        CallError::rejected(Kind::Unreachable, format!("{place} does not answer in TLS"))
+            .hint("it may speak plain HTTP: write `http://` if that is meant, else check the port")
+    } else if error.is_connect() {
         CallError::rejected(Kind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
             .hint("check the address, that the server runs, and that its certificate is trusted here")
     } else if error.is_builder() {
@@ -268,6 +344,30 @@ mod tests {
         for host in ["example.com", "10.0.0.1", "localhost.example.com"] {
             assert!(!is_loopback(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date() {
+        let asks = |wait: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("retry-after", wait.parse().expect("header"));
+            date.map(|date| headers.insert("date", date.parse().expect("header")));
+            Reply { status: StatusCode::OK, headers, body: Vec::new() }.retry_after()
+        };
+        let now = Some("Thu, 26 Nov 2026 15:00:00 GMT");
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!(asks(" 7 ", now), seconds(7));
+        assert_eq!(asks("Thu, 26 Nov 2026 15:00:09 GMT", now), seconds(9));
+        assert_eq!(asks("Thu, 26 Nov 2026 14:59:00 GMT", now), seconds(0), "it is past");
+        assert_eq!(asks("Fri, 27 Nov 2026 15:00:00 GMT", now), Some(MAX_RETRY_AFTER));
+        assert_eq!(asks("99999999999999999999", now), None);
+        assert_eq!(asks("soon", now), None);
+        assert_eq!(asks("-3", now), None);
+        assert_eq!(
+            asks("Wed, 21 Oct 2015 07:28:00 GMT", None),
+            seconds(0),
+            "our own clock, where it tells none"
+        );
     }
 
     #[test]

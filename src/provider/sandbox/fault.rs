@@ -23,6 +23,12 @@ pub enum Fault {
     Twice,
     /// No answer ever comes; whether it takes effect.
     Stall(bool),
+    /// The program crashes in it.
+    #[cfg(feature = "simulation")]
+    Panic,
+    /// It is answered as if it were done, and never is. In memory only.
+    #[cfg(feature = "simulation")]
+    Hollow,
     /// A read that sees the state of a while ago. In memory only.
     #[cfg(feature = "simulation")]
     Lag(Duration),

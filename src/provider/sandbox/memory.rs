@@ -262,6 +262,17 @@ impl World {
         result
     }
 
+    /// Does something whose effect never comes.
+    pub(super) fn in_vain<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let late = |world: &mut Self| world.memory().map_or(0, |m| m.late.len());
+        let before = late(self);
+        let result = self.later(Duration::ZERO, act);
+        if let Some(memory) = self.memory() {
+            memory.late.truncate(before);
+        }
+        result
+    }
+
     /// What was to take effect by now does.
     pub(super) fn arrive(&mut self) {
         let now = Instant::now();

@@ -28,6 +28,8 @@ use super::{
     Store, Use, Verdict, Versions,
 };
 use crate::runbook::model;
+#[cfg(feature = "simulation")]
+use crate::secret::Secret;
 use crate::secret::{Material, Sealer};
 
 /// The world at one moment, as an onlooker sees it who is neither an issuer nor a store: what
@@ -87,17 +89,70 @@ impl Sandbox {
         world.hurry(most);
     }
 
-    /// A person goes to the issuer and revokes a credential by hand.
+    /// A person goes to the issuer and deletes, disables or enables a credential by hand. What is gone
+    /// stays gone.
     ///
     /// # Errors
     /// When the world cannot be written.
     #[cfg(feature = "simulation")]
-    pub fn revoke_by_hand(&self, handle: &str) -> Result<(), CallError> {
+    pub fn change_by_hand(&self, handle: &str, life: Life) -> Result<(), CallError> {
         self.transact(|world| {
-            if let Some(credential) = world.credential(handle).cloned() {
-                world.put_credential(handle, Credential { life: Life::Gone, ..credential });
+            if let Some(credential) = world.credential(handle).filter(|c| c.life != Life::Gone).cloned() {
+                world.put_credential(handle, Credential { life, ..credential });
             }
         })
+    }
+
+    /// A person makes another credential of the same kind by hand, and gets its handle.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    #[cfg(feature = "simulation")]
+    pub fn mint_by_hand(&self, name: &str, credential: &model::Credential) -> Result<String, CallError> {
+        let issuer = parts::IssuerSpec::of(name, credential);
+        self.transact(|world| {
+            let (handle, value) = world.mint(issuer.parts);
+            world.put_credential(
+                &handle,
+                Credential {
+                    principal: issuer.principal,
+                    value,
+                    life: Life::Active,
+                    policies: issuer.policies,
+                    ttl_ms: issuer.ttl_ms,
+                    audience: credential.scope.audience.clone(),
+                    tag: None,
+                    used: true,
+                },
+            );
+            handle
+        })
+    }
+
+    /// A person mistypes the value that a store hands out.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    #[cfg(feature = "simulation")]
+    pub fn mistype_by_hand(&self, path: &str) -> Result<(), CallError> {
+        self.transact(|world| {
+            let Some(mut secrets) = world.secrets(path).cloned() else { return };
+            let Some(current) = secrets.labels.current.clone() else { return };
+            let typo = |part: &str| Secret::new(format!("mistyped {part}"));
+            let Some(value) = secrets.versions.get(&current) else { return };
+            let wrong = world
+                .material(value)
+                .parts()
+                .fold(Material::default(), |wrong, (part, _)| wrong.with(part, typo(part)));
+            secrets.versions.insert(current, world.value_of(&wrong));
+            world.put_secrets(path, secrets);
+        })
+    }
+
+    /// Whether a check or a consumer answers wrongly this time.
+    #[cfg(feature = "simulation")]
+    fn lies(&self, target: &str) -> bool {
+        self.faults.next("answer", target).is_some()
     }
 
     /// A person writes a credential that exists into a store by hand, as its current version, and
@@ -132,7 +187,7 @@ impl Sandbox {
     pub fn everything_secret(&self) -> Vec<crate::secret::Secret> {
         let world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let materials = world.all_credentials().map(|(_, c)| world.material(&c.value));
-        materials.flat_map(|m| m.parts().map(|(_, s)| s.clone()).collect::<Vec<_>>()).collect()
+        materials.flat_map(|m| m.secret_parts().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// With a time that each call takes.
@@ -274,6 +329,10 @@ impl Sandbox {
                 std::future::pending().await
             }
             #[cfg(feature = "simulation")]
+            Some(Fault::Panic) => panic!("an injected crash"),
+            #[cfg(feature = "simulation")]
+            Some(Fault::Hollow) => self.transact(|world| world.in_vain(act))?,
+            #[cfg(feature = "simulation")]
             Some(Fault::Lag(lag)) => self.transact(|world| world.in_the_past(lag, act))?,
             #[cfg(feature = "simulation")]
             Some(Fault::Late(delay)) => {
@@ -356,6 +415,10 @@ struct RelyingParty {
 #[async_trait]
 impl Probe for RelyingParty {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        #[cfg(feature = "simulation")]
+        if self.sandbox.lies(&self.principal) {
+            return Ok(Use::Refused("a lie".into()));
+        }
         self.sandbox
             .call("use", &self.principal, |world| {
                 Ok(match world.credential_of(material) {

@@ -6,7 +6,8 @@ use super::Sandbox;
 use super::world::{Client, Credential, Secrets, Value, World};
 use crate::provider::{
     Attestation, CallContext, CallError, Check, Consumer, Grant, Identity, Issued, Issuer, IssuerTraits,
-    Kind, Life, Observation, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions,
+    Kind, Life, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions, issuer_traits,
+    store_traits,
 };
 use crate::runbook::model;
 use crate::secret::{Material, Recipe};
@@ -26,15 +27,7 @@ pub(super) struct IssuerSpec {
 impl IssuerSpec {
     pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
         let millis = |p: crate::runbook::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
-        let traits = IssuerTraits {
-            mints: true,
-            disables: false,
-            revokes: true,
-            coexists: true,
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        };
+        let traits = issuer_traits(&credential.issuer, true);
         let spec = Self {
             principal: name.to_owned(),
             parts: crate::provider::part_names(&credential.issuer),
@@ -45,10 +38,9 @@ impl IssuerSpec {
             recipe: None,
         };
         match &credential.issuer {
-            model::Issuer::Sandbox { policies, ttl, coexist, can_disable, .. } => Self {
+            model::Issuer::Sandbox { policies, ttl, coexist, .. } => Self {
                 policies: policies.clone(),
                 ttl_ms: ttl.map(millis),
-                traits: IssuerTraits { disables: *can_disable, coexists: *coexist != Some(1), ..traits },
                 coexist: coexist.map(|n| n as usize),
                 ..spec
             },
@@ -58,19 +50,11 @@ impl IssuerSpec {
             model::Issuer::IamAccessKey { user, .. } => Self {
                 principal: user.clone(),
                 policies: credential.scope.policies.clone().unwrap_or_default(),
-                traits: IssuerTraits { disables: true, ..traits },
                 coexist: Some(2),
                 ..spec
             },
-            model::Issuer::Random { alphabet, length, apply, revoke, .. } => Self {
+            model::Issuer::Random { alphabet, length, .. } => Self {
                 // `apply` and `revoke` are simulated: the authority is this world.
-                traits: IssuerTraits {
-                    mints: false,
-                    tries: false,
-                    revokes: revoke.is_some(),
-                    coexists: revoke.is_some() || apply.is_none(),
-                    ..traits
-                },
                 recipe: Recipe::new(*alphabet, *length).ok(),
                 ..spec
             },
@@ -232,8 +216,17 @@ impl Issuer for SandboxIssuer {
 
     async fn find(&self, context: &CallContext, _before: &[String]) -> Result<Vec<String>, CallError> {
         let tag = tag(context);
+        // Without a step: whatever carries the run's tag.
+        let run = context.step.is_empty().then(|| format!("{} ", context.run));
         self.sandbox
             .call("list", &self.spec.principal, |world| {
+                if let Some(run) = &run {
+                    let ours = world.all_credentials().filter(|(_, c)| {
+                        c.life != Life::Gone
+                            && c.tag.as_ref().is_some_and(|tag| tag.starts_with(run.as_str()))
+                    });
+                    return Ok(ours.map(|(handle, _)| handle.clone()).collect());
+                }
                 let ours = world
                     .credentials(&self.spec.principal)
                     .filter(|(_, c)| c.tag.as_ref() == Some(&tag) && c.life != Life::Gone);
@@ -254,8 +247,10 @@ impl Issuer for SandboxIssuer {
                 Ok(Grant {
                     policies: Some(credential.policies.clone()),
                     ttl: credential.ttl_ms.map(std::time::Duration::from_millis),
+                    lives: credential.ttl_ms.map(std::time::Duration::from_millis),
                     audience: credential.audience.clone(),
                     wider: Vec::new(),
+                    notes: Vec::new(),
                 })
             })
             .await
@@ -322,14 +317,7 @@ pub(super) struct SandboxStore {
 
 impl SandboxStore {
     pub(super) fn new(sandbox: Sandbox, store: &model::Store) -> Self {
-        let (stages, destroys) = match store {
-            model::Store::Sandbox { labels, .. } => (*labels, false),
-            model::Store::Secretsmanager { .. } => (true, false),
-            model::Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing),
-            model::Store::File { .. } => (false, false),
-        };
-        let change = if stages { Observation::Token } else { Observation::Conditional };
-        Self { sandbox, path: store_path(store), traits: StoreTraits { stages, destroys, change } }
+        Self { sandbox, path: store_path(store), traits: store_traits(store) }
     }
 
     fn secrets(&self, world: &World) -> Result<Secrets, CallError> {
@@ -412,7 +400,12 @@ impl Store for SandboxStore {
             .call("stage", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
                 let version = self.add(world, &mut secrets, context, incoming)?;
-                if secrets.labels.pending.as_ref().is_some_and(|p| *p != version) {
+                // What this run itself staged before (for a new credential that was replaced since) gives way,
+                // as in Secrets Manager.
+                let ours = |p: &String| {
+                    context.siblings.iter().any(|token| secrets.tokens.get(&token.to_string()) == Some(p))
+                };
+                if secrets.labels.pending.as_ref().is_some_and(|p| *p != version && !ours(p)) {
                     let message = format!("{}: another version is staged already", self.path);
                     return Err(CallError::rejected(Kind::Conflict, message));
                 }
@@ -553,6 +546,11 @@ impl Consumer for SandboxConsumer {
     }
 
     async fn attest(&self) -> Vec<Result<Attestation, CallError>> {
+        #[cfg(feature = "simulation")]
+        if self.sandbox.lies(&self.name) {
+            let nothing = crate::secret::Secret::new("a lie").sha256_hex();
+            return Secret256::parse(&nothing).map(|digest| Ok(Attestation(digest))).into_iter().collect();
+        }
         let asked = self.sandbox.call("attest", &self.name, |world| {
             let mut client = world.client(&self.name).cloned().unwrap_or_default();
             if !self.caches {

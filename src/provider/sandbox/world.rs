@@ -10,11 +10,13 @@
 //! A simulation plays a million worlds, so there it is kept in memory (`memory.rs`), with what a
 //! file cannot do: a read that sees yesterday's state, a server that forgets what it had not flushed.
 
+mod compact;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
@@ -95,8 +97,12 @@ pub(super) enum Keep {
     File {
         /// Seals values from outside.
         sealer: Box<Sealer>,
+        /// Where it stands.
+        path: PathBuf,
         /// The file.
         file: File,
+        /// How much of it was not outdated when that was looked at last.
+        live: u64,
         /// How much of it is folded in.
         read_to: u64,
         /// Lines of the present change.
@@ -124,8 +130,10 @@ impl World {
     pub(super) fn open(folder: &Path, sealer: Sealer) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let key = Self::key(&folder.join("key.age"), &sealer)?;
-        let file = private(&folder.join("world.jsonl"))?;
-        let keep = Keep::File { sealer: Box::new(sealer), file, read_to: 0, pending: Vec::new() };
+        let path = folder.join("world.jsonl");
+        let file = private(&path)?;
+        let sealer = Box::new(sealer);
+        let keep = Keep::File { sealer, path, file, live: 0, read_to: 0, pending: Vec::new() };
         let mut world = Self::empty(key, keep);
         world.transact(|_| ())?;
         Ok(world)
@@ -165,18 +173,18 @@ impl World {
 
     /// Does something with the world as it is now, and keeps what changed.
     pub(super) fn transact<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
-        match &self.keep {
-            Keep::File { file, .. } => file.lock()?,
-            #[cfg(feature = "simulation")]
-            Keep::Memory(_) => {
-                self.arrive();
-                return Ok(act(self));
-            }
+        #[cfg(feature = "simulation")]
+        if let Keep::Memory(_) = &self.keep {
+            self.arrive();
+            return Ok(act(self));
         }
+        self.lock()?;
         let result = self.catch_up().and_then(|()| {
             let result = act(self);
             self.append().map(|()| result)
         });
+        // The world is whole without it; a full disk is for another change to meet.
+        let _ = self.compact();
         self.unlock()?;
         result
     }
@@ -364,6 +372,7 @@ impl World {
             let Some(oldest) = secrets.versions.keys().find(|v| !labelled(v)).cloned() else { break };
             secrets.versions.remove(&oldest);
         }
+        secrets.tokens.retain(|_, version| secrets.versions.contains_key(version));
         self.write(Line::Secrets(path.to_owned(), secrets));
     }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Settings;
+use super::facts::Facts;
 use crate::provider::http::sensitive;
 use crate::provider::http::transport::{Reply, Transport};
 use crate::provider::outcome::{CallError, Kind, tame};
@@ -26,6 +27,8 @@ pub struct VaultClient {
     origin: String,
     /// The path in front of everything: `/v1`, after the address' own.
     prefix: String,
+    /// What was asked already, and does not change.
+    pub(super) facts: Facts,
 }
 
 impl fmt::Debug for VaultClient {
@@ -48,29 +51,25 @@ struct Envelope<T> {
     auth: Option<vaultrs::api::AuthInfo>,
 }
 
-#[derive(Deserialize, Default)]
-struct Errors {
-    #[serde(default)]
-    errors: Vec<String>,
-}
-
 impl VaultClient {
-    /// Reads the CA certificate; nothing is sent yet.
+    /// Reads the certificates; nothing is sent yet. For one run: what does not change while it lasts is
+    /// asked once.
     ///
     /// # Errors
-    /// When the CA certificate cannot be read.
+    /// When a certificate or a key cannot be read.
     pub fn new(settings: Settings, timeout: Duration) -> Result<Self, CallError> {
-        let mut transport = Transport::new(timeout).without_verification(settings.skip_verify);
-        if let Some(path) = &settings.ca_cert {
-            let pem = std::fs::read(path).map_err(|error| {
-                CallError::rejected(Kind::Local, format!("cannot read {}: {error}", path.display()))
-                    .hint("correct `ca_cert` of the connection, or VAULT_CACERT")
-            })?;
-            transport = transport.with_ca(pem, &path.display().to_string())?;
+        let mut transport = Transport::new(timeout)
+            .without_verification(settings.skip_verify)
+            .with_proxy(settings.more.proxy.clone());
+        if let Some((pem, source)) = settings.roots()? {
+            transport = transport.with_ca(pem, &source)?;
+        }
+        if let Some((pem, source)) = settings.identity()? {
+            transport = transport.with_identity(pem, &source)?;
         }
         let prefix = format!("{}/v1", settings.address.path().trim_end_matches('/'));
         let origin = settings.address.origin().ascii_serialization();
-        Ok(Self { settings, transport, origin, prefix })
+        Ok(Self { settings, transport, origin, prefix, facts: Facts::default() })
     }
 
     /// Sends nothing, and answers with these.
@@ -91,12 +90,22 @@ impl VaultClient {
 
     /// Sends a typed request as the operator.
     pub(super) async fn send<E: Endpoint>(&self, endpoint: E, effect: Effect) -> Result<Reply, CallError> {
-        let (request, what) = self.request(endpoint)?;
-        let reply = self.exchange(request, self.settings.token.as_ref(), &what, effect).await?;
+        let what = shown(&endpoint);
+        let reply = self.reply_to(endpoint, effect).await?;
         if reply.status.is_success() {
             return Ok(reply);
         }
         Err(self.fault(&reply, &what, effect).await)
+    }
+
+    /// Sends a typed request as the operator, and gives whatever came back.
+    pub(super) async fn reply_to<E: Endpoint>(
+        &self,
+        endpoint: E,
+        effect: Effect,
+    ) -> Result<Reply, CallError> {
+        let (request, what) = self.request(endpoint)?;
+        self.exchange(request, self.settings.token.as_ref(), &what, effect).await
     }
 
     /// Sends a typed request with another token, and gives whatever came back.
@@ -105,23 +114,33 @@ impl VaultClient {
         self.exchange(request, Some(token), &what, Effect::Read).await
     }
 
-    /// Sends a request that vaultrs has no type for, as the operator.
+    /// Sends a request that vaultrs has no type for, as the operator. The body is JSON.
     pub(super) async fn plain(
         &self,
         method: RequestMethod,
         path: &str,
-        body: Option<serde_json::Value>,
+        body: Option<Vec<u8>>,
+        effect: Effect,
     ) -> Result<Reply, CallError> {
-        let what = format!("{method:?} {path}");
-        let body = body.map(|body| body.to_string().into_bytes());
-        let request = rustify::http::build_request(&self.origin, path, method, None, body)
-            .map_err(|_| unsendable(&what))?;
-        let reply =
-            self.exchange(self.under_v1(request)?, self.settings.token.as_ref(), &what, Effect::Read).await?;
+        let reply = self.plain_reply(method.clone(), path, body, effect).await?;
         if reply.status.is_success() {
             return Ok(reply);
         }
-        Err(self.fault(&reply, &what, Effect::Read).await)
+        Err(self.fault(&reply, &format!("{method:?} {path}"), effect).await)
+    }
+
+    /// The same, and gives whatever came back.
+    pub(super) async fn plain_reply(
+        &self,
+        method: RequestMethod,
+        path: &str,
+        body: Option<Vec<u8>>,
+        effect: Effect,
+    ) -> Result<Reply, CallError> {
+        let what = format!("{method:?} {path}");
+        let request = rustify::http::build_request(&self.origin, path, method, None, body)
+            .map_err(|_| unsendable(&what))?;
+        self.exchange(self.under_v1(request)?, self.settings.token.as_ref(), &what, effect).await
     }
 
     /// `sys/health`, whose status is part of its answer. Sent without a token.
@@ -152,7 +171,7 @@ impl VaultClient {
     }
 
     fn request<E: Endpoint>(&self, endpoint: E) -> Result<(Request<Vec<u8>>, String), CallError> {
-        let what = format!("{:?} {}", endpoint.method(), endpoint.path().trim_start_matches('/'));
+        let what = shown(&endpoint);
         // The error may quote the body: it is dropped.
         let request = endpoint.request(&self.origin).map_err(|_| unsendable(&what))?;
         Ok((self.under_v1(request)?, what))
@@ -186,105 +205,11 @@ impl VaultClient {
             if effect == Effect::Read { error.read_only() } else { error }
         })
     }
-
-    /// What an answer that is not a success means.
-    async fn fault(&self, reply: &Reply, what: &str, effect: Effect) -> CallError {
-        let said = self.said(reply);
-        let error = self.fault_of(reply, what, &said).await;
-        let error = CallError { retry_after: error.retry_after.or(reply.retry_after()), ..error };
-        if effect == Effect::Read { error.read_only() } else { error }
-    }
-
-    async fn fault_of(&self, reply: &Reply, what: &str, said: &str) -> CallError {
-        let status = reply.status.as_u16();
-        let place = self.place();
-        let quoted = if said.is_empty() { String::new() } else { format!(": {said}") };
-        let rejected = |kind| CallError::rejected(kind, format!("{place} refused {what} ({status}){quoted}"));
-        let not_ready = |state: &str, hint: &str| {
-            CallError::rejected(Kind::NotReady, format!("{place} {state}: {what} was not done")).hint(hint)
-        };
-        match status {
-            301 | 302 | 307 | 308 => not_ready(
-                "sends this request on to another server, and a token is never sent on",
-                "it is a standby: set the address to the active node, or to a load balancer that finds it",
-            ),
-            // Others than Vault answer 503, too; only Vault's own words say that nothing was done.
-            503 if said.contains("sealed") => not_ready("is sealed", "unseal it: `vault operator unseal`"),
-            500 | 503 if said.contains("active cluster node not found") => not_ready(
-                "is a standby without an active node",
-                "look at the cluster: `vault operator members`",
-            ),
-            501 => not_ready("is not initialised", "initialise it: `vault operator init`"),
-            472 => not_ready("is a disaster-recovery secondary", "set the address to the primary cluster"),
-            473 => not_ready("is a performance standby", "set the address to the active node"),
-            429 => {
-                rejected(Kind::Throttled).hint("a rate-limit quota is set: `vault read sys/quotas/config`")
-            }
-            403 if is_bad_token(said) => rejected(Kind::Refused)
-                .hint("the token that stanch uses is expired or revoked: log in again (`vault login`)"),
-            403 => {
-                if self.own_token_is_dead().await {
-                    rejected(Kind::Refused).hint(
-                        "the token that stanch uses is expired or revoked: log in again (`vault login`)",
-                    )
-                } else {
-                    rejected(Kind::Denied).hint(format!(
-                        "ask for a policy that allows it; `vault token capabilities {}` shows what you have",
-                        what.split_once(' ').map_or(what, |(_, path)| path)
-                    ))
-                }
-            }
-            400 if said.contains("check-and-set") => rejected(Kind::Conflict)
-                .hint("somebody wrote another version meanwhile: look at it, then plan again"),
-            404 => rejected(Kind::NotFound),
-            405 => rejected(Kind::Unsupported),
-            400..=499 => rejected(Kind::Invalid),
-            _ => CallError::unknown(format!("{place} answered {status} to {what}{quoted}")),
-        }
-    }
-
-    /// A 403 may mean that the token itself is not valid any more: cheap to ask.
-    async fn own_token_is_dead(&self) -> bool {
-        let Some(token) = &self.settings.token else { return true };
-        let endpoint = vaultrs::api::token::requests::LookupTokenSelfRequest::builder().build();
-        let Ok(endpoint) = endpoint else { return false };
-        match self.send_as(endpoint, token).await {
-            Ok(reply) => reply.status.as_u16() == 403 && is_bad_token(&self.said(&reply)),
-            Err(_) => false,
-        }
-    }
-
-    /// A text of the server's without the operator's token, which it was sent and may echo.
-    fn without_token(&self, text: &str) -> String {
-        match &self.settings.token {
-            Some(token) if token.expose().len() >= 8 => text.replace(token.expose(), "[redacted]"),
-            _ => text.to_owned(),
-        }
-    }
-
-    /// A text of the server's as it may be shown.
-    pub(super) fn quoted(&self, text: &str) -> String {
-        tame(&self.without_token(text))
-    }
-
-    /// What Vault itself says of an error, tamed. Vault does not echo values in `errors`; the
-    /// token is taken out all the same.
-    pub(super) fn said(&self, reply: &Reply) -> String {
-        let errors: Errors = serde_json::from_slice(&reply.body).unwrap_or_default();
-        let text = errors.errors.join("; ");
-        let text = self.without_token(&text);
-        // Its lists ("2 errors occurred:\n\t* a\n\t* b") read badly on one line.
-        let points: Vec<&str> = text.split("* ").map(str::trim).filter(|s| !s.is_empty()).collect();
-        match points.as_slice() {
-            [head, rest @ ..] if head.ends_with("occurred:") => tame(&rest.join(", ")),
-            _ => tame(&text),
-        }
-    }
 }
 
-/// Whether Vault says that the token is not valid, and not merely that it may not do this.
-pub(super) fn is_bad_token(said: &str) -> bool {
-    said.contains("invalid token") || said.contains("bad token")
+/// A request, for messages.
+fn shown<E: Endpoint>(endpoint: &E) -> String {
+    format!("{:?} {}", endpoint.method(), endpoint.path().trim_start_matches('/'))
 }
 
 /// The `data` of an answer. The error never quotes it.

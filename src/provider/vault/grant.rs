@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::facts::Birth;
 use super::token::TokenSpec;
 use crate::provider::Grant;
-use crate::provider::outcome::tame;
+use crate::provider::outcome::{CallError, Kind, tame};
+use crate::runbook::Period;
 
 /// The tag that says who a token is for.
 pub(super) const AUDIENCE: &str = "audience";
@@ -21,26 +23,47 @@ pub(super) struct TokenInfo {
     #[serde(default)]
     pub(super) policies: Vec<String>,
     #[serde(default)]
-    identity_policies: Option<Vec<String>>,
+    pub(super) identity_policies: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) creation_time: i64,
     #[serde(default)]
     creation_ttl: u64,
     #[serde(default)]
-    explicit_max_ttl: u64,
+    pub(super) explicit_max_ttl: u64,
     pub(super) expire_time: Option<String>,
     #[serde(default)]
     pub(super) ttl: u64,
     #[serde(default)]
     pub(super) meta: Option<HashMap<String, String>>,
+    /// 0 is without limit; less, that the last use was just taken.
     #[serde(default)]
-    pub(super) num_uses: u64,
+    pub(super) num_uses: i64,
     #[serde(default)]
-    orphan: bool,
+    pub(super) orphan: bool,
     #[serde(default)]
     renewable: Option<bool>,
     #[serde(default)]
     period: Option<u64>,
     #[serde(default)]
-    bound_cidrs: Option<Vec<String>>,
+    pub(super) bound_cidrs: Option<Vec<String>>,
+    /// `service` or `batch`; servers before 1.0 do not say it.
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
+    /// The role that it was made through.
+    #[serde(default)]
+    pub(super) role: Option<String>,
+}
+
+impl TokenInfo {
+    /// Whether it is a batch token: it has no accessor, cannot be revoked, and cannot make others.
+    pub(super) fn is_batch(&self) -> bool {
+        self.kind == "batch" || self.accessor.is_empty()
+    }
+
+    pub(super) fn birth(&self) -> Birth {
+        let policies = self.policies.iter().filter(|p| *p != "default").cloned().collect();
+        Birth { created: self.creation_time, policies }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,8 +72,17 @@ pub(super) struct Role {
     allowed_policies: Option<Vec<String>>,
     allowed_policies_glob: Option<Vec<String>>,
     disallowed_policies: Option<Vec<String>>,
+    disallowed_policies_glob: Option<Vec<String>>,
     pub(super) orphan: bool,
-    pub(super) token_period: u64,
+    pub(super) renewable: bool,
+    period: u64,
+    token_period: u64,
+    explicit_max_ttl: u64,
+    token_explicit_max_ttl: u64,
+    pub(super) token_num_uses: u64,
+    pub(super) token_no_default_policy: bool,
+    bound_cidrs: Option<Vec<String>>,
+    token_bound_cidrs: Option<Vec<String>>,
     pub(super) token_type: String,
 }
 
@@ -58,25 +90,72 @@ impl Role {
     /// Whether it lets a token carry this policy.
     pub(super) fn allows(&self, policy: &str) -> bool {
         let has = |list: &Option<Vec<String>>| list.iter().flatten().any(|p| p == policy);
-        let glob = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => policy.starts_with(start),
-            None => pattern == policy,
+        let glob = |list: &Option<Vec<String>>| {
+            list.iter().flatten().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => policy.starts_with(start),
+                None => pattern == policy,
+            })
         };
+        let allowed = has(&self.allowed_policies) || glob(&self.allowed_policies_glob);
+        let refused = has(&self.disallowed_policies) || glob(&self.disallowed_policies_glob);
+        (self.is_open() || allowed) && !refused
+    }
+
+    /// Whether it has no list of its own: then the operator's own policies are the bound.
+    pub(super) fn is_open(&self) -> bool {
         let empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
-        let open = empty(&self.allowed_policies) && empty(&self.allowed_policies_glob);
-        let allowed = has(&self.allowed_policies) || self.allowed_policies_glob.iter().flatten().any(glob);
-        // Without any list the operator's own policies are the bound, which the creation shows.
-        (open || allowed) && !has(&self.disallowed_policies)
+        empty(&self.allowed_policies) && empty(&self.allowed_policies_glob)
+    }
+
+    /// How long its tokens live between renewals, forever; 0 where they are not periodic.
+    pub(super) fn period(&self) -> u64 {
+        self.token_period.max(self.period)
+    }
+
+    /// The longest that its tokens live, in seconds, renewals counted; 0 without such a bound.
+    pub(super) fn explicit_max(&self) -> u64 {
+        self.token_explicit_max_ttl.max(self.explicit_max_ttl)
+    }
+
+    /// The networks that its tokens may be used from; none is every network.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.token_bound_cidrs.iter().chain(&self.bound_cidrs).flatten().map(|c| network(c))
+    }
+
+    /// Whether a token of this role that can be renewed keeps to a maximum, in seconds: when a token is
+    /// renewed the server takes the role's maximum in place of the one that the token was made with.
+    pub(super) fn keeps_to(&self, max: u64) -> bool {
+        !self.renewable || (1..=max).contains(&self.explicit_max())
     }
 }
 
-/// What a token may really do, against what was asked for.
-pub(super) fn grant(info: &TokenInfo, spec: &TokenSpec) -> Grant {
+/// What a token may really do, against what was asked for. `role` is that which it was made through:
+/// `Err` where it may not be read.
+///
+/// # Errors
+/// [`Kind::Declined`] when it cannot do what it is for.
+pub(super) fn grant(
+    info: &TokenInfo,
+    spec: &TokenSpec,
+    role: Option<Result<&Role, ()>>,
+) -> Result<Grant, CallError> {
     let mut policies: Vec<String> =
         info.policies.iter().chain(info.identity_policies.iter().flatten()).cloned().collect();
     policies.retain(|p| p != "default");
     policies.sort();
     policies.dedup();
+
+    let declined = |why: String| CallError::rejected(Kind::Declined, why);
+    if info.is_batch() {
+        return Err(declined("the new token is a batch token, which cannot be revoked".to_owned()));
+    }
+    if spec.num_uses == 0 && info.num_uses != 0 {
+        let uses = info.num_uses.max(0);
+        return Err(declined(format!(
+            "the new token can be used {uses} more times only, and the runbook does not say so"
+        ))
+        .hint("set `token_num_uses=0` on the role, or `num_uses` in the runbook"));
+    }
 
     let mut wider = Vec::new();
     if !info.orphan {
@@ -85,12 +164,28 @@ pub(super) fn grant(info: &TokenInfo, spec: &TokenSpec) -> Grant {
     let renewable = info.renewable == Some(true);
     if info.period.unwrap_or(0) > 0 {
         wider.push("it is periodic: renewed in time, it never expires".to_owned());
-    } else if renewable && info.explicit_max_ttl == 0 && spec.max_ttl.is_some() {
-        wider.push("it can be renewed past its time to live: it has no explicit maximum".to_owned());
+    } else if renewable && let Some(max) = spec.max_ttl.map(|max| max.as_secs()) {
+        let kept = match role {
+            Some(Ok(role)) => role.keeps_to(max),
+            Some(Err(())) => false,
+            None => info.explicit_max_ttl > 0,
+        };
+        if !kept {
+            wider.push(format!(
+                "it can be renewed past {}: {}",
+                Period::seconds(max),
+                match role {
+                    Some(Ok(_)) => "its role has no `token_explicit_max_ttl` that forbids it",
+                    Some(Err(())) => "whether its role forbids that may not be read",
+                    None => "it has no explicit maximum",
+                }
+            ));
+        }
     }
     if spec.num_uses > 0 && info.num_uses == 0 {
         wider.push("it may be used without limit".to_owned());
     }
+    let mut notes = Vec::new();
     let bound: Vec<&str> = info.bound_cidrs.iter().flatten().map(|c| network(c)).collect();
     if !spec.bound_cidrs.is_empty() {
         if bound.is_empty() {
@@ -100,23 +195,34 @@ pub(super) fn grant(info: &TokenInfo, spec: &TokenSpec) -> Grant {
         for extra in bound.iter().filter(|cidr| !asked.contains(cidr)) {
             wider.push(tame(&format!("it may be used from {extra}, which was not asked for")));
         }
+    } else if !bound.is_empty() {
+        notes.push(tame(&format!("it may be used from {} only", bound.join(", "))));
+    }
+    let life = info.expire_time.as_ref().map(|_| Duration::from_secs(info.creation_ttl));
+    if let Some(life) = life.filter(|life| *life < spec.ttl) {
+        notes.push(shorter(life.as_secs(), spec.ttl));
     }
     // What counts is how long it can live, renewals included.
-    let ttl = match info.expire_time {
-        None => None,
-        Some(_) if renewable => Some(Duration::from_secs(info.creation_ttl.max(info.explicit_max_ttl))),
-        Some(_) => Some(Duration::from_secs(info.creation_ttl)),
-    };
-    Grant {
+    let longest =
+        |life: Duration| if renewable { life.max(Duration::from_secs(info.explicit_max_ttl)) } else { life };
+    Ok(Grant {
         policies: Some(policies),
-        ttl,
+        ttl: life.map(longest),
+        lives: life,
         audience: info.meta.as_ref().and_then(|meta| meta.get(AUDIENCE)).cloned(),
         wider,
-    }
+        notes,
+    })
+}
+
+/// That a token lives shorter than it was asked for, in a sentence.
+pub(super) fn shorter(lives: u64, asked: Duration) -> String {
+    let asked = Period::seconds(asked.as_secs());
+    format!("the new token lives for {} only; {asked} was asked for", Period::seconds(lives))
 }
 
 /// A single address and its network of one are the same; Vault shows the shorter.
-fn network(cidr: &str) -> &str {
+pub(super) fn network(cidr: &str) -> &str {
     cidr.strip_suffix("/32").or_else(|| cidr.strip_suffix("/128")).unwrap_or(cidr)
 }
 
@@ -147,8 +253,8 @@ mod tests {
             r#"{"accessor":"a","policies":["default","app"],"creation_ttl":60,"explicit_max_ttl":120,
                 "expire_time":"x","orphan":true,"renewable":true,"bound_cidrs":["10.0.0.1"]}"#,
         );
-        let grant = grant(&token, &spec());
-        assert_eq!(grant.wider, Vec::<String>::new());
+        let grant = grant(&token, &spec(), None).expect("a grant");
+        assert_eq!((&grant.wider, &grant.notes), (&Vec::new(), &Vec::new()));
         assert_eq!(grant.policies, Some(vec!["app".to_owned()]));
         assert_eq!(grant.ttl, Some(Duration::from_secs(120)), "renewals count");
     }
@@ -159,10 +265,45 @@ mod tests {
             r#"{"accessor":"a","policies":["app"],"identity_policies":["admin"],"creation_ttl":0,
                 "expire_time":null,"orphan":false,"renewable":true,"period":60}"#,
         );
-        let grant = grant(&token, &spec());
+        let grant = grant(&token, &spec(), None).expect("a grant");
         assert_eq!(grant.ttl, None);
         assert_eq!(grant.policies, Some(vec!["admin".to_owned(), "app".to_owned()]));
         assert_eq!(grant.wider.len(), 3, "{:?}", grant.wider);
+    }
+
+    #[test]
+    fn what_a_renewal_outlives_is_wider() {
+        let token = info(
+            r#"{"accessor":"a","policies":["app"],"creation_ttl":60,"explicit_max_ttl":120,
+                "expire_time":"x","orphan":true,"renewable":true,"bound_cidrs":["10.0.0.1"]}"#,
+        );
+        let role = |max| Role { renewable: true, token_explicit_max_ttl: max, ..Role::default() };
+        let wider = |role: Option<&Result<Role, ()>>| {
+            grant(&token, &spec(), role.map(|role| role.as_ref().or(Err(())))).expect("a grant").wider
+        };
+        assert_eq!(wider(Some(&Ok(role(120)))), Vec::<String>::new());
+        for (max, why) in [(0, "the role has none"), (121, "the role's is longer")] {
+            assert_eq!(wider(Some(&Ok(role(max)))).len(), 1, "{why}");
+        }
+        assert_eq!(wider(Some(&Err(()))).len(), 1, "it may not be read");
+        let fixed = Role { renewable: false, ..role(0) };
+        assert_eq!(wider(Some(&Ok(fixed))), Vec::<String>::new(), "none of its tokens can be renewed");
+    }
+
+    #[test]
+    fn what_is_narrower_is_noted_and_what_is_useless_is_declined() {
+        let text = r#"{"accessor":"a","policies":["app"],"creation_ttl":20,"explicit_max_ttl":20,"expire_time":"x",
+            "orphan":true,"renewable":true,"bound_cidrs":["10.0.0.1"],"num_uses":NUM,"type":"TYPE"}"#;
+        let open = TokenSpec { bound_cidrs: Vec::new(), ..spec() };
+        let found = |uses: &str, kind: &str| {
+            grant(&info(&text.replace("NUM", uses).replace("TYPE", kind)), &open, None)
+        };
+        let notes = found("0", "service").expect("a grant").notes;
+        assert!(notes.len() == 2 && notes[1].contains("lives for 20s only; 1m was asked for"), "{notes:?}");
+        assert_eq!(found("0", "service").expect("a grant").lives, Some(Duration::from_secs(20)));
+        for (uses, kind) in [("7", "service"), ("-1", "service"), ("0", "batch")] {
+            assert_eq!(found(uses, kind).expect_err(uses).kind, Kind::Declined, "{uses} {kind}");
+        }
     }
 
     #[test]
@@ -171,10 +312,11 @@ mod tests {
             allowed_policies: Some(vec!["app".to_owned()]),
             allowed_policies_glob: Some(vec!["team-*".to_owned()]),
             disallowed_policies: Some(vec!["team-root".to_owned()]),
+            disallowed_policies_glob: Some(vec!["team-x*".to_owned()]),
             ..Role::default()
         };
         assert!(role.allows("app") && role.allows("team-a"));
-        assert!(!role.allows("team-root") && !role.allows("other"));
+        assert!(!role.allows("team-root") && !role.allows("team-xy") && !role.allows("other"));
         assert!(Role::default().allows("anything"));
     }
 }

@@ -1,35 +1,33 @@
 //! Vault's KV version 2 engine as a store.
 //!
 //! It has no pending versions: writing makes a version current. So nothing is staged, and
-//! *promote* writes with `cas` on the version that the plan saw.
+//! *promote* writes with `cas` on the version that it just read, if the own fields hold what they
+//! should. A neighbour that is written meanwhile only makes it read again.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustify::enums::RequestMethod;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::Serialize;
 use vaultrs::api::kv2::requests::{
-    DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest, SetSecretRequest,
-    SetSecretRequestOptions,
+    DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest,
 };
-use vaultrs::api::kv2::responses::SecretVersionMetadata;
 
 use super::client::{Effect, VaultClient, data, unsendable};
-use super::preflight::{capabilities, failed, holds};
-use crate::provider::http::transport::Reply;
+use super::fault::scrubbed;
+use super::kv2_secret::{Fields, Metadata, Read, Written, is_deleted};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
 use crate::secret::Material;
 
-/// Vault's clock comes in whole seconds, rounded down; and a version that is deleted in a moment is
-/// as good as deleted.
-const SOON: SignedDuration = SignedDuration::from_secs(2);
+/// How often a write is tried again on a version that a neighbour's writer made meanwhile. One who
+/// writes so often that this does not suffice is not waited for.
+const REWRITES: usize = 10;
 
-/// Where a secret stands.
+/// Where a secret is.
 #[derive(Debug, Clone)]
 pub struct Kv2Place {
     mount: String,
@@ -45,65 +43,94 @@ impl Kv2Place {
         let clean = |text: &str, what: &str| {
             let text = text.trim_matches('/');
             if text.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-                return Err(CallError::rejected(Kind::Invalid, format!("`{text}` is no {what}")));
+                return Err(CallError::rejected(Kind::Invalid, format!("`{text}` is not a {what}")));
             }
             Ok(text.to_owned())
         };
         Ok(Self { mount: clean(mount, "mount")?, path: clean(path, "path of a secret")? })
     }
 
-    fn api(&self, kind: &str) -> String {
+    pub(super) fn mount(&self) -> &str {
+        &self.mount
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn api(&self, kind: &str) -> String {
         format!("{}/{kind}/{}", self.mount, self.path)
+    }
+
+    pub(super) fn shown(&self) -> String {
+        format!("{}/{}", self.mount, self.path)
     }
 }
 
 /// One secret of a KV v2 mount.
-#[derive(Debug)]
 pub struct Kv2Store {
-    client: Arc<VaultClient>,
-    place: Kv2Place,
+    pub(super) client: Arc<VaultClient>,
+    pub(super) place: Kv2Place,
     layout: Layout,
-    destroys: bool,
+    pub(super) destroys: bool,
+    /// What the last look found, until it is read: a version's content never changes, so that who
+    /// looks which version is current and then reads it sends one request.
+    seen: Mutex<Option<Seen>>,
+    /// Held while a preflight looks: who looks at the same moment waits for what it finds.
+    looking: tokio::sync::Mutex<()>,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    current_version: u64,
-    #[serde(default)]
-    versions: HashMap<String, VersionState>,
+struct Seen {
+    fields: Fields,
+    version: u64,
+    /// When it deletes itself.
+    deletes: Option<Timestamp>,
+    /// Whether it was found by a preflight, so that the look that follows need not ask again.
+    early: bool,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct VersionState {
-    deletion_time: String,
-    destroyed: bool,
+impl fmt::Debug for Kv2Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kv2Store").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
-#[derive(Deserialize)]
-struct Read {
-    data: Option<Map<String, Value>>,
-    metadata: SecretVersionMetadata,
+/// The body of a write. vaultrs' own takes a value, in which numbers lose digits.
+#[derive(Serialize)]
+struct Write<'a> {
+    data: &'a Fields,
+    options: Options,
 }
 
-#[derive(Deserialize)]
-struct Mount {
-    #[serde(default)]
-    path: String,
-    #[serde(default, rename = "type")]
-    engine: String,
-    #[serde(default)]
-    options: Option<HashMap<String, String>>,
+#[derive(Serialize)]
+struct Options {
+    cas: u64,
 }
 
 impl Kv2Store {
     /// A store whose secret is laid out by `layout`; `destroys` where the runbook says so.
     pub fn new(client: Arc<VaultClient>, place: Kv2Place, layout: Layout, destroys: bool) -> Self {
-        Self { client, place, layout: layout.named(), destroys }
+        let (seen, looking) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { client, place, layout: layout.named(), destroys, seen, looking }
     }
 
-    async fn metadata(&self) -> Result<(Metadata, Reply), CallError> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks which version is current, for a preflight. Returns it.
+    pub(super) async fn look_early(&self) -> Result<u64, CallError> {
+        let _looking = self.looking.lock().await;
+        let found = self.data(None).await?;
+        Ok(self.seen().insert(Seen { early: true, ..found }).version)
+    }
+
+    /// When the version that was last seen deletes itself.
+    pub(super) fn deletes_at(&self) -> Option<Timestamp> {
+        self.seen().as_ref()?.deletes
+    }
+
+    pub(super) async fn metadata(&self) -> Result<Metadata, CallError> {
         let what = self.place.api("metadata");
         let endpoint = ReadSecretMetadataRequest::builder()
             .mount(&self.place.mount)
@@ -111,10 +138,12 @@ impl Kv2Store {
             .build()
             .map_err(|_| unsendable(&what))?;
         let reply = self.client.send(endpoint, Effect::Read).await.map_err(|error| self.absent(error))?;
-        Ok((data(&reply, &what)?, reply))
+        data(&reply, &what)
     }
 
-    async fn data(&self, version: Option<u64>) -> Result<(Map<String, Value>, u64), CallError> {
+    /// One version, or the current one. A version that is deleted is an answer of its own, with the
+    /// status of one that never was.
+    async fn data(&self, version: Option<u64>) -> Result<Seen, CallError> {
         let what = self.place.api("data");
         let endpoint = ReadSecretRequest::builder()
             .mount(&self.place.mount)
@@ -122,30 +151,88 @@ impl Kv2Store {
             .version(version)
             .build()
             .map_err(|_| unsendable(&what))?;
-        let reply = self.client.send(endpoint, Effect::Read).await.map_err(|error| self.absent(error))?;
-        let read: Read = data(&reply, &what)?;
-        let fields = read.data.ok_or_else(|| {
-            CallError::rejected(
+        let reply = self.client.reply_to(endpoint, Effect::Read).await?;
+        let read = match data::<Read>(&reply, &what) {
+            Ok(read) if reply.status.is_success() || reply.status.as_u16() == 404 => read,
+            Err(error) if reply.status.is_success() => return Err(error),
+            _ => {
+                let error = self.client.fault(&reply, &format!("GET {what}"), Effect::Read).await;
+                return Err(self.absent(error));
+            }
+        };
+        let Written { version: found, deletion_time } = read.metadata;
+        match read.data {
+            Some(fields) if !is_deleted(&deletion_time, reply.date()) => {
+                Ok(Seen { fields, version: found, deletes: deletion_time.parse().ok(), early: false })
+            }
+            _ => Err(CallError::rejected(
                 Kind::NotFound,
-                format!("version {} of {what} is deleted", read.metadata.version),
+                format!("version {found} of {} is deleted or destroyed", self.place.shown()),
             )
-        })?;
-        Ok((fields, read.metadata.version))
+            .hint("`vault kv undelete` brings a deleted version back; else write the value again")),
+        }
     }
 
     fn absent(&self, error: CallError) -> CallError {
         if error.kind != Kind::NotFound {
             return error;
         }
-        let place = format!("{}/{}", self.place.mount, self.place.path);
+        let place = self.place.shown();
         CallError { message: format!("there is no such secret, or no such version of it: {place}"), ..error }
             .hint("check mount and path; a deleted version comes back with `vault kv undelete`")
     }
 
     fn version(text: &str) -> Result<u64, CallError> {
         text.parse().map_err(|_| {
-            CallError::rejected(Kind::Invalid, format!("`{text}` is no version of a KV v2 secret"))
+            CallError::rejected(Kind::Invalid, format!("`{text}` is not a version of a KV v2 secret"))
         })
+    }
+
+    fn material(&self, fields: &Fields) -> Result<Material, CallError> {
+        fields.material(&self.layout).map_err(|error| at(&self.place, error))
+    }
+
+    /// Writes on a version that was just read.
+    async fn write(&self, fields: &Fields, cas: u64) -> Result<u64, CallError> {
+        let what = self.place.api("data");
+        let body = serde_json::to_vec(&Write { data: fields, options: Options { cas } })
+            .map_err(|_| unsendable(&what))?;
+        let sent = self.client.plain(RequestMethod::POST, &what, Some(body), Effect::Write).await;
+        // What was sent may be echoed, and the neighbours are secrets, too.
+        let reply = sent.map_err(|error| scrubbed(error, &fields.secrets()))?;
+        let written: Written = data(&reply, &what).map_err(|error| CallError { in_doubt: true, ..error })?;
+        Ok(written.version)
+    }
+
+    /// The versions to destroy: this one, and every other one that is not current and can be read and
+    /// whose own fields hold the outgoing value.
+    async fn doomed(&self, version: u64, outgoing: &Material) -> Result<Vec<u64>, CallError> {
+        let metadata = self.metadata().await?;
+        if metadata.current_version == version {
+            return Err(CallError::rejected(
+                Kind::Conflict,
+                format!("version {version} of {} is current: it is not destroyed", self.place.shown()),
+            ));
+        }
+        let mut doomed = Vec::new();
+        for (name, state) in &metadata.versions {
+            let found = Self::version(name)?;
+            if state.destroyed || found == metadata.current_version {
+                continue;
+            }
+            let holds = found == version
+                || match self.data(Some(found)).await {
+                    Ok(seen) => seen.fields.material(&self.layout).is_ok_and(|m| m.same_as(outgoing)),
+                    // Deleted or pruned meanwhile.
+                    Err(error) if error.kind == Kind::NotFound => false,
+                    Err(error) => return Err(error),
+                };
+            if holds {
+                doomed.push(found);
+            }
+        }
+        doomed.sort_unstable();
+        Ok(doomed)
     }
 }
 
@@ -156,63 +243,29 @@ impl Store for Kv2Store {
     }
 
     async fn preflight(&self) -> Vec<Check> {
-        let mount = &self.place.mount;
-        match self.mount_check().await {
-            check if check.verdict == crate::provider::CheckVerdict::Fail => return vec![check],
-            check => {
-                let mut checks = vec![check];
-                checks.extend(self.permission_checks().await);
-                checks.push(match self.observe().await {
-                    Ok(Versions { current: Some(version), .. }) => Check::pass(
-                        format!("secret {mount}/{}", self.place.path),
-                        format!("version {version} is current"),
-                    ),
-                    Ok(_) => Check::fail(
-                        format!("secret {mount}/{}", self.place.path),
-                        Kind::NotFound,
-                        "it has no current version",
-                        "write the outgoing credential there once, then plan again",
-                    ),
-                    Err(error) => failed(&format!("secret {mount}/{}", self.place.path), &error),
-                });
-                checks
-            }
-        }
+        self.checks().await
     }
 
+    /// One request: the answer with the data names its version. KV v2 names no version before.
     async fn observe(&self) -> Result<Versions, CallError> {
-        let (metadata, reply) = self.metadata().await?;
-        let now = reply.date();
-        let usable = |version: u64| {
-            metadata.versions.get(&version.to_string()).is_some_and(|state| {
-                let deleted = match state.deletion_time.parse::<Timestamp>() {
-                    // A time to come is a deletion that is set for later.
-                    Ok(at) => now.is_none_or(|now| at.duration_since(now) <= SOON),
-                    Err(_) => !state.deletion_time.is_empty(),
-                };
-                !state.destroyed && !deleted
-            })
+        let _looking = self.looking.lock().await;
+        let early = self.seen().take().filter(|seen| seen.early);
+        let found = match early {
+            Some(seen) => Seen { early: false, ..seen },
+            None => self.data(None).await?,
         };
-        let current = metadata.current_version;
-        let place = format!("{}/{}", self.place.mount, self.place.path);
-        if current == 0 {
-            return Err(CallError::rejected(Kind::NotFound, format!("{place} has no version yet")));
-        }
-        if !usable(current) {
-            return Err(CallError::rejected(
-                Kind::NotFound,
-                format!("version {current} of {place}, the current one, is deleted or destroyed"),
-            )
-            .hint("`vault kv undelete` brings a deleted version back; else write the value again"));
-        }
-        let previous = current.checked_sub(1).filter(|v| *v > 0 && usable(*v)).map(|v| v.to_string());
-        Ok(Versions { current: Some(current.to_string()), previous, pending: None })
+        let version = self.seen().insert(found).version;
+        Ok(Versions { current: Some(version.to_string()), previous: None, pending: None })
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
         let version = version.map(Self::version).transpose()?;
-        let (fields, _) = self.data(version).await?;
-        self.layout.from_object(&fields).map_err(|error| at(&self.place, error))
+        let seen = self.seen().take().filter(|seen| version == Some(seen.version));
+        let seen = match seen {
+            Some(seen) => seen,
+            None => self.data(version).await?,
+        };
+        self.material(&seen.fields)
     }
 
     async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
@@ -231,157 +284,70 @@ impl Store for Kv2Store {
         from: &Material,
         _: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let what = self.place.api("data");
-        let (mut fields, current) = self.data(None).await?;
-        let now = self.layout.from_object(&fields).map_err(|error| at(&self.place, error))?;
-        if now.same_as(value) {
-            return Ok(Promoted { version: current.to_string(), was: None });
+        self.seen().take();
+        let mut tries = 0;
+        loop {
+            let Seen { mut fields, version, .. } = self.data(None).await?;
+            let now = self.material(&fields)?;
+            if now.same_as(value) {
+                return Ok(Promoted { version: version.to_string(), was: None });
+            }
+            if !now.same_as(from) {
+                return Err(CallError::rejected(
+                    Kind::Conflict,
+                    format!(
+                        "version {version} of {} holds another value in stanch's own field",
+                        self.place.shown()
+                    ),
+                )
+                .hint("another value was written there meanwhile: check it, then plan again"));
+            }
+            fields.patch(&self.layout, value).map_err(|error| at(&self.place, error))?;
+            match self.write(&fields, version).await {
+                Ok(written) => {
+                    return Ok(Promoted { version: written.to_string(), was: Some(version.to_string()) });
+                }
+                Err(error) if error.kind == Kind::Conflict && tries < REWRITES => tries += 1,
+                Err(error) => return Err(error),
+            }
         }
-        if !now.same_as(from) {
-            return Err(CallError::rejected(
-                Kind::Conflict,
-                format!("version {current} of {what} holds another value"),
-            )
-            .hint("somebody wrote another version meanwhile: look at it, then plan again"));
-        }
-        self.layout.patch(&mut fields, value).map_err(|error| at(&self.place, error))?;
-        let cas = u32::try_from(current).map_err(|_| unsendable(&what))?;
-        let endpoint = SetSecretRequest::builder()
-            .mount(&self.place.mount)
-            .path(&self.place.path)
-            .data(Value::Object(fields))
-            .options(SetSecretRequestOptions { cas })
-            .build()
-            .map_err(|_| unsendable(&what))?;
-        let reply = self.client.send(endpoint, Effect::Write).await?;
-        let written: SecretVersionMetadata =
-            data(&reply, &what).map_err(|error| CallError { in_doubt: true, ..error })?;
-        Ok(Promoted { version: written.version.to_string(), was: Some(current.to_string()) })
     }
 
+    /// The server by its own name for itself: two addresses of one server are one place.
     async fn place(&self) -> Result<String, CallError> {
-        let Kv2Place { mount, path } = &self.place;
         let namespace = self.client.settings().namespace.as_deref().unwrap_or_default();
-        Ok(format!("kv2 {}/{namespace}/{mount}/{path}", self.client.place()))
+        Ok(format!("kv2 {} {namespace}/{}", self.client.server().await?, self.place.shown()))
     }
 
-    async fn destroy(&self, _: &CallContext, version: &str, _: &Material) -> Result<(), CallError> {
+    async fn destroy(&self, _: &CallContext, version: &str, outgoing: &Material) -> Result<(), CallError> {
         if !self.destroys {
             return Err(CallError::rejected(
                 Kind::Unsupported,
                 "the runbook does not say `destroy_outgoing`",
             ));
         }
-        let version = Self::version(version)?;
-        let (metadata, _) = self.metadata().await?;
-        if metadata.current_version == version {
-            return Err(CallError::rejected(
-                Kind::Conflict,
-                format!("version {version} of {} is current: it is not destroyed", self.place.api("data")),
-            ));
+        let doomed = self.doomed(Self::version(version)?, outgoing).await?;
+        if doomed.is_empty() {
+            return Ok(());
         }
         let what = self.place.api("destroy");
         let endpoint = DestroySecretVersionsRequest::builder()
             .mount(&self.place.mount)
             .path(&self.place.path)
-            .versions(vec![version])
+            .versions(doomed.clone())
             .build()
             .map_err(|_| unsendable(&what))?;
         self.client.send(endpoint, Effect::Write).await?;
         // The answer is empty, and so may be that of something else in front of Vault: look.
-        let (after, _) = self.metadata().await.map_err(|error| CallError { in_doubt: true, ..error })?;
-        match after.versions.get(&version.to_string()) {
-            Some(state) if state.destroyed => Ok(()),
-            _ => Err(CallError::unknown(format!("{what}: version {version} is not marked as destroyed"))),
-        }
-    }
-}
-
-impl Kv2Store {
-    /// A KV v1 mount answers to v2-looking paths in its own way, so its version is asked first.
-    async fn mount_check(&self) -> Check {
-        let mount = &self.place.mount;
-        let name = format!("mount {mount}");
-        let path = format!("sys/internal/ui/mounts/{mount}");
-        let found: Mount = match self.client.plain(RequestMethod::GET, &path, None).await {
-            Ok(reply) => match data(&reply, &path) {
-                Ok(found) => found,
-                Err(error) => return failed(&name, &error),
-            },
-            // Vault gives the same answer for a mount that is not there and one that is not ours to see.
-            Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => {
-                return Check::fail(
-                    name,
-                    error.kind,
-                    format!("there is no mount `{mount}`, or this token may do nothing below it"),
-                    "`vault secrets list` shows the mounts; check `mount` in the runbook, then the policies",
-                );
+        let after = self.metadata().await.map_err(|error| CallError { in_doubt: true, ..error })?;
+        // One that is not listed any more was pruned.
+        let left = |v: &&u64| after.versions.get(&v.to_string()).is_some_and(|state| !state.destroyed);
+        match doomed.iter().find(left) {
+            None => Ok(()),
+            Some(left) => {
+                Err(CallError::unknown(format!("{what}: version {left} is not marked as destroyed")))
             }
-            Err(error) => return failed(&name, &error),
-        };
-        let version = found.options.as_ref().and_then(|o| o.get("version")).map(String::as_str);
-        if found.path.trim_matches('/') != mount {
-            return Check::fail(
-                name,
-                Kind::Invalid,
-                format!(
-                    "`{mount}` lies inside the mount `{}`",
-                    self.client.quoted(found.path.trim_matches('/'))
-                ),
-                "put the rest into `path`",
-            );
         }
-        match (found.engine.as_str(), version) {
-            ("kv", Some("2")) => Check::pass(name, "it is KV version 2"),
-            ("kv" | "generic", _) => Check::fail(
-                name,
-                Kind::Unsupported,
-                "it is KV version 1, which keeps no versions: there would be no way back",
-                format!("upgrade it: `vault kv enable-versioning {mount}`"),
-            ),
-            (other, _) => Check::fail(
-                name,
-                Kind::Unsupported,
-                format!("it is of type {}", self.client.quoted(other)),
-                "check `mount` in the runbook: it has to be a KV version 2 mount",
-            ),
-        }
-    }
-
-    async fn permission_checks(&self) -> Vec<Check> {
-        let (data_path, metadata, destroy) =
-            (self.place.api("data"), self.place.api("metadata"), self.place.api("destroy"));
-        let paths = [data_path.as_str(), metadata.as_str(), destroy.as_str()];
-        let held = match capabilities(&self.client, &paths).await {
-            Ok(held) => held,
-            Err(error) if error.kind == Kind::Denied => {
-                return vec![Check::warn("permissions", "Vault does not tell this token what it may do")];
-            }
-            Err(error) => return vec![failed("permissions", &error)],
-        };
-        let mut needed = vec![(0, "read"), (0, "update"), (1, "read")];
-        if self.destroys {
-            needed.push((2, "update"));
-        }
-        needed
-            .into_iter()
-            .map(|(index, capability)| {
-                let path = paths[index];
-                let name = format!("permission {path}");
-                if holds(&held[index], capability) {
-                    Check::pass(name, format!("has `{capability}`"))
-                } else {
-                    Check::fail(
-                        name,
-                        Kind::Denied,
-                        format!("lacks `{capability}`"),
-                        format!(
-                            "ask for a policy with `path \"{path}\" {{ capabilities = [\"{capability}\"] }}`"
-                        ),
-                    )
-                }
-            })
-            .collect()
     }
 }
 

@@ -1,17 +1,18 @@
 //! Is this Vault fit for a run, and who are we there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustify::enums::RequestMethod;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use super::client::{Effect, VaultClient, data, unsendable};
 use super::grant::TokenInfo;
+use super::token::look_up;
 use crate::clock::Clock;
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::http::transport::Reply;
+use crate::provider::outcome::{CallError, Kind, is_name};
 use crate::provider::{Check, CheckVerdict};
 
 /// A run may have to wait for an overlap: a token that dies within the hour is worth a word.
@@ -21,15 +22,21 @@ const SKEW_WARN: SignedDuration = SignedDuration::from_secs(2);
 /// With more than this, times to live and the journal's times cannot be relied on.
 const SKEW_FAIL: SignedDuration = SignedDuration::from_secs(60);
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
+/// What a Vault says of itself. Without the first two it is none that says it.
+#[derive(Deserialize)]
 struct Health {
     initialized: bool,
     sealed: bool,
+    #[serde(default)]
     standby: bool,
+    #[serde(default)]
     version: String,
+    #[serde(default)]
     enterprise: bool,
+    #[serde(default)]
     server_time_utc: Option<i64>,
+    #[serde(default)]
+    cluster_id: Option<String>,
 }
 
 /// Looks, read-only, at the server and at the operator's own token.
@@ -44,19 +51,22 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
             )
         });
     }
-    let reply = match client.health().await {
-        Ok(reply) => reply,
-        Err(error) => return [checks, vec![failed("server", &error)]].concat(),
-    };
-    let now = clock.now().wall;
-    let Ok(health) = serde_json::from_slice::<Health>(&reply.body) else {
-        checks.push(Check::fail(
-            "server",
-            Kind::Invalid,
-            format!("{} answered {} and not what Vault answers", client.place(), reply.status.as_u16()),
-            "check the address: something else listens there",
+    let not_heeded = &client.settings().more.not_heeded;
+    if !not_heeded.is_empty() {
+        checks.push(Check::warn(
+            "environment",
+            format!("stanch does not heed {}, which other tools of Vault's do", not_heeded.join(", ")),
         ));
-        return checks;
+    }
+    // None of these needs another's answer.
+    let (reply, who) = tokio::join!(client.health(), whoami(client));
+    let now = clock.now().wall;
+    let (health, reply) = match reply.and_then(|reply| Ok((health(client, &reply)?, reply))) {
+        Ok(found) => found,
+        Err(error) => {
+            checks.push(failed("server", &error));
+            return checks;
+        }
     };
     let state = server(client, &health, reply.status.as_u16());
     let usable = state.verdict != CheckVerdict::Fail;
@@ -66,11 +76,34 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
     }
     let theirs = health.server_time_utc.and_then(|s| Timestamp::from_second(s).ok()).or(reply.date());
     checks.push(skew(client.place(), theirs, now));
-    checks.push(whoami(client).await);
+    checks.push(who);
     if let Some(namespace) = client.settings().namespace.clone() {
         checks.push(namespace_check(client, &health, &namespace).await);
     }
     checks
+}
+
+fn health(client: &VaultClient, reply: &Reply) -> Result<Health, CallError> {
+    let found: Health = serde_json::from_slice(&reply.body).map_err(|_| {
+        let (place, status) = (client.settings().address.as_str(), reply.status.as_u16());
+        CallError::rejected(Kind::Invalid, format!("{place} answered {status} and not what Vault answers"))
+            .hint("check the address: host, port, and the path where Vault is behind one; something else answers there")
+    })?;
+    if let Some(id) = found.cluster_id.as_deref().filter(|id| is_name(id)) {
+        // Whoever was first has said the same.
+        let _ = client.facts.server.set(id.to_owned());
+    }
+    Ok(found)
+}
+
+impl VaultClient {
+    /// The server's own name for itself; its address where it has none.
+    pub(super) async fn server(&self) -> Result<String, CallError> {
+        if self.facts.server.get().is_none() {
+            health(self, &self.health().await?)?;
+        }
+        Ok(self.facts.server.get().cloned().unwrap_or_else(|| self.settings().address.to_string()))
+    }
 }
 
 fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
@@ -187,33 +220,29 @@ async fn namespace_check(client: &VaultClient, health: &Health, namespace: &str)
     }
 }
 
-/// The operator's own token, as Vault sees it.
-pub(super) async fn own_token(client: &VaultClient) -> Result<TokenInfo, CallError> {
+/// The operator's own token, as Vault sees it. One that may not look itself up may be allowed to look
+/// tokens up.
+pub(super) async fn own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> {
     let endpoint =
         LookupTokenSelfRequest::builder().build().map_err(|_| unsendable("auth/token/lookup-self"))?;
-    data(&client.send(endpoint, Effect::Read).await?, "auth/token/lookup-self")
+    let found = match client.send(endpoint, Effect::Read).await {
+        Ok(reply) => data(&reply, "auth/token/lookup-self"),
+        Err(error) => match &client.settings().token {
+            Some(token) if error.kind == Kind::Denied => {
+                look_up(client, token).await.ok().flatten().ok_or(error)
+            }
+            _ => Err(error),
+        },
+    };
+    found.map(|own| client.facts.own.set(own))
 }
 
-/// What the operator may do on each path, in the order of the paths.
-pub(super) async fn capabilities(
-    client: &VaultClient,
-    paths: &[&str],
-) -> Result<Vec<Vec<String>>, CallError> {
-    const PATH: &str = "sys/capabilities-self";
-    let reply = client.plain(RequestMethod::POST, PATH, Some(json!({ "paths": paths }))).await?;
-    let answer: Value = data(&reply, PATH)?;
-    Ok(paths
-        .iter()
-        .map(|path| match answer.get(*path) {
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        })
-        .collect())
-}
-
-/// Whether what is held covers what is needed; root may do everything.
-pub(super) fn holds(held: &[String], needed: &str) -> bool {
-    held.iter().any(|c| c == needed || c == "root")
+/// The same, as the last look found it.
+pub(super) async fn known_own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> {
+    match client.facts.own.get() {
+        Some(own) => Ok(own),
+        None => own_token(client).await,
+    }
 }
 
 /// A failed call as a failed check.

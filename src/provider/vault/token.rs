@@ -1,6 +1,6 @@
 //! Vault tokens, made through a role, tagged with the run, watched and revoked by accessor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use vaultrs::api::token::requests::{
 };
 use vaultrs::api::token::responses::ListAccessorResponse;
 
-use super::client::{Effect, VaultClient, auth, data, garbled, is_bad_token, unsendable};
+use super::client::{Effect, VaultClient, auth, data, garbled, unsendable};
+use super::fault::{is_bad_token, scrubbed};
 use super::grant::{AUDIENCE, Role, TokenInfo, grant};
-use super::preflight::{capabilities, failed, holds, own_token};
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{
@@ -30,9 +30,14 @@ const PART: &str = "token";
 const RUN: &str = "stanch-run";
 const STEP: &str = "stanch-step";
 
-const LOOKUP: &str = "auth/token/lookup-accessor";
-const REVOKE: &str = "auth/token/revoke-accessor";
-const ACCESSORS: &str = "auth/token/accessors";
+pub(super) const LOOKUP: &str = "auth/token/lookup-accessor";
+pub(super) const REVOKE: &str = "auth/token/revoke-accessor";
+pub(super) const ACCESSORS: &str = "auth/token/accessors";
+
+pub(super) const LOOKUP_TOKEN: &str = "auth/token/lookup";
+
+/// Longer than any token: a batch token carries its policies and tags and is of some hundred bytes.
+const LONGEST_TOKEN: usize = 8192;
 
 /// Looking up every token of a busy Vault takes a request each: enough at once to be quick, few
 /// enough not to be noticed.
@@ -62,8 +67,8 @@ pub struct TokenSpec {
 /// Issues tokens.
 #[derive(Debug)]
 pub struct TokenIssuer {
-    client: Arc<VaultClient>,
-    spec: TokenSpec,
+    pub(super) client: Arc<VaultClient>,
+    pub(super) spec: TokenSpec,
 }
 
 impl TokenIssuer {
@@ -72,40 +77,72 @@ impl TokenIssuer {
         Self { client, spec }
     }
 
-    fn create_path(&self) -> String {
+    pub(super) fn create_path(&self) -> String {
         match &self.spec.role {
             Some(role) => format!("auth/token/create/{role}"),
             None => "auth/token/create-orphan".to_owned(),
         }
     }
 
-    async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
-        lookup(&self.client, accessor).await
-    }
-
-    /// Asks, as the operator, about a token that may not ask about itself.
-    async fn lookup_for(&self, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
-        let endpoint = LookupTokenRequest::builder()
-            .token(token.expose())
-            .build()
-            .map_err(|_| unsendable("auth/token/lookup"))?;
-        match self.client.send(endpoint, Effect::Read).await {
-            Ok(reply) => known(&reply, "auth/token/lookup").map(Some),
-            // "bad token" here speaks of the token in the body, unless ours is dead: then the
-            // lookup of ourselves fails as well.
-            Err(error) if error.kind == Kind::Refused => {
-                own_token(&self.client).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+    async fn accessors(&self) -> Result<Vec<String>, CallError> {
+        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
+        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+        match list.keys.iter().all(|accessor| is_name(accessor)) {
+            true => Ok(list.keys),
+            false => Err(garbled(ACCESSORS).read_only()),
         }
     }
 
+    /// Remembers which tokens are there while a run is planned: what it makes later is not among them, so
+    /// that a busy Vault is not asked about each of its tokens when the run looks for its own.
+    pub(super) async fn know_strangers(&self) {
+        let ask = async {
+            for accessor in self.accessors().await? {
+                self.client.facts.tags.set(&accessor, None);
+            }
+            Ok::<(), CallError>(())
+        };
+        // Without the permission to list them, nothing is looked for later either.
+        let _ = self.client.facts.strangers.get_or_try_init(|| ask).await;
+    }
+
+    pub(super) async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
+        lookup(&self.client, accessor).await
+    }
+
+    /// The role, as it was when this run first asked.
+    pub(super) async fn role(&self) -> Option<Result<Arc<Role>, CallError>> {
+        let name = self.spec.role.as_deref()?;
+        let path = format!("auth/token/roles/{name}");
+        let ask = async {
+            let endpoint = ReadTokenRoleRequest::builder().role_name(name).build();
+            let endpoint = endpoint.map_err(|_| unsendable(&path))?;
+            data(&self.client.send(endpoint, Effect::Read).await?, &path)
+        };
+        Some(self.client.facts.roles.get(name, ask).await)
+    }
+
+    /// Whether the new token is made so that it cannot be renewed: where it is to live for all of its
+    /// longest life at once there is nothing to renew, and a server that takes a maximum from the role
+    /// alone would let a renewal outlive it.
+    pub(super) fn is_fixed(&self, role: Option<&Role>) -> bool {
+        let max = self.spec.max_ttl.filter(|max| *max <= self.spec.ttl);
+        let kept = |max: Duration| role.is_some_and(|role| role.keeps_to(max.as_secs()));
+        self.spec.role.is_some() && max.is_some_and(|max| !kept(max))
+    }
+
+    /// Asks, as the operator, about a token that may not ask about itself. `None` when Vault does not
+    /// know it.
+    async fn lookup_for(&self, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
+        let found = look_up(&self.client, token).await?;
+        if let Some(info) = &found {
+            self.client.facts.births.set(&info.accessor, info.birth());
+        }
+        Ok(found)
+    }
+
     /// Uses the token: who does Vault say that it is? `None` when Vault does not accept it.
-    async fn introduce(&self, material: &Material) -> Result<Option<TokenInfo>, CallError> {
-        let token = material.main().ok_or_else(|| {
-            CallError::rejected(Kind::Invalid, "the credential is not a token: it has several parts")
-        })?;
+    async fn introduce(&self, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
         let endpoint =
             LookupTokenSelfRequest::builder().build().map_err(|_| unsendable("auth/token/lookup-self"))?;
         let reply = self.client.send_as(endpoint, token).await?;
@@ -120,22 +157,70 @@ impl TokenIssuer {
         if status == 403 {
             // "permission denied" alone is no refusal: a live token without the policy `default`,
             // or used from outside its networks, hears the same.
-            return match self.lookup_for(token).await {
-                Ok(None) => Ok(None),
-                Ok(Some(_)) => Err(CallError::rejected(
-                    Kind::Denied,
-                    "the token is alive, but may not look itself up from here",
-                )
-                .hint("give it the policy `default`, or use a probe of the service that it is for")),
-                Err(error) => Err(error),
+            return match self.lookup_for(token).await? {
+                None => Ok(None),
+                Some(info) => Err(unusable_here(&info)),
             };
         }
-        let kind = if status == 503 { Kind::NotReady } else { Kind::NoAnswer };
-        Err(CallError::rejected(
-            kind,
-            format!("{} answered {status} to auth/token/lookup-self: {said}", self.client.place()),
-        ))
+        // One rule for what passes, whoever asks.
+        Err(self.client.fault(&reply, "GET auth/token/lookup-self", Effect::Read).await)
     }
+}
+
+/// That a token lives and cannot be tried here, and what to do about it.
+fn unusable_here(info: &TokenInfo) -> CallError {
+    let networks = info.bound_cidrs.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+    let why = if networks.is_empty() {
+        "none of its policies lets it look itself up".to_owned()
+    } else {
+        format!("it is bound to {}", tame(&networks))
+    };
+    CallError::rejected(Kind::Denied, format!("the token is alive, but it cannot be tried from here: {why}"))
+        .hint(
+            "give it the policy `default`, or a network that this machine is in; stanch cannot tell whether it \
+             works until it can use it",
+        )
+}
+
+/// The token, if its shape is that of one: what is none is sent nowhere.
+fn token(material: &Material) -> Result<&Secret, CallError> {
+    let invalid = |why: &str| {
+        CallError::rejected(
+            Kind::Invalid,
+            format!("the credential is not a Vault token: {why}; it was sent nowhere"),
+        )
+        .hint("check which field the store's `field` names, and what was written there")
+    };
+    let token = material.main().ok_or_else(|| invalid("it has several parts"))?;
+    let text = token.expose();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=:-".contains(&b);
+    if text.is_empty() {
+        Err(invalid("it is empty"))
+    } else if text.len() > LONGEST_TOKEN {
+        Err(invalid(&format!("it is longer than {LONGEST_TOKEN} bytes")))
+    } else if text.trim() != text {
+        Err(invalid("it begins or ends with a space or a line break"))
+    } else if !text.bytes().all(plain) {
+        Err(invalid("it holds a character that no token has"))
+    } else {
+        Ok(token)
+    }
+}
+
+/// Asks, as the operator, about the token in the request's body; `None` when Vault does not know it.
+pub(super) async fn look_up(client: &VaultClient, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
+    let endpoint =
+        LookupTokenRequest::builder().token(token.expose()).build().map_err(|_| unsendable(LOOKUP_TOKEN))?;
+    let reply = client.reply_to(endpoint, Effect::Read).await?;
+    if reply.status.is_success() {
+        return known(&reply, LOOKUP_TOKEN).map(Some);
+    }
+    // These words alone are said by the look-up itself, and so to a token that is valid: of one that is
+    // not, servers say *invalid token* or *permission denied* before they look anything up.
+    if reply.status.as_u16() == 403 && client.said(&reply) == "bad token" {
+        return Ok(None);
+    }
+    Err(client.fault(&reply, &format!("POST {LOOKUP_TOKEN}"), Effect::Read).await)
 }
 
 /// What an answer says of a token. A batch token has no accessor.
@@ -176,86 +261,30 @@ impl Issuer for TokenIssuer {
     }
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
-        let create = self.create_path();
-        let paths = [create.as_str(), LOOKUP, REVOKE, ACCESSORS, "auth/token/accessors/"];
-        let mut checks = Vec::new();
-        match capabilities(&self.client, &paths).await {
-            Ok(held) => {
-                let need = |index: usize, why: &str| {
-                    let path = paths[index];
-                    if holds(&held[index], "update") || (index == 0 && holds(&held[index], "create")) {
-                        Check::pass(format!("permission {path}"), format!("may {why}"))
-                    } else {
-                        Check::fail(
-                            format!("permission {path}"),
-                            Kind::Denied,
-                            format!("may not {why}"),
-                            format!(
-                                "ask for a policy with `path \"{path}\" {{ capabilities = [\"update\"] }}`"
-                            ),
-                        )
-                    }
-                };
-                checks.push(need(0, "create the token"));
-                checks.push(need(1, "look at tokens by accessor"));
-                checks.push(need(2, "revoke tokens by accessor"));
-                let lists = |held: &[String]| holds(held, "list") && holds(held, "sudo");
-                checks.push(if lists(&held[3]) || lists(&held[4]) {
-                    Check::pass(format!("permission {ACCESSORS}"), "may list tokens")
-                } else {
-                    Check {
-                        hint: Some(format!(
-                            "to settle that by itself: `path \"{ACCESSORS}\" {{ capabilities = [\"list\", \"sudo\"] }}`"
-                        )),
-                        ..Check::warn(
-                            format!("permission {ACCESSORS}"),
-                            "may not list tokens: if the reply to a creation is lost, the run stops and asks",
-                        )
-                    }
-                });
-            }
-            Err(error) if error.kind == Kind::Denied => {
-                checks.push(Check::warn("permissions", "Vault does not tell this token what it may do"));
-            }
-            Err(error) => checks.push(failed("permissions", &error)),
-        }
-        if let Some(role) = &self.spec.role {
-            checks.push(self.role_check(role).await);
-        }
-        if self.spec.num_uses > 0 {
-            checks.push(Check::warn(
-                "uses",
-                format!(
-                    "the token may be used {} times; each check of stanch's uses it once",
-                    self.spec.num_uses
-                ),
-            ));
-        }
-        if let Some(outgoing) = outgoing {
-            checks.push(match own_token(&self.client).await {
-                Ok(own) if own.accessor == outgoing.handle => Check::fail(
-                    "own credential",
-                    Kind::Invalid,
-                    "this run uses the very token that it is about to revoke",
-                    "log in with another token (`vault login`), then plan again",
-                ),
-                Ok(_) => Check::pass("own credential", "this run uses another token"),
-                Err(_) => {
-                    Check::warn("own credential", "whether this run uses the outgoing token cannot be said")
-                }
-            });
-        }
-        checks
+        self.checks(outgoing).await
+    }
+
+    async fn warm(&self) {
+        self.ask_ahead().await;
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
-        let token = material.main().ok_or_else(|| {
-            CallError::rejected(Kind::Invalid, "the credential is not a token: it has several parts")
-        })?;
-        Ok(self.lookup_for(token).await?.map(|info| Standing {
+        let token = token(material)?;
+        let info = self.lookup_for(token).await.map_err(|error| scrubbed(error, material))?;
+        let Some(info) = info else { return Ok(None) };
+        if info.is_batch() {
+            let until =
+                info.expire_time.as_deref().map_or(String::new(), |at| format!(", and ends at {}", tame(at)));
+            return Err(CallError::rejected(
+                Kind::Invalid,
+                format!("the old credential is a batch token: it cannot be revoked{until}"),
+            )
+            .hint("revoke the token that it was made with, or the auth method's role; then write a service token"));
+        }
+        Ok(Some(Standing {
             identity: Identity { handle: info.accessor, principal: tame(&info.display_name) },
             life: Life::Active,
-            uses_left: (info.num_uses > 0).then_some(info.num_uses),
+            uses_left: (info.num_uses != 0).then_some(u64::try_from(info.num_uses).unwrap_or(0)),
         }))
     }
 
@@ -274,11 +303,26 @@ impl Issuer for TokenIssuer {
         let ttl = seconds(self.spec.ttl);
         let max = self.spec.max_ttl.map(seconds);
         let uses = u64::from(self.spec.num_uses);
+        // Parameters that say nothing are left out: a policy may allow only some.
         let sent = match &self.spec.role {
             Some(role) => {
+                let found = match self.spec.max_ttl {
+                    Some(max) if max <= self.spec.ttl => match self.role().await {
+                        // What may not be read is settled by asking for no renewals.
+                        Some(Err(error)) if error.kind != Kind::Denied => return Err(error.read_only()),
+                        found => found.and_then(Result::ok),
+                    },
+                    _ => None,
+                };
                 let mut endpoint = CreateRoleTokenRequest::builder();
-                endpoint.role_name(role).display_name(name).meta(meta).num_uses(uses);
+                endpoint.role_name(role).display_name(name).meta(meta);
                 endpoint.policies(self.spec.policies.clone()).ttl(ttl);
+                if self.is_fixed(found.as_deref()) {
+                    endpoint.renewable(false);
+                }
+                if uses > 0 {
+                    endpoint.num_uses(uses);
+                }
                 if let Some(max) = max {
                     endpoint.explicit_max_ttl(max);
                 }
@@ -286,8 +330,11 @@ impl Issuer for TokenIssuer {
             }
             None => {
                 let mut endpoint = CreateOrphanTokenRequest::builder();
-                endpoint.display_name(name).meta(meta).num_uses(uses);
+                endpoint.display_name(name).meta(meta);
                 endpoint.policies(self.spec.policies.clone()).ttl(ttl);
+                if uses > 0 {
+                    endpoint.num_uses(uses);
+                }
                 if let Some(max) = max {
                     endpoint.explicit_max_ttl(max);
                 }
@@ -307,33 +354,44 @@ impl Issuer for TokenIssuer {
         })
     }
 
-    async fn find(&self, context: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
-        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
-        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+    /// One request for the list, and one for each token that was not there before and that no earlier
+    /// call looked up: tags never change. Without a step in the context, whatever carries the run's tag
+    /// is found.
+    async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
+        let list = self.accessors().await?;
         let places = Arc::new(Semaphore::new(LOOKUPS));
-        if !list.keys.iter().all(|accessor| is_name(accessor)) {
-            return Err(garbled(ACCESSORS).read_only());
-        }
+        let run = context.run.clone();
+        let step = Some(context.step.clone()).filter(|step| !step.is_empty());
+        let ours = move |tags: Option<(String, String)>| {
+            tags.is_some_and(|(of, at)| of == run && step.as_ref().is_none_or(|step| *step == at))
+        };
+        let before: HashSet<&str> = before.iter().map(String::as_str).collect();
         let mut tasks = JoinSet::new();
-        for accessor in list.keys {
+        for accessor in list.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
+            // One of ours is looked up again: it may be dead by now, and the list lags.
+            if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
+                continue;
+            }
             let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
             tasks.spawn(async move {
                 let _place = places.acquire_owned().await;
                 lookup(&client, &accessor).await
             });
         }
-        let mut ours = Vec::new();
+        let mut found = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            let found =
+            let info =
                 done.map_err(|_| CallError::rejected(Kind::Local, "a lookup of a token was cut short"))??;
-            let Some(info) = found else { continue };
-            let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).map(String::as_str);
-            if tag(RUN) == Some(context.run.as_str()) && tag(STEP) == Some(context.step.as_str()) {
-                ours.push(info.accessor);
+            let Some(info) = info else { continue };
+            let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).cloned();
+            let tags = tag(RUN).zip(tag(STEP));
+            self.client.facts.tags.set(&info.accessor, tags.clone());
+            if ours(tags) {
+                found.push(info.accessor);
             }
         }
-        ours.sort();
-        Ok(ours)
+        found.sort();
+        Ok(found)
     }
 
     async fn existing(&self) -> Result<Vec<String>, CallError> {
@@ -346,7 +404,13 @@ impl Issuer for TokenIssuer {
             .lookup(handle)
             .await?
             .ok_or_else(|| CallError::rejected(Kind::NotFound, "Vault knows no token under this accessor"))?;
-        Ok(grant(&info, &self.spec))
+        // A token's own maximum gives way to its role's when it is renewed.
+        let role = match self.role().await {
+            Some(Err(error)) if error.kind.is_transient() => return Err(error),
+            role => role,
+        };
+        let role = role.as_ref().map(|role| role.as_deref().map_err(|_| ()));
+        grant(&info, &self.spec, role)
     }
 
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
@@ -365,11 +429,12 @@ impl Issuer for TokenIssuer {
         let endpoint =
             RevokeTokenAccessorRequest::builder().accessor(handle).build().map_err(|_| unsendable(REVOKE))?;
         match self.client.send(endpoint, Effect::Write).await {
+            Ok(reply) if reply.status.as_u16() == 204 => return Ok(()),
             Ok(_) => {}
-            Err(error) if error.message.contains("invalid accessor") => {}
+            Err(error) if error.message.contains("invalid accessor") => return Ok(()),
             Err(error) => return Err(error),
         }
-        // Vault reports success for an accessor that never was, too: only a lookup tells.
+        // Any other answer is none that a server gives to a revocation: only a lookup tells.
         match self.lookup(handle).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(CallError::unknown(format!(
@@ -381,76 +446,38 @@ impl Issuer for TokenIssuer {
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        Ok(match self.introduce(material).await? {
+        let introduced = self.introduce(token(material)?).await;
+        Ok(match introduced.map_err(|error| scrubbed(error, material))? {
             Some(_) => Use::Accepted,
             None => Use::Refused(format!("{}: 403 invalid token", self.client.place())),
         })
     }
 }
 
-impl TokenIssuer {
-    async fn role_check(&self, role: &str) -> Check {
-        let path = format!("auth/token/roles/{role}");
-        let check = format!("role {role}");
-        let endpoint = ReadTokenRoleRequest::builder().role_name(role).build();
-        let reply = match endpoint {
-            Ok(endpoint) => self.client.send(endpoint, Effect::Read).await,
-            Err(_) => Err(unsendable(&path)),
-        };
-        let role_found: Role = match reply.and_then(|reply| data(&reply, &path)) {
-            Ok(found) => found,
-            Err(error) if error.kind == Kind::Denied => {
-                return Check::warn(check, "the role may not be read: what it allows shows when it is used");
-            }
-            Err(error) if error.kind == Kind::NotFound => {
-                return Check::fail(
-                    check,
-                    Kind::NotFound,
-                    format!("there is no token role `{role}`"),
-                    format!(
-                        "make it (`vault write {path} allowed_policies=… orphan=true`), or correct `role`"
-                    ),
-                );
-            }
-            Err(error) => return failed(&check, &error),
-        };
-        let refused: Vec<&str> =
-            self.spec.policies.iter().map(String::as_str).filter(|p| !role_found.allows(p)).collect();
-        if !refused.is_empty() {
-            return Check::fail(
-                check,
-                Kind::Denied,
-                format!("the role does not allow the policies {}", refused.join(", ")),
-                format!("add them to `allowed_policies` of {path}, or ask for fewer"),
-            );
-        }
-        if role_found.token_type.contains("batch") {
-            return Check::fail(
-                check,
-                Kind::Unsupported,
-                "tokens of this role are batch tokens, which have no accessor and cannot be revoked",
-                format!("set `token_type=service` on {path}"),
-            );
-        }
-        if !role_found.orphan {
-            return Check::fail(
-                check,
-                Kind::Invalid,
-                "tokens of this role are children of the operator's token and die with it",
-                format!("set `orphan=true` on {path}"),
-            );
-        }
-        if role_found.token_period > 0 {
-            return Check::warn(
-                check,
-                "tokens of this role are periodic: renewed in time, they never expire",
-            );
-        }
-        Check::pass(check, "the role allows the policies and makes orphans")
-    }
-}
-
 /// A duration as Vault reads it. Fractions are rounded up: a zero would mean "the default".
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_millis().div_ceil(1000).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_the_shape_of_a_token_is_none() {
+        let shape = |text: &str| token(&Material::single("token", Secret::new(text))).map(|_| ());
+        for text in
+            ["root", "hvs.CAESI-_x", "s.6mTgxVCoIFlvKCtXnsdd7lfo", "8f3a-uuid", "hvb.AAA=", "hvs.x.ns1"]
+        {
+            assert!(shape(text).is_ok(), "{text}");
+        }
+        for text in
+            ["", " ", "hvs.hunter2\n", "hvs.hunter2 x", "\"hvs.hunter2\"", "{\"t\":1}", "hvs.hunt\u{200b}er2"]
+        {
+            let error = shape(text).expect_err(text);
+            assert_eq!(error.kind, Kind::Invalid);
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        assert!(shape(&"x".repeat(LONGEST_TOKEN + 1)).is_err());
+    }
 }

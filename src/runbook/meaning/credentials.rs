@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::connections::carries_to;
-use super::{Context, period, twice};
+use super::{Context, scope, twice};
 use crate::runbook::finding::Finding;
-use crate::runbook::structure::{nearest, quote_or, suggest};
+use crate::runbook::structure::{quote_or, suggest};
 use crate::runbook::tree::{Entry, Node, Value};
 use crate::secret::{Alphabet, Recipe};
 
@@ -33,63 +33,21 @@ fn issuer(context: &mut Context<'_>, credential: &Entry) {
     match issuer.text_of("type") {
         Some("vault-token") => {
             context.connection(issuer, "vault");
-            scope(context, credential, issuer, true);
+            scope::check(context, credential, issuer, true);
         }
         Some("sandbox") => {
             context.connection(issuer, "sandbox");
-            scope(context, credential, issuer, issuer.get("ttl").is_some());
+            scope::check(context, credential, issuer, issuer.get("ttl").is_some());
         }
-        Some("iam-access-key") => context.connection(issuer, "aws"),
-        Some("random") => random(context, credential, issuer),
+        Some("iam-access-key") => {
+            context.connection(issuer, "aws");
+            scope::unlimited(context, credential, &["audience"]);
+        }
+        Some("random") => {
+            random(context, credential, issuer);
+            scope::unlimited(context, credential, &["audience", "policies"]);
+        }
         _ => {}
-    }
-}
-
-/// The issuer's time to live and policies against the widest that the scope allows.
-fn scope(context: &mut Context<'_>, credential: &Entry, issuer: &Node, expires: bool) {
-    let scope = credential.value.entry("scope");
-    let limit = scope.and_then(|scope| scope.value.get("max_ttl"));
-    // What the structural check said of `scope` and of a misspelt `max_ttl` is enough.
-    let said = scope.is_some_and(|scope| {
-        let keys = || scope.value.entries().iter().map(|entry| entry.key.as_str());
-        scope.value.kind() != "a map"
-            || !keys().any(|key| key == "max_ttl") && nearest("max_ttl", keys()).is_some()
-    });
-    if limit.is_none_or(|node| node.kind() == "nothing") && expires && !said {
-        let at = scope.map_or(credential.at, |scope| scope.at);
-        context.add(
-            Finding::error("missing-max-ttl", at, "`scope.max_ttl` is missing: this credential expires")
-                .hint("say the longest that it may live, such as `scope: {max_ttl: 24h}`; it is checked right after issuing"),
-        );
-    }
-    if let (Some(ttl), Some(limit)) = (period(issuer.get("ttl")), period(limit))
-        && ttl > limit
-        && let Some(node) = issuer.get("ttl")
-    {
-        context.add(
-            Finding::error(
-                "ttl-exceeds-scope",
-                node.span,
-                format!("the credential lives {ttl}, but its scope allows {limit}"),
-            )
-            .hint("lower `ttl`, or raise `scope.max_ttl` after a review"),
-        );
-    }
-    let Some(allowed) = scope.and_then(|scope| scope.value.get("policies")) else { return };
-    if allowed.kind() != "a list" {
-        return;
-    }
-    let allowed: Vec<&str> = allowed.items().iter().filter_map(Node::text).collect();
-    for policy in issuer.get("policies").map(Node::items).unwrap_or_default() {
-        if let Some(name) = policy.text()
-            && name != "default"
-            && !allowed.contains(&name)
-            && !context.full()
-        {
-            let message = format!("the policy {} is not within `scope.policies`", quote_or(name, "here"));
-            let hint = suggest(name, allowed.iter().copied(), "allowed policies");
-            context.add(Finding::error("policy-exceeds-scope", policy.span, message).hint(hint));
-        }
     }
 }
 

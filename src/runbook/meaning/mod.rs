@@ -10,6 +10,8 @@ mod credentials;
 mod gates;
 mod names;
 mod phases;
+pub(crate) mod placeholders;
+mod scope;
 mod stores;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -45,6 +47,7 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
         return found;
     }
     found.extend(variables::check(root, &environments, text));
+    found.extend(placeholders::check(root, text));
     // In file order and by code: a finding, and the environments that it was found in.
     let mut by_place: HashMap<(&'static str, Span, String), (Finding, Vec<&str>)> = HashMap::new();
     let raw: HashSet<(&'static str, Span)> =

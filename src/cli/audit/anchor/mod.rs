@@ -73,7 +73,8 @@ pub(super) fn main(global: &Global, args: &AnchorArgs) -> Result<Exit, CliError>
     let state = StateDir::look(&state_folder(global)?)?;
     let run = args.run.as_deref().map(|name| state.find(Some(name))).transpose()?;
     // What was kept before must still be true, or the record is not one to vouch for.
-    let before: Vec<PathBuf> = args.place.file.iter().filter(|path| path.exists()).cloned().collect();
+    // A device or a pipe keeps nothing that could be read again.
+    let before: Vec<PathBuf> = args.place.file.iter().filter(|path| path.is_file()).cloned().collect();
     let before = verify::anchors(&before)?;
     let note = latest(&state, run.as_deref(), &before)?;
     let mut kept = Vec::new();
@@ -97,10 +98,10 @@ pub(super) fn main(global: &Global, args: &AnchorArgs) -> Result<Exit, CliError>
         kept.extend(sent?);
     }
     if global.json {
-        print_json(&json!({ "origin": note.origin, "records": note.size, "note": note.text, "kept": kept }));
+        print_json(&json!({ "origin": note.origin, "records": note.size, "note": note.text, "kept": kept }))?;
     } else {
         for place in &kept {
-            print(&format!("{place}: {} with its first {} records", note.origin, note.size));
+            print(&format!("{place}: {} with its first {} records", note.origin, note.size))?;
         }
     }
     Ok(Exit::Done)
@@ -160,6 +161,15 @@ fn to_file(path: &Path, note: &Note, before: &Anchors) -> Result<String, CliErro
     };
     let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
     let mut file = match made {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && !path.exists() => {
+            // At the end of a link that leads to no file yet.
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(failed)?
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && !path.is_file() => {
+            let mut stream = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            stream.write_all(note.text.as_bytes()).map_err(failed)?;
+            return Ok(format!("written to {place}"));
+        }
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             OpenOptions::new().read(true).append(true).open(path).map_err(failed)?
         }

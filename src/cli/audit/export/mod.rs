@@ -3,14 +3,15 @@
 mod csv;
 mod ocsf;
 
-use std::io::{BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::audit::verify;
 use crate::cli::context::Context;
+use crate::cli::write::{to_file, unwritten};
 use crate::cli::{CliError, Exit};
 use crate::journal::Record;
 use crate::rotation::{Event, State};
@@ -23,7 +24,7 @@ pub(super) struct ExportArgs {
     /// As what.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Into this file instead of standard output. It is replaced as a whole, and private.
+    /// Write into this file instead of standard output. A regular file is replaced as a whole, and private.
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -49,24 +50,24 @@ pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliErro
     if verdicts.iter().any(|v| v.exit == Exit::JournalInvalid) {
         eprintln!("Exported are the {good} records before that.");
     }
-    match &args.output {
+    let written = match &args.output {
         None => {
             let out = BufWriter::new(std::io::stdout().lock());
-            export(context, &run, args.format, good, out)?
-                .map_err(|e| CliError::new(Exit::Failed, format!("cannot write to standard output: {e}")))?;
+            export(context, &run, args.format, good, out)?.map_err(|e| unwritten("standard output", &e))
         }
         Some(path) => {
-            let failed = |e: std::io::Error| {
-                CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()))
-            };
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-            export(context, &run, args.format, good, BufWriter::new(&mut file))?.map_err(failed)?;
-            file.as_file().sync_all().map_err(failed)?;
-            file.persist(path).map_err(|e| failed(e.error))?;
+            let mut read = Ok(());
+            let written = to_file(path, |out| {
+                export(context, &run, args.format, good, out).unwrap_or_else(|error| {
+                    read = Err(error);
+                    Err(std::io::Error::other("the record could not be read"))
+                })
+            });
+            read?;
+            written
         }
-    }
-    Ok(verify::worst(&verdicts))
+    };
+    verify::worst(&verdicts).shown(written)
 }
 
 /// Writes the first `good` records, and no more if the journal grows meanwhile.
@@ -90,11 +91,7 @@ fn export(
         };
         follow(&mut state, record);
     })?;
-    Ok(match written.and_then(|()| out.flush()) {
-        // A reader that has gone away is not an error of ours.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    })
+    Ok(written.and_then(|()| out.flush()))
 }
 
 /// Folds a record into the state.

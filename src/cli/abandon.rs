@@ -1,0 +1,159 @@
+//! `stanch abandon`: closes a run that can go neither on nor back.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::{Context, ask, can_ask, is_yes, words};
+use super::{CliError, Exit, Global, print, print_json};
+use crate::engine::EngineError;
+use crate::journal::Journal as _;
+use crate::plan::Action;
+use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
+
+/// Close a run that can go neither on nor back, and list what it leaves open.
+#[derive(Debug, Args)]
+pub(super) struct AbandonArgs {
+    /// The run, or the beginning of its name; without one, the only open run.
+    run: Option<String>,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Close it without asking.
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError> {
+    let context = Context::open(global)?;
+    let run = context.state.find(args.run.as_deref())?;
+    let reason = words("--reason", &args.reason)?;
+    if reason.is_empty() {
+        return Err(CliError::new(Exit::Usage, "--reason is empty; nothing was changed"));
+    }
+    if context.state.is_live(&run) {
+        return Err(CliError::new(Exit::Locked, format!("a process works on {run}; nothing was changed"))
+            .hint(format!("stop it first: stanch halt {run}")));
+    }
+    let now = context.clock.now();
+    let (mut journal, mut state) = context.state.resume(&run, context.who(), now)?;
+    if let Some(end) = state.end() {
+        let word = crate::output::end_word(end);
+        return Err(CliError::new(Exit::Usage, format!("run {run} is over ({word}); nothing was changed")));
+    }
+    let left = left_open(&state);
+    if !args.yes {
+        if !can_ask(global) {
+            return Err(CliError::new(
+                Exit::Usage,
+                "cannot ask for confirmation (no terminal); nothing was changed",
+            )
+            .hint("pass --yes"));
+        }
+        eprintln!("Abandoning {run} leaves open:\n{}", text(&left));
+        match ask("Close it? Nothing above is cleaned up. [y/N]") {
+            Some(answer) if is_yes(&answer) => {}
+            _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
+        }
+    }
+    let mut events = vec![Event::Resumed {}];
+    events.push(Event::Noted { text: format!("abandoned by {}: {reason}", context.signature()) });
+    events.extend(left.iter().map(|text| Event::Noted { text: format!("left open: {text}") }));
+    events.push(Event::Closed { end: End::Abandoned });
+    for event in &events {
+        state.apply(event, now.wall).map_err(EngineError::Illegal)?;
+    }
+    journal.commit(now, &events)?;
+    journal.close()?;
+    if global.json {
+        print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
+    } else {
+        print(&format!(
+            "ABANDONED  run {run}; its targets are free for other runs. It leaves open:\n{}",
+            text(&left)
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn text(left: &[String]) -> String {
+    if left.is_empty() { "  nothing".into() } else { format!("  {}", left.join("\n  ")) }
+}
+
+/// What a store hands out, by version, and what of the run stands beside it.
+fn held(state: &State, credential: usize, store: usize) -> String {
+    let (planned, _) = state.plan().credential(credential);
+    let name = &planned.name;
+    let find = |wanted: Action| state.plan().steps.iter().position(|step| step.action == wanted);
+    let staged = find(Action::Stage { credential, store });
+    let promoted = find(Action::Promote { credential, store });
+    let version = |at: Option<usize>| at.and_then(|at| state.fact(at, "version"));
+    let is =
+        |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
+    let in_doubt = ["unknown", "started"];
+    let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
+    let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
+    let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
+        (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
+        (Some(Holds::Unreadable), _, _) => "could not be read".into(),
+        _ if is(promoted, &in_doubt) => {
+            format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")
+        }
+        (None | Some(Holds::Incoming), true, Some(new)) => {
+            format!("hands out the new {name} (version {new}); the old one was version {before}")
+        }
+        // What a way back wrote is a version of its own.
+        (_, _, restored) => format!("hands out the old {name} (version {})", restored.unwrap_or(before)),
+    };
+    if is(staged, &["done", "undoing"]) && !is(promoted, &["done", "undoing", "failed"]) {
+        let _ = write!(text, "; the new one is staged as version {}", version(staged).unwrap_or("unknown"));
+    }
+    text
+}
+
+/// What a person has to clean up: living credentials, stores, consumers, and steps in doubt.
+fn left_open(state: &State) -> Vec<String> {
+    let plan = state.plan();
+    let mut left = Vec::new();
+    for (c, truth) in state.truths().into_iter().enumerate() {
+        let (planned, credential) = plan.credential(c);
+        let name = &truth.credential;
+        if let (Incoming::Issued | Incoming::Unknown | Incoming::Dead, handle) =
+            (truth.incoming, &truth.handle)
+        {
+            let handle = handle.as_deref().unwrap_or("not known");
+            left.push(format!("the new {name} (handle {handle}) exists"));
+        }
+        if let Some(outgoing) = &planned.outgoing
+            && !matches!(truth.outgoing, Outgoing::Dead)
+        {
+            let word = match truth.outgoing {
+                Outgoing::Accepted => "is still accepted",
+                Outgoing::Disabled => "is disabled, and was not revoked",
+                Outgoing::Revoked => "was revoked, which is not proved",
+                Outgoing::Gone => "is refused, though this run did not revoke it",
+                Outgoing::Refused => "is refused by a check, which is not proved to mean that it is dead",
+                _ => "is in doubt",
+            };
+            left.push(format!("the old {name} (handle {}) {word}", outgoing.handle));
+        }
+        if truth.incoming == Incoming::None {
+            continue;
+        }
+        for (at, store) in credential.stores.iter().enumerate() {
+            left.push(format!("{}: {}", crate::plan::store_target(store), held(state, c, at)));
+        }
+        for consumer in &credential.consumers {
+            let asked = state.adopted().get(&(name.clone(), consumer.name.clone()));
+            left.push(match asked {
+                Some((new, of)) => {
+                    format!("consumer {}: {new} of {of} instances use the new {name}", consumer.name)
+                }
+                None => format!("consumer {}: not asked which {name} it uses", consumer.name),
+            });
+        }
+    }
+    left.extend(state.unknown().map(|at| format!("the outcome of {} is unknown", plan.steps[at].id)));
+    left
+}

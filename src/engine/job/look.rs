@@ -1,0 +1,298 @@
+//! Looks at the world: before anything is changed, right before what cannot be undone, and at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Job, Yield, bug, facts};
+use crate::clock::since;
+use crate::engine::ask::{self, Asked, Inquiry};
+use crate::engine::safe;
+use crate::gate::{self, Watched};
+use crate::plan::{ADOPTED, Phase};
+use crate::provider::{CallError, Check, Kind, Life, Observation, finds_by_run};
+use crate::rotation::{Holds, Sight};
+use crate::runbook::model::{Probe, Strategy};
+use crate::sabotage::{Sabotage, is_on};
+use crate::secret::Material;
+
+/// For how long the new credential counts as verified once `cutover` has begun.
+const VERIFIED: Duration = Duration::from_millis(500);
+/// How many leftovers were found and revoked.
+const TWINS: &str = "twins";
+
+impl Job {
+    /// How one place is asked: the issuer, or a check.
+    async fn inquiry(
+        &self,
+        probe: Option<usize>,
+        rejects: bool,
+        phase: Phase,
+    ) -> Result<Inquiry<'_>, CallError> {
+        let (_, name, credential) = self.credential()?;
+        let (who, place) = match probe {
+            None => (Asked::Issuer(self.issuer().await?), "its issuer".to_owned()),
+            Some(p) => {
+                let probes: &[Probe] =
+                    if rejects { crate::plan::rejects(credential) } else { &credential.accepts };
+                let probe = probes.get(p).ok_or_else(|| bug("the plan has no such check"))?;
+                (
+                    Asked::Probe(self.provider.probe(name, credential, probe).await?),
+                    format!("check {}", p + 1),
+                )
+            }
+        };
+        let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan has no such phase"))?;
+        Ok(Inquiry {
+            who,
+            place,
+            waits,
+            deadline: self.plan.runbook.limits.deadline.get(),
+            clock: self.clock.as_ref(),
+            cancel: &self.cancel,
+            places: &self.places,
+            say: &*self.say,
+        })
+    }
+
+    /// Uses outgoing before anything is changed.
+    pub(super) async fn baseline(&self, probe: Option<usize>, rejects: bool) -> Result<Yield, CallError> {
+        let outgoing = self.outgoing(0)?;
+        let inquiry = self.inquiry(probe, rejects, Phase::Verify).await?;
+        inquiry.before(&outgoing.material, !rejects).await
+    }
+
+    /// Uses incoming, until the answer is sure.
+    pub(super) async fn accept(&self, probe: Option<usize>) -> Result<Yield, CallError> {
+        let incoming = self.incoming()?;
+        self.inquiry(probe, false, Phase::Verify).await?.accepted(&incoming.material).await
+    }
+
+    /// Uses outgoing beside incoming, until the refusal is sure.
+    pub(super) async fn reject(&self, probe: Option<usize>) -> Result<Yield, CallError> {
+        let (c, _, _) = self.credential()?;
+        let planned = &self.plan.credentials[c];
+        let inquiry = self.inquiry(probe, true, Phase::Proof).await?;
+        let known = self.needs.before.as_deref() == Some("accepted") || is_on(Sabotage::Control);
+        if planned.has_baseline() && !known {
+            let place = &inquiry.place;
+            return Ok(ask::proves_nothing(format!(
+                "{place} was never seen to accept the old credential, so its refusal proves nothing"
+            )));
+        }
+        let (outgoing, incoming) = (self.outgoing(0)?, self.incoming()?);
+        let found = inquiry.refused(&outgoing.material, &incoming.material).await?;
+        // One that could not be used beforehand is dead only if its issuer says so as well.
+        if let (false, Some(identity)) = (planned.has_baseline(), &planned.outgoing)
+            && planned.issuer.change == Observation::Readable
+            && self.issuer().await?.life(&identity.handle).await? != Life::Gone
+        {
+            return Ok(ask::proves_nothing("its issuer still knows the old credential".to_owned()));
+        }
+        Ok(found)
+    }
+
+    /// Looks once more, right before a credential dies: every store hands out the one that is to stay,
+    /// that one is accepted everywhere, consumers use it, and what was disabled still is. Under `contain`
+    /// the outgoing one dies before it is replaced, knowingly.
+    pub(super) async fn look_before_the_end(&self) -> Result<(), CallError> {
+        let contain = self.plan.strategy == Strategy::Contain;
+        if (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
+            return self.refuse_stopped();
+        }
+        let (c, name, credential) = self.credential()?;
+        let incoming = self.incoming()?;
+        for store in 0..credential.stores.len() {
+            let holds = self.holds(store).await.map_err(CallError::read_only)?;
+            if holds != Holds::Incoming {
+                let target = crate::plan::store_target(&credential.stores[store]);
+                let message = match holds {
+                    Holds::Outgoing => {
+                        format!("{target} hands out the old {name} again; nothing was changed")
+                    }
+                    _ => format!("{target} holds a value that this run did not write; nothing was changed"),
+                };
+                let hint = "find out which process wrote there; then resume, or roll back";
+                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+            }
+            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
+        }
+        self.is_accepted(&incoming.material, "new").await.map_err(|e| {
+            let message = format!("the old {name} was not touched: {}", e.message);
+            CallError { message, ..e }.hint("mend the new credential, or roll back")
+        })?;
+        if !contain && self.plan.phase(Phase::Overlap).is_some_and(|p| p.until.iter().any(|g| g == ADOPTED)) {
+            for at in 0..credential.consumers.len() {
+                self.still_adopted(at, &incoming.material).await?;
+            }
+        }
+        if self.needs.disabled && self.step().phase == Phase::Revoke {
+            let handle = self.outgoing_handle(c)?;
+            if self.issuer().await?.life(handle).await.map_err(CallError::read_only)? == Life::Active {
+                let message = format!(
+                    "the old {name} was enabled again by somebody else after this run disabled it; it was not revoked"
+                );
+                let hint = "find out who needs it; then resume, or roll back";
+                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+            }
+        }
+        self.refuse_stopped()
+    }
+
+    /// Uses incoming once more where `verify` was a while ago: it may have died since.
+    pub(super) async fn look_before_cutover(&self, incoming: &Material) -> Result<(), CallError> {
+        let now = self.clock.now().wall;
+        let fresh = self.needs.verified.is_some_and(|at| since(now, at) <= VERIFIED);
+        if self.plan.strategy == Strategy::Overlap && !fresh && !is_on(Sabotage::LastLook) {
+            self.is_accepted(incoming, "new").await?;
+            self.refuse_stopped()?;
+        }
+        Ok(())
+    }
+
+    /// Uses a credential once, at its issuer and at every check under `accepts`.
+    async fn is_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
+        let (c, _, credential) = self.credential()?;
+        let issuer = self.plan.credentials[c].issuer.tries.then_some(None);
+        for probe in issuer.into_iter().chain((0..credential.accepts.len()).map(Some)) {
+            self.inquiry(probe, false, Phase::Verify).await?.still_accepted(material, which).await?;
+        }
+        Ok(())
+    }
+
+    async fn still_adopted(&self, at: usize, incoming: &Arc<Material>) -> Result<(), CallError> {
+        let (_, name, credential) = self.credential()?;
+        let spec = &credential.consumers[at];
+        if spec.attest.is_none() {
+            return Ok(());
+        }
+        let watched = Watched {
+            credential: name.to_owned(),
+            consumer: spec.name.clone(),
+            ask: self.provider.consumer(name, credential, at).await?,
+            wanted: Arc::clone(incoming),
+        };
+        let found = gate::adoption(&watched, self.plan.runbook.limits.deadline.get()).await;
+        if found.of > 0 && found.instances == found.of {
+            return Ok(());
+        }
+        let message = format!(
+            "{} uses the new {name} in {} of {} instances only; the old one was not touched",
+            found.consumer, found.instances, found.of
+        );
+        Err(CallError::rejected(Kind::Declined, message)
+            .hint("see why it went back; then resume, or roll back"))
+    }
+
+    /// Uses outgoing once more, right before it takes the place of incoming again.
+    pub(super) async fn outgoing_is_accepted(&self) -> Result<(), CallError> {
+        let (c, name, _) = self.credential()?;
+        let planned = &self.plan.credentials[c];
+        if is_on(Sabotage::ReturnLook) {
+            return Ok(());
+        }
+        let dead = |how: String| {
+            CallError::rejected(
+                Kind::Declined,
+                format!("the old {name} is {how}: making it current again would stop its consumers; the new one stays"),
+            )
+            .hint("go forward again: stanch resume --forward")
+        };
+        if let (Observation::Readable, Some(identity)) = (planned.issuer.change, &planned.outgoing) {
+            match self.issuer().await?.life(&identity.handle).await.map_err(CallError::read_only)? {
+                Life::Gone => return Err(dead("gone".into())),
+                // What this run itself disabled is enabled again further back.
+                Life::Disabled if self.needs.disabled => return Ok(()),
+                Life::Disabled => return Err(dead("disabled".into())),
+                Life::Active => {}
+            }
+        }
+        if planned.uses_left.is_some() {
+            return Ok(());
+        }
+        self.is_accepted(&self.outgoing(0)?.material, "old").await.map_err(|e| match e.kind {
+            Kind::Declined => dead(format!("not accepted ({})", e.message)),
+            _ => e,
+        })
+    }
+
+    /// What a store hands out.
+    async fn holds(&self, store: usize) -> Result<Holds, CallError> {
+        let current = self.store(store).await?.read(None).await?;
+        let same = |held: Result<crate::engine::safe::Held, CallError>| {
+            held.is_ok_and(|held| held.material.same_as(&current))
+        };
+        // After a way back the last one that was issued may still be written somewhere.
+        let (_, name, _) = self.credential()?;
+        let last = (0..=self.needs.round).rev().find_map(|round| self.safe.get(&safe::incoming(name, round)));
+        Ok(if last.is_some_and(|held| held.material.same_as(&current)) {
+            Holds::Incoming
+        } else if same(self.outgoing(store)) {
+            Holds::Outgoing
+        } else {
+            // Whoever wrote it: a server may quote it in its next answer.
+            self.safe.learn(&current);
+            Holds::Other
+        })
+    }
+
+    /// What the world shows of the step's credential, read-only; whatever cannot be seen says so.
+    pub(in crate::engine) async fn sight(&self) -> Option<(Vec<Holds>, Sight, Sight)> {
+        let (c, _, credential) = self.credential().ok()?;
+        let mut stores = Vec::with_capacity(credential.stores.len());
+        for store in 0..credential.stores.len() {
+            stores.push(self.holds(store).await.unwrap_or(Holds::Unreadable));
+        }
+        let planned = &self.plan.credentials[c];
+        let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());
+        if planned.issuer.change != Observation::Readable {
+            return Some((stores, Sight::Unseen, Sight::Unseen));
+        }
+        Some((stores, self.life_of(outgoing).await, self.life_of(self.needs.incoming.as_deref()).await))
+    }
+
+    async fn life_of(&self, handle: Option<&str>) -> Sight {
+        let (Some(handle), Ok(issuer)) = (handle, self.issuer().await) else { return Sight::Unseen };
+        match issuer.life(handle).await {
+            Ok(Life::Active) => Sight::Alive,
+            Ok(Life::Disabled) => Sight::Disabled,
+            Ok(Life::Gone) => Sight::Gone,
+            Err(_) => Sight::Unseen,
+        }
+    }
+
+    /// Looks for what carries this run's tag and is not the new credential: something on the way may have
+    /// repeated a request, or held it back. Whatever is found is revoked.
+    pub(super) async fn sweep(&self, keep: &[String]) -> Result<Yield, CallError> {
+        let (c, name, credential) = self.credential()?;
+        let issuer = self.issuer().await?;
+        let Some(context) = self.needs.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
+            return Ok(Yield::default());
+        };
+        let mut context = context.clone();
+        let mut before = self.plan.credentials[c].existing.clone();
+        if !keep.is_empty() && finds_by_run(&credential.issuer).is_some() {
+            context.step.clear();
+            before.extend_from_slice(keep);
+        }
+        let found = match issuer.find(&context, &before).await {
+            Ok(found) => found,
+            Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
+                let detail =
+                    format!("whether a repeated request made a second {name} cannot be seen: {}", e.message);
+                return Ok(Yield { checks: vec![Check::warn("leftovers", detail)], ..Yield::default() });
+            }
+            Err(e) => return Err(e.read_only()),
+        };
+        let mut twins = Vec::new();
+        for handle in found.into_iter().filter(|handle| !keep.contains(handle)) {
+            self.refuse_stopped()?;
+            self.end(issuer.as_ref(), &handle, None).await?;
+            twins.push(handle);
+        }
+        if twins.is_empty() {
+            return Ok(Yield::default());
+        }
+        let detail = format!("{} was made by a repeated request; stanch revoked it", twins.join(", "));
+        Ok(Yield { checks: vec![Check::warn("leftovers", detail)], ..facts([(TWINS, twins.join(" "))]) })
+    }
+}

@@ -1,0 +1,193 @@
+//! One try to make a value current in a secret that others write, too.
+
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
+use uuid::Uuid;
+
+use super::secret_checks::{CURRENT, PENDING, PREVIOUS, labelled, own_labels};
+use super::secretsmanager::SecretsManagerStore;
+use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::{CallContext, Promoted};
+use crate::secret::{Material, Secret};
+
+/// The id of the version that is made from `current` for the version, or the call, `seed`: the same for
+/// every attempt, and known again by whoever knows both.
+fn derived(seed: &str, current: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("stanch {seed} {current}").as_bytes()).to_string()
+}
+
+/// Whether a version was staged as `staged`, or made in its place by a promotion that was cut off.
+pub(super) fn is_ours(description: &DescribeSecretOutput, version: &str, staged: &str) -> bool {
+    let all = description.version_ids_to_stages();
+    version == staged || all.is_some_and(|all| all.keys().any(|base| derived(staged, base) == version))
+}
+
+/// Whether a version was staged by another step of this run.
+pub(super) fn is_sibling(context: &CallContext, version: &str) -> bool {
+    context.siblings.iter().any(|token| token.to_string() == version)
+}
+
+/// Whether a promotion is the way back: to the version that the plan saw as current.
+fn is_back(context: &CallContext, staged: Option<&str>) -> bool {
+    staged.is_some() && staged == context.before.current.as_deref()
+}
+
+/// After the move, whatever fails leaves doubt.
+pub(super) fn in_doubt(error: CallError) -> CallError {
+    CallError { in_doubt: true, ..error }
+}
+
+impl SecretsManagerStore {
+    /// Moves the labels of others from one version to another. Before `AWSCURRENT` moves, so that a
+    /// promotion that is cut off is seen as not done, and done again.
+    pub(super) async fn move_labels(
+        &self,
+        seen: &DescribeSecretOutput,
+        from: &str,
+        to: &str,
+    ) -> Result<(), CallError> {
+        for label in own_labels(seen, from) {
+            self.label(label, Some(to), Some(from)).await.map_err(in_doubt)?;
+        }
+        Ok(())
+    }
+
+    /// The versions beside the current one whose labels of others follow the value: what the plan saw as
+    /// current, where somebody wrote the secret since; what an earlier try had moved them to; and on the way
+    /// back whatever holds the new value.
+    async fn followers<'a>(
+        &self,
+        seen: &'a DescribeSecretOutput,
+        context: &CallContext,
+        from: &Material,
+        staged: Option<&str>,
+    ) -> Result<Vec<&'a str>, CallError> {
+        let (current, before) = (self.current(seen)?, context.before.current.as_deref());
+        let token = context.token.to_string();
+        let pending = labelled(seen, PENDING);
+        let mut found = Vec::new();
+        let all = seen.version_ids_to_stages().into_iter().flatten().map(|(id, _)| id.as_str());
+        for id in all.filter(|id| *id != current && !own_labels(seen, id).is_empty()) {
+            let ours = pending.contains(&id) && is_ours(seen, id, staged.unwrap_or(&token));
+            let may = Some(id) == before || is_back(context, staged);
+            if ours || may && self.decode(&self.text(id).await?).is_ok_and(|held| held.same_as(from)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The version to make current: the staged one where it holds just the text that is wanted, else a new
+    /// one, which is pending until then.
+    async fn target(
+        &self,
+        context: &CallContext,
+        seen: &DescribeSecretOutput,
+        (value, wanted): (&Material, &Secret),
+        staged: Option<&str>,
+    ) -> Result<String, CallError> {
+        let current = self.current(seen)?;
+        // A version whose labels are all gone may be gone itself.
+        let listed = |id: &&str| seen.version_ids_to_stages().is_some_and(|all| all.contains_key(*id));
+        if let Some(id) = staged.filter(listed)
+            && self.text(id).await?.same_as(wanted)
+        {
+            return Ok(id.to_owned());
+        }
+        let token = context.token.to_string();
+        let seed = staged.unwrap_or(&token);
+        let own = |version: &str| is_ours(seen, version, seed) || is_sibling(context, version);
+        let mut pending = labelled(seen, PENDING);
+        pending.retain(|id| *id != current);
+        if let Some(other) = pending.iter().find(|id| !own(id)) {
+            return Err(self.named().pending_elsewhere(other));
+        }
+        let id = derived(seed, current);
+        self.put(&id, wanted, value, &pending).await?;
+        Ok(id)
+    }
+
+    /// One try to make a value current; `None` when somebody wrote the secret between the read and the move.
+    pub(super) async fn try_promote(
+        &self,
+        context: &CallContext,
+        value: &Material,
+        from: &Material,
+        staged: Option<&str>,
+    ) -> Result<Option<Promoted>, CallError> {
+        let seen = self.describe().await?;
+        self.refuse_deleted(&seen)?;
+        let current = self.current(&seen)?;
+        let text = self.text(current).await?;
+        let now = self.decode(&text)?;
+        let back = is_back(context, staged);
+        if now.same_as(value) {
+            if labelled(&seen, PENDING).contains(&current) {
+                self.label(PENDING, None, Some(current)).await.map_err(in_doubt)?;
+            }
+            if back {
+                self.restore_previous(&seen, context, from).await.map_err(in_doubt)?;
+            }
+            return Ok(Some(Promoted { version: current.to_owned(), was: None }));
+        }
+        if !now.same_as(from) {
+            let version = tame(current);
+            let error =
+                self.conflict(format!("the current version {version} holds another value than this run's"));
+            return Err(error.hint("find out who changed it and which value is right, then plan again"));
+        }
+        let wanted = self.encode(&text, value)?;
+        let followers = self.followers(&seen, context, from, staged).await?;
+        let target = self.target(context, &seen, (value, &wanted), staged).await?;
+        self.move_labels(&seen, current, &target).await?;
+        for version in followers.into_iter().filter(|id| *id != target) {
+            self.move_labels(&seen, version, &target).await?;
+        }
+        if let Err(error) = self.label(CURRENT, Some(&target), Some(current)).await {
+            // The server says in one word that a parameter is wrong, and that the label has moved.
+            let moved = error.kind == Kind::Invalid && self.current(&self.describe().await?)? != current;
+            return if moved { Ok(None) } else { Err(error) };
+        }
+        let after = self.describe().await.map_err(in_doubt)?;
+        if labelled(&after, CURRENT) != [target.as_str()] {
+            let error =
+                self.conflict(format!("after the move, {CURRENT} is not on the version {target} alone"));
+            return Err(CallError { kind: Kind::NoAnswer, ..in_doubt(error) });
+        }
+        for version in labelled(&after, PENDING) {
+            if version == target || staged == Some(version) {
+                self.label(PENDING, None, Some(version)).await.map_err(in_doubt)?;
+            }
+        }
+        if back {
+            self.restore_previous(&after, context, from).await.map_err(in_doubt)?;
+        }
+        Ok(Some(Promoted { version: target, was: Some(current.to_owned()) }))
+    }
+
+    /// On the way back AWS puts `AWSPREVIOUS` on the new value, which is about to be revoked. It goes back to
+    /// where the plan saw it, while that version is still kept; else it goes, for a dead value under it is worse
+    /// than none.
+    async fn restore_previous(
+        &self,
+        seen: &DescribeSecretOutput,
+        context: &CallContext,
+        dead: &Material,
+    ) -> Result<(), CallError> {
+        let before = context.before.previous.as_deref();
+        let [holder] = labelled(seen, PREVIOUS)[..] else { return Ok(()) };
+        if Some(holder) == before
+            || !self.decode(&self.text(holder).await?).is_ok_and(|held| held.same_as(dead))
+        {
+            return Ok(());
+        }
+        let kept = match before {
+            Some(version) => self.text(version).await.is_ok(),
+            None => false,
+        };
+        match self.label(PREVIOUS, before.filter(|_| kept), Some(holder)).await {
+            Err(error) if error.kind.is_transient() => Err(error),
+            // A server that keeps this label to itself must not stop the way back.
+            _ => Ok(()),
+        }
+    }
+}

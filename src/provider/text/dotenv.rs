@@ -1,0 +1,173 @@
+//! Assignments of the form `NAME=value`, which shells, systemd and many a library read, each a little
+//! differently. A value that they differ on is refused; one is never written.
+
+use std::ops::Range;
+
+use super::{Place, Spelling, doubled, invalid};
+use crate::provider::outcome::{CallError, Kind};
+use crate::secret::Secret;
+
+/// The value of a name.
+pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
+    // A shell takes quotes anywhere in a value, libraries only those that it begins with.
+    let (shell, library) = (assignments(text, true), assignments(text, false));
+    let ours = |all: &[Assignment]| -> Vec<Range<usize>> {
+        all.iter().filter(|one| &text[one.name.clone()] == key).map(|one| one.word.clone()).collect()
+    };
+    let (as_shell, as_library) = (ours(&shell), ours(&library));
+    if as_shell != as_library {
+        return Err(invalid(format!(
+            "a shell and other readers differ on where `{key}` is: a quote, or a backslash at the end of a \
+             line, spans lines for one of them only"
+        ))
+        .hint("write each value that contains a quote in quotes of the other kind"));
+    }
+    let word = match as_shell.as_slice() {
+        [] => {
+            return Err(CallError::rejected(Kind::NotFound, format!("there is no `{key}`"))
+                .hint("check `key` in the runbook"));
+        }
+        [one] => one.clone(),
+        _ => return Err(doubled(key)),
+    };
+    let raw = &text[word.clone()];
+    let (value, spelling) = read(raw).map_err(|why| {
+        invalid(format!("`{key}` {why}, which a shell and other readers understand differently"))
+            .hint("write the value in single quotes, just as its reader is to get it")
+    })?;
+    let before = &text[..word.start];
+    let assigned = before.trim_end_matches([' ', '\t']);
+    let spaced = assigned.strip_suffix('=').is_some_and(|name| name.ends_with([' ', '\t']));
+    // With a space on both sides no shell reads the line at all.
+    if !value.is_empty() && assigned != before && !spaced {
+        return Err(invalid(format!("`{key}=` is followed by a space: a shell takes the value for empty"))
+            .hint("remove the space"));
+    }
+    Ok(Place { range: word, value: Secret::new(value), spelling })
+}
+
+/// A value as all readers take it; or why they differ.
+fn read(raw: &str) -> Result<(&str, Spelling), &'static str> {
+    if raw.contains('\r') {
+        return Err("contains a carriage return, or its line ends in one");
+    }
+    let (value, spelling) = match raw.chars().next() {
+        Some(quote @ ('\'' | '"')) => match raw[1..].split_once(quote) {
+            None => return Err("has a quote that does not end"),
+            Some((value, "")) if quote == '"' => (value, Spelling::Double),
+            Some((value, "")) => (value, Spelling::Single),
+            // A backslash before the quote may be meant to hide it.
+            Some((value, _)) if value.ends_with('\\') => return Err("contains a backslash"),
+            Some(_) => return Err("has more behind its quotes"),
+        },
+        _ => (raw, Spelling::Bare),
+    };
+    let has = |characters: &[char]| value.contains(characters);
+    if has(&['\\']) {
+        return Err("contains a backslash");
+    }
+    if spelling == Spelling::Single && value.contains("${")
+        || spelling != Spelling::Single && has(&['$', '`'])
+    {
+        return Err("contains `$` or a backtick");
+    }
+    if spelling == Spelling::Bare {
+        if has(&['\'', '"']) {
+            return Err("contains a quote");
+        }
+        if value.chars().any(|c| c.is_whitespace() || "#;&|<>()".contains(c)) || value.starts_with('~') {
+            return Err(
+                "contains white space, or a character that means something to a shell, without quotes",
+            );
+        }
+    }
+    Ok((value, spelling))
+}
+
+/// The value in a spelling, if all readers take it alike.
+pub(super) fn spell(value: &str, spelling: Spelling) -> Option<String> {
+    let raw = match spelling {
+        Spelling::Bare if value.is_empty() => return None,
+        Spelling::Bare => value.to_owned(),
+        Spelling::Single => format!("'{value}'"),
+        Spelling::Double => format!("\"{value}\""),
+    };
+    read(&raw).is_ok_and(|read| read == (value, spelling)).then_some(raw)
+}
+
+struct Assignment {
+    name: Range<usize>,
+    /// The value with its quotes, without what surrounds it.
+    word: Range<usize>,
+}
+
+fn assignments(text: &str, shell: bool) -> Vec<Assignment> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let line = &text[at..];
+        let line = &line[..line.find('\n').unwrap_or(line.len())];
+        let line_end = at + line.len();
+        let rest = line.trim_start();
+        let statement = line_end - rest.len();
+        let rest = rest
+            .strip_prefix("export")
+            .filter(|rest| rest.starts_with([' ', '\t']))
+            .map_or(rest, str::trim_start);
+        let assigned = rest
+            .split_once('=')
+            .filter(|(name, _)| !name.starts_with('#') && !name.contains(['\'', '"', '\\']));
+        let Some((name, value)) = assigned else {
+            // To a shell, a quote in any other statement spans lines, too.
+            let other = if shell && !rest.starts_with('#') { word(&text[statement..], shell) } else { 0 };
+            at = next_line(text, line_end.max(statement + other));
+            continue;
+        };
+        let start = line_end - rest.len();
+        let name = start..start + name.trim_end().len();
+        let from = line_end - value.trim_start_matches([' ', '\t']).len();
+        let length = word(&text[from..], shell);
+        found.push(Assignment { name, word: from..from + length });
+        // What follows the value on its line is a comment, or more that no name begins.
+        at = next_line(text, from + length);
+    }
+    found
+}
+
+/// Where the line after this place begins.
+fn next_line(text: &str, from: usize) -> usize {
+    text[from..].find('\n').map_or(text.len(), |end| from + end + 1)
+}
+
+/// How many bytes a value takes, quotes included.
+fn word(text: &str, shell: bool) -> usize {
+    let mut open: Option<char> = None;
+    let mut end = 0;
+    let mut escaped = false;
+    // Behind white space that separates words.
+    let mut gap = false;
+    for (at, c) in text.char_indices() {
+        let next = at + c.len_utf8();
+        let hidden = escaped;
+        match open {
+            _ if escaped => escaped = false,
+            Some('"') | None if c == '\\' && (shell || open.is_some()) => escaped = true,
+            Some(quote) if c == quote => open = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') && (shell || at == 0) => open = Some(c),
+            None if c == '\n' => return end,
+            None if c == '#' && gap => return end,
+            None => {}
+        }
+        gap = open.is_none() && !hidden && matches!(c, ' ' | '\t');
+        if !gap {
+            end = next;
+        }
+    }
+    match open {
+        None => end,
+        Some(_) if shell => text.len(),
+        // A library takes a quote that does not end for a character.
+        Some(_) => text.find('\n').unwrap_or(text.len()),
+    }
+}

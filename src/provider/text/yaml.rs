@@ -1,0 +1,187 @@
+//! YAML by the events of its parser: nothing is resolved, so that nothing is lost.
+
+use std::ops::Range;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
+
+use super::{Place, Spelling, doubled, invalid, is_small_number, json, unsupported};
+use crate::provider::outcome::{CallError, Kind};
+use crate::secret::Secret;
+
+/// A mapping or a sequence that is open.
+struct Open {
+    /// Whether it is on the way to our value.
+    ours: bool,
+    mapping: bool,
+    /// In a mapping: the key whose value comes next. A key that is not a scalar has no text.
+    key: Option<Option<String>>,
+    /// In a sequence: how many entries there were.
+    index: usize,
+}
+
+/// The scalar at the end of a path.
+pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, CallError> {
+    let mut open: Vec<Open> = Vec::new();
+    let mut found: Option<Place> = None;
+    // One more match on the path is a doubled key.
+    let mut matched = vec![false; path.len()];
+    let mut begun = false;
+    for (event, span) in events(text)? {
+        match &event {
+            Event::DocumentStart(..) if std::mem::replace(&mut begun, true) => {
+                return Err(unsupported("the file holds more than one YAML document"));
+            }
+            Event::MappingEnd | Event::SequenceEnd => {
+                open.pop();
+            }
+            Event::Scalar(..) | Event::Alias(_) | Event::SequenceStart(..) | Event::MappingStart(..) => {
+                let depth = open.len();
+                let ours = match open.last_mut() {
+                    None => true,
+                    Some(parent) => match parent.take(&event) {
+                        Some(step) => parent.ours && path.get(depth - 1).is_some_and(|p| *p == step),
+                        None => false,
+                    },
+                };
+                if ours && depth > 0 && std::mem::replace(&mut matched[depth - 1], true) {
+                    return Err(doubled(key));
+                }
+                if ours {
+                    refuse_shared(&event, key)?;
+                }
+                if let Event::SequenceStart(..) | Event::MappingStart(..) = event {
+                    let mapping = matches!(event, Event::MappingStart(..));
+                    if ours && depth == path.len() {
+                        return Err(invalid(format!("`{key}` is not a single value")));
+                    }
+                    open.push(Open { ours, mapping, key: None, index: 0 });
+                } else if let (true, Event::Scalar(value, style, ..)) = (ours && depth == path.len(), &event)
+                {
+                    found = Some(place(text, value, *style, span, key)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    found.ok_or_else(|| {
+        CallError::rejected(Kind::NotFound, format!("there is no `{key}`")).hint("check `key` in the runbook")
+    })
+}
+
+impl Open {
+    /// Takes a node's place in this collection. The step that leads to it; `None` for a key.
+    fn take(&mut self, node: &Event<'_>) -> Option<String> {
+        if !self.mapping {
+            self.index += 1;
+            return Some((self.index - 1).to_string());
+        }
+        match self.key.take() {
+            None => {
+                self.key = Some(node.scalar().map(|(text, _)| text.to_owned()));
+                None
+            }
+            // A key without a text leads nowhere that a path can name.
+            Some(key) => key,
+        }
+    }
+}
+
+/// Refuses what stands for more than one place, or what its tag makes something else.
+fn refuse_shared(node: &Event<'_>, key: &str) -> Result<(), CallError> {
+    if node.is_alias() || node.anchor_id().is_some() {
+        let message = format!("`{key}` is shared by an anchor: replacing it would change other values");
+        return Err(unsupported(message).hint("write the value out in its place, without `&` and `*`"));
+    }
+    if node.tag().is_some() {
+        let message = format!("`{key}` has a tag, which its readers treat in their own ways");
+        return Err(unsupported(message).hint("write the value in quotes, without a tag"));
+    }
+    Ok(())
+}
+
+fn place(text: &str, value: &str, style: ScalarStyle, span: Span, key: &str) -> Result<Place, CallError> {
+    let spelling = match style {
+        ScalarStyle::Plain if is_ambiguous(value) => {
+            return Err(invalid(format!(
+                "`{key}` is written without quotes, and YAML readers differ on whether it is a text, a \
+                 number or something else"
+            ))
+            .hint("write it in quotes, as the text that its reader is to get"));
+        }
+        ScalarStyle::Plain => Spelling::Bare,
+        ScalarStyle::SingleQuoted => Spelling::Single,
+        ScalarStyle::DoubleQuoted => Spelling::Double,
+        ScalarStyle::Literal | ScalarStyle::Folded => {
+            return Err(unsupported(format!("`{key}` is a block text (`|` or `>`)"))
+                .hint("write the value in quotes on one line"));
+        }
+    };
+    let range: Range<usize> = span
+        .byte_range()
+        .filter(|range| text.get(range.clone()).is_some())
+        .ok_or_else(|| unsupported(format!("`{key}` cannot be found in the text")))?;
+    Ok(Place { range, value: Secret::new(value), spelling })
+}
+
+/// Whether readers of YAML 1.1 or 1.2 may take a plain scalar as anything but its own text. Whole
+/// numbers that all read alike are no such case.
+fn is_ambiguous(plain: &str) -> bool {
+    const WORDS: [&str; 13] =
+        ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "=", "<<"];
+    if is_small_number(plain) {
+        return false;
+    }
+    let lower = plain.to_ascii_lowercase();
+    let unsigned = lower.strip_prefix(['-', '+']).unwrap_or(&lower);
+    // Numbers of any base, sexagesimal ones, timestamps: more than are read by any one reader.
+    let digits = unsigned.strip_prefix('.').unwrap_or(unsigned).starts_with(|c: char| c.is_ascii_digit());
+    let number = |c: char| c.is_ascii_digit() || "_,.:+-etz \t".contains(c);
+    let hex = unsigned
+        .strip_prefix("0x")
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_hexdigit() || c == '_'));
+    let octal = unsigned.strip_prefix("0o").is_some_and(|rest| rest.chars().all(number));
+    let binary = unsigned.strip_prefix("0b").is_some_and(|rest| rest.chars().all(number));
+    WORDS.contains(&lower.as_str())
+        || [".inf", ".nan"].contains(&unsigned)
+        || (digits && (unsigned.chars().all(number) || hex || octal || binary))
+}
+
+/// Whether a new value needs no quotes for any reader, wherever it stands.
+pub(super) fn is_plain(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+=~@%".contains(c))
+}
+
+/// A value as a scalar.
+pub(super) fn spell(value: &str, spelling: Spelling) -> String {
+    match spelling {
+        Spelling::Bare => value.to_owned(),
+        Spelling::Single => format!("'{}'", value.replace('\'', "''")),
+        // A JSON string is a YAML double-quoted scalar as well.
+        Spelling::Double => json::quoted(value),
+    }
+}
+
+/// Whether two texts are the same to every reader, but for the scalar that begins at `ours`.
+pub(super) fn same_but_at(before: &str, after: &str, ours: usize) -> bool {
+    let (Ok(before), Ok(after)) = (events(before), events(after)) else { return false };
+    before.len() == after.len()
+        && before.iter().zip(&after).all(|((was, at), (is, _))| {
+            was == is || (at.byte_range().is_some_and(|range| range.start == ours) && was.scalar().is_some())
+        })
+}
+
+fn events(text: &str) -> Result<Vec<(Event<'_>, Span)>, CallError> {
+    let mut parser = Parser::new_from_str(text);
+    let mut events = Vec::new();
+    while let Some(event) = parser.next_event() {
+        // The error quotes the text.
+        events.push(event.map_err(|error| {
+            if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+                return unsupported("the file is nested too deeply to be edited");
+            }
+            invalid("the file is not valid YAML")
+        })?);
+    }
+    Ok(events)
+}

@@ -1,0 +1,201 @@
+//! What the operator may do: asked for many paths at once, and what is missing named at once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rustify::enums::RequestMethod;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Effect, VaultClient, data};
+use crate::provider::Check;
+use crate::provider::outcome::{CallError, Kind};
+
+const CAPABILITIES: &str = "sys/capabilities-self";
+const ACL: &str = "sys/internal/ui/resultant-acl";
+
+/// Something that a later step does.
+pub(super) struct Need {
+    pub(super) path: String,
+    /// Any of these suffices.
+    pub(super) any_of: &'static [&'static str],
+    /// What it is for.
+    pub(super) why: &'static str,
+    /// The parameters that the request sends.
+    pub(super) sends: &'static [&'static str],
+}
+
+impl Need {
+    pub(super) fn new(
+        path: impl Into<String>,
+        capability: &'static [&'static str],
+        why: &'static str,
+    ) -> Self {
+        Self { path: path.into(), any_of: capability, why, sends: &[] }
+    }
+
+    #[must_use]
+    pub(super) fn sending(self, sends: &'static [&'static str]) -> Self {
+        Self { sends, ..self }
+    }
+}
+
+/// The rules that the operator's policies come to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Acl {
+    exact_paths: Option<HashMap<String, Rule>>,
+    glob_paths: Option<HashMap<String, Rule>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rule {
+    allowed_parameters: Option<HashMap<String, Option<Vec<Value>>>>,
+    denied_parameters: Option<HashMap<String, Option<Vec<Value>>>>,
+    required_parameters: Option<Vec<String>>,
+}
+
+impl Acl {
+    /// What these rules forbid of a request that sends these parameters, in a phrase. A rule for single
+    /// values says nothing here: what is sent is not known yet.
+    fn forbids(&self, path: &str, sends: &[&str]) -> Option<String> {
+        let globs = self.glob_paths.iter().flatten().filter(|(start, _)| path.starts_with(start.as_str()));
+        let longest = globs.max_by_key(|(start, _)| start.len()).map(|(_, rule)| rule);
+        let rule = self.exact_paths.as_ref().and_then(|rules| rules.get(path)).or(longest)?;
+        let denied = |name: &&&str| {
+            let values = rule.denied_parameters.as_ref().and_then(|d| d.get(**name).or_else(|| d.get("*")));
+            values.is_some_and(|values| values.as_ref().is_none_or(Vec::is_empty))
+        };
+        let left_out = |name: &&&str| {
+            let allowed = rule.allowed_parameters.as_ref().filter(|allowed| !allowed.is_empty());
+            allowed.is_some_and(|allowed| !allowed.contains_key(**name) && !allowed.contains_key("*"))
+        };
+        let refused: Vec<&str> = sends.iter().filter(|n| denied(n) || left_out(n)).copied().collect();
+        if !refused.is_empty() {
+            return Some(format!("send the parameters {}", refused.join(", ")));
+        }
+        let required = rule.required_parameters.iter().flatten();
+        let unsent: Vec<&str> = required.map(String::as_str).filter(|name| !sends.contains(name)).collect();
+        (!unsent.is_empty()).then(|| format!("leave out the parameters {}", unsent.join(", ")))
+    }
+}
+
+/// Checks every need, and names all that is missing in one check, with the policy that grants just that.
+pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> Check {
+    let name = format!("permissions for {what}");
+    let paths: Vec<&str> = needs.iter().map(|need| need.path.as_str()).collect();
+    let (held, acl) = tokio::join!(capabilities(client, &paths), acl(client));
+    let held = match held {
+        Ok(held) => held,
+        Err(error) if error.kind == Kind::Denied => {
+            return Check::warn(name, "Vault does not tell this token what it may do");
+        }
+        Err(error) => return super::preflight::failed(&name, &error),
+    };
+    let mut missing = Vec::new();
+    let mut policy: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut narrow = Vec::new();
+    for (need, held) in needs.iter().zip(&held) {
+        if !need.any_of.iter().any(|capability| holds(held, capability)) {
+            missing.push(format!("{} ({})", need.why, need.path));
+            policy.entry(&need.path).or_default().push(need.any_of[0]);
+        } else if !need.sends.is_empty()
+            && !holds(held, "root")
+            && let Some(why) = acl.as_ref().and_then(|acl| acl.forbids(&need.path, need.sends))
+        {
+            missing.push(format!("{why} to {}", need.path));
+            narrow.push(need.path.as_str());
+        }
+    }
+    if missing.is_empty() {
+        return Check::pass(name, "has all that it needs");
+    }
+    let mut hint = Vec::new();
+    if !policy.is_empty() {
+        hint.push("add to the policy of stanch's token:".to_owned());
+        hint.extend(policy.iter().map(|(path, capabilities)| {
+            format!("path \"{path}\" {{ capabilities = [\"{}\"] }}", capabilities.join("\", \""))
+        }));
+    }
+    if !narrow.is_empty() {
+        hint.push(format!(
+            "take `allowed_parameters`, `denied_parameters` and `required_parameters` off the policy's {}",
+            narrow.join(", ")
+        ));
+    }
+    Check::fail(name, Kind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
+}
+
+/// What the operator may do on each path, in the order of the paths.
+pub(super) async fn capabilities(
+    client: &VaultClient,
+    paths: &[&str],
+) -> Result<Vec<Vec<String>>, CallError> {
+    client
+        .facts
+        .held
+        .get(paths, |all| async move {
+            let body = json!({ "paths": all }).to_string().into_bytes();
+            let reply = client.plain(RequestMethod::POST, CAPABILITIES, Some(body), Effect::Read).await?;
+            let answer: Value = data(&reply, CAPABILITIES)?;
+            let texts =
+                |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            Ok(all
+                .iter()
+                .map(|p| answer.get(p).and_then(Value::as_array).map(texts).unwrap_or_default())
+                .collect())
+        })
+        .await
+}
+
+/// What the policies say of parameters. Not every token may ask, and what cannot be asked says nothing.
+async fn acl(client: &VaultClient) -> Option<&Acl> {
+    let ask = || async {
+        match client.plain(RequestMethod::GET, ACL, None, Effect::Read).await {
+            Ok(reply) => Ok(data::<Acl>(&reply, ACL).ok()),
+            Err(error) if error.kind.is_transient() => Err(error),
+            Err(_) => Ok(None),
+        }
+    };
+    client.facts.acl.get_or_try_init(ask).await.ok()?.as_ref()
+}
+
+/// Whether what is held covers what is needed; root may do everything.
+pub(super) fn holds(held: &[String], needed: &str) -> bool {
+    held.iter().any(|c| c == needed || c == "root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_for_parameters_are_held_against_what_is_sent() {
+        let acl: Acl = serde_json::from_value(json!({
+            "root": false,
+            "exact_paths": {
+                "create": { "allowed_parameters": { "policies": [], "ttl": [] } },
+                "any": { "allowed_parameters": { "*": [] } },
+                "values": { "denied_parameters": { "ttl": ["999h"] } },
+                "plain": { "capabilities": ["update"] },
+            },
+            "glob_paths": {
+                "kv/": { "denied_parameters": { "options": [] } },
+                "kv/deep/": { "required_parameters": ["reason"] },
+            },
+        }))
+        .expect("rules");
+        let forbids = |path, sends: &[&str]| acl.forbids(path, sends);
+        assert_eq!(forbids("create", &["policies", "meta"]).as_deref(), Some("send the parameters meta"));
+        assert_eq!(forbids("create", &["policies"]), None);
+        assert_eq!(forbids("kv/app", &["data", "options"]).as_deref(), Some("send the parameters options"));
+        assert_eq!(forbids("kv/deep/app", &["data"]).as_deref(), Some("leave out the parameters reason"));
+        for path in ["any", "values", "plain", "unknown"] {
+            assert_eq!(forbids(path, &["ttl"]), None, "{path}");
+        }
+        let everything: Acl =
+            serde_json::from_value(json!({ "glob_paths": { "": { "denied_parameters": { "*": [] } } } }))
+                .expect("rules");
+        assert!(everything.forbids("x", &["a"]).is_some());
+    }
+}

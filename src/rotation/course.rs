@@ -1,0 +1,283 @@
+//! The course of a run: from phase to phase, back, and forward again.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::event::{Event, Op};
+use super::state::{IllegalTransition, State, illegal};
+use super::status::{Direction, Status, fresh};
+use crate::plan::{Action, Phase};
+use crate::runbook::model::Strategy;
+use crate::sabotage::{Sabotage, is_on};
+
+impl State {
+    /// The phase after this one. What was deferred under `contain` is done once the old one is killed.
+    pub(super) fn after(&self, phase: Phase) -> Option<Phase> {
+        if phase == Phase::Sunset && self.plan.strategy == Strategy::Contain && self.is_unprepared() {
+            return Some(Phase::Prepare);
+        }
+        self.plan.after(phase)
+    }
+
+    /// Whether steps of `prepare` remain to be done.
+    fn is_unprepared(&self) -> bool {
+        self.of(Phase::Prepare).any(|at| self.status[at] != Status::Done)
+    }
+
+    /// Whether something in `sunset` was, or may have been, done.
+    pub(super) fn has_killed(&self) -> bool {
+        self.of(Phase::Sunset).any(|at| {
+            !matches!(
+                self.status[at],
+                Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
+            ) || self.irrevocable.contains(&at)
+        })
+    }
+
+    /// Whether the kill may go on before the new credential is ready: under `contain` it is only waited
+    /// for so long.
+    pub(crate) fn may_defer(&self) -> bool {
+        self.plan.strategy == Strategy::Contain
+            && self.phase == Some(Phase::Prepare)
+            && self.direction == Direction::Forward
+            && self.of(Phase::Sunset).next().is_some()
+            && !self.has_killed()
+    }
+
+    fn of(&self, phase: Phase) -> impl Iterator<Item = usize> + '_ {
+        (0..self.plan.steps.len()).filter(move |at| self.plan.steps[*at].phase == phase)
+    }
+
+    pub(super) fn defer(&mut self, event: &Event) -> Result<(), IllegalTransition> {
+        if !self.may_defer() || !self.work.started.is_empty() || !self.is_unprepared() {
+            return Err(illegal(event, "the run".into(), format!("in {:?}", self.phase)));
+        }
+        self.deferred = true;
+        Ok(())
+    }
+
+    pub(super) fn enter(
+        &mut self,
+        event: &Event,
+        phase: Phase,
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        let expected = match (&self.direction, self.phase) {
+            (Direction::Forward, None) => Some(Phase::Preflight),
+            (Direction::Forward, Some(now)) => self.after(now),
+            (Direction::Back { .. }, Some(now)) => self.before(now),
+            (Direction::Back { .. }, None) => None,
+        };
+        let left_open = self.deferred && self.phase == Some(Phase::Prepare);
+        let idle = self.work.open == 0 || (left_open && self.work.started.is_empty());
+        if expected != Some(phase) || !idle {
+            let state =
+                format!("in {:?} with {} open steps, going {:?}", self.phase, self.work.open, self.direction);
+            return Err(illegal(event, "the run".into(), state));
+        }
+        self.phase = Some(phase);
+        (self.entered, self.patience) = (at, at);
+        self.judged.clear();
+        self.deferred = false;
+        if phase == Phase::Cutover && self.direction == Direction::Forward {
+            self.verified = Some(at);
+        }
+        self.draw_up();
+        Ok(())
+    }
+
+    /// The phase before this one, in the order of the strategy.
+    pub(super) fn before(&self, phase: Phase) -> Option<Phase> {
+        let order = Phase::order(self.plan.strategy);
+        let at = order.iter().position(|p| *p == phase)?;
+        if is_on(Sabotage::Outage) && phase == Phase::Overlap {
+            return Some(Phase::Verify);
+        }
+        at.checked_sub(1).map(|at| order[at])
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        event: &Event,
+        to: Option<Phase>,
+        why: &str,
+        by_gate: bool,
+    ) -> Result<(), IllegalTransition> {
+        if self.is_past_return() {
+            return Err(illegal(event, "the run".into(), "past the point of no return".into()));
+        }
+        if !self.work.started.is_empty() {
+            return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
+        }
+        self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
+        self.deferred = false;
+        self.returned = None;
+        self.judged.clear();
+        if self.phase == Some(Phase::Prepare) && self.has_killed() {
+            // What was killed first is revived first: the old one is alive before the new one goes.
+            self.phase = Some(Phase::Sunset);
+        }
+        let swapped = self.swapped();
+        for (at, status) in self.status.iter_mut().enumerate() {
+            let step = &self.plan.steps[at];
+            // A reload that surely never reached its consumer needs no undo, unless the consumer can say
+            // what it uses: it may have read the swapped store by itself.
+            let reload_of_swapped = match step.action {
+                Action::Reload { credential, consumer } => {
+                    let spec = &self.plan.credential(credential).1.consumers[consumer];
+                    swapped.contains(&credential) && (spec.attest.is_some() || spec.reload.is_none())
+                }
+                _ => false,
+            };
+            match status {
+                // It may have happened, or a consumer may have read the swapped store by itself: it is
+                // taken back, and waited for, as if it had.
+                Status::Pending { .. } | Status::Failed { op: Op::Do, .. }
+                    if self.touched.contains(&at) || reload_of_swapped =>
+                {
+                    *status = Status::Done;
+                }
+                // Definitely nothing happened: there is nothing to take back.
+                Status::Pending { .. } | Status::Failed { op: Op::Do, .. } => *status = Status::Undone,
+                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
+                Status::Started { .. } | Status::Unknown { .. } if !step.is_effect() => {
+                    *status = Status::Undone;
+                }
+                _ => {}
+            }
+        }
+        self.draw_up();
+        Ok(())
+    }
+
+    /// The credentials of which some store has, or may have, the incoming version as its current one.
+    fn swapped(&self) -> BTreeSet<usize> {
+        let promoted = |status: &Status| {
+            matches!(
+                status,
+                Status::Done | Status::Undoing { .. } | Status::Unknown { .. } | Status::Started { .. }
+            )
+        };
+        let steps = self.plan.steps.iter().zip(&self.status);
+        steps
+            .filter_map(|(step, status)| match step.action {
+                Action::Promote { credential, .. } if promoted(status) => Some(credential),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The end of a rollback that did not go all the way.
+    pub(super) fn arrive(
+        &mut self,
+        event: &Event,
+        phase: Phase,
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        if !matches!(self.direction, Direction::Back { to: Some(to), .. } if to == phase)
+            || self.work.open > 0
+        {
+            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
+        }
+        self.direction = Direction::Forward;
+        (self.phase, self.returned) = (Some(phase), Some(phase));
+        (self.entered, self.patience) = (at, at);
+        let order = Phase::order(self.plan.strategy);
+        let rank = |p: Phase| order.iter().position(|o| *o == p);
+        if rank(phase) < rank(Phase::Cutover) {
+            // The consumers were told to leave the version that these counts speak of.
+            self.adopted.clear();
+        }
+        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
+            // What comes after is to be done once more, looks included: the world has moved on.
+            if rank(step.phase) > rank(phase) || *status == Status::Undone {
+                *status = Status::Pending { attempt: 1, not_before: None };
+            }
+        }
+        self.draw_up();
+        Ok(())
+    }
+
+    /// A rollback that cannot be finished is given up. What it undid is done once more, what it did not
+    /// stays done.
+    pub(super) fn forward(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalTransition> {
+        let fits = self.direction != Direction::Forward
+            && self.work.started.is_empty()
+            && self.work.unknown.is_empty();
+        if !fits {
+            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
+        }
+        self.direction = Direction::Forward;
+        (self.entered, self.patience) = (at, at);
+        for status in &mut self.status {
+            match status {
+                Status::Undone => *status = Status::Pending { attempt: 1, not_before: None },
+                Status::Undoing { .. } | Status::Failed { op: Op::Undo, .. } => *status = Status::Done,
+                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
+                _ => {}
+            }
+        }
+        // What the way back undid may lie behind this phase, in the order of `contain`; and what it did not
+        // undo was told to the consumers, who are waited for once more.
+        let order = Phase::order(self.plan.strategy);
+        let open = |phase: &Phase| {
+            Some(*phase) == self.phase || self.of(*phase).any(|at| self.status[at] != Status::Done)
+        };
+        self.phase = order.iter().copied().find(open);
+        self.draw_up();
+        Ok(())
+    }
+
+    /// The new credential of this name is revoked, and another one issued in its place.
+    pub(super) fn reissue(&mut self, event: &Event, name: &str) -> Result<(), IllegalTransition> {
+        let refuse = |state: &str| Err(illegal(event, format!("credential `{name}`"), state.into()));
+        let Some(c) = self.plan.credentials.iter().position(|p| p.name == name) else {
+            return refuse("not in the plan");
+        };
+        if !self.may_reissue(c) {
+            return refuse("in the stores, or in doubt");
+        }
+        for at in 0..self.plan.steps.len() {
+            match self.plan.steps[at].action {
+                Action::Issue { credential } if credential == c => {
+                    let handle = self.fact(at, "handle").map(str::to_owned);
+                    self.status[at] = Status::Orphaned {
+                        attempt: 0,
+                        handles: handle.into_iter().collect(),
+                        discard: 1,
+                        not_before: None,
+                    };
+                }
+                Action::Inspect { credential } | Action::Accept { credential, .. } if credential == c => {
+                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                }
+                Action::Stage { credential, .. } if credential == c => {
+                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                    // Another value needs another idempotency token.
+                    *self.rounds.entry(at).or_default() += 1;
+                    self.since.remove(&at);
+                }
+                _ => {}
+            }
+        }
+        self.deferred = false;
+        self.phase = Some(Phase::Prepare);
+        self.draw_up();
+        Ok(())
+    }
+
+    /// Whether a new credential can still be replaced: it was issued, and no store hands it out.
+    pub fn may_reissue(&self, credential: usize) -> bool {
+        let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
+        idle && self.direction == Direction::Forward
+            && self.end.is_none()
+            && self.plan.steps.iter().zip(&self.status).all(|(step, status)| match step.action {
+                Action::Issue { credential: c } if c == credential => *status == Status::Done,
+                Action::Promote { credential: c, .. } if c == credential => {
+                    matches!(status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
+                }
+                _ => true,
+            })
+    }
+}

@@ -1,0 +1,77 @@
+//! What is proved of the outgoing credentials, and until when they were usable.
+
+use jiff::Timestamp;
+
+use super::state::State;
+use super::status::Status;
+use crate::plan::Action;
+
+/// The fact of a step that used outgoing in the end: whether that proves anything.
+pub(crate) const PROVED: &str = "proved";
+/// Why it does not.
+pub(crate) const WHY: &str = "why";
+/// When the first refusal came of the row that counts.
+pub(crate) const REFUSED_AT: &str = "refused_at";
+/// The fact of a step that used outgoing beforehand: how it was answered.
+pub(crate) const BEFORE: &str = "before";
+
+/// Plans of this format know of no proof but that outgoing was refused.
+const WITHOUT_CONTROLS: u32 = 1;
+
+impl State {
+    /// The credentials whose outgoing version is not proved dead, each with the reason: every check
+    /// must have refused it, and accepted the incoming one in the same round.
+    pub fn unproved(&self) -> Vec<(usize, String)> {
+        let mut asks: Vec<Vec<usize>> = vec![Vec::new(); self.plan.credentials.len()];
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            if let Action::Reject { credential, .. } = step.action {
+                asks[credential].push(at);
+            }
+        }
+        let why = |(c, asks): (usize, &Vec<usize>)| Some((c, self.why_unproved(c, asks)?));
+        asks.iter().enumerate().filter_map(why).collect()
+    }
+
+    /// Why one credential's outgoing version is not proved dead; `steps` are its steps, or those of them
+    /// that use it in the end.
+    pub(super) fn why_unproved(&self, credential: usize, steps: &[usize]) -> Option<String> {
+        let mut asks =
+            steps.iter().filter(|at| matches!(self.plan.steps[**at].action, Action::Reject { .. }));
+        let waived = self.plan.credentials[credential].waived.is_some();
+        if asks.clone().next().is_none() && !waived && self.plan.format != WITHOUT_CONTROLS {
+            return Some("no check uses the old credential".to_owned());
+        }
+        asks.find_map(|at| self.proves(*at).err())
+    }
+
+    fn proves(&self, at: usize) -> Result<(), String> {
+        if self.status[at] != Status::Done {
+            return Err("not every check has refused it yet".into());
+        }
+        match self.fact(at, PROVED) {
+            Some("yes") => Ok(()),
+            None if self.plan.format == WITHOUT_CONTROLS => Ok(()),
+            _ => Err(self.fact(at, WHY).unwrap_or("its refusal proves nothing").to_owned()),
+        }
+    }
+
+    /// Whether there is no outgoing version whose exposure could be counted: their issuers knew none of them.
+    pub fn is_unexposed(&self) -> bool {
+        self.plan.credentials.iter().all(|planned| planned.waived.is_some())
+    }
+
+    /// When the last outgoing version was first refused by the last check of it, as far as that is
+    /// proved: until then it counts as usable.
+    pub fn exposed_until(&self) -> Option<Timestamp> {
+        if self.plan.format == WITHOUT_CONTROLS || !self.unproved().is_empty() {
+            return None;
+        }
+        let steps = self.plan.steps.iter().enumerate();
+        // A value that its issuer did not know when the run began was not usable during the run.
+        let refused = steps.filter(|(_, step)| match step.action {
+            Action::Reject { credential, .. } => self.plan.credentials[credential].waived.is_none(),
+            _ => false,
+        });
+        refused.filter_map(|(at, _)| self.fact(at, REFUSED_AT)?.parse().ok()).max()
+    }
+}

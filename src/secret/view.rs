@@ -1,0 +1,243 @@
+//! Ways to read a text: each byte of a view knows where in the text it comes from.
+
+use std::ops::Range;
+
+use zeroize::Zeroize as _;
+
+/// Shorter runs of digits are numbers and words, not an encoding of a secret that counts.
+const SHORTEST_RUN: usize = 5;
+
+/// A text, read in some way.
+#[derive(Default)]
+pub(super) struct View {
+    bytes: Vec<u8>,
+    /// From where to where in the text each byte was read. Ordered, forwards or backwards.
+    from: Vec<(u32, u32)>,
+}
+
+impl View {
+    /// The text as it is.
+    pub(super) fn of(text: &str) -> Self {
+        let from = (0..u32::try_from(text.len()).unwrap_or(u32::MAX)).map(|at| (at, at + 1)).collect();
+        Self { bytes: text.as_bytes().to_vec(), from }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len().min(self.from.len())
+    }
+
+    pub(super) fn lower(&self) -> Vec<u8> {
+        self.bytes.to_ascii_lowercase()
+    }
+
+    /// Without the bytes that are not wanted.
+    pub(super) fn only(&self, wanted: impl Fn(u8) -> bool) -> Self {
+        let mut view = Self::default();
+        for at in (0..self.len()).filter(|at| wanted(self.bytes[*at])) {
+            view.push(self.bytes[at], self.from[at]);
+        }
+        view
+    }
+
+    pub(super) fn reversed(&self) -> Self {
+        let bytes = self.bytes.iter().rev().copied().collect();
+        Self { bytes, from: self.from.iter().rev().copied().collect() }
+    }
+
+    /// Marks the part of the text that a run of this view was read from.
+    pub(super) fn mark(&self, run: Range<usize>, hit: &mut [bool]) {
+        for at in self.origin(run) {
+            if let Some(hit) = hit.get_mut(at) {
+                *hit = true;
+            }
+        }
+    }
+
+    /// How much of the text a run of this view was read from.
+    pub(super) fn extent(&self, run: Range<usize>) -> usize {
+        self.origin(run).len()
+    }
+
+    fn origin(&self, run: Range<usize>) -> Range<usize> {
+        let from = &self.from[run];
+        let start = from.iter().map(|(start, _)| *start).min().unwrap_or_default();
+        let end = from.iter().map(|(_, end)| *end).max().unwrap_or_default();
+        start as usize..end as usize
+    }
+
+    fn push(&mut self, byte: u8, from: (u32, u32)) {
+        self.bytes.push(byte);
+        self.from.push(from);
+    }
+
+    fn push_char(&mut self, c: char, from: (u32, u32)) {
+        let mut buffer = [0; 4];
+        c.encode_utf8(&mut buffer).bytes().for_each(|byte| self.push(byte, from));
+    }
+
+    /// Hands over every view of what this one may be an encoding of.
+    pub(super) fn decoded(&self, each: &mut dyn FnMut(Self)) {
+        if self.bytes.iter().any(|b| matches!(b, b'%' | b'\\' | b'&')) {
+            let plain = self.unescaped();
+            if plain.len() < self.len() {
+                each(plain);
+            }
+        }
+        let space = |b: u8| b.is_ascii_whitespace();
+        let between = |b: u8| b.is_ascii_whitespace() || matches!(b, b':' | b'-' | b',');
+        self.digits(4, 2, &|b| (b as char).to_digit(16).map(|d| d as u8), &between, each);
+        self.digits(6, 4, &six_bits, &space, each);
+        self.numbers(each);
+    }
+
+    /// Percent signs, backslashes and entities decoded, whichever stand here.
+    fn unescaped(&self) -> Self {
+        let mut view = Self::default();
+        let mut at = 0;
+        while at < self.len() {
+            let rest = &self.bytes[at..self.bytes.len().min(at + 12)];
+            let (length, value) = escape(rest).unwrap_or((1, Escaped::Byte(self.bytes[at])));
+            let from = (
+                self.from[at].0.min(self.from[at + length - 1].0),
+                self.from[at + length - 1].1.max(self.from[at].1),
+            );
+            match value {
+                Escaped::Byte(byte) => view.push(byte, from),
+                Escaped::Char(c) => view.push_char(c, from),
+            }
+            at += length;
+        }
+        view
+    }
+
+    /// Runs of digits of so many bits, with what may stand between them: as bytes, in each alignment.
+    fn digits(
+        &self,
+        bits: u32,
+        alignments: usize,
+        digit: &dyn Fn(u8) -> Option<u8>,
+        between: &dyn Fn(u8) -> bool,
+        each: &mut dyn FnMut(Self),
+    ) {
+        let mut run: Vec<(u8, (u32, u32))> = Vec::new();
+        for at in 0..=self.len() {
+            let byte = self.bytes.get(at).copied().filter(|_| at < self.len());
+            if let Some(value) = byte.and_then(digit) {
+                run.push((value, self.from[at]));
+            } else if byte.is_none_or(|b| !between(b)) {
+                if run.len() >= SHORTEST_RUN {
+                    (0..alignments.min(run.len())).for_each(|first| each(joined(&run[first..], bits)));
+                }
+                run.clear();
+            }
+        }
+    }
+
+    /// Lists of numbers, as programs print bytes.
+    fn numbers(&self, each: &mut dyn FnMut(Self)) {
+        let mut view = Self::default();
+        let mut at = 0;
+        while at < self.len() {
+            let length = self.bytes[at..self.len()].iter().take_while(|b| b.is_ascii_digit()).count();
+            if length == 0 {
+                let ends = !(self.bytes[at].is_ascii_whitespace() || self.bytes[at] == b',');
+                if ends && view.len() > 0 {
+                    each(std::mem::take(&mut view));
+                }
+                at += 1;
+                continue;
+            }
+            let number = std::str::from_utf8(&self.bytes[at..at + length]).ok().and_then(|n| n.parse().ok());
+            match number {
+                Some(byte) => view.push(byte, (self.from[at].0, self.from[at + length - 1].1)),
+                None => each(std::mem::take(&mut view)),
+            }
+            at += length;
+        }
+        if view.len() > 0 {
+            each(view);
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+enum Escaped {
+    Byte(u8),
+    Char(char),
+}
+
+/// What the escape in front of these bytes stands for, and how long it is.
+fn escape(bytes: &[u8]) -> Option<(usize, Escaped)> {
+    let text = |range: Range<usize>| bytes.get(range).and_then(|part| std::str::from_utf8(part).ok());
+    let hex = |range| text(range).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let byte = |length, value: Option<u32>| {
+        value.and_then(|v| u8::try_from(v).ok()).map(|v| (length, Escaped::Byte(v)))
+    };
+    let char =
+        |length, value: Option<u32>| value.and_then(char::from_u32).map(|c| (length, Escaped::Char(c)));
+    match (bytes.first()?, bytes.get(1)?) {
+        (b'%', _) => byte(3, hex(1..3)),
+        (b'\\', b'x') => byte(4, hex(2..4)),
+        (b'\\', b'u') => match (hex(2..6), hex(8..12)) {
+            (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
+                char(12, Some(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)))
+            }
+            (one, _) => char(6, one),
+        },
+        (b'\\', b'n' | b'r' | b't') => Some((2, Escaped::Byte(b' '))),
+        (b'\\', other) => Some((2, Escaped::Byte(*other))),
+        (b'&', _) => {
+            let end = bytes.iter().position(|b| *b == b';')?;
+            let c = match text(1..end)? {
+                "amp" => '&',
+                "lt" => '<',
+                "gt" => '>',
+                "quot" => '"',
+                "apos" => '\'',
+                number => {
+                    let number = number.strip_prefix('#')?;
+                    let hex = number.strip_prefix(['x', 'X']).map(|hex| u32::from_str_radix(hex, 16));
+                    char::from_u32(hex.unwrap_or_else(|| number.parse()).ok()?)?
+                }
+            };
+            Some((end + 1, Escaped::Char(c)))
+        }
+        _ => None,
+    }
+}
+
+/// The bytes that digits of so many bits make.
+fn joined(digits: &[(u8, (u32, u32))], bits: u32) -> View {
+    let mut view = View::default();
+    let (mut value, mut have, mut first) = (0_u32, 0, digits[0].1.0);
+    for (digit, (start, end)) in digits {
+        if have == 0 {
+            first = *start;
+        }
+        value = (value << bits | u32::from(*digit)) & 0xffff;
+        have += bits;
+        if have >= 8 {
+            have -= 8;
+            view.push((value >> have & 0xff) as u8, (first.min(*start), (*end).max(first + 1)));
+            first = *start;
+        }
+    }
+    view
+}
+
+/// A digit of base64, in either alphabet.
+fn six_bits(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' | b'-' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    })
+}

@@ -1,0 +1,350 @@
+//! The ways through a run that people type, and the hints that lead there, on the sandbox and on files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stanch::journal::StateDir;
+use stanch::provider::Provider as _;
+use stanch::provider::sandbox::Sandbox;
+use stanch::runbook::{Source, check};
+use stanch::secret::{Material, Secret};
+
+use crate::record::{Book, WHO, copy};
+use crate::tool::{NOT_PROVED, Ran, Tool};
+use crate::unknown;
+
+/// One store that stages and one that cannot, and a consumer.
+const SANDBOX: &str = "version: 1\nname: ways\nenvironments: { sandbox: {} }\nconnections: { world: { type: sandbox } }\n\
+    credentials:\n  key:\n    issuer: { type: sandbox, connection: world, policies: [read], ttl: 1h }\n    \
+    scope: { max_ttl: 1h, policies: [read] }\n    stores:\n      - { type: sandbox, connection: world, path: labelled, labels: true }\n      \
+    - { type: sandbox, connection: world, path: numbered, labels: false }\n    \
+    consumers: [{ name: web, reload: { sandbox: {} }, attest: { sandbox: { instances: 2 } } }]\n    \
+    accepts: [{ sandbox: { policy: read } }]\n\
+    phases:\n  verify: { times: 1, every: 0s }\n  proof: { times: 1, every: 0s }\n";
+
+fn begin(tool: &Tool, path: &Path, environment: &str, more: &[&str]) -> Ran {
+    let mut arguments = vec!["run", path.to_str().expect("path"), "--env", environment, "--yes"];
+    arguments.extend(more);
+    tool.run(&arguments)
+}
+
+fn sandbox(more: &[&str], code: i32) -> Tool {
+    let tool = Tool::new();
+    let path = tool.runbook(SANDBOX);
+    begin(&tool, &path, "sandbox", more).expect(code);
+    tool
+}
+
+/// A rotation of a file with this own step at the beginning of a phase.
+fn files(tool: &Tool, phase: &str, step: &str) -> PathBuf {
+    let path = unknown::runbook(tool, step);
+    let text = std::fs::read_to_string(path).expect("runbook");
+    tool.runbook(&text.replace("  prepare:\n", &format!("  {phase}:\n")))
+}
+
+/// The commands in what the program printed, each of a line with `&&` as the parts of it.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let rest = text.lines().filter_map(|line| line.find("stanch ").map(|at| &line[at..]));
+    let each = rest.flat_map(|line| line.split("   "));
+    each.filter_map(|part| part.find("stanch ").map(|at| &part[at..]))
+        .map(|command| command.split(" && ").map(|c| c.trim_end_matches(['.', ')']).to_owned()).collect())
+        .collect()
+}
+
+/// Runs a command on a copy of the state folder.
+fn on_copy(tool: &Tool, command: &[String]) -> Vec<Ran> {
+    let folder = tempfile::tempdir().expect("folder");
+    let state = folder.path().join("state");
+    copy(&tool.state(), &state);
+    let run = |part: &String| {
+        let mut arguments: Vec<&str> =
+            part.split_whitespace().skip(1).map(|word| word.trim_matches('"')).collect();
+        if matches!(arguments[0], "rollback" | "abandon") {
+            arguments.push("--yes");
+        }
+        Ran::of(tool.command(&arguments).env("STANCH_STATE", &state).output().expect("it starts"))
+    };
+    command.iter().map(run).collect()
+}
+
+fn is_refused(ran: &Ran) -> bool {
+    matches!(ran.code, Some(2 | 21..=23)) || ran.stderr.lines().any(|line| line.starts_with("error:"))
+}
+
+/// Follows every hint of the newest run's `status`, and of the errors of the commands that it does not name.
+fn walk(tool: &Tool, what: &str) -> String {
+    let run = tool.newest();
+    let text = tool.run(&["status", &run]).expect(0).stdout;
+    let mut hints = commands(&text);
+    assert!(!hints.is_empty(), "{what}: no command in:\n{text}");
+    for typed in [format!("stanch resume {run}"), format!("stanch rollback {run}")] {
+        for ran in on_copy(tool, &[typed]).iter().filter(|ran| is_refused(ran)) {
+            let hint: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("hint: ")).collect();
+            hints.extend(commands(&hint.join("\n")));
+        }
+    }
+    hints.sort();
+    hints.dedup();
+    for hint in hints {
+        for ran in on_copy(tool, &hint) {
+            assert!(!is_refused(&ran), "{what}: `{}` is refused: {ran:?}\n{text}", hint.join(" && "));
+        }
+    }
+    text
+}
+
+/// The same under each latch.
+fn walk_halted(tool: &Tool, what: &str) {
+    let run = tool.newest();
+    tool.run(&["halt", &run]).expect(0);
+    let text = walk(tool, &format!("{what}, halted"));
+    assert!(text.contains(&format!("halt --clear {run} && ")), "{text}");
+    tool.run(&["halt", "--all"]).expect(0);
+    walk(tool, &format!("{what}, all and this one halted"));
+    tool.run(&["halt", "--clear", &run]).expect(0);
+    let text = walk(tool, &format!("{what}, all halted"));
+    assert!(text.contains("stanch halt --all --clear && "), "{text}");
+}
+
+#[test]
+fn hints_of_open_runs_name_no_command_that_is_refused() {
+    let tool = sandbox(&["--until", "cutover"], 0);
+    assert!(walk(&tool, "until").contains("stanch rollback"));
+    walk_halted(&tool, "until");
+
+    let tool = sandbox(&["--until", "revoke"], 0);
+    assert!(!walk(&tool, "past the point of no return").contains("stanch rollback"));
+
+    let tool = Tool::new();
+    let path = files(&tool, "cutover", "{ name: tell, exec: [\"false\"], undo: none }");
+    begin(&tool, &path, "test", &[]).expect(10);
+    assert!(walk(&tool, "failed").contains("stanch abandon"));
+    walk_halted(&tool, "failed");
+
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [sh, -c, \"kill -9 $$\"], undo: none }");
+    begin(&tool, &path, "test", &[]).expect(11);
+    let text = walk(&tool, "unknown");
+    assert!(text.contains("--as applied") && text.contains("--as not-applied"), "{text}");
+}
+
+#[test]
+fn hints_of_stuck_and_older_runs_name_no_command_that_is_refused() {
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: { exec: [\"false\"] } }");
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    tool.run(&["rollback", "--yes"]).expect(14);
+    assert!(walk(&tool, "stuck").contains("--forward"));
+    walk_halted(&tool, "stuck");
+
+    let book = Book::new();
+    let mut plan = Arc::unwrap_or_clone(book.plan());
+    plan.format = 1;
+    drop(book.state().create(&Arc::new(plan), None, WHO, stanch::clock::Clock::now(&book.clock)));
+    let text = walk(&book.tool, "older");
+    assert!(!text.contains("stanch resume") && !text.contains("stanch rollback"), "{text}");
+    assert!(text.contains("stanch abandon"), "{text}");
+}
+
+#[test]
+fn hints_of_closed_runs_name_no_command_that_is_refused() {
+    let tool = sandbox(&[], 0);
+    walk(&tool, "done");
+    let tool = sandbox(&["--until", "verify"], 0);
+    tool.run(&["rollback", "--yes"]).expect(0);
+    walk(&tool, "rolled back");
+    let tool = sandbox(&["--until", "verify"], 0);
+    tool.run(&["abandon", &tool.newest(), "--reason", "tried", "--yes"]).expect(0);
+    walk(&tool, "abandoned");
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    begin(&tool, &path, "test", &[]).expect(NOT_PROVED);
+    walk(&tool, "not proved");
+}
+
+#[test]
+fn abandon_lists_each_store_by_version_and_each_consumer() {
+    let tool = sandbox(&["--until", "verify"], 0);
+    let run = tool.newest();
+    let abandon = |tool: &Tool| {
+        let run = tool.newest();
+        tool.run(&["abandon", &run, "--reason", "a new start", "--yes"])
+    };
+    let refused = tool.run(&["abandon", &run, "--reason", "a new start"]).expect(2);
+    assert!(refused.stderr.contains("--yes"), "{refused:?}");
+    let left = abandon(&tool).expect(0).stdout;
+    for words in [
+        "the new key (handle sbx-",
+        "the old key (handle sbx-",
+        "sandbox labelled: hands out the old key (version ",
+        "; the new one is staged as version ",
+        "sandbox numbered: hands out the old key (version ",
+        "consumer web: ",
+    ] {
+        assert!(left.contains(words), "no `{words}` in:\n{left}");
+    }
+    assert!(tool.run(&["status", &run]).expect(0).stdout.starts_with("ABANDONED"));
+    // Its targets are free.
+    let tool = sandbox(&["--until", "overlap"], 0);
+    let left = abandon(&tool).expect(0).stdout;
+    for store in ["labelled", "numbered"] {
+        let line = format!("sandbox {store}: hands out the new key (version ");
+        assert!(left.contains(&line) && left.contains("; the old one was version "), "{left}");
+    }
+    assert!(left.contains("consumer web: "), "{left}");
+    begin(&tool, &tool.folder.path().join("runbook.yaml"), "sandbox", &[]).expect(0);
+}
+
+#[test]
+fn a_refusal_that_a_check_saw_is_not_contradicted() {
+    // The authority of this value is a file: once it is there, the old one is refused.
+    let tool = Tool::new();
+    let mark = tool.folder.path().join("mark");
+    let authority = format!("[sh, -c, \"if grep -q the-old-value; then test ! -e {}; fi\"]", mark.display());
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let honest =
+        text.replace("accepts: [{ exec: [\"true\"] }]", &format!("accepts: [{{ exec: {authority} }}]"));
+    let honest =
+        honest.replace("rejects: [{ exec: [\"false\"] }]", &format!("rejects: [{{ exec: {authority} }}]"));
+    let path = tool.runbook(&honest);
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    std::fs::File::create(&mark).expect("mark");
+    let ran = tool.run(&["resume"]).expect(0);
+    assert!(ran.stdout.contains("old dead, proved by use"), "{ran:?}");
+
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let ran = begin(&tool, &path, "test", &[]).expect(NOT_PROVED);
+    assert!(!ran.stdout.contains("still accepted"), "{ran:?}");
+    assert!(ran.stdout.contains("refused by a check, not proved dead"), "{ran:?}");
+
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let path =
+        tool.runbook(&text.replace("accepts: [{ exec: [\"true\"] }]", "accepts: [{ exec: [\"false\"] }]"));
+    let ran = begin(&tool, &path, "test", &[]).expect(1);
+    assert!(ran.stdout.starts_with("FAILED"), "{ran:?}");
+    assert!(!ran.stdout.contains("still accepted") && !ran.stdout.contains("is usable"), "{ran:?}");
+}
+
+/// Puts a value that its issuer does not know into every store, past stanch.
+async fn write_by_hand(tool: &Tool) {
+    let state = StateDir::open(&tool.state()).expect("state");
+    let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
+    let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
+    let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
+    let credential = &runbook.credentials["key"];
+    for index in 0..credential.stores.len() {
+        let store = sandbox.store("key", credential, index).await.expect("store");
+        let now = store.read(None).await.expect("value");
+        let value = Material::single("value", Secret::new("a-value-from-nowhere"));
+        store.promote(&crate::servers::context(), &value, &now, None).await.expect("write");
+    }
+}
+
+/// The issuer's name for what the stores of a fresh sandbox hold, which then hold something else.
+async fn strange() -> (Tool, PathBuf, String) {
+    let tool = Tool::new();
+    let path = tool.runbook(SANDBOX);
+    let plan = tool.run(&["plan", path.to_str().expect("path"), "--env", "sandbox", "--json"]).expect(0);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).expect("JSON");
+    let handle = plan["credentials"][0]["outgoing"]["handle"].as_str().expect("handle").to_owned();
+    write_by_hand(&tool).await;
+    let refused = begin(&tool, &path, "sandbox", &[]).expect(1);
+    assert!(
+        refused.stderr.contains("--outgoing") || refused.stderr.contains("--nothing-to-revoke"),
+        "{refused:?}"
+    );
+    (tool, path, handle)
+}
+
+#[tokio::test]
+async fn a_credential_that_is_not_in_the_stores_is_revoked_by_name() {
+    let (tool, path, handle) = strange().await;
+    begin(&tool, &path, "sandbox", &["--outgoing", "no-such-handle"]).expect(1);
+    let ran = begin(&tool, &path, "sandbox", &["--outgoing", &format!("key={handle}")]).expect(NOT_PROVED);
+    assert!(ran.stdout.contains("not proved dead: no check uses the old credential"), "{ran:?}");
+    let status = tool.status();
+    assert_ne!(status["credentials"][0]["outgoing"], "accepted", "{status}");
+    assert_eq!(status["credentials"][0]["current_in"], 2, "{status}");
+}
+
+#[tokio::test]
+async fn a_dead_value_is_replaced_and_no_exposure_is_counted() {
+    let (tool, path, _) = strange().await;
+    let text = path.to_str().expect("path");
+    let without = tool.run(&["run", text, "--env", "sandbox", "--yes", "--nothing-to-revoke"]).expect(2);
+    assert!(without.stderr.contains("--reason"), "{without:?}");
+    let flags = ["--nothing-to-revoke", "--reason", "it died last week"];
+    let shown = tool.run(&[&["plan", text, "--env", "sandbox"], &flags[..]].concat()).expect(0).stdout;
+    assert!(!shown.contains("without end") && shown.contains("none counted"), "{shown}");
+    let ran = begin(&tool, &path, "sandbox", &flags).expect(0);
+    assert!(ran.stdout.contains("not known to its issuer, not revoked"), "{ran:?}");
+    assert!(ran.stdout.contains("exposure: not counted"), "{ran:?}");
+    let shown = tool.run(&["audit", "show", &tool.newest()]).expect(0).stdout;
+    assert!(shown.contains("it died last week"), "{shown}");
+}
+
+#[test]
+fn a_rollback_that_cannot_be_finished_is_given_up() {
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: { exec: [\"false\"] } }");
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    let refused = tool.run(&["resume", "--forward"]).expect(2);
+    assert!(refused.stderr.contains("not rolling back"), "{refused:?}");
+    tool.run(&["rollback", "--yes"]).expect(14);
+    let file = tool.folder.path().join("app.env");
+    let held = || std::fs::read_to_string(&file).expect("file");
+    assert!(held().contains("the-old-value"));
+    tool.run(&["resume", "--forward"]).expect(NOT_PROVED);
+    assert!(!held().contains("the-old-value"), "the new one is current again");
+}
+
+#[test]
+fn a_new_credential_that_is_staged_already_is_replaced() {
+    let tool = sandbox(&["--until", "verify"], 0);
+    let first = tool.status()["credentials"][0]["handle"].clone();
+    let refused = tool.run(&["resume", "--reissue", "kye"]).expect(2);
+    assert!(refused.stderr.contains("nothing was changed"), "{refused:?}");
+    tool.run(&["resume", "--reissue", "key"]).expect(0);
+    let status = tool.status();
+    assert_ne!(status["credentials"][0]["handle"], first, "{status}");
+    assert_eq!(
+        (&status["end"], &status["credentials"][0]["current_in"]),
+        (&"done".into(), &2.into()),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_person_overrules_a_failure() {
+    let tool = Tool::new();
+    let path = files(&tool, "cutover", "{ name: tell, exec: [\"false\"], undo: none }");
+    begin(&tool, &path, "test", &[]).expect(10);
+    let step = "cutover/own/tell";
+    tool.run(&["resolve", step, "--as", "applied", "--evidence", "its page shows it"]).expect(0);
+    tool.run(&["resume"]).expect(NOT_PROVED);
+    let help = tool.run(&["resolve", "--help"]).expect(0).stdout;
+    assert!(help.contains("failed") && help.contains("unknown"), "{help}");
+}
+
+#[test]
+fn a_saved_plan_with_an_edited_trait_is_refused() {
+    let tool = Tool::new();
+    let path = tool.runbook(SANDBOX);
+    let saved = tool.folder.path().join("plan.json");
+    let saved = saved.to_str().expect("path");
+    tool.run(&["plan", path.to_str().expect("path"), "--env", "sandbox", "-o", saved]).expect(0);
+    let good = std::fs::read_to_string(saved).expect("plan");
+    for name in ["tries", "mints", "disables", "revokes", "coexists"] {
+        let edited = good.replace(&format!("\"{name}\":true"), &format!("\"{name}\":false"));
+        assert_ne!(good, edited, "{name}");
+        std::io::Write::write_all(&mut std::fs::File::create(saved).expect("file"), edited.as_bytes())
+            .expect("write");
+        let ran = tool.run(&["run", saved, "--yes"]);
+        assert!(matches!(ran.code, Some(22 | 65)), "{name}: {ran:?}");
+        assert!(tool.journal().is_none(), "{name}: no run was opened");
+    }
+}
