@@ -74,7 +74,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
         doubt::steps(&state, false).into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
     // Under a latch, or with more to settle, a resume would be refused or in vain.
     let around = context.around(&run, false)?;
-    let clear = !around.halted && !around.all_halted && state.plan().format == crate::plan::FORMAT;
+    let clear = around.lets_resume(&state);
     let word = if left.is_empty() && clear { "resume" } else { "status" };
     let next = format!("stanch {word} {run}");
     if global.json {

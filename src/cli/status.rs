@@ -9,7 +9,7 @@ use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, print, print_json};
 use crate::output;
-use crate::plan::{ADOPTED, FORMAT};
+use crate::plan::ADOPTED;
 use crate::rotation::{State, Status};
 
 /// Shows what is true of a run now, and what to type next.
@@ -70,7 +70,7 @@ fn text(
             let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
             text.push_str(&format!("  gate {gate}: {verdict}{detail}\n"));
         }
-        let resumes = !around.halted && !around.all_halted && state.plan().format == FORMAT;
+        let resumes = around.lets_resume(state);
         for doubt in doubts {
             text.push_str(&doubt.text(run, live, resumes));
         }

@@ -95,8 +95,7 @@ async fn observe(
     for (_, connection, checks) in answers {
         // A server that is not fit makes every later message about it noise.
         if let Some(failed) = checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
-            let mut source = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), failed.detail.clone());
-            source.hint.clone_from(&failed.hint);
+            let source = error_of(failed, failed.detail.clone());
             return Err(SurveyError { target: format!("connection `{connection}`"), source });
         }
         observed.checks.extend(checks);
@@ -180,9 +179,12 @@ async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
 /// The first failed check as an error.
 pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
     let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
-    let message = format!("{}: {}", failed.name, failed.detail);
+    Some(error_of(failed, format!("{}: {}", failed.name, failed.detail)))
+}
+
+fn error_of(failed: &Check, message: String) -> CallError {
     let error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
-    Some(CallError { hint: failed.hint.clone(), ..error })
+    CallError { hint: failed.hint.clone(), ..error }
 }
 
 /// An error of a look, with every check that failed before it: all that is missing is named at once.
@@ -245,8 +247,7 @@ async fn one(
     // What may pass is looked at again, as a run does.
     let passing = |c: &Check| c.verdict == CheckVerdict::Fail && c.kind.is_some_and(may_pass);
     if let Some(failed) = checks.iter().find(|c| passing(c)) {
-        let error = CallError::rejected(failed.kind.unwrap_or(Kind::NotReady), failed.detail.clone());
-        return Err(with_failures(error, &checks));
+        return Err(with_failures(error_of(failed, failed.detail.clone()), &checks));
     }
     let shares = issuer.shares().await?;
     let issuer = issuer.traits();

@@ -28,6 +28,14 @@ pub struct Around {
     pub all_halted: bool,
 }
 
+impl Around {
+    /// Whether a resume would be taken where no process works on the run: no latch is set, and the plan is
+    /// of this version's format.
+    pub fn lets_resume(&self, state: &State) -> bool {
+        !self.halted && !self.all_halted && state.plan().format == FORMAT
+    }
+}
+
 /// What is true now, and what to type next.
 pub fn summary(style: Style, run: &str, state: &State, around: Around, now: Timestamp) -> String {
     let mut out = String::new();

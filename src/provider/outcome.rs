@@ -83,6 +83,13 @@ impl CallError {
         Self { in_doubt: true, ..Self::rejected(Kind::NoAnswer, message) }
     }
 
+    /// For what goes wrong after a call that may have changed something.
+    #[must_use]
+    pub fn doubtful(mut self) -> Self {
+        self.in_doubt = true;
+        self
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -89,7 +89,7 @@ impl State {
         }
         let stopping = wishes.interrupted || self.halted.is_some();
         let mut delayed: Option<Timestamp> = None;
-        let kill = self.deferred || (self.may_defer() && now >= add(self.entered, KILL_WAITS));
+        let kill = self.deferred || self.kills_at().is_some_and(|at| now >= at);
         // Nothing new is begun for a new credential that took too long, unless it failed for good.
         let kill = kill && !stopping && self.work.open > 0 && self.work.failed.is_empty();
         let idle = stopping || self.returned.is_some() || kill;
@@ -165,14 +165,19 @@ impl State {
         opaque || matches!(self.status[step], Status::Unknown { looks, .. } if looks >= MAX_LOOKS)
     }
 
+    /// When the kill stops waiting for the new credential.
+    fn kills_at(&self) -> Option<Timestamp> {
+        self.may_defer().then(|| add(self.entered, KILL_WAITS))
+    }
+
     /// What follows when nothing is, or can be, under way.
     fn settle_down(&self, now: Timestamp, wishes: &Wishes, delayed: Option<Timestamp>) -> Next {
         let id = |step: usize| self.plan.steps[step].id.clone();
         let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
         if let (Some(at), true) = (delayed, self.work.failed.is_empty()) {
             // The kill does not wait for the next try.
-            let kill = (!self.deferred && self.may_defer()).then(|| add(self.entered, KILL_WAITS));
-            return Next::Sleep(kill.filter(|kill| *kill > now).map_or(at, |kill| kill.min(at)));
+            let kill = self.kills_at().filter(|kill| !self.deferred && *kill > now);
+            return Next::Sleep(kill.map_or(at, |kill| kill.min(at)));
         }
         if !blocked.is_empty() {
             return stop(Stop::Unknown { steps: blocked.into_iter().map(id).collect() });

@@ -21,7 +21,7 @@ use crate::servers::{DEADLINE, OwnVault, Vault, closed_port, context, failures, 
 /// Rules that allow nothing of interest: Vault takes no empty policy.
 const NOTHING: &str = "path \"nowhere\" { capabilities = [\"read\"] }";
 
-fn spec(role: Option<&str>) -> TokenSpec {
+pub(crate) fn spec(role: Option<&str>) -> TokenSpec {
     TokenSpec {
         name: "web".to_owned(),
         role: role.map(str::to_owned),
@@ -34,7 +34,7 @@ fn spec(role: Option<&str>) -> TokenSpec {
     }
 }
 
-fn token(text: &str) -> Material {
+pub(crate) fn token(text: &str) -> Material {
     Material::single("token", Secret::new(text))
 }
 

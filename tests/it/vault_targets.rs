@@ -13,25 +13,12 @@ use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
 use stanch::provider::{Check, CheckVerdict, Identity, Issuer, Kind, Provider, Store, Use};
 use stanch::runbook::model;
-use stanch::secret::{Material, Secret};
 
 use crate::servers::{DEADLINE, OwnVault, Vault, context, failures, serve, unique};
+use crate::vault::token;
 
 fn spec(role: Option<&str>) -> TokenSpec {
-    TokenSpec {
-        name: "web".to_owned(),
-        role: role.map(str::to_owned),
-        policies: vec!["app".to_owned()],
-        ttl: Duration::from_secs(600),
-        max_ttl: Some(Duration::from_secs(1200)),
-        num_uses: 0,
-        bound_cidrs: Vec::new(),
-        audience: None,
-    }
-}
-
-fn token(text: &str) -> Material {
-    Material::single("token", Secret::new(text))
+    TokenSpec { audience: None, ..crate::vault::spec(role) }
 }
 
 fn store(client: Arc<VaultClient>, path: &str, field: &str) -> Kv2Store {

@@ -107,7 +107,7 @@ impl Job {
                 let message = format!("its issuer took the revocation of {handle}, and still knows it");
                 Err(CallError::unknown(message))
             }
-            Err(error) => Err(CallError { in_doubt: true, ..error }),
+            Err(error) => Err(error.doubtful()),
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use jiff::Timestamp;
 
 use super::client::{AwsClient, innermost};
+use crate::provider::http::transport::{self, http_date};
 use crate::provider::outcome::{CallError, Kind, tame};
 
 /// The codes that mean "slow down" across AWS.
@@ -33,9 +33,6 @@ const BAD_KEYS: [&str; 4] =
 /// The codes that mean that the signature does not belong to the key. It is checked after the key, and
 /// regions learn a new key's two halves one after the other.
 pub(super) const BAD_SIGNATURES: [&str; 2] = ["SignatureDoesNotMatch", "InvalidSignatureException"];
-
-/// A server that asks to wait for longer is not waited for in an emergency.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 impl AwsClient {
     /// A call failed that changes something. `what` begins with the service's name and the action, as
@@ -142,19 +139,10 @@ fn by_code(code: &str, status: u16, what: &str, action: &str, message: &str) -> 
     }
 }
 
-/// How long a server asks to wait: seconds, or a date (RFC 9110, 10.2.3), which counts from the date of
-/// the response itself, so that the clock of this machine does not matter.
+/// How long a server asks to wait. A date counts from that of the response itself, so that the clock of
+/// this machine does not matter.
 fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
-    let seconds = match text.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => http_date(text)?.duration_since(http_date(date?)?).try_into().unwrap_or_default(),
-    };
-    Some(seconds.min(MAX_RETRY_AFTER))
-}
-
-/// A date as HTTP writes it.
-pub(super) fn http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
+    transport::retry_after(text, || http_date(date?))
 }
 
 /// AWS' words for a secret in its deletion window differ between calls.

@@ -31,11 +31,6 @@ fn is_back(context: &CallContext, staged: Option<&str>) -> bool {
     staged.is_some() && staged == context.before.current.as_deref()
 }
 
-/// After the move, whatever fails leaves doubt.
-pub(super) fn in_doubt(error: CallError) -> CallError {
-    CallError { in_doubt: true, ..error }
-}
-
 impl SecretsManagerStore {
     /// Moves the labels of others from one version to another. Before `AWSCURRENT` moves, so that a
     /// promotion that is cut off is seen as not done, and done again.
@@ -46,7 +41,7 @@ impl SecretsManagerStore {
         to: &str,
     ) -> Result<(), CallError> {
         for label in own_labels(seen, from) {
-            self.label(label, Some(to), Some(from)).await.map_err(in_doubt)?;
+            self.label(label, Some(to), Some(from)).await.map_err(CallError::doubtful)?;
         }
         Ok(())
     }
@@ -122,10 +117,10 @@ impl SecretsManagerStore {
         let back = is_back(context, staged);
         if now.same_as(value) {
             if labelled(&seen, PENDING).contains(&current) {
-                self.label(PENDING, None, Some(current)).await.map_err(in_doubt)?;
+                self.label(PENDING, None, Some(current)).await.map_err(CallError::doubtful)?;
             }
             if back {
-                self.restore_previous(&seen, context, from).await.map_err(in_doubt)?;
+                self.restore_previous(&seen, context, from).await.map_err(CallError::doubtful)?;
             }
             return Ok(Some(Promoted { version: current.to_owned(), was: None }));
         }
@@ -147,19 +142,19 @@ impl SecretsManagerStore {
             let moved = error.kind == Kind::Invalid && self.current(&self.describe().await?)? != current;
             return if moved { Ok(None) } else { Err(error) };
         }
-        let after = self.describe().await.map_err(in_doubt)?;
+        let after = self.describe().await.map_err(CallError::doubtful)?;
         if labelled(&after, CURRENT) != [target.as_str()] {
             let error =
                 self.conflict(format!("after the move, {CURRENT} is not on the version {target} alone"));
-            return Err(CallError { kind: Kind::NoAnswer, ..in_doubt(error) });
+            return Err(CallError { kind: Kind::NoAnswer, ..error.doubtful() });
         }
         for version in labelled(&after, PENDING) {
             if version == target || staged == Some(version) {
-                self.label(PENDING, None, Some(version)).await.map_err(in_doubt)?;
+                self.label(PENDING, None, Some(version)).await.map_err(CallError::doubtful)?;
             }
         }
         if back {
-            self.restore_previous(&after, context, from).await.map_err(in_doubt)?;
+            self.restore_previous(&after, context, from).await.map_err(CallError::doubtful)?;
         }
         Ok(Some(Promoted { version: target, was: Some(current.to_owned()) }))
     }

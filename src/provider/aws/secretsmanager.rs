@@ -12,7 +12,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use super::client::AwsClient;
 use super::fault::is_deleted;
 use super::secret_checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
-use super::secret_promote::{in_doubt, is_ours, is_sibling};
+use super::secret_promote::{is_ours, is_sibling};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind, is_name, tame};
 use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
@@ -136,11 +136,11 @@ impl SecretsManagerStore {
         let mut left: Vec<&str> = pending.iter().copied().filter(|version| *version != id).collect();
         if !left.is_empty() {
             // AWS moves the label of a version that is put; imitations leave it on both.
-            let after = self.describe().await.map_err(in_doubt)?;
+            let after = self.describe().await.map_err(CallError::doubtful)?;
             left.retain(|version| labelled(&after, PENDING).contains(version));
         }
         for version in left {
-            self.label(PENDING, None, Some(version)).await.map_err(in_doubt)?;
+            self.label(PENDING, None, Some(version)).await.map_err(CallError::doubtful)?;
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl Store for SecretsManagerStore {
         if ours.is_empty() {
             return Ok(());
         }
-        let after = self.describe().await.map_err(in_doubt)?;
+        let after = self.describe().await.map_err(CallError::doubtful)?;
         if labelled(&after, PENDING).iter().any(|id| ours.contains(id)) {
             return Err(CallError::unknown(format!("{}: {PENDING} did not move", self.secret)));
         }

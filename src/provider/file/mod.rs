@@ -150,7 +150,7 @@ impl FileStore {
                 Err(replace::Failed::Changed) => std::thread::sleep(PAUSE),
                 Err(replace::Failed::Before(error)) => return Err(from_io(&error)),
                 Err(replace::Failed::After(error)) => {
-                    return Err(CallError { in_doubt: true, ..from_io(&error) });
+                    return Err(from_io(&error).doubtful());
                 }
             }
         }

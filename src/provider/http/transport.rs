@@ -101,17 +101,8 @@ impl Reply {
     /// How long the server asks to wait, in seconds or until a date. The date is held against the
     /// server's own clock where it tells it.
     pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => {
-                let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-                let now = self.date().unwrap_or_else(|| SystemClock::new().now().wall);
-                // A date that is past asks for nothing.
-                Duration::try_from(until.duration_since(now)).unwrap_or_default()
-            }
-        };
-        Some(wait.min(MAX_RETRY_AFTER))
+        let text = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+        retry_after(text, || Some(self.date().unwrap_or_else(|| SystemClock::new().now().wall)))
     }
 
     /// The server's name for this request, under one of the usual headers.
@@ -124,9 +115,27 @@ impl Reply {
 
     /// The server's clock.
     pub fn date(&self) -> Option<Timestamp> {
-        let text = self.headers.get(http::header::DATE)?.to_str().ok()?;
-        jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+        http_date(self.headers.get(http::header::DATE)?.to_str().ok()?)
     }
+}
+
+/// How long a `Retry-After` asks to wait (RFC 9110, 10.2.3): seconds, or until a date, which counts from
+/// what the clock says; an hour at most.
+pub(in crate::provider) fn retry_after(
+    text: &str,
+    clock: impl FnOnce() -> Option<Timestamp>,
+) -> Option<Duration> {
+    let wait = match text.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // A date that is past asks for nothing.
+        Err(_) => Duration::try_from(http_date(text)?.duration_since(clock()?)).unwrap_or_default(),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// A date as HTTP writes it.
+pub(in crate::provider) fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
 }
 
 impl Transport {

@@ -200,7 +200,7 @@ impl Kv2Store {
         let sent = self.client.plain(RequestMethod::POST, &what, Some(body), Effect::Write).await;
         // What was sent may be echoed, and the neighbours are secrets, too.
         let reply = sent.map_err(|error| scrubbed(error, &fields.secrets()))?;
-        let written: Written = data(&reply, &what).map_err(|error| CallError { in_doubt: true, ..error })?;
+        let written: Written = data(&reply, &what).map_err(CallError::doubtful)?;
         Ok(written.version)
     }
 
@@ -339,7 +339,7 @@ impl Store for Kv2Store {
             .map_err(|_| unsendable(&what))?;
         self.client.send(endpoint, Effect::Write).await?;
         // The answer is empty, and so may be that of something else in front of Vault: look.
-        let after = self.metadata().await.map_err(|error| CallError { in_doubt: true, ..error })?;
+        let after = self.metadata().await.map_err(CallError::doubtful)?;
         // One that is not listed any more was pruned.
         let left = |v: &&u64| after.versions.get(&v.to_string()).is_some_and(|state| !state.destroyed);
         match doomed.iter().find(left) {

@@ -441,7 +441,7 @@ impl Issuer for TokenIssuer {
                 "{} took the revocation, and still knows the token",
                 self.client.place()
             ))),
-            Err(error) => Err(CallError { in_doubt: true, ..error }),
+            Err(error) => Err(error.doubtful()),
         }
     }
 

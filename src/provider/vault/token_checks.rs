@@ -1,5 +1,6 @@
 //! What can be known of a token before it is made, and before the old one dies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustify::enums::RequestMethod;
@@ -26,15 +27,8 @@ const OPERATOR_USES: i64 = 100;
 impl TokenIssuer {
     /// Everything that can be looked at: what is missing or does not fit is named at once.
     pub(super) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
-        let needs = self.needs();
-        let what = format!("the token {}", self.spec.name);
-        let (permissions, lists, role, mount, own) = tokio::join!(
-            permissions::check(&self.client, &what, &needs),
-            self.listing(),
-            self.role(),
-            self.longest(),
-            known_own_token(&self.client),
-        );
+        let ((permissions, lists, role, mount), own) =
+            tokio::join!(self.gather(), known_own_token(&self.client));
         let mut checks = vec![permissions];
         checks.extend(lists);
         let own = match own {
@@ -63,15 +57,20 @@ impl TokenIssuer {
 
     /// What [`Self::checks`] asks that the client keeps.
     pub(super) async fn ask_ahead(&self) {
-        let what = format!("the token {}", self.spec.name);
+        tokio::join!(self.gather(), self.know_strangers());
+    }
+
+    /// The answers that do not depend on any token: permissions, whether tokens may be listed, the role,
+    /// and the mount's longest life.
+    async fn gather(&self) -> (Check, Option<Check>, Option<Result<Arc<Role>, CallError>>, Option<u64>) {
         let needs = self.needs();
+        let what = format!("the token {}", self.spec.name);
         tokio::join!(
             permissions::check(&self.client, &what, &needs),
             self.listing(),
             self.role(),
             self.longest(),
-            self.know_strangers(),
-        );
+        )
     }
 
     fn needs(&self) -> [Need; 4] {
@@ -109,7 +108,7 @@ impl TokenIssuer {
         const PATH: &str = "sys/internal/ui/mounts/auth/token";
         let ask =
             async { data(&self.client.plain(RequestMethod::GET, PATH, None, Effect::Read).await?, PATH) };
-        let mount: std::sync::Arc<Mount> = self.client.facts.mounts.get("auth/token", ask).await.ok()?;
+        let mount: Arc<Mount> = self.client.facts.mounts.get("auth/token", ask).await.ok()?;
         Some(mount.config.max_lease_ttl).filter(|max| *max > 0)
     }
 
