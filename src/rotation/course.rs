@@ -80,9 +80,6 @@ impl State {
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
         self.deferred = false;
-        if phase == Phase::Cutover && self.direction == Direction::Forward {
-            self.verified = Some(at);
-        }
         self.draw_up();
         Ok(())
     }

@@ -67,8 +67,8 @@ pub struct State {
     pub(super) touched: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
-    /// When the run went from `verify` to `cutover`, in this process.
-    pub(super) verified: Option<Timestamp>,
+    /// When each check of a new credential passed, in this process.
+    verified: HashMap<usize, Timestamp>,
     /// What was last seen of each credential, and when.
     seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
@@ -111,7 +111,7 @@ impl State {
             conflicts: HashMap::new(),
             touched: BTreeSet::new(),
             deferred: false,
-            verified: None,
+            verified: HashMap::new(),
             seen: BTreeMap::new(),
             work: Work::default(),
         }
@@ -142,9 +142,9 @@ impl State {
         self.patience
     }
 
-    /// When the run went from `verify` to `cutover` the last time.
-    pub fn verified(&self) -> Option<Timestamp> {
-        self.verified
+    /// When a check of a new credential passed, if that was in this process.
+    pub fn verified(&self, step: usize) -> Option<Timestamp> {
+        self.verified.get(&step).copied()
     }
 
     /// Which way the run goes.
@@ -276,7 +276,12 @@ impl State {
             Event::Outcome { step, op, attempt, result, facts, error, .. } => {
                 let step = self.started(event, step, *op, *attempt)?;
                 match result {
-                    Ended::Succeeded => self.succeed(step, *op, facts.clone()),
+                    Ended::Succeeded => {
+                        if let Action::Accept { .. } = self.plan.steps[step].action {
+                            self.verified.insert(step, at);
+                        }
+                        self.succeed(step, *op, facts.clone());
+                    }
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
                     Ended::Unknown => {
                         let wait = if *op == Op::Discard {
@@ -344,7 +349,7 @@ impl State {
     fn resume(&mut self, at: Timestamp) {
         (self.stopped, self.returned) = (None, None);
         // Another process may have another clock.
-        self.verified = None;
+        self.verified.clear();
         self.seen.clear();
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();

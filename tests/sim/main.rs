@@ -35,6 +35,9 @@ struct Args {
     /// Stop after so many minutes, whatever was asked.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Go on after a violation: a line for each seed that fails, and nothing is made smaller.
+    #[arg(long)]
+    all: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -96,7 +99,9 @@ fn many(args: &Args) -> bool {
         for _ in 0..args.threads {
             scope.spawn(|| {
                 let mut happened: BTreeMap<String, u64> = BTreeMap::new();
-                while !failed.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
+                while (args.all || !failed.load(Ordering::Relaxed))
+                    && end.is_none_or(|end| Instant::now() < end)
+                {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= args.from + args.seeds {
                         break;
@@ -116,9 +121,11 @@ fn many(args: &Args) -> bool {
                         *happened.entry(what).or_default() += n;
                     }
                     done.fetch_add(1, Ordering::Relaxed);
-                    if let Some(violation) = &played.violation
-                        && !failed.swap(true, Ordering::Relaxed)
-                    {
+                    let Some(violation) = &played.violation else { continue };
+                    let first = !failed.swap(true, Ordering::Relaxed);
+                    if args.all {
+                        println!("seed {seed}: INVARIANT {}: {}", violation.invariant, violation.what);
+                    } else if first {
                         report(seed, violation, played.script.clone().expect("a script"));
                     }
                 }

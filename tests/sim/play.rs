@@ -64,6 +64,7 @@ struct Fate {
     applied: BTreeMap<String, u32>,
     happened: BTreeMap<String, u64>,
     trace: Option<Vec<String>>,
+    began: tokio::time::Instant,
     hasher: std::collections::hash_map::DefaultHasher,
 }
 
@@ -78,12 +79,16 @@ impl Fate {
     fn note(&mut self, what: impl AsRef<str>) {
         what.as_ref().hash(&mut self.hasher);
         if let Some(trace) = &mut self.trace {
-            trace.push(what.as_ref().to_owned());
+            trace.push(format!("{:10.3} s  {}", self.began.elapsed().as_secs_f64(), what.as_ref()));
         }
     }
 
     fn count(&mut self, what: impl Into<String>) {
-        *self.happened.entry(what.into()).or_default() += 1;
+        let what = what.into();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:10.3} s  ! {what}", self.began.elapsed().as_secs_f64()));
+        }
+        *self.happened.entry(what).or_default() += 1;
     }
 
     /// Whether something may still be drawn.
@@ -593,6 +598,7 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
             applied: BTreeMap::new(),
             happened: BTreeMap::new(),
             trace: traced.then(Vec::new),
+            began: tokio::time::Instant::now(),
             hasher: std::collections::hash_map::DefaultHasher::new(),
         })),
         model: Arc::clone(&model),

@@ -15,7 +15,7 @@ use crate::runbook::model::{Probe, Strategy};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
-/// For how long the new credential counts as verified once `cutover` has begun.
+/// For how long a new credential counts as verified once the first of its checks in `verify` has passed.
 const VERIFIED: Duration = Duration::from_millis(500);
 /// How many leftovers were found and revoked.
 const TWINS: &str = "twins";
@@ -260,13 +260,12 @@ impl Job {
         }
     }
 
-    /// Looks for what carries this run's tag and is not the new credential: something on the way may have
-    /// repeated a request, or held it back. Whatever is found is revoked.
-    pub(super) async fn sweep(&self, keep: &[String]) -> Result<Yield, CallError> {
-        let (c, name, credential) = self.credential()?;
-        let issuer = self.issuer().await?;
+    /// What carries this run's tag and is not to be kept: something on the way may have repeated a request,
+    /// or held it back. The inner error says why the issuer cannot tell.
+    pub(super) async fn leftovers(&self, keep: &[String]) -> Result<Result<Vec<String>, String>, CallError> {
+        let (c, _, credential) = self.credential()?;
         let Some(context) = self.needs.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
-            return Ok(Yield::default());
+            return Ok(Ok(Vec::new()));
         };
         let mut context = context.clone();
         let mut before = self.plan.credentials[c].existing.clone();
@@ -274,17 +273,28 @@ impl Job {
             context.step.clear();
             before.extend_from_slice(keep);
         }
-        let found = match issuer.find(&context, &before).await {
-            Ok(found) => found,
+        match self.issuer().await?.find(&context, &before).await {
+            Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !keep.contains(handle)).collect())),
             Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
-                let detail =
-                    format!("whether a repeated request made a second {name} cannot be seen: {}", e.message);
+                Ok(Err(e.message))
+            }
+            Err(e) => Err(e.read_only()),
+        }
+    }
+
+    /// Revokes what a repeated request to create left behind.
+    pub(super) async fn sweep(&self, keep: &[String]) -> Result<Yield, CallError> {
+        let found = match self.leftovers(keep).await? {
+            Ok(found) => found,
+            Err(why) => {
+                let (_, name, _) = self.credential()?;
+                let detail = format!("whether a repeated request made a second {name} cannot be seen: {why}");
                 return Ok(Yield { checks: vec![Check::warn("leftovers", detail)], ..Yield::default() });
             }
-            Err(e) => return Err(e.read_only()),
         };
+        let issuer = self.issuer().await?;
         let mut twins = Vec::new();
-        for handle in found.into_iter().filter(|handle| !keep.contains(handle)) {
+        for handle in found {
             self.refuse_stopped()?;
             self.end(issuer.as_ref(), &handle, None).await?;
             twins.push(handle);

@@ -72,7 +72,7 @@ pub(super) struct Needs {
     before: Option<String>,
     /// Whether this run disabled outgoing.
     disabled: bool,
-    /// When `verify` was left the last time.
+    /// When the first of its checks under `verify` passed, if all of them passed in this process.
     verified: Option<Timestamp>,
     /// The context of the call that issued incoming.
     issue: Option<CallContext>,
@@ -96,6 +96,7 @@ pub(super) struct Index {
     stage: Vec<Vec<Option<usize>>>,
     promote: Vec<Vec<usize>>,
     disable: Vec<Option<usize>>,
+    accept: Vec<Vec<usize>>,
     /// By credential, check, and whether it is one under `rejects`.
     baseline: HashMap<(usize, Option<usize>, bool), usize>,
     /// The steps that stage in each place.
@@ -111,6 +112,7 @@ impl Index {
             stage: (0..plan.credentials.len()).map(|n| vec![None; stores(n)]).collect(),
             promote: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
             disable: vec![None; plan.credentials.len()],
+            accept: vec![Vec::new(); plan.credentials.len()],
             baseline: HashMap::new(),
             stagers: HashMap::new(),
         };
@@ -128,6 +130,7 @@ impl Index {
                     index.baseline.insert((credential, probe, rejects), at);
                 }
                 Action::Promote { credential, store } => index.promote[credential][store] = at,
+                Action::Accept { credential, .. } => index.accept[credential].push(at),
                 _ => {}
             }
         }
@@ -170,7 +173,8 @@ impl Index {
             let listed = state.plan().credential(c).1.rejects.is_some() && probe.is_some();
             needs.before = self.baseline.get(&(c, probe, listed)).and_then(|at| text(*at, BEFORE));
         }
-        needs.verified = state.verified();
+        let verified: Option<Vec<_>> = self.accept[c].iter().map(|at| state.verified(*at)).collect();
+        needs.verified = verified.and_then(|all| all.into_iter().min());
         needs.disabled = self.disable[c].is_some_and(|at| *state.status(at) == Status::Done);
         if let Action::Sweep { .. } = step.action {
             needs.kept = self.issue.iter().filter_map(|at| text(*at, HANDLE)).collect();

@@ -63,7 +63,9 @@ impl Job {
         match &self.step().action {
             Action::Issue { .. } => {
                 let life = self.issuer().await?.life(self.incoming_handle()?).await?;
-                Ok(applied(life == Life::Gone))
+                let gone = life == Life::Gone;
+                // What a repeated request made goes in the same step. Who cannot see it is warned by `do`.
+                Ok(applied(gone && self.leftovers(&[]).await?.is_ok_and(|left| left.is_empty())))
             }
             Action::Stage { store, .. } => {
                 let versions = self.store(*store).await?.observe().await?;

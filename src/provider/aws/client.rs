@@ -9,9 +9,7 @@ use aws_config::BehaviorVersion;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::{Credentials, ProvideCredentials, Region, SharedHttpClient};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
+use aws_sdk_sts::config::{Credentials, ProvideCredentials, Region};
 use jiff::Timestamp;
 #[cfg(any(test, feature = "fuzzing"))]
 use {
@@ -25,6 +23,7 @@ use {
     aws_smithy_runtime_api::http::StatusCode,
 };
 
+use super::connect::http_client;
 use super::wire::{Bound, Wire};
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::secret::Secret;
@@ -87,9 +86,7 @@ impl AwsClient {
             let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
             loader = loader.profile_name(profile).credentials_provider(provider);
         }
-        if let Some(path) = &settings.ca_bundle {
-            loader = loader.http_client(trusting(path)?);
-        }
+        loader = loader.http_client(http_client(settings.ca_bundle.as_deref())?);
         if let Some(url) = &settings.endpoint_url {
             loader = loader.endpoint_url(url);
         }
@@ -188,30 +185,6 @@ impl AwsClient {
     pub(super) fn date(&self) -> Option<Timestamp> {
         self.wire.date()
     }
-}
-
-/// An HTTP client like the SDK's own, but for the certificates that it trusts.
-fn trusting(path: &str) -> Result<SharedHttpClient, CallError> {
-    let bad = |why: String| {
-        CallError::rejected(Kind::Local, format!("cannot use the CA bundle {}: {why}", tame(path)))
-            .hint("check AWS_CA_BUNDLE: it names a file of CA certificates in PEM")
-    };
-    let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
-    if !reqwest::Certificate::from_pem_bundle(&pem).is_ok_and(|found| !found.is_empty()) {
-        return Err(bad("it has no CA certificate in PEM".to_owned()));
-    }
-    let roots = tls::TrustStore::empty().with_pem_certificate(pem);
-    let context = tls::TlsContext::builder().with_trust_store(roots).build();
-    let context = context.map_err(|error| bad(tame(&innermost(&error))))?;
-    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector =
-            ConnectorBuilder::default().tls_provider(provider.clone()).tls_context(context.clone());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.set_proxy_config(Some(ProxyConfig::from_env()));
-        connector.build()
-    }))
 }
 
 fn keys(id: &str, secret: &Secret) -> Credentials {

@@ -2,6 +2,7 @@
 
 mod access_key;
 mod client;
+mod connect;
 mod fault;
 mod key_shape;
 mod preflight;

@@ -3,6 +3,7 @@
 mod attest;
 mod call;
 mod gate;
+pub(in crate::provider) mod interim;
 mod probe;
 pub mod transport;
 

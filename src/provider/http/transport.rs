@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
+use super::interim::{Interim, MAX_INTERIM};
 use super::safe_url;
 use crate::clock::{Clock as _, SystemClock};
 use crate::provider::outcome::{CallError, Kind, tame};
@@ -211,7 +212,7 @@ impl Transport {
     /// was and no whole reply came.
     pub async fn send(
         &self,
-        request: http::Request<Vec<u8>>,
+        mut request: http::Request<Vec<u8>>,
         timeout: Option<Duration>,
     ) -> Result<Reply, CallError> {
         let place = safe_url(&request.uri().to_string());
@@ -220,13 +221,20 @@ impl Transport {
             return canned.next().ok_or_else(|| CallError::unknown(format!("{place} did not answer")));
         }
         let client = self.client(request.uri())?;
+        let interim = Interim::of(&mut request);
         let mut request = reqwest::Request::try_from(request)
             .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;
         *request.timeout_mut() = Some(timeout.unwrap_or(self.timeout));
 
         // A connection that was closed meanwhile is taken out by a task of its own, which gets its turn here.
         tokio::task::yield_now().await;
-        let mut response = client.execute(request).await.map_err(|error| classify(&error, &place))?;
+        let mut response = tokio::select! {
+            response = client.execute(request) => response.map_err(|error| classify(&error, &place))?,
+            () = interim.too_many() => {
+                let message = format!("{place} sent more than {MAX_INTERIM} interim replies and no answer");
+                return Err(CallError::unknown(message));
+            }
+        };
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         loop {
