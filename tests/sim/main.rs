@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         let text = std::fs::read_to_string(path).expect("the schedule can be read");
         show(play::again(serde_json::from_str(&text).expect("a schedule"), true))
     } else {
-        many(&args)
+        found() & many(&args)
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -83,6 +83,34 @@ fn show(played: Played) -> bool {
         }
     }
     true
+}
+
+/// Plays the schedules that once failed: each shows a mistake that was mended.
+fn found() -> bool {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/found");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let mut all = true;
+    for path in &paths {
+        let text = std::fs::read_to_string(path).expect("the schedule can be read");
+        let script = match serde_json::from_str(&text) {
+            Ok(script) => script,
+            Err(error) => {
+                println!("{}: {error}", path.display());
+                all = false;
+                continue;
+            }
+        };
+        let played = play::again(script, false);
+        if let Some(violation) = played.violation {
+            println!("{}: INVARIANT {}: {}", path.display(), violation.invariant, violation.what);
+            all = false;
+        }
+    }
+    println!("{} schedules that once failed: {}", paths.len(), if all { "right" } else { "WRONG" });
+    all
 }
 
 /// How often a schedule is played twice, to see that it takes the same course.

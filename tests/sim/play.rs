@@ -750,7 +750,7 @@ impl Run {
 
     /// What the operator asks for in this session.
     fn wanted(&self, session: Session, now: &State, before: Option<&State>) -> Option<Option<Phase>> {
-        let asked = session.rollback.or_else(|| match before?.stopped()? {
+        let asked = session.rollback.map(|back| back.to).or_else(|| match before?.stopped()? {
             // What cannot be mended by hand is taken back.
             Stop::Failed { .. } | Stop::Inconclusive { .. } | Stop::GateFailed { .. }
                 if before?.has_changed_anything() =>

@@ -199,14 +199,20 @@ pub(crate) enum AtCommit {
 pub(crate) struct Session {
     pub(crate) until: Option<Phase>,
     pub(crate) no_wait: bool,
-    /// `Some(None)`: all the way.
-    pub(crate) rollback: Option<Option<Phase>>,
+    /// Somebody asks for a rollback when the run is resumed.
+    pub(crate) rollback: Option<Back>,
     /// By how much the machine's clock is wrong in this session.
     pub(crate) jump_ms: i64,
     /// Whether nobody answers questions.
     pub(crate) silent: bool,
     /// How long the machine was down before.
     pub(crate) pause_ms: u64,
+}
+
+/// How far back: to a phase, or all the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Back {
+    pub(crate) to: Option<Phase>,
 }
 
 /// How often things happen in a schedule, out of 10,000.
@@ -568,7 +574,7 @@ pub(crate) fn session(rng: &mut StdRng, weather: Weather, first: bool) -> Sessio
     session.silent = rng.gen_bool(0.1);
     if !first {
         if rng.gen_bool(0.15) {
-            session.rollback = Some(rng.gen_bool(0.3).then(|| Phase::ALL[rng.gen_range(0..7)]));
+            session.rollback = Some(Back { to: rng.gen_bool(0.3).then(|| Phase::ALL[rng.gen_range(0..7)]) });
         }
         session.pause_ms = [0, 0, 500, 60_000][rng.gen_range(0..4)];
     }
