@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stanch::plan::{Action, Plan};
 use stanch::provider::sandbox::{Change, Witness};
-use stanch::provider::{Kind, Life};
+use stanch::provider::{Check, Kind, Life};
 use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};
 use stanch::runbook::model::Strategy;
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ struct OnRecord {
     incoming: BTreeMap<String, String>,
     /// Steps that are done, and were not taken back.
     done: BTreeSet<String>,
+    /// The credentials of which it says that a second one could not be looked for.
+    unseen: BTreeSet<String>,
     turned: bool,
     revoking: bool,
 }
@@ -328,6 +330,11 @@ impl Model {
                     .keys()
                     .any(|h| books.ours().any(|(ours, c, _)| ours == h && c.principal == old.principal));
                 let others = living.iter().filter(|h| **h != handle).count();
+                // What a repeated request made and nobody may list is on record as not looked for.
+                let told = books.repeated > 0 && others > 1 && books.record.unseen.contains(&old.principal);
+                if told {
+                    continue;
+                }
                 if others != 1 && !(others == 0 && gone) {
                     wrong.push((3, format!("of {} live {living:?} after the end", old.principal)));
                 }
@@ -353,7 +360,10 @@ impl Model {
                 }
             }
             for (handle, credential, step) in books.ours() {
-                if alive(credential) {
+                let told = books.repeated > 0
+                    && books.record.unseen.contains(&credential.principal)
+                    && !books.record.handles.contains(handle);
+                if alive(credential) && !told {
                     wrong.push((3, format!("{handle} of {step} lives after {end:?}")));
                 }
             }
@@ -559,8 +569,14 @@ impl Books {
                 self.record.revoking |= revokes || *op == stanch::rotation::Op::Discard;
                 self.record.open.insert(step.clone());
             }
-            Event::Outcome { step, op, result, facts, error, .. } => {
+            Event::Outcome { step, op, result, facts, error, checks, .. } => {
                 self.name(step, facts);
+                let unseen = |c: &Check| c.name == "leftovers" && c.detail.contains("cannot be seen");
+                if let Some(credential) = step.split('/').nth(1)
+                    && checks.iter().any(unseen)
+                {
+                    self.record.unseen.insert(credential.to_owned());
+                }
                 match result {
                     Ended::Unknown => {}
                     // No room: for what an earlier delivery of the same request may have made.
