@@ -404,7 +404,8 @@ impl Model {
                     let path = &paths[c][store];
                     let promoted = books.record.done.contains(&step.id);
                     let incoming = books.record.incoming.get(&planned.name);
-                    let wanted = if promoted { incoming } else { Some(outgoing) };
+                    // Nobody writes the new one while the run goes back to the old one.
+                    let wanted = if promoted && !books.record.turned { incoming } else { Some(outgoing) };
                     let Some(wanted) = wanted else { continue };
                     let unsure = books.record.open.contains(&step.id);
                     let lives = books.credentials.get(wanted).is_some_and(|c| c.life == Some(Life::Active));
