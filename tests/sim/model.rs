@@ -56,7 +56,10 @@ struct OnRecord {
     done: BTreeSet<String>,
     /// The credentials of which it says that a second one could not be looked for.
     unseen: BTreeSet<String>,
+    /// Whether it ever went back.
     turned: bool,
+    /// Whether it goes back now.
+    back: bool,
     revoking: bool,
 }
 
@@ -405,7 +408,7 @@ impl Model {
                     let promoted = books.record.done.contains(&step.id);
                     let incoming = books.record.incoming.get(&planned.name);
                     // Nobody writes the new one while the run goes back to the old one.
-                    let wanted = if promoted && !books.record.turned { incoming } else { Some(outgoing) };
+                    let wanted = if promoted && !books.record.back { incoming } else { Some(outgoing) };
                     let Some(wanted) = wanted else { continue };
                     let unsure = books.record.open.contains(&step.id);
                     let lives = books.credentials.get(wanted).is_some_and(|c| c.life == Some(Life::Active));
@@ -599,7 +602,8 @@ impl Books {
                 }
             }
             Event::Resolved { step, .. } => drop(self.record.open.remove(step)),
-            Event::Turned { .. } => self.record.turned = true,
+            Event::Turned { .. } => (self.record.turned, self.record.back) = (true, true),
+            Event::Forward { .. } => self.record.back = false,
             _ => {}
         }
     }
