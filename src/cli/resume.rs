@@ -16,11 +16,14 @@ pub(super) struct ResumeArgs {
     /// The run, or the beginning of its name; without one, the only open run.
     run: Option<String>,
     /// Give up a rollback that cannot be finished: go forward again.
-    #[arg(long, conflicts_with = "reissue")]
+    #[arg(long, conflicts_with_all = ["reissue", "rewrite"])]
     forward: bool,
     /// Revoke the new credential of this name, and issue another one in its place.
-    #[arg(long, value_name = "CREDENTIAL")]
+    #[arg(long, value_name = "CREDENTIAL", conflicts_with = "rewrite")]
     reissue: Option<String>,
+    /// Write the new credential of this name into its stores again, over whatever they hold now.
+    #[arg(long, value_name = "CREDENTIAL")]
+    rewrite: Option<String>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -50,6 +53,11 @@ fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
     if args.forward {
         let why = format!("asked for by {}", context.signature());
         return Some((Event::Forward { why }, "the run is not rolling back, or a step is in doubt".into()));
+    }
+    if let Some(name) = args.rewrite.clone() {
+        let refusal =
+            format!("the new {name} cannot be written again: this run has not written it yet, or goes back");
+        return Some((Event::Rewrite { credential: name }, refusal));
     }
     let name = args.reissue.clone()?;
     let refusal = format!("the new {name} cannot be replaced: it was not issued, or a store may hand it out");

@@ -7,16 +7,19 @@ use clap::Args;
 
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
-use super::{CliError, Exit, Global, print, print_json};
-use crate::output;
+use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::plan::ADOPTED;
-use crate::rotation::{State, Status};
+use crate::rotation::{End, Incoming, Outgoing, State, Status, Truth};
+use crate::{engine, output};
 
 /// Shows what is true of a run now, and what to type next.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The run, or the beginning of its name; without one, the only open run, else the last one.
     run: Option<String>,
+    /// Looks at every store and issuer first, and tells what is true now. Changes nothing, records nothing.
+    #[arg(long, conflicts_with = "watch")]
+    check: bool,
     /// Shows it again each second, until the run is over or nobody works on it.
     #[arg(long, short = 'w')]
     watch: bool,
@@ -27,7 +30,12 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
     let run = context.state.find_any(args.run.as_deref())?;
     loop {
         let live = context.state.is_live(&run);
-        let (state, _) = context.state.load(&run)?;
+        let (mut state, _) = context.state.load(&run)?;
+        let mut exit = Exit::Done;
+        if args.check {
+            look(&context, &run, &mut state)?;
+            exit = holds_still(&state);
+        }
         let doubts = doubt::doubts(&context, &run, &state, live)?;
         if global.json {
             let mut summary = output::summary_json(&run, &state, context.around(&run, live)?);
@@ -38,12 +46,40 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
                 let _ = console::Term::stdout().clear_screen();
             }
             print(&text(&context, &run, &state, live, &doubts)?)?;
+            if exit != Exit::Done {
+                print("  it ended as DONE, and that is no longer true: others changed something since\n")?;
+            }
         }
         if !args.watch || state.end().is_some() || !live {
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Looks at the world as it is now.
+fn look(context: &Context, run: &str, state: &mut State) -> Result<(), CliError> {
+    let plan = std::sync::Arc::clone(state.plan());
+    drive::refuse_older(run, &plan)?;
+    drive::enter(&plan)?;
+    let check = engine::Check {
+        provider: context.provider_of(&plan)?,
+        clock: std::sync::Arc::clone(&context.clock),
+        sealer: std::sync::Arc::new(context.state.sealer()?),
+        run: run.to_owned(),
+        sealed: context.state.sealed(run)?,
+    };
+    drive::block_on(engine::check(check, state))?.map_err(|e| CliError::from(engine::EngineError::from(e)))
+}
+
+/// Whether what a run that is done said of the old credentials is what was seen now.
+fn holds_still(state: &State) -> Exit {
+    let alive = |truth: &Truth| matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled);
+    let hurt = |truth: &Truth| truth.incoming == Incoming::Dead || truth.strange > 0 || alive(truth);
+    if state.end() == Some(End::Done) && state.truths().iter().any(hurt) {
+        return Exit::NotProved;
+    }
+    Exit::Done
 }
 
 fn text(

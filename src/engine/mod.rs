@@ -5,6 +5,7 @@
 //! the same loop over a state that was folded from a journal.
 
 mod ask;
+mod check;
 mod job;
 mod safe;
 mod survey;
@@ -34,6 +35,7 @@ use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
 
+pub use check::{Check, check};
 pub use safe::{SafeError, scrub};
 pub use survey::{Choices, SurveyError, drift, survey};
 
@@ -593,7 +595,7 @@ impl Session {
             let (job, places) = (self.job(step), Arc::clone(&places));
             looks.spawn(async move {
                 let _place = places.acquire_owned().await;
-                (c, job.sight().await)
+                (c, job.sight(None).await)
             });
         }
         let mut seen = Vec::with_capacity(looks.len());

@@ -1,7 +1,7 @@
 //! One run's files: the journal itself, the lock, the sealed secrets, the latch and the request.
 
 use std::fs::File;
-use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,7 +228,7 @@ impl FileJournal {
     }
 
     fn sealed_path(&self) -> PathBuf {
-        self.dir.run_dir(&self.run).join("sealed.jsonl")
+        self.dir.sealed_path(&self.run)
     }
 }
 
@@ -286,19 +286,7 @@ impl Journal for FileJournal {
     }
 
     fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
-        let path = self.sealed_path();
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let reader = std::io::BufReader::new(File::open(&path).map_err(io("open", &path))?);
-        let mut entries = Vec::new();
-        for line in reader.lines() {
-            // A torn line is not an entry: its secret was never used.
-            if let Ok(entry) = serde_json::from_str(&line.map_err(io("read", &path))?) {
-                entries.push(entry);
-            }
-        }
-        Ok(entries)
+        self.dir.sealed(&self.run)
     }
 
     fn close(&mut self) -> Result<(), JournalError> {

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::files::{create_secret, io, list, make_dir, read, remove, replace};
 use super::index_file::IndexFile;
 use super::key::VerifyingKeys;
 use super::verify::{Report, Tail, verify, verify_quickly};
-use super::{JournalError, Latch, Record, RollbackRequest};
+use super::{JournalError, Latch, Record, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
 use crate::plan::Plan;
 use crate::rotation::State;
@@ -138,6 +138,30 @@ impl StateDir {
         }
         let text = Secret::new(read(&path)?.unwrap_or_default());
         Sealer::from_identity(&text).map_err(|source| JournalError::Identity { path, source })
+    }
+
+    /// A run's sealed secrets, oldest first; none once it is over.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, JournalError> {
+        let path = self.sealed_path(run);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let reader = BufReader::new(File::open(&path).map_err(io("open", &path))?);
+        let mut entries = Vec::new();
+        for line in reader.lines() {
+            // A torn line is not an entry: its secret was never used.
+            if let Ok(entry) = serde_json::from_str(&line.map_err(io("read", &path))?) {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn sealed_path(&self, run: &str) -> PathBuf {
+        self.run_dir(run).join("sealed.jsonl")
     }
 
     /// Opens a new run: refuses when an open run holds one of the plan's targets, and otherwise

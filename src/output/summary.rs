@@ -316,6 +316,11 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
             let name = &state.plan().credentials[c].name;
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
+        for (c, truth) in state.truths().iter().enumerate() {
+            if truth.strange > 0 && state.may_rewrite(c) {
+                next.push(("write", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
+            }
+        }
     }
 }
 
@@ -340,6 +345,8 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "incoming": format!("{:?}", t.incoming).to_lowercase(),
                 "handle": t.handle,
                 "current_in": t.current,
+                "held_by_others": t.strange,
+                "seen": t.seen,
                 "stores": t.stores,
                 "adopted": t.adopted,
                 "instances": t.instances,

@@ -61,6 +61,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             "the new credential is not ready yet; the old one is killed first, and consumers fail until it is"
                 .into()
         }
+        Event::Rewrite { credential } => format!("the new {credential} is written into its stores again"),
         Event::Reissue { credential } => format!("the new {credential} is revoked, and issued anew"),
         Event::Seen { .. } => return None,
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),

@@ -264,6 +264,52 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn rewrite(
+        &mut self,
+        event: &Event,
+        name: &str,
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        let c = self.plan.credentials.iter().position(|p| p.name == name);
+        let Some(c) = c.filter(|c| self.may_rewrite(*c)) else {
+            return Err(illegal(
+                event,
+                format!("credential `{name}`"),
+                "not in its stores, or in doubt".into(),
+            ));
+        };
+        for at in 0..self.plan.steps.len() {
+            match self.plan.steps[at].action {
+                Action::Promote { credential, .. } if credential == c => {
+                    self.rewrites.insert(at);
+                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                }
+                // Its consumers may have read what stood there meanwhile.
+                Action::Reload { credential, .. } if credential == c => {
+                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                }
+                _ => {}
+            }
+        }
+        self.phase = Some(Phase::Cutover);
+        (self.entered, self.patience) = (at, at);
+        self.judged.clear();
+        self.draw_up();
+        Ok(())
+    }
+
+    /// Whether a new credential can be written again: this run wrote it into its stores, or tried.
+    pub fn may_rewrite(&self, credential: usize) -> bool {
+        let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
+        let tried = |at: &usize| match self.plan.steps[*at].action {
+            Action::Promote { credential: c, .. } => c == credential && self.since.contains_key(at),
+            _ => false,
+        };
+        idle && self.direction == Direction::Forward
+            && self.end.is_none()
+            && (0..self.plan.steps.len()).any(|at| tried(&at))
+    }
+
     /// Whether a new credential can still be replaced: it was issued, and no store hands it out.
     pub fn may_reissue(&self, credential: usize) -> bool {
         let idle = self.work.started.is_empty() && self.work.unknown.is_empty();

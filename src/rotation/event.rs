@@ -133,6 +133,11 @@ pub enum Event {
         /// The credential.
         credential: String,
     },
+    /// A new credential is to be written into its stores again, over whatever they hold now.
+    Rewrite {
+        /// The credential.
+        credential: String,
+    },
     /// What the world showed of a credential when it was looked at, read-only.
     Seen {
         /// The credential.
@@ -237,6 +242,7 @@ impl Event {
             | Self::Returned { phase: _ }
             | Self::Deferred {}
             | Self::Reissue { credential: _ }
+            | Self::Rewrite { credential: _ }
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
             | Self::Heartbeat {}
@@ -248,7 +254,7 @@ impl Event {
     }
 
     /// The names of all types of events, as the journal has them; the most frequent come first.
-    pub const TYPES: [&str; 23] = [
+    pub const TYPES: [&str; 24] = [
         "intent",
         "outcome",
         "heartbeat",
@@ -268,6 +274,7 @@ impl Event {
         "deferred",
         "forward",
         "reissue",
+        "rewrite",
         "resolved",
         "halted",
         "halt-cleared",
@@ -291,6 +298,7 @@ impl Event {
             Self::Forward { .. } => "forward",
             Self::Deferred {} => "deferred",
             Self::Reissue { .. } => "reissue",
+            Self::Rewrite { .. } => "rewrite",
             Self::Seen { .. } => "seen",
             Self::Halted { .. } => "halted",
             Self::HaltCleared { .. } => "halt-cleared",

@@ -65,6 +65,8 @@ pub struct State {
     conflicts: HashMap<usize, Failure>,
     /// Repeatable steps of which an earlier try may have taken effect.
     pub(super) touched: BTreeSet<usize>,
+    /// Promotions that a person wants done over whatever their stores hold.
+    pub(super) rewrites: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
     /// When each check of a new credential passed, in this process.
@@ -110,6 +112,7 @@ impl State {
             irrevocable: BTreeSet::new(),
             conflicts: HashMap::new(),
             touched: BTreeSet::new(),
+            rewrites: BTreeSet::new(),
             deferred: false,
             verified: HashMap::new(),
             seen: BTreeMap::new(),
@@ -227,6 +230,16 @@ impl State {
         self.seen.get(credential)
     }
 
+    /// Takes in a look that is not on record.
+    pub fn see(&mut self, credential: &str, at: Timestamp, seen: Seen) {
+        self.seen.insert(credential.to_owned(), (at, seen));
+    }
+
+    /// Whether a promotion is to be done over whatever its store holds.
+    pub fn is_rewritten(&self, step: usize) -> bool {
+        self.rewrites.contains(&step)
+    }
+
     /// The steps whose outcome nobody knows.
     pub fn unknown(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
@@ -319,6 +332,7 @@ impl State {
             Event::Forward { .. } => self.forward(event, at)?,
             Event::Deferred {} => self.defer(event)?,
             Event::Reissue { credential } => self.reissue(event, credential)?,
+            Event::Rewrite { credential } => self.rewrite(event, credential, at)?,
             Event::Seen { credential, stores, outgoing, incoming } => {
                 let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
                 self.seen.insert(credential.clone(), (at, seen));

@@ -813,6 +813,32 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            "written-again",
+            Run::contain()
+                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Denied), Ok])
+                .go()
+                .resume()
+                .then(&Event::Rewrite { credential: "demo-key".into() })
+                .go(),
+        ),
+        (
+            "written-again-after-the-swap",
+            Run::overlap()
+                .wishing(until(Phase::Sunset))
+                .go()
+                .resume()
+                .then(&Event::Rewrite { credential: "demo-key".into() })
+                .wishing(forget)
+                .go(),
+        ),
+        (
+            "written-again-too-early",
+            Run::overlap()
+                .wishing(until(Phase::Verify))
+                .go()
+                .then(&Event::Rewrite { credential: "demo-key".into() }),
+        ),
+        (
             "issued-anew-too-late",
             Run::overlap()
                 .wishing(until(Phase::Cutover))
@@ -905,6 +931,15 @@ fn runs_end_as_they_should() {
     let overlaps = ends["forward-again"].trace.matches("Entered { phase: Overlap }").count();
     assert_eq!(overlaps, 2, "{}", ends["forward-again"].trace);
     before("issued-anew", "Succeeded Discard prepare/demo-key/issue", "Succeeded Do cutover");
+    for again in ["written-again", "written-again-after-the-swap"] {
+        let (_, after) = ends[again].trace.split_once("Rewrite {").expect("it was asked for");
+        assert_eq!(after.matches("Succeeded Do cutover/demo-key/promote").count(), 2, "{after}");
+        assert_eq!(end(again), Some(End::Done));
+        // Who consumes it is waited for once more.
+        let reloads = ends[again].trace.matches("Succeeded Do cutover/demo-key/reload/web").count();
+        assert_eq!(reloads, if again == "written-again" { 1 } else { 2 }, "{}", ends[again].trace);
+    }
+    assert!(ends["written-again-too-early"].trace.trim_end().contains("refused: rewrite cannot follow"));
     assert!(ends["issued-anew-too-late"].trace.trim_end().contains("refused: reissue cannot follow"));
     assert_eq!(end("not-proved"), Some(End::NotProved));
     assert!(ends["not-proved"].state.truths().iter().all(|t| t.outgoing == Outgoing::Revoked));

@@ -244,6 +244,49 @@ async fn write_by_hand(tool: &Tool) {
     }
 }
 
+/// Revokes the credential of this handle, past stanch.
+async fn revoke_by_hand(tool: &Tool, handle: &str) {
+    let state = StateDir::open(&tool.state()).expect("state");
+    let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
+    let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
+    let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
+    let issuer = sandbox.issuer("key", &runbook.credentials["key"]).await.expect("issuer");
+    issuer.revoke(&crate::servers::context(), handle, None).await.expect("revoke");
+}
+
+/// `status` tells what was last seen, `status --check` what is; neither writes a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_tells_what_others_did_since() {
+    let tool = sandbox(&["--until", "overlap"], 0);
+    let run = tool.newest();
+    let journal =
+        || std::fs::read(StateDir::open(&tool.state()).expect("state").journal_path(&run)).expect("it");
+    let before = journal();
+    let ran = tool.run(&["status", "--check"]).expect(0);
+    assert!(ran.stdout.contains("current in 2 of 2 stores"), "{ran:?}");
+    write_by_hand(&tool).await;
+    assert!(tool.run(&["status"]).expect(0).stdout.contains("current in 2 of 2 stores"));
+    let ran = tool.run(&["status", "--check"]).expect(0);
+    assert!(
+        ran.stdout.contains("current in 0 of 2 stores") && !ran.stdout.contains("2 of 2 stores"),
+        "{ran:?}"
+    );
+    assert!(journal() == before, "a look is no record");
+
+    let tool = sandbox(&[], 0);
+    let ran = tool.run(&["status", "--check"]).expect(0);
+    assert!(ran.stdout.contains("DONE") && ran.stdout.contains("current in 2 of 2 stores"), "{ran:?}");
+    let told = tool.run(&["status", "--json"]).expect(0);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let handle = told["credentials"][0]["handle"].as_str().unwrap_or_else(|| panic!("{told}"));
+    revoke_by_hand(&tool, handle).await;
+    let ran = tool.run(&["status", "--check"]).expect(NOT_PROVED);
+    assert!(ran.stdout.contains("NOT ACCEPTED any more") && ran.stdout.contains("no longer true"), "{ran:?}");
+    write_by_hand(&tool).await;
+    let ran = tool.run(&["status", "--check", "--json"]).expect(NOT_PROVED);
+    assert!(!ran.stdout.contains("a-value-from-nowhere"), "{ran:?}");
+}
+
 /// The issuer's name for what the stores of a fresh sandbox hold, which then hold something else.
 async fn strange() -> (Tool, PathBuf, String) {
     let tool = Tool::new();
@@ -316,6 +359,30 @@ fn a_new_credential_that_is_staged_already_is_replaced() {
         (&"done".into(), &2.into()),
         "{status}"
     );
+}
+
+/// Somebody writes over the new value when only stanch has it: a person has it written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_credential_is_written_again_over_what_others_wrote() {
+    for (strategy, until) in [("overlap", "cutover"), ("contain", "verify")] {
+        let tool = sandbox(&["--until", until, "--strategy", strategy], 0);
+        let refused = tool.run(&["resume", "--rewrite", "kye"]).expect(2);
+        assert!(refused.stderr.contains("nothing was changed"), "{refused:?}");
+        write_by_hand(&tool).await;
+        let ran = tool.run(&["resume"]).expect(10);
+        assert!(ran.stdout.contains("resume --rewrite key"), "{ran:?}");
+        tool.run(&["resume", "--rewrite", "key"]).expect(0);
+        let status = tool.status();
+        assert_eq!(
+            (&status["end"], &status["credentials"][0]["current_in"]),
+            (&"done".into(), &2.into()),
+            "{strategy}: {status}"
+        );
+        let journal = std::fs::read_to_string(
+            StateDir::open(&tool.state()).expect("state").journal_path(&tool.newest()),
+        );
+        assert!(!journal.expect("journal").contains("a-value-from-nowhere"));
+    }
 }
 
 #[test]

@@ -603,7 +603,7 @@ impl Books {
             }
             Event::Resolved { step, .. } => drop(self.record.open.remove(step)),
             Event::Turned { .. } => (self.record.turned, self.record.back) = (true, true),
-            Event::Forward { .. } => self.record.back = false,
+            Event::Forward { .. } | Event::Returned { .. } => self.record.back = false,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use crate::clock::since;
 use crate::engine::ask::{self, Asked, Inquiry};
 use crate::engine::safe;
 use crate::gate::{self, Watched};
-use crate::plan::{ADOPTED, Phase};
+use crate::plan::Phase;
 use crate::provider::{CallError, Check, Kind, Life, Observation, finds_by_run};
 use crate::rotation::{Holds, Sight};
 use crate::runbook::model::{Probe, Strategy};
@@ -111,8 +111,7 @@ impl Job {
                     }
                     _ => format!("{target} holds a value that this run did not write; nothing was changed"),
                 };
-                let hint = "find out which process wrote there; then resume, or roll back";
-                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+                return Err(CallError::rejected(Kind::Declined, message).hint(self.how_to_rewrite()));
             }
             self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
         }
@@ -120,7 +119,7 @@ impl Job {
             let message = format!("the old {name} was not touched: {}", e.message);
             CallError { message, ..e }.hint("mend the new credential, or roll back")
         })?;
-        if !contain && self.plan.phase(Phase::Overlap).is_some_and(|p| p.until.iter().any(|g| g == ADOPTED)) {
+        if !contain {
             for at in 0..credential.consumers.len() {
                 self.still_adopted(at, &incoming.material).await?;
             }
@@ -136,6 +135,14 @@ impl Job {
             }
         }
         self.refuse_stopped()
+    }
+
+    /// What to do about a store that holds what this run did not write.
+    pub(super) fn how_to_rewrite(&self) -> String {
+        let name = self.credential().map(|(_, name, _)| name).unwrap_or_default();
+        format!(
+            "find out which process wrote there, and stop it; then write the new value over it: stanch resume --rewrite {name}"
+        )
     }
 
     /// Uses incoming once more where `verify` was a while ago: it may have died since.
@@ -235,12 +242,35 @@ impl Job {
         })
     }
 
-    /// What the world shows of the step's credential, read-only; whatever cannot be seen says so.
-    pub(in crate::engine) async fn sight(&self) -> Option<(Vec<Holds>, Sight, Sight)> {
+    /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
+    async fn holds_version(
+        &self,
+        store: usize,
+        [new, old]: &[Option<String>; 2],
+    ) -> Result<Holds, CallError> {
+        let current = self.store(store).await?.observe().await?.current;
+        Ok(match current {
+            Some(_) if current == *new => Holds::Incoming,
+            Some(_) if current == *old => Holds::Outgoing,
+            // A neighbour may have been written, or the own field: that cannot be told.
+            _ => Holds::Unreadable,
+        })
+    }
+
+    /// What the world shows of the step's credential, read-only; whatever cannot be seen says so. `versions`
+    /// tells what stores hold once the values are destroyed: the new version of each, and the old one.
+    pub(in crate::engine) async fn sight(
+        &self,
+        versions: Option<&[[Option<String>; 2]]>,
+    ) -> Option<(Vec<Holds>, Sight, Sight)> {
         let (c, _, credential) = self.credential().ok()?;
         let mut stores = Vec::with_capacity(credential.stores.len());
         for store in 0..credential.stores.len() {
-            stores.push(self.holds(store).await.unwrap_or(Holds::Unreadable));
+            let holds = match versions {
+                None => self.holds(store).await,
+                Some(versions) => self.holds_version(store, &versions[store]).await,
+            };
+            stores.push(holds.unwrap_or(Holds::Unreadable));
         }
         let planned = &self.plan.credentials[c];
         let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());

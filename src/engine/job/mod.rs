@@ -68,6 +68,8 @@ pub(super) struct Needs {
     staged: Option<String>,
     /// What an attempt left behind.
     pub(super) orphans: Vec<String>,
+    /// Whether a person wants the store written over whatever it holds.
+    rewrites: bool,
     /// How the place where outgoing is used answered beforehand.
     before: Option<String>,
     /// Whether this run disabled outgoing.
@@ -147,6 +149,23 @@ impl Index {
         &self.issue
     }
 
+    /// What tells the versions of a credential's stores apart where no value does: the one that this run
+    /// wrote, and the one that it found.
+    pub(super) fn versions(&self, state: &State, c: usize) -> Vec<[Option<String>; 2]> {
+        let stores = state.plan().credentials[c].stores.iter().zip(&self.promote[c]);
+        stores
+            .map(|(store, promote)| {
+                let written = state.fact(*promote, VERSION).map(str::to_owned);
+                let (old, new) = match state.fact(*promote, WAS) {
+                    Some(was) => (Some(was.to_owned()), written),
+                    // After a rollback the promotion's fact is the version that it restored.
+                    None => (written.or_else(|| store.versions.current.clone()), None),
+                };
+                [new, old]
+            })
+            .collect()
+    }
+
     /// What a step needs of the steps before it.
     pub(super) fn needs(&self, state: &State, run: &str, step: &Step) -> Needs {
         let Some(c) = step.action.credential() else { return Needs::default() };
@@ -167,6 +186,7 @@ impl Index {
             let restored = promoted.filter(|_| text(promote, WAS).is_none());
             needs.base = text(promote, WAS).or(restored).or_else(|| text(self.capture[c][s], VERSION));
             needs.staged = self.stage[c][s].and_then(|at| text(at, VERSION));
+            needs.rewrites = matches!(step.action, Action::Promote { .. }) && state.is_rewritten(promote);
         }
         if let Action::Reject { probe, .. } = step.action {
             // Without a list of their own, the checks under `accepts` must refuse.
@@ -285,9 +305,19 @@ impl Job {
                 let staged = self.needs.staged.as_deref();
                 let store = self.store(*store).await?;
                 self.look_before_cutover(&incoming.material).await?;
-                let done =
-                    store.promote(&self.context, &incoming.material, &outgoing.material, staged).await?;
-                let was = done.was.unwrap_or_else(|| base.to_owned());
+                let from = match self.needs.rewrites {
+                    true => Arc::new(store.read(None).await.map_err(CallError::read_only)?),
+                    false => outgoing.material,
+                };
+                self.safe.learn(&from);
+                let done = store.promote(&self.context, &incoming.material, &from, staged).await.map_err(
+                    |e| match e.kind {
+                        Kind::Conflict => e.hint(self.how_to_rewrite()),
+                        _ => e,
+                    },
+                )?;
+                // The way back leads to what stood there before the run, whatever was written meanwhile.
+                let was = done.was.filter(|_| !self.needs.rewrites).unwrap_or_else(|| base.to_owned());
                 Ok(facts([(VERSION, done.version), (WAS, was)]))
             }
             Action::Reload { consumer, .. } => self.reload(*consumer).await,
