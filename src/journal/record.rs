@@ -7,8 +7,10 @@ use sha2::{Digest as _, Sha256};
 use crate::plan::Plan;
 use crate::rotation::Event;
 
-/// The version of the record's format.
-pub const VERSION: u32 = 1;
+/// The version of the record's format. 2 has the events `seen`, `deferred`, `forward`, `reissue`, `rewrite`.
+pub const VERSION: u32 = 2;
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 
 /// One record: what happened, when, who wrote it down, and what it follows.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub enum BadRecord {
     #[error("it is not a record: {0}")]
     Malformed(String),
     /// It was written by another version.
-    #[error("it has format version {0}; this program reads version {VERSION}")]
+    #[error("it has format version {0}; this program reads versions {OLDEST} to {VERSION}")]
     Version(u32),
 }
 
@@ -93,7 +95,7 @@ impl Record {
         }
         let malformed = |e: serde_json::Error| BadRecord::Malformed(e.to_string());
         let head: Head = serde_json::from_slice(line).map_err(malformed)?;
-        if head.v != VERSION {
+        if !(OLDEST..=VERSION).contains(&head.v) {
             return Err(BadRecord::Version(head.v));
         }
         let envelope = serde_json::from_slice(line).map_err(malformed)?;

@@ -436,8 +436,8 @@ mod tests {
         assert!(!shape.fits(&mut line, 2, &previous) && !shape.fits(&mut line, 1, &NO_PREVIOUS));
         // Any change of the envelope, of the type, and of what makes it JSON.
         for (old, new) in [
-            ("{\"v\":1", "{\"v\":2"),
-            ("{\"v\":1", "{ \"v\":1"),
+            ("{\"v\":2", "{\"v\":3"),
+            ("{\"v\":2", "{ \"v\":2"),
             ("\"seq\":1,", "\"seq\":01,"),
             ("00:00:00.5Z", "00:00 00.5Z"),
             ("\"mono_ms\":1,", "\"mono_ms\":,"),
@@ -481,7 +481,7 @@ mod tests {
         let spoil: [fn(String) -> String; 3] = [
             |line| line.replace("\"text\":\"n\"", "\"text\":n"),
             |line| line.replace("\"noted\"", "\"nated\""),
-            |line| line.replace("\"v\":1", "\"v\":2"),
+            |line| line.replace("\"v\":2", "\"v\":3"),
         ];
         for edit in spoil {
             let mut writer = Writer::new();
