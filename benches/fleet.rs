@@ -14,9 +14,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+#[path = "measure/vault.rs"]
+mod vault;
+
+use vault::{Error, Server};
 
 const TOKENS: usize = 100;
 /// As many as stanch's own `limits.concurrency`.
@@ -72,7 +74,8 @@ fn main() -> Result<(), Error> {
 }
 
 async fn table(server: &Server, count: usize) -> Result<(), Error> {
-    println!("\n{}", if server.ca.is_some() { "over TLS" } else { "without TLS" });
+    let program = server.program.as_deref().and_then(Path::file_name).unwrap_or_default();
+    println!("\n{} {}", program.display(), if server.ca.is_some() { "over TLS" } else { "without TLS" });
     let fleet = Fleet::new(server, count)?;
     fleet.set_up().await?;
     let mut sent = None;
@@ -125,63 +128,6 @@ static SENT: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 fn row(figure: &str, measured: &str, goal: &str) {
     println!("{figure:<40} {measured:>16}   {goal}");
-}
-
-/// A server for the bench.
-struct Server {
-    address: String,
-    token: String,
-    ca: Option<PathBuf>,
-    child: Option<Child>,
-    folder: tempfile::TempDir,
-}
-
-impl Server {
-    /// `None` where there is none of this sort.
-    fn start(tls: bool) -> Result<Option<Self>, Error> {
-        let folder = tempfile::tempdir()?;
-        let var = |name: &str| std::env::var(name).ok();
-        if let (Some(address), Some(token)) = (var("STANCH_TEST_VAULT_ADDR"), var("STANCH_TEST_VAULT_TOKEN"))
-        {
-            let found = Self { address, token, ca: None, child: None, folder };
-            return Ok((!tls).then_some(found));
-        }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let path = var("PATH").unwrap_or_default();
-        let programs = ["vault", "bao"].into_iter();
-        let found = programs.flat_map(|name| std::env::split_paths(&path).map(move |d| d.join(name)));
-        let program =
-            found.into_iter().find(|p| p.is_file()).ok_or("neither vault nor bao is on the path")?;
-        let mut command = Command::new(program);
-        command.args(["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root"]);
-        command.arg(format!("-dev-listen-address={port}"));
-        let mut ca = None;
-        if tls {
-            command.arg("-dev-tls").arg(format!("-dev-tls-cert-dir={}", folder.path().display()));
-            ca = Some(folder.path().join("vault-ca.pem"));
-        }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        for _ in 0..300 {
-            if std::net::TcpStream::connect(port).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        // It listens a moment before its mounts are there.
-        std::thread::sleep(Duration::from_secs(1));
-        let scheme = if tls { "https" } else { "http" };
-        let address = format!("{scheme}://{port}");
-        Ok(Some(Self { address, token: "root".to_owned(), ca, child: Some(child), folder }))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 /// The tokens, and what rotates them.

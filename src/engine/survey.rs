@@ -82,6 +82,23 @@ async fn observe(
     scrubber: &Arc<Mutex<Scrubber>>,
 ) -> Result<Observed, SurveyError> {
     let mut observed = Observed::default();
+    // What does not need each other goes out together: in a leak every round trip counts.
+    // A server that is not fit makes every other message about it noise.
+    let (checks, credentials) = tokio::try_join!(connections(provider, runbook), async {
+        Ok(credentials(provider, runbook, choices, scrubber).await)
+    })?;
+    observed.checks.extend(checks);
+    observed.checks.extend(provider.reach(runbook).await);
+    // A credential that is missing here is refused when the plan is compiled.
+    for (credential, checks) in credentials?.into_iter().flatten() {
+        observed.credentials.push(credential);
+        observed.checks.extend(checks);
+    }
+    Ok(observed)
+}
+
+/// Looks at every connection, in the order of the runbook.
+async fn connections(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<Vec<Check>, SurveyError> {
     let mut asking = JoinSet::new();
     for (at, connection) in runbook.connections.keys().cloned().enumerate() {
         let provider = Arc::clone(provider);
@@ -92,15 +109,24 @@ async fn observe(
         answers.push(done.map_err(|e| crashed("the connections", &e))?);
     }
     answers.sort_by_key(|(at, ..)| *at);
+    let mut all = Vec::new();
     for (_, connection, checks) in answers {
-        // A server that is not fit makes every later message about it noise.
         if let Some(failed) = checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
             let source = error_of(failed, failed.detail.clone());
             return Err(SurveyError { target: format!("connection `{connection}`"), source });
         }
-        observed.checks.extend(checks);
+        all.extend(checks);
     }
-    observed.checks.extend(provider.reach(runbook).await);
+    Ok(all)
+}
+
+/// Looks at every credential, a number of them at once.
+async fn credentials(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    choices: &Choices,
+    scrubber: &Arc<Mutex<Scrubber>>,
+) -> Result<Vec<Option<(ObservedCredential, Vec<Check>)>>, SurveyError> {
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
     found.resize_with(runbook.credentials.len(), || None);
@@ -122,12 +148,7 @@ async fn observe(
     while !asking.is_empty() {
         take(&mut asking, &mut found).await?;
     }
-    // A credential that is missing here is refused when the plan is compiled.
-    for (credential, checks) in found.into_iter().flatten() {
-        observed.credentials.push(credential);
-        observed.checks.extend(checks);
-    }
-    Ok(observed)
+    Ok(found)
 }
 
 type Found = (usize, Result<(ObservedCredential, Vec<Check>), SurveyError>);

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
+use tokio::time::{Duration, Instant};
 
 use super::grant::{Role, TokenInfo};
-use super::kv2_secret::{Metadata, Mount, MountConfig};
+use super::kv2_secret::{Metadata, Mount, MountConfig, Seen};
 use super::permissions::Acl;
 use crate::provider::outcome::CallError;
 
@@ -17,6 +18,10 @@ use crate::provider::outcome::CallError;
 pub(super) struct Facts {
     /// The operator's own token, as the last look at the connection found it.
     pub(super) own: Latest<TokenInfo>,
+    /// Held while the operator's token is looked up: who wants it at that moment waits for it.
+    pub(super) asking_own: tokio::sync::Mutex<()>,
+    /// Held while the server is asked for its name.
+    pub(super) asking_server: tokio::sync::Mutex<()>,
     /// The server's own name for itself, whatever it is addressed by.
     pub(super) server: OnceCell<String>,
     pub(super) mounts: Once<Mount>,
@@ -24,6 +29,8 @@ pub(super) struct Facts {
     /// How a secret is set up, by its path.
     pub(super) secrets: Once<Metadata>,
     pub(super) roles: Once<Role>,
+    /// What a plan's look found in each secret, for the look of the run that begins a moment later.
+    pub(super) looked: Recent<Seen>,
     /// What the operator's policies say of parameters; `None` where they may not be read.
     pub(super) acl: OnceCell<Option<Acl>>,
     pub(super) held: Held,
@@ -80,6 +87,29 @@ impl<T> Latest<T> {
 
     pub(super) fn set(&self, value: T) -> Arc<T> {
         Arc::clone(lock(&self.0).insert(Arc::new(value)))
+    }
+}
+
+/// How long a look counts as one that was taken just now.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// What was found a moment ago, by key. Each is taken once.
+pub(super) struct Recent<T>(Mutex<HashMap<String, (Instant, T)>>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Recent<T> {
+    pub(super) fn take(&self, key: &str) -> Option<T> {
+        let (at, found) = lock(&self.0).remove(key)?;
+        (at.elapsed() <= RECENT).then_some(found)
+    }
+
+    pub(super) fn set(&self, key: &str, value: T) {
+        lock(&self.0).insert(key.to_owned(), (Instant::now(), value));
     }
 }
 
@@ -157,6 +187,17 @@ mod tests {
         assert_eq!(*once.get("k", async { Ok(1) }).await.expect("first"), 1);
         assert_eq!(*once.get("k", async { Ok(2) }).await.expect("kept"), 1);
         assert_eq!(*once.get("other", async { Ok(2) }).await.expect("another key"), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_counts_for_a_moment_and_once() {
+        let recent = Recent::default();
+        recent.set("k", 1);
+        tokio::time::advance(RECENT).await;
+        assert_eq!((recent.take("other"), recent.take("k"), recent.take("k")), (None, Some(1), None));
+        recent.set("k", 2);
+        tokio::time::advance(RECENT + Duration::from_millis(1)).await;
+        assert_eq!(recent.take("k"), None);
     }
 
     #[tokio::test]

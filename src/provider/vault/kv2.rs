@@ -17,7 +17,7 @@ use vaultrs::api::kv2::requests::{
 
 use super::client::{Effect, VaultClient, data, unsendable};
 use super::fault::scrubbed;
-use super::kv2_secret::{Fields, Metadata, Read, Written, is_deleted};
+use super::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::{CallError, Kind};
 use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
@@ -80,15 +80,6 @@ pub struct Kv2Store {
     looking: tokio::sync::Mutex<()>,
 }
 
-struct Seen {
-    fields: Fields,
-    version: u64,
-    /// When it deletes itself.
-    deletes: Option<Timestamp>,
-    /// Whether it was found by a preflight, so that the look that follows need not ask again.
-    early: bool,
-}
-
 impl fmt::Debug for Kv2Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kv2Store").field("place", &self.place).finish_non_exhaustive()
@@ -118,10 +109,19 @@ impl Kv2Store {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks which version is current, for a preflight. Returns it.
+    /// Looks which version is current, for a preflight. Returns it. What a plan found a moment ago, in this
+    /// process, need not be asked again: whoever writes later meets the check of the own field in `promote`.
     pub(super) async fn look_early(&self) -> Result<u64, CallError> {
         let _looking = self.looking.lock().await;
-        let found = self.data(None).await?;
+        let key = self.place.shown();
+        let found = match self.client.facts.looked.take(&key) {
+            Some(found) => found,
+            None => {
+                let found = self.data(None).await?;
+                self.client.facts.looked.set(&key, found.clone());
+                found
+            }
+        };
         Ok(self.seen().insert(Seen { early: true, ..found }).version)
     }
 

@@ -19,7 +19,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(2);
 
 /// The fields of a version, each as it is written: a neighbour keeps every digit and every byte. Texts
 /// of JSON, so they are secrets: never shown.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
@@ -96,6 +96,17 @@ impl<'de> Visitor<'de> for Visit {
         }
         Ok(Fields(fields))
     }
+}
+
+/// A version that was found.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) fields: Fields,
+    pub(super) version: u64,
+    /// When it deletes itself.
+    pub(super) deletes: Option<Timestamp>,
+    /// Whether it was found by a preflight, so that the look that follows need not ask again.
+    pub(super) early: bool,
 }
 
 /// The answer to a read of a version.

@@ -100,7 +100,10 @@ impl VaultClient {
     /// The server's own name for itself; its address where it has none.
     pub(super) async fn server(&self) -> Result<String, CallError> {
         if self.facts.server.get().is_none() {
-            health(self, &self.health().await?)?;
+            let _asking = self.facts.asking_server.lock().await;
+            if self.facts.server.get().is_none() {
+                health(self, &self.health().await?)?;
+            }
         }
         Ok(self.facts.server.get().cloned().unwrap_or_else(|| self.settings().address.to_string()))
     }
@@ -223,6 +226,11 @@ async fn namespace_check(client: &VaultClient, health: &Health, namespace: &str)
 /// The operator's own token, as Vault sees it. One that may not look itself up may be allowed to look
 /// tokens up.
 pub(super) async fn own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> {
+    let _asking = client.facts.asking_own.lock().await;
+    look_at_own(client).await
+}
+
+async fn look_at_own(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> {
     let endpoint =
         LookupTokenSelfRequest::builder().build().map_err(|_| unsendable("auth/token/lookup-self"))?;
     let found = match client.send(endpoint, Effect::Read).await {
@@ -239,9 +247,14 @@ pub(super) async fn own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, Ca
 
 /// The same, as the last look found it.
 pub(super) async fn known_own_token(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> {
+    if let Some(own) = client.facts.own.get() {
+        return Ok(own);
+    }
+    // The connection's own look may be on its way.
+    let _asking = client.facts.asking_own.lock().await;
     match client.facts.own.get() {
         Some(own) => Ok(own),
-        None => own_token(client).await,
+        None => look_at_own(client).await,
     }
 }
 
