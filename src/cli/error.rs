@@ -120,9 +120,16 @@ impl Exit {
             (None, Some(Stop::Until { .. })) => Self::Done,
             (None, Some(Stop::Stuck { .. })) => Self::Stuck,
             (None, Some(Stop::Unanswered { .. })) => Self::Unanswered,
-            (None, Some(Stop::Failed { .. } | Stop::Waiting { .. } | Stop::Returned { .. }) | None) => {
-                Self::Partial
-            }
+            (
+                None,
+                Some(
+                    Stop::Failed { .. }
+                    | Stop::Waiting { .. }
+                    | Stop::Returned { .. }
+                    | Stop::Overtaken { .. },
+                )
+                | None,
+            ) => Self::Partial,
         }
     }
 

@@ -28,8 +28,8 @@ use crate::plan::{ADOPTED, Action, Phase, Plan};
 use crate::provider::outcome::tame;
 use crate::provider::{CallError, Judgement, Provider, Verdict};
 use crate::rotation::{
-    Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, KILL_WAITS, Next, Op, State,
-    Stop, Task, Wishes,
+    Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, Incoming, KILL_WAITS, Next, Op,
+    State, Stop, Task, Truth, Wishes,
 };
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
@@ -45,6 +45,9 @@ const TICK: Duration = Duration::from_millis(200);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How long the looks at the world may take that the summary tells of.
 const LAST_LOOK: Duration = Duration::from_secs(5);
+/// How often a last look that shows another world than the run left is taken again, and after how long.
+const LAGS: u32 = 3;
+const LAG: Duration = Duration::from_secs(1);
 /// How many credentials are looked at once then.
 const LOOKED_AT_ONCE: usize = 32;
 /// What steps may take longer that look at the world before their effect.
@@ -210,10 +213,9 @@ impl Session {
             if jobs.is_empty()
                 && let Next::Record(event) = &decision.next
             {
-                let event = event.clone();
+                let event = self.last_word(event.clone()).await?;
                 let last = matches!(event, Event::Stopped { .. } | Event::Closed { .. });
                 let closed = matches!(event, Event::Closed { .. });
-                self.look_once_more(&event).await?;
                 self.hold(event)?;
                 self.warn()?;
                 self.commit()?;
@@ -573,6 +575,38 @@ impl Session {
                 self.take(Message::Judged { phase, gate: ADOPTED.to_owned(), judgement })
             }
         }
+    }
+
+    /// Looks at the world before this session ends with `last`. A run is not done while others have undone
+    /// what it wrote: then it stops instead.
+    async fn last_word(&mut self, last: Event) -> Result<Event, EngineError> {
+        self.look_once_more(&last).await?;
+        if !matches!(last, Event::Closed { end: End::Done | End::NotProved }) {
+            return Ok(last);
+        }
+        // A copy of a store may lag behind for a moment.
+        for _ in 0..LAGS {
+            if self.overtaken().is_empty() {
+                return Ok(last);
+            }
+            self.engine.clock.sleep(LAG).await;
+            self.look_once_more(&last).await?;
+        }
+        let credentials = self.overtaken();
+        Ok(if credentials.is_empty() {
+            last
+        } else {
+            Event::Stopped { reason: Stop::Overtaken { credentials } }
+        })
+    }
+
+    /// The credentials that were just seen not to be as this run left them.
+    fn overtaken(&self) -> Vec<String> {
+        let hurt = |truth: &Truth| {
+            let missing = truth.seen.is_some() && truth.current < truth.stores;
+            truth.incoming == Incoming::Dead || truth.strange > 0 || missing
+        };
+        self.state.truths().into_iter().filter(hurt).map(|truth| truth.credential).collect()
     }
 
     /// Looks at the world, before this session ends with `last`, so that the summary tells what is and not

@@ -309,7 +309,7 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
         }
         _ => next.push(("go on", format!("{lift}stanch resume {run}"))),
     }
-    if matches!(state.stopped(), Some(Stop::Failed { .. })) {
+    if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. })) {
         for c in
             (0..state.plan().credentials.len()).filter(|c| is_refused(state, *c) && state.may_reissue(*c))
         {
@@ -317,7 +317,8 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
         for (c, truth) in state.truths().iter().enumerate() {
-            if truth.strange > 0 && state.may_rewrite(c) {
+            let missing = truth.seen.is_some() && truth.current < truth.stores;
+            if (truth.strange > 0 || missing) && state.may_rewrite(c) {
                 next.push(("write", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
             }
         }

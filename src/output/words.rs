@@ -122,6 +122,10 @@ pub fn sentence(stop: &Stop) -> String {
         Stop::Waiting { resume_at } => format!("the run would only wait; go on at {resume_at:.0} or later"),
         Stop::Stuck { step } => format!("{step} could not be taken back"),
         Stop::Unanswered { step } => format!("{step} needs an answer"),
+        Stop::Overtaken { credentials } => format!(
+            "every step is done, but others have changed since what this run wrote: {}; the run stays open",
+            credentials.join(", ")
+        ),
         Stop::Returned { phase } => format!("rolled back to the end of {phase}"),
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions, issuer_traits, store_traits};
-use crate::runbook::Period;
+use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
 use crate::runbook::model::{Credential, Runbook, Strategy};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
@@ -240,6 +240,7 @@ impl Plan {
 
     fn consistent(&self) -> Result<(), String> {
         self.names_lead_somewhere()?;
+        self.runbook_is_right()?;
         if self.sandbox != (self.environment == SANDBOX) {
             return Err(format!("its environment is `{}`, and it says otherwise", self.environment));
         }
@@ -253,8 +254,17 @@ impl Plan {
                     planned.name
                 ));
             }
-            if planned.outgoing.is_none() && planned.waived.is_none() {
-                return Err(format!("it neither revokes the old `{}` nor says why not", planned.name));
+            match (&planned.outgoing, &planned.waived) {
+                (None, None) => {
+                    return Err(format!("it neither revokes the old `{}` nor says why not", planned.name));
+                }
+                (Some(_), Some(_)) => {
+                    return Err(format!(
+                        "it revokes the old `{}` and says why there is nothing to revoke",
+                        planned.name
+                    ));
+                }
+                _ => {}
             }
         }
         let phases: Vec<_> =
@@ -268,6 +278,19 @@ impl Plan {
             return Err("its steps do not follow from its runbook and observations".into());
         }
         self.ids_are_unique()
+    }
+
+    /// Whether the runbook in it would be taken from a file: a hand may have changed what the steps do not
+    /// show, such as its name or its limits.
+    fn runbook_is_right(&self) -> Result<(), String> {
+        let text = serde_json::to_string(&self.runbook).map_err(|error| error.to_string())?;
+        if text.len() > MAX_BYTES {
+            // No file holds so many credentials; only a program compiles such a plan.
+            return Ok(());
+        }
+        let checked = check(&Source { name: "runbook".into(), text });
+        let wrong = checked.findings.into_iter().find(|finding| finding.severity == Severity::Error);
+        wrong.map_or(Ok(()), |finding| Err(format!("its runbook would be refused: {}", finding.message)))
     }
 
     /// Whether every index and every name leads somewhere, and no step waits for ever, whichever version

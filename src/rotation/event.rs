@@ -455,6 +455,11 @@ pub enum Stop {
         /// The step's id.
         step: String,
     },
+    /// Every step is done, and others have changed since what this run wrote.
+    Overtaken {
+        /// The credentials.
+        credentials: Vec<String>,
+    },
     /// Rollback reached the phase that it was to reach.
     Returned {
         /// The phase.

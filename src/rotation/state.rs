@@ -388,6 +388,10 @@ impl State {
                 Status::Pending { not_before, .. }
                 | Status::Undoing { not_before, .. }
                 | Status::Orphaned { not_before, .. } => *not_before = None,
+                // What was refused yesterday may be let in today.
+                Status::Done if matches!(step.action, Action::Reject { .. }) => {
+                    *status = fresh(Op::Do, Vec::new())
+                }
                 Status::Done | Status::Undone => {}
             }
         }

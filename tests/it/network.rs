@@ -29,7 +29,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::force::{Case, Kind};
-use crate::proxy::{Breaker, Fault, Proxy, Seen};
+use crate::proxy::{Breaker, Fault, Nth, Proxy, Seen};
 use crate::servers::OwnVault;
 use crate::tool::Ran;
 use crate::worlds::World;
@@ -55,9 +55,9 @@ pub(crate) async fn bounded(case: &Case, arguments: &[&str]) -> Ran {
 }
 
 /// A rotation with one fault, taken up until it is over. Returns what passed through the proxy.
-async fn rotation(kind: Kind, aim: Option<(usize, Fault)>) -> Vec<Seen> {
+async fn rotation(kind: Kind, aim: Option<(Nth, Fault)>) -> Vec<Seen> {
     let world = Arc::new(kind.world().await);
-    let proxy = Proxy::start(world.server(), aim, None).await;
+    let proxy = Proxy::start(world.server(), aim.clone(), None).await;
     let case = Case::behind(kind, world, &proxy).await;
     let mut sessions = Vec::new();
     loop {
@@ -78,7 +78,7 @@ async fn rotation(kind: Kind, aim: Option<(usize, Fault)>) -> Vec<Seen> {
     }
     proxy.everything_was_recorded();
     let seen = proxy.seen();
-    let hit = aim.and_then(|(at, _)| seen.get(at)).map(|s| s.what.clone());
+    let hit = seen.iter().find(|s| s.fault.is_some()).map(|s| s.what.clone());
     let codes: Vec<_> = sessions.iter().map(|s| s.code).collect();
     case.check(false, &format!("{kind:?} {aim:?} {hit:?}: {codes:?}")).await;
     seen
@@ -92,7 +92,7 @@ async fn every_request_suffers_every_fault(kind: Kind) {
     for (at, seen) in calm.iter().enumerate() {
         for (nth, fault) in Fault::ALL.into_iter().enumerate() {
             if all || seen.effect || (at + nth) % PART == 0 {
-                aims.push((at, fault));
+                aims.push((Nth::of(&calm, at), fault));
             }
         }
     }
@@ -131,7 +131,7 @@ async fn words_do_no_harm(kind: Kind) {
     let calm = rotation(kind, None).await;
     for at in (0..calm.len()).filter(|at| calm[*at].effect) {
         let world = Arc::new(kind.world().await);
-        let proxy = Proxy::start(world.server(), Some((at, Fault::Insult)), None).await;
+        let proxy = Proxy::start(world.server(), Some((Nth::of(&calm, at), Fault::Insult)), None).await;
         let case = Case::behind(kind, world, &proxy).await;
         let run = ["run", &case.runbook, "--env", "test", "--yes"];
         let first = bounded(&case, &run).await;
@@ -196,7 +196,7 @@ async fn own_vault() -> (Arc<Mutex<OwnVault>>, Arc<World>) {
 }
 
 /// Vault goes away at one request, and comes back when the program has given up for now.
-async fn goes_away(at: usize, fault: Fault, away: Away) {
+async fn goes_away(at: Nth, fault: Fault, away: Away) {
     let (own, world) = own_vault().await;
     let (breaking, runtime) = (Arc::clone(&own), tokio::runtime::Handle::current());
     let breaker: Breaker = Arc::new(move || {
@@ -208,11 +208,11 @@ async fn goes_away(at: usize, fault: Fault, away: Away) {
             }
         });
     });
-    let proxy = Proxy::start(world.server(), Some((at, fault)), Some(breaker)).await;
+    let proxy = Proxy::start(world.server(), Some((at.clone(), fault)), Some(breaker)).await;
     let case = Case::behind(Kind::Vault, world, &proxy).await;
     let first = bounded(&case, &["run", &case.runbook, "--env", "test", "--yes"]).await;
     let seen = proxy.seen().into_iter().find(|s| s.fault.is_some()).expect("it went away");
-    let what = format!("{away:?} {fault:?} at {at} ({}): {first:?}", seen.what);
+    let what = format!("{away:?} {fault:?} at {at:?} ({}): {first:?}", seen.what);
     let lines = case.lines();
     let open = lines.last().is_some() && !lines.iter().any(|l| l.contains("\"type\":\"closed\""));
     // 69: nothing was changed. 10: something was, and it can go on. 11: it is not known whether
@@ -252,10 +252,10 @@ async fn vault_may_go_away_at_any_moment() {
             if !seen.effect && (fault == Fault::BreakAfter || at % PART != 0) {
                 continue;
             }
-            let places = Arc::clone(&places);
+            let (places, nth) = (Arc::clone(&places), Nth::of(&calm, at));
             cases.spawn(async move {
                 let _place = places.acquire().await.expect("open");
-                goes_away(at, fault, away).await;
+                goes_away(nth, fault, away).await;
             });
         }
     }

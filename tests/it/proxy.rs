@@ -80,13 +80,30 @@ pub(crate) struct Seen {
     pub(crate) fault: Option<Fault>,
 }
 
+/// One request: what it asks for, and how many like it came before. What goes out at one moment arrives in
+/// any order, so that a number among all requests would name another one each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nth {
+    pub(crate) what: String,
+    pub(crate) before: usize,
+}
+
+impl Nth {
+    /// The request at this place of what was seen.
+    pub(crate) fn of(seen: &[Seen], at: usize) -> Self {
+        let what = seen[at].what.clone();
+        let before = seen[..at].iter().filter(|s| s.what == what).count();
+        Self { what, before }
+    }
+}
+
 /// What breaks the server.
 pub(crate) type Breaker = Arc<dyn Fn() + Send + Sync>;
 
 struct Shared {
     upstream: String,
-    /// Which request, from 0, suffers what.
-    aim: Option<(usize, Fault)>,
+    /// Which request suffers what.
+    aim: Option<(Nth, Fault)>,
     breaker: Option<Breaker>,
     journals: OnceLock<PathBuf>,
     seen: Mutex<Vec<Seen>>,
@@ -101,7 +118,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// In front of the server at `upstream` (`http://…`).
-    pub(crate) async fn start(upstream: &str, aim: Option<(usize, Fault)>, breaker: Option<Breaker>) -> Self {
+    pub(crate) async fn start(upstream: &str, aim: Option<(Nth, Fault)>, breaker: Option<Breaker>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = format!("http://{}", listener.local_addr().expect("address"));
         let shared = Arc::new(Shared {
@@ -146,7 +163,9 @@ impl Shared {
         let effect = journaled(&what).is_some();
         let fault = {
             let mut seen = self.seen.lock().expect("lock");
-            let fault = self.aim.filter(|(at, _)| *at == seen.len()).map(|(_, fault)| fault);
+            let before = seen.iter().filter(|s| s.what == what).count();
+            let aimed = |aim: &&(Nth, Fault)| aim.0.what == what && aim.0.before == before;
+            let fault = self.aim.as_ref().filter(aimed).map(|(_, fault)| *fault);
             seen.push(Seen { what: what.clone(), effect, fault });
             fault
         };

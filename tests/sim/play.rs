@@ -901,7 +901,9 @@ impl Run {
         let mending = self.shared.model.mending(&self.plan, &self.paths);
         if matches!(
             ended.stopped(),
-            Some(Stop::Failed { .. } | Stop::Stuck { .. } | Stop::Inconclusive { .. })
+            Some(
+                Stop::Failed { .. } | Stop::Stuck { .. } | Stop::Inconclusive { .. } | Stop::Overtaken { .. }
+            )
         ) {
             let world = &self.shared.world;
             for handle in mending.revoke {

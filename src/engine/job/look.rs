@@ -101,20 +101,6 @@ impl Job {
         }
         let (c, name, credential) = self.credential()?;
         let incoming = self.incoming()?;
-        for store in 0..credential.stores.len() {
-            let holds = self.holds(store).await.map_err(CallError::read_only)?;
-            if holds != Holds::Incoming {
-                let target = crate::plan::store_target(&credential.stores[store]);
-                let message = match holds {
-                    Holds::Outgoing => {
-                        format!("{target} hands out the old {name} again; nothing was changed")
-                    }
-                    _ => format!("{target} holds a value that this run did not write; nothing was changed"),
-                };
-                return Err(CallError::rejected(Kind::Declined, message).hint(self.how_to_rewrite()));
-            }
-            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
-        }
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
             let message = format!("the old {name} was not touched: {}", e.message);
             CallError { message, ..e }.hint("mend the new credential, or roll back")
@@ -134,6 +120,21 @@ impl Job {
                 return Err(CallError::rejected(Kind::Declined, message).hint(hint));
             }
         }
+        // Last: a check may take its time, and somebody else may write meanwhile.
+        for store in 0..credential.stores.len() {
+            let holds = self.holds(store).await.map_err(CallError::read_only)?;
+            if holds != Holds::Incoming {
+                let target = crate::plan::store_target(&credential.stores[store]);
+                let message = match holds {
+                    Holds::Outgoing => {
+                        format!("{target} hands out the old {name} again; nothing was changed")
+                    }
+                    _ => format!("{target} holds a value that this run did not write; nothing was changed"),
+                };
+                return Err(CallError::rejected(Kind::Declined, message).hint(self.how_to_rewrite()));
+            }
+            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
+        }
         self.refuse_stopped()
     }
 
@@ -149,7 +150,8 @@ impl Job {
     pub(super) async fn look_before_cutover(&self, incoming: &Material) -> Result<(), CallError> {
         let now = self.clock.now().wall;
         let fresh = self.needs.verified.is_some_and(|at| since(now, at) <= VERIFIED);
-        if self.plan.strategy == Strategy::Overlap && !fresh && !is_on(Sabotage::LastLook) {
+        let wanted = self.plan.strategy == Strategy::Overlap || self.needs.rewrites;
+        if wanted && !fresh && !is_on(Sabotage::LastLook) {
             self.is_accepted(incoming, "new").await?;
             self.refuse_stopped()?;
         }
@@ -190,17 +192,18 @@ impl Job {
             .hint("see why it went back; then resume, or roll back"))
     }
 
-    /// Uses outgoing once more, right before it takes the place of incoming again.
+    /// Uses outgoing once more, right before it takes the place of incoming again, or is all that is left.
     pub(super) async fn outgoing_is_accepted(&self) -> Result<(), CallError> {
         let (c, name, _) = self.credential()?;
         let planned = &self.plan.credentials[c];
-        if is_on(Sabotage::ReturnLook) {
+        // What its issuer never knew was not alive before the run either.
+        if planned.waived.is_some() || is_on(Sabotage::ReturnLook) {
             return Ok(());
         }
         let dead = |how: String| {
             CallError::rejected(
                 Kind::Declined,
-                format!("the old {name} is {how}: making it current again would stop its consumers; the new one stays"),
+                format!("the old {name} is {how}: without the new one nothing would be left that works; the new one stays"),
             )
             .hint("go forward again: stanch resume --forward")
         };
@@ -208,7 +211,7 @@ impl Job {
             match self.issuer().await?.life(&identity.handle).await.map_err(CallError::read_only)? {
                 Life::Gone => return Err(dead("gone".into())),
                 // What this run itself disabled is enabled again further back.
-                Life::Disabled if self.needs.disabled => return Ok(()),
+                Life::Disabled if self.needs.disabled || planned.disabled => return Ok(()),
                 Life::Disabled => return Err(dead("disabled".into())),
                 Life::Active => {}
             }

@@ -25,6 +25,7 @@ impl Job {
                     return Ok(Yield::default());
                 }
                 let issuer = self.issuer().await?;
+                self.outgoing_is_accepted().await?;
                 self.refuse_handed_out().await?;
                 self.end(issuer.as_ref(), handle, incoming.as_deref()).await?;
                 self.sweep(&[]).await
