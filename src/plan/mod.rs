@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions, issuer_traits, store_traits};
-use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
 use crate::runbook::model::{Credential, Runbook, Strategy};
+use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 pub use phase::{NoSuchPhase, Phase};

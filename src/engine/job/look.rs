@@ -211,7 +211,7 @@ impl Job {
             match self.issuer().await?.life(&identity.handle).await.map_err(CallError::read_only)? {
                 Life::Gone => return Err(dead("gone".into())),
                 // What this run itself disabled is enabled again further back.
-                Life::Disabled if self.needs.disabled || planned.disabled => return Ok(()),
+                Life::Disabled if self.needs.disabled => return Ok(()),
                 Life::Disabled => return Err(dead("disabled".into())),
                 Life::Active => {}
             }

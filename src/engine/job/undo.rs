@@ -25,7 +25,10 @@ impl Job {
                     return Ok(Yield::default());
                 }
                 let issuer = self.issuer().await?;
-                self.outgoing_is_accepted().await?;
+                // One that was disabled before the run is so again after it.
+                if !self.plan.credentials[self.credential()?.0].disabled {
+                    self.outgoing_is_accepted().await?;
+                }
                 self.refuse_handed_out().await?;
                 self.end(issuer.as_ref(), handle, incoming.as_deref()).await?;
                 self.sweep(&[]).await
