@@ -235,7 +235,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
     };
     /// What is changed, how, and what is said of it.
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
-    let cases: [Case<'_>; 14] = [
+    let cases: [Case<'_>; 18] = [
         ("nothing", &|_| (), "it is taken"),
         ("the format", &|p| p["format"] = json!(FORMAT + 1), "has format 3"),
         ("an unknown field", &|p| p["x"] = json!(1), "unknown field"),
@@ -285,6 +285,25 @@ fn a_plan_that_a_hand_changed_is_refused() {
             "a store less",
             &|p| drop(p["credentials"][0]["stores"].as_array_mut().expect("list").pop()),
             "another number of stores",
+        ),
+        (
+            "a reason not to revoke what it revokes",
+            &|p| p["credentials"][0]["waived"] = json!("it is dead, they say"),
+            "says why there is nothing to revoke",
+        ),
+        (
+            "the runbook's name",
+            &|p| p["runbook"]["name"] = json!("../../evil"),
+            "its runbook would be refused: `../../evil` is not in the form",
+        ),
+        ("a limit", &|p| p["runbook"]["limits"]["concurrency"] = json!(0), "its runbook would be refused"),
+        (
+            "every credential",
+            &|p| {
+                p["credentials"] = json!([]);
+                p["runbook"]["credentials"] = json!({});
+            },
+            "its runbook would be refused",
         ),
         (
             "a gate less",

@@ -854,6 +854,14 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .resume()
                 .go(),
         ),
+        (
+            "refused-anew-after-a-pause",
+            Run::overlap()
+                .when("proof/demo-key/reject/probe-1", Do, &[Fail(Kind::Denied), Ok])
+                .go()
+                .resume()
+                .go(),
+        ),
         ("not-proved", Run::overlap().when("proof/demo-key/reject", Do, &[Inconclusive]).go()),
         (
             "abandoned",
@@ -939,6 +947,9 @@ fn runs_end_as_they_should() {
         let reloads = ends[again].trace.matches("Succeeded Do cutover/demo-key/reload/web").count();
         assert_eq!(reloads, if again == "written-again" { 1 } else { 2 }, "{}", ends[again].trace);
     }
+    // A refusal counts for the session that saw it.
+    let anew = &ends["refused-anew-after-a-pause"].trace;
+    assert_eq!(anew.matches("Succeeded Do proof/demo-key/reject/issuer").count(), 2, "{anew}");
     assert!(ends["written-again-too-early"].trace.trim_end().contains("refused: rewrite cannot follow"));
     assert!(ends["issued-anew-too-late"].trace.trim_end().contains("refused: reissue cannot follow"));
     assert_eq!(end("not-proved"), Some(End::NotProved));

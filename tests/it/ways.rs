@@ -385,6 +385,70 @@ async fn a_new_credential_is_written_again_over_what_others_wrote() {
     }
 }
 
+/// A file, and a check that a deploy overtakes: while it looks, the old value is written back.
+fn overtaken(tool: &Tool, phase: &str, act: &str) -> PathBuf {
+    let path = files(tool, phase, &format!("{{ name: deploy, exec: [sh, -c, \"{act}\"] }}"));
+    let text = std::fs::read_to_string(&path).expect("runbook");
+    let folder = tool.folder.path().display();
+    let accepts =
+        format!("[sh, -c, \"[ ! -e {folder}/armed ] || echo KEY=the-old-value > {folder}/app.env; true\"]");
+    tool.runbook(
+        &text.replace("accepts: [{ exec: [\"true\"] }]", &format!("accepts: [{{ exec: {accepts} }}]")),
+    )
+}
+
+#[test]
+fn stores_are_read_last_before_the_old_one_dies() {
+    let tool = Tool::new();
+    let arm = format!("touch {}/armed", tool.folder.path().display());
+    let path = overtaken(&tool, "revoke", &arm);
+    let path = {
+        // Something that revokes: an own program.
+        let text = std::fs::read_to_string(&path).expect("runbook");
+        let issuer =
+            "issuer: { type: random, apply: { exec: [\"true\"] }, revoke: { exec: [touch, \"killed\"] } }";
+        tool.runbook(&text.replace("issuer: { type: random }", issuer))
+    };
+    let ran = begin(&tool, &path, "test", &[]).expect(10);
+    assert!(ran.stdout.contains("hands out the old key again"), "{ran:?}");
+    assert!(!tool.folder.path().join("killed").exists(), "it was not revoked");
+}
+
+#[test]
+fn a_run_is_not_done_while_a_store_hands_out_what_others_wrote() {
+    let tool = Tool::new();
+    let file = tool.folder.path().join("app.env");
+    let act = format!("echo KEY=theirs > {}", file.display());
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(&path).expect("runbook");
+    let deploy = format!("proof: {{ before: [{{ name: deploy, exec: [sh, -c, \"{act}\"], undo: none }}], times: 1,");
+    let path = tool.runbook(&text.replace("proof: { times: 1,", &deploy));
+    let ran = begin(&tool, &path, "test", &[]).expect(10);
+    assert!(ran.stdout.contains("others have changed since what this run wrote: key"), "{ran:?}");
+    assert!(ran.stdout.contains("--rewrite key"), "{ran:?}");
+    tool.run(&["resume"]).expect(10);
+    tool.run(&["resume", "--rewrite", "key"]).expect(NOT_PROVED);
+    assert!(!std::fs::read_to_string(&file).expect("file").contains("theirs"));
+}
+
+/// Nothing was promoted, and the old one died meanwhile: the new one is all that is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_does_not_revoke_the_only_live_credential() {
+    let tool = sandbox(&["--until", "verify"], 0);
+    let plan =
+        std::fs::read_to_string(StateDir::open(&tool.state()).expect("state").journal_path(&tool.newest()));
+    let opened: serde_json::Value =
+        serde_json::from_str(plan.expect("journal").lines().next().expect("a line")).expect("JSON");
+    let old = opened["plan_body"]["credentials"][0]["outgoing"]["handle"].as_str().expect("handle");
+    revoke_by_hand(&tool, old).await;
+    let ran = tool.run(&["rollback", "--yes"]).expect(14);
+    assert!(ran.stdout.contains("the old key is gone"), "{ran:?}");
+    assert!(ran.stdout.contains("resume --forward"), "{ran:?}");
+    tool.run(&["resume", "--forward"]);
+    let status = tool.run(&["status", "--check"]);
+    assert!(!status.stdout.contains("NOT ACCEPTED"), "{status:?}");
+}
+
 #[test]
 fn a_person_overrules_a_failure() {
     let tool = Tool::new();
