@@ -92,7 +92,7 @@ async fn the_way_back_gives_the_same_bytes_whatever_the_new_value_needs() {
     for (format, before) in [
         (FileFormat::Dotenv, "PW=old\n"),
         (FileFormat::Dotenv, "PW='old'\r\n"),
-        (FileFormat::Dotenv, "PW=\"old\" # x"),
+        (FileFormat::Dotenv, "A=1 # x\nPW=\"old\""),
         (FileFormat::Yaml, "PW: 12345\n"),
         (FileFormat::Yaml, "PW: 'old'\n"),
         (FileFormat::Yaml, "{\"PW\": \"old\"}"),
