@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_setflags, setxattr};
+use rustix::fs::{
+    FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_getflags, ioctl_setflags, setxattr,
+};
 use stanch::provider::file::FileStore;
 use stanch::provider::layout::Layout;
 use stanch::provider::{CheckVerdict, Kind, Store};
@@ -187,6 +189,32 @@ async fn what_a_file_has_besides_its_text_is_kept() {
         assert_eq!(text(path), "new\n");
         assert_eq!(seen(), was);
     }
+}
+
+#[tokio::test]
+async fn the_flags_of_a_file_are_kept_and_none_is_handed_down() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (flagged, plain) = (folder.path().join("flagged"), folder.path().join("plain"));
+    let flags = |path: &Path| ioctl_getflags(File::open(path).expect("open"));
+    for path in [&flagged, &plain] {
+        put(path, "old\n");
+    }
+    let Ok(bare) = flags(&flagged) else { return }; // A file system without flags.
+    let some = IFlags::NODUMP | IFlags::NOATIME | IFlags::SYNC | IFlags::SECURE_REMOVAL;
+    if ioctl_setflags(File::open(&flagged).expect("open"), bare | some).is_err() {
+        return; // One without these.
+    }
+    let handed = flags(folder.path()).expect("flags") | IFlags::NODUMP;
+    ioctl_setflags(File::open(folder.path()).expect("open"), handed).expect("flags");
+    for path in [&flagged, &plain] {
+        let was = flags(path).expect("flags");
+        let store = store(path, FileFormat::Text, "");
+        assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
+        store.promote(&context(), &value("new"), &value("old"), None).await.expect("promote");
+        assert_eq!(text(path), "new\n");
+        assert_eq!(flags(path).expect("flags"), was, "{}", path.display());
+    }
+    assert!(flags(&flagged).expect("flags").contains(some));
 }
 
 #[tokio::test]
