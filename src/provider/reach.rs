@@ -1,14 +1,15 @@
 //! Whether what a runbook names is there, looked at before anything is changed. Starts nothing and sends
 //! nothing: a program may not be harmless, and an address need not answer yet.
 
+mod program;
+
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
 use tokio::task::JoinSet;
 
+use self::program::Obstacle;
 use super::outcome::Kind;
 use super::{Check, http::safe_url};
 use crate::runbook::model::Runbook;
@@ -23,9 +24,9 @@ const AT_ONCE: usize = 16;
 pub async fn reach(runbook: &Runbook) -> Vec<Check> {
     let named = runbook.named();
     let mut checks = placeholders(runbook);
-    let programs = grouped(&named.programs, |named| named.what.clone());
+    let programs = started(&named.programs);
     let missing: Vec<Check> =
-        programs.iter().filter_map(|(program, places)| lacking(program, places)).collect();
+        programs.iter().filter_map(|((program, by_env), places)| lacking(program, *by_env, places)).collect();
     if missing.is_empty() && !programs.is_empty() {
         checks.push(Check::pass(
             "programs",
@@ -35,15 +36,6 @@ pub async fn reach(runbook: &Runbook) -> Vec<Check> {
     checks.extend(missing);
     checks.extend(addresses(&named.addresses).await);
     checks
-}
-
-/// Things by a name, with the places that name them.
-fn grouped(named: &[Named], by: impl Fn(&Named) -> String) -> BTreeMap<String, Vec<&str>> {
-    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for one in named {
-        groups.entry(by(one)).or_default().push(&one.place);
-    }
-    groups
 }
 
 /// Some of the places, in words.
@@ -78,61 +70,28 @@ fn placeholders(runbook: &Runbook) -> Vec<Check> {
     )]
 }
 
+/// The programs, and those that `env` starts for the runbook, with the places that name them.
+fn started(named: &[Named]) -> BTreeMap<(String, bool), Vec<&str>> {
+    let mut programs: BTreeMap<(String, bool), Vec<&str>> = BTreeMap::new();
+    for one in named {
+        programs.entry((one.what.clone(), false)).or_default().push(&one.place);
+        let is_env = Path::new(&one.what).file_name().is_some_and(|name| name == "env");
+        if let Some(program) = is_env.then(|| program::env_starts(&one.arguments)).flatten() {
+            programs.entry((program, true)).or_default().push(&one.place);
+        }
+    }
+    programs
+}
+
 /// Why a program could not be started.
-fn lacking(program: &str, named_by: &[&str]) -> Option<Check> {
-    let why = match find(program) {
-        Ok(path) => interpreter(&path).and_then(|interpreter| {
-            let why = find(&interpreter).err()?;
-            Some(format!("its first line names the interpreter {interpreter}, which {why}"))
-        })?,
-        Err(why) => why,
-    };
+fn lacking(program: &str, by_env: bool, named_by: &[&str]) -> Option<Check> {
+    let Obstacle { why, hint } = program::obstacle(program, by_env)?;
     Some(Check::fail(
         format!("program `{program}`"),
         Kind::Local,
-        format!("it {why}; the runbook names it in: {}", places(named_by)),
-        "install it, or correct its name in the runbook; a name without `/` is searched in PATH",
+        format!("{why}; the runbook names it in: {}", places(named_by)),
+        hint,
     ))
-}
-
-/// The file that would be executed, found as the system finds it, or why there is none.
-fn find(program: &str) -> Result<PathBuf, String> {
-    if program.contains('/') {
-        return executable(Path::new(program)).map(|()| program.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut why = "is not in PATH".to_owned();
-    for folder in std::env::split_paths(&path) {
-        let file = folder.join(program);
-        match executable(&file) {
-            Ok(()) => return Ok(file),
-            Err(_) if !file.exists() => {}
-            Err(other) => why = other,
-        }
-    }
-    Err(why)
-}
-
-fn executable(file: &Path) -> Result<(), String> {
-    let found = std::fs::metadata(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound if file.is_symlink() => "is a link that leads nowhere".to_owned(),
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        _ => format!("cannot be looked at ({error})"),
-    })?;
-    if !found.is_file() {
-        return Err("is not a file".into());
-    }
-    access(file, Access::EXEC_OK).map_err(|_| "cannot be executed by this user".to_owned())
-}
-
-/// The interpreter that a script's first line names.
-fn interpreter(file: &Path) -> Option<String> {
-    let mut begin = Vec::new();
-    // The kernel reads no more than this.
-    std::fs::File::open(file).ok()?.take(256).read_to_end(&mut begin).ok()?;
-    let line = begin.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
-    line.split_whitespace().next().filter(|word| word.starts_with('/')).map(str::to_owned)
 }
 
 async fn addresses(named: &[Named]) -> Vec<Check> {
@@ -223,26 +182,106 @@ mod tests {
         script("good", "#!/bin/sh\n", 0o755);
         script("plain", "no script\n", 0o644);
         script("orphan", "#!/no/such/interpreter -x\n", 0o755);
+        script("env", "#!/usr/bin/env no-such-program -x\n", 0o755);
+        script("env-split", "#!/usr/bin/env -S A=1 no-such-program -x\n", 0o755);
+        script("env-crlf", "#!/usr/bin/env sh\r\n", 0o755);
+        script("crlf", "#!/bin/sh\r\n", 0o755);
+        script("text", "exit 0\n", 0o755);
+        script("empty", "", 0o755);
+        script("blank", "#! \n", 0o755);
+        script("relative", "#!sh\n", 0o755);
+        script("cut", &format!("#!/{}bin/sh\n", "./".repeat(200)), 0o755);
+        script("nested-loader", &format!("#!{}\n", at("loader")), 0o755);
+        script("nested", &format!("#!{}\n", at("orphan")), 0o755);
+        script("nested-text", &format!("#!{}\n", at("text")), 0o755);
+        script("nest-0", &format!("#!{}\n", at("good")), 0o755);
+        for n in 1..5 {
+            script(&format!("nest-{n}"), &format!("#!{}\n", at(&format!("nest-{}", n - 1))), 0o755);
+        }
+        let compiled = std::fs::read("/proc/self/exe").expect("this program");
+        let loader = compiled.windows(4).position(|name| name == b"/lib").expect("a loader");
+        let mut other = compiled;
+        other[loader + 1] = b'x';
+        std::fs::write(at("loader"), other).expect("written");
+        std::fs::set_permissions(at("loader"), std::fs::Permissions::from_mode(0o755)).expect("mode");
+        script("spaced", "#! \t/bin/sh -e \t\n", 0o755);
+        script("no-end", "#!/bin/sh", 0o755);
+        script("env-good", "#!/usr/bin/env -S A=1 sh -e\n", 0o755);
+        script("env-else", "#!/usr/bin/env -S -i no-such-program\n", 0o755);
         std::os::unix::fs::symlink("nowhere", at("link")).expect("linked");
         for (program, why) in [
             (at("none"), "does not exist"),
             (at("plain"), "cannot be executed by this user"),
             (at("orphan"), "the interpreter /no/such/interpreter, which does not exist"),
+            (at("env"), "its first line has `env` start `no-such-program -x`, which is not in PATH"),
+            (at("env-split"), "its first line has `env` start `no-such-program`, which is not in PATH"),
+            (at("env-crlf"), "its first line ends in a carriage return"),
+            (at("crlf"), "its first line ends in a carriage return"),
+            (at("text"), "it is a text whose first line names no interpreter"),
+            (at("empty"), "it is a text whose first line names no interpreter"),
+            (at("blank"), "it is a text whose first line names no interpreter"),
+            (at("relative"), "its first line names the interpreter sh, which does not exist"),
+            (at("cut"), "it is a text whose first line names no interpreter"),
+            (at("nested"), "orphan is a script, whose first line names the interpreter /no/such/interpreter"),
+            (at("nested-text"), "text is a text whose first line names no interpreter"),
+            (at("nest-4"), "more than 5 times"),
+            (at("nested-loader"), "loader needs the loader /xib"),
+            (at("loader"), "it needs the loader /xib"),
             (at("link"), "is a link that leads nowhere"),
             (folder.path().display().to_string(), "is not a file"),
             ("no-such-program-of-stanch".to_owned(), "is not in PATH"),
         ] {
-            let check = lacking(&program, &["gate g"]).expect(&program);
+            let check = lacking(&program, false, &["gate g"]).expect(&program);
             assert!(check.detail.contains(why) && check.detail.contains("gate g"), "{}", check.detail);
         }
-        for program in [at("good"), "sh".to_owned(), "/bin/sh".to_owned()] {
-            assert_eq!(lacking(&program, &["gate g"]), None);
+        let good = ["good", "nest-3", "spaced", "no-end", "env-good", "env-else"].map(at);
+        for program in good.into_iter().chain(["sh", "/bin/sh", "env"].map(str::to_owned)) {
+            assert_eq!(lacking(&program, false, &["gate g"]), None);
         }
+        assert_eq!(lacking(&at("text"), true, &["gate g"]), None, "env gives it to a shell");
+        // What is said here is what happens.
+        for name in ["env", "crlf", "text", "empty", "blank", "cut", "nested", "nest-4", "loader"] {
+            let ran = std::process::Command::new(at(name)).stderr(std::process::Stdio::null()).status();
+            assert!(!ran.is_ok_and(|status| status.success()), "{name} was started");
+        }
+        for name in ["good", "nest-3", "spaced", "no-end", "env-good"] {
+            assert!(std::process::Command::new(at(name)).status().expect(name).success(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_program_that_env_starts_is_looked_for() {
+        for (arguments, program) in [
+            (&["prog", "x"][..], Some("prog")),
+            (&["A=1", "B=2", "prog", "x=y"], Some("prog")),
+            (&["-S", "A=1 prog -x", "y"], Some("prog")),
+            (&["-SA=1", "prog"], Some("prog")),
+            (&["-S", "prog\r"], Some("prog")),
+            (&["prog\r"], Some("prog\r")),
+            (&["--split-string=prog -x"], Some("prog")),
+            (&["-S", "'a prog'"], None),
+            (&["-i", "prog"], None),
+            (&["PATH=/x", "prog"], None),
+            (&["A=1"], None),
+            (&[], None),
+        ] {
+            let words: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(program::env_starts(&words).as_deref(), program, "{arguments:?}");
+        }
+        let named = |words: &[&str]| Named {
+            what: words[0].into(),
+            arguments: words[1..].iter().map(|word| (*word).to_owned()).collect(),
+            place: "gate g".into(),
+        };
+        let all = [named(&["/usr/bin/env", "prog"]), named(&["sh", "prog"])];
+        let programs: Vec<(String, bool)> = started(&all).into_keys().collect();
+        let expected = [("/usr/bin/env", false), ("prog", true), ("sh", false)];
+        assert_eq!(programs, expected.map(|(program, by_env)| (program.to_owned(), by_env)));
     }
 
     #[tokio::test]
     async fn an_address_without_a_host_that_is_known_is_named() {
-        let named = |what: &str| Named { what: what.into(), place: "gate g".into() };
+        let named = |what: &str| Named { what: what.into(), arguments: Vec::new(), place: "gate g".into() };
         let names = [
             "https://no-such-host.invalid/x",
             "https://no-such-host.invalid/y",

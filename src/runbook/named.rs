@@ -11,6 +11,8 @@ use super::model::{
 pub struct Named {
     /// The program, or the address.
     pub what: String,
+    /// What a program is started with. An address has none.
+    pub arguments: Vec<String>,
     /// Where, such as `credential app, revoke`.
     pub place: String,
 }
@@ -154,12 +156,13 @@ impl AllNamed {
     }
 
     fn program(&mut self, argv: &[String], place: &str) {
-        let what = argv.first().cloned().unwrap_or_default();
-        self.programs.push(Named { what, place: place.to_owned() });
+        let (what, arguments) =
+            argv.split_first().map(|(what, rest)| (what.clone(), rest.to_vec())).unwrap_or_default();
+        self.programs.push(Named { what, arguments, place: place.to_owned() });
     }
 
     fn address(&mut self, url: &str, place: &str) {
-        self.addresses.push(Named { what: url.to_owned(), place: place.to_owned() });
+        self.addresses.push(Named { what: url.to_owned(), arguments: Vec::new(), place: place.to_owned() });
     }
 }
 

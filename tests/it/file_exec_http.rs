@@ -58,7 +58,7 @@ async fn files_of_every_format_conform() {
     let folder = tempfile::tempdir().expect("folder");
     // No reader of dotenv files agrees with the others on a value with both quotes in it.
     for (name, format, key, text, new) in [
-        ("env", FileFormat::Dotenv, Some("PW"), "# x\nA=1\nexport PW='old' # y\n", "n'ew #: é"),
+        ("env", FileFormat::Dotenv, Some("PW"), "# x\nA=1 # y\nexport PW='old'\n", "n'ew #: é"),
         ("json", FileFormat::Json, Some("/db/pw"), "{\"db\": {\"pw\": \"old\", \"n\": 1}}\n", "n'e\"w #: é"),
         ("yaml", FileFormat::Yaml, Some("/db/pw"), "db: # c\n  pw: old # d\n  n: 1\n", "n'e\"w #: é"),
         ("text", FileFormat::Text, None, "old\n", "n'e\"w #: é"),

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_setflags, setxattr};
+use rustix::fs::{
+    FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_getflags, ioctl_setflags, setxattr,
+};
 use stanch::provider::file::FileStore;
 use stanch::provider::layout::Layout;
 use stanch::provider::{CheckVerdict, Kind, Store};
@@ -92,7 +94,7 @@ async fn the_way_back_gives_the_same_bytes_whatever_the_new_value_needs() {
     for (format, before) in [
         (FileFormat::Dotenv, "PW=old\n"),
         (FileFormat::Dotenv, "PW='old'\r\n"),
-        (FileFormat::Dotenv, "PW=\"old\" # x"),
+        (FileFormat::Dotenv, "A=1 # x\nPW=\"old\""),
         (FileFormat::Yaml, "PW: 12345\n"),
         (FileFormat::Yaml, "PW: 'old'\n"),
         (FileFormat::Yaml, "{\"PW\": \"old\"}"),
@@ -187,6 +189,32 @@ async fn what_a_file_has_besides_its_text_is_kept() {
         assert_eq!(text(path), "new\n");
         assert_eq!(seen(), was);
     }
+}
+
+#[tokio::test]
+async fn the_flags_of_a_file_are_kept_and_none_is_handed_down() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (flagged, plain) = (folder.path().join("flagged"), folder.path().join("plain"));
+    let flags = |path: &Path| ioctl_getflags(File::open(path).expect("open"));
+    for path in [&flagged, &plain] {
+        put(path, "old\n");
+    }
+    let Ok(bare) = flags(&flagged) else { return }; // A file system without flags.
+    let some = IFlags::NODUMP | IFlags::NOATIME | IFlags::SYNC | IFlags::SECURE_REMOVAL;
+    if ioctl_setflags(File::open(&flagged).expect("open"), bare | some).is_err() {
+        return; // One without these.
+    }
+    let handed = flags(folder.path()).expect("flags") | IFlags::NODUMP;
+    ioctl_setflags(File::open(folder.path()).expect("open"), handed).expect("flags");
+    for path in [&flagged, &plain] {
+        let was = flags(path).expect("flags");
+        let store = store(path, FileFormat::Text, "");
+        assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
+        store.promote(&context(), &value("new"), &value("old"), None).await.expect("promote");
+        assert_eq!(text(path), "new\n");
+        assert_eq!(flags(path).expect("flags"), was, "{}", path.display());
+    }
+    assert!(flags(&flagged).expect("flags").contains(some));
 }
 
 #[tokio::test]
@@ -288,4 +316,81 @@ async fn a_place_is_what_a_path_leads_to() {
         store(&root.join("no"), FileFormat::Text, "").place().await.expect_err("none").kind,
         Kind::NotFound
     );
+}
+
+/// A runbook whose store is the file that a link names, in steps that can be ended and taken up.
+fn linked(tool: &crate::tool::Tool) -> String {
+    let link = tool.folder.path().join("current.env");
+    let text = format!(
+        "version: 1\nname: linked\nenvironments: {{ test: {{}} }}\ncredentials:\n  pw:\n    issuer: {{ type: random }}\n    \
+         stores: [{{ type: file, path: \"{}\", format: dotenv, key: PW }}]\n    \
+         accepts: [{{ exec: [\"true\"] }}]\n    rejects: [{{ exec: [\"false\"] }}]\n\
+         phases:\n  verify: {{ times: 1, every: 0s }}\n  proof: {{ times: 1, every: 0s }}\n",
+        link.display()
+    );
+    tool.runbook(&text).display().to_string()
+}
+
+#[test]
+fn a_link_that_is_moved_while_the_run_is_open_is_not_followed_there_or_back() {
+    let tool = crate::tool::Tool::new();
+    let at = |name: &str| tool.folder.path().join(name);
+    let lead_to = |name: &str| {
+        let _ = std::fs::remove_file(at("current.env"));
+        symlink(name, at("current.env")).expect("link");
+    };
+    put(&at("one.env"), "PW=oldvalue\n");
+    put(&at("two.env"), "PW=oldvalue\n");
+    lead_to("one.env");
+    let path = linked(&tool);
+    tool.run(&["run", &path, "--env", "test", "--yes", "--until", "verify"]).expect(0);
+    let refused = |go: &[&str]| {
+        lead_to("two.env");
+        let ran = tool.run(go);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains("when the plan was made") && said.contains("stanch resume"), "{ran:?}");
+        assert_eq!(text(&at("two.env")), "PW=oldvalue\n", "another run may hold it");
+        lead_to("one.env");
+        ran.code
+    };
+    assert_eq!(refused(&["resume", "--until", "cutover"]), Some(10));
+    assert_eq!(text(&at("one.env")), "PW=oldvalue\n");
+    tool.run(&["resume", "--until", "cutover"]).expect(0);
+    let new = text(&at("one.env"));
+    assert_ne!(new, "PW=oldvalue\n");
+    assert_eq!(refused(&["rollback", "--yes"]), Some(14));
+    assert_eq!(text(&at("one.env")), new);
+    let ran = tool.run(&["resume"]);
+    assert_eq!(text(&at("one.env")), "PW=oldvalue\n", "{ran:?}");
+}
+
+/// Where this user may mount: a file that is seen through a bind mount is one place.
+#[test]
+fn a_file_behind_a_bind_mount_is_held_by_its_one_name() {
+    let tool = crate::tool::Tool::new();
+    let at = |name: &str| tool.folder.path().join(name).display().to_string();
+    for folder in ["m1", "m2"] {
+        std::fs::create_dir(at(folder)).expect("folder");
+    }
+    put(Path::new(&at("m1/f")), "PW=oldvalue\n");
+    symlink("m1/f", at("current.env")).expect("link");
+    let first = linked(&tool);
+    let text = std::fs::read_to_string(&first).expect("runbook");
+    let second = format!("{first}.second.yaml");
+    put(Path::new(&second), &text.replace("name: linked", "name: second").replace("current.env", "m2/f"));
+    let mut shell = std::process::Command::new("unshare");
+    let program = tool.command(&[]);
+    let inner = r#"mount --bind "$0" "$1" || exit 99
+        "$2" run "$3" --env test --yes --until cutover || exit 98
+        "$2" run "$4" --env test --yes --until cutover"#;
+    shell.args(["-m", "sh", "-c", inner]).arg(at("m1")).arg(at("m2")).arg(program.get_program());
+    shell.args([&first, &second]).env_clear();
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = shell.output().expect("unshare");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    match ran.status.code() {
+        // Not every user and not every container may mount.
+        Some(1 | 99) if said.contains("unshare") || said.contains("mount:") => {}
+        code => assert!(code == Some(21) && said.contains(&at("m1/f")), "{code:?} {said}"),
+    }
 }

@@ -248,8 +248,13 @@ impl Job {
     }
 
     async fn store(&self, store: usize) -> Result<Arc<dyn Store>, CallError> {
-        let (_, name, credential) = self.credential()?;
-        self.provider.store(name, credential, store).await
+        let (c, name, credential) = self.credential()?;
+        let made = self.provider.store(name, credential, store).await?;
+        if let model::Store::File { path, .. } = &credential.stores[store] {
+            let planned = &self.plan.credentials[c].stores[store].place;
+            refuse_moved(path, planned, made.as_ref()).await?;
+        }
+        Ok(made)
     }
 
     fn incoming(&self) -> Result<Held, CallError> {
@@ -509,6 +514,24 @@ impl Job {
     fn base(&self) -> Result<&str, CallError> {
         self.needs.base.as_deref().ok_or_else(|| bug("the store's first version is not known"))
     }
+}
+
+/// Refuses a file whose path leads elsewhere than when the plan was made: the run holds the file of the plan,
+/// and another run may hold the other one.
+async fn refuse_moved(path: &str, planned: &str, store: &dyn Store) -> Result<(), CallError> {
+    let now = store.place().await.map_err(CallError::read_only)?;
+    // Plans of earlier versions name no place.
+    if planned.is_empty() || now == planned {
+        return Ok(());
+    }
+    let (planned, now) = (planned.trim_start_matches("file "), now.trim_start_matches("file "));
+    let message = format!(
+        "{path}: the path led to {planned} when the plan was made, and leads to {now} now; this step wrote neither"
+    );
+    let hint = format!(
+        "make the path lead to {planned} again (a symbolic link, or a mount), then type `stanch resume`"
+    );
+    Err(CallError::rejected(Kind::Local, message).hint(hint))
 }
 
 /// What makes a grant wider than a scope, in a sentence; `None` when nothing does.

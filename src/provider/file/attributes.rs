@@ -1,4 +1,4 @@
-//! What a file has besides its text: owner, mode, access control lists, extended attributes, labels.
+//! What a file has besides its text: owner, mode, access control lists, extended attributes, labels, flags.
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, Permissions};
@@ -6,7 +6,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
+use rustix::fs::{
+    IFlags, XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, ioctl_getflags, ioctl_setflags,
+};
 use rustix::io::Errno;
 
 /// The most that Linux keeps in one attribute, or in the list of their names (`XATTR_SIZE_MAX`,
@@ -14,6 +16,14 @@ use rustix::io::Errno;
 const LIMIT: usize = 64 * 1024;
 /// What the kernel makes anew from a file's text.
 const MADE_BY_THE_KERNEL: [&str; 2] = ["security.ima", "security.evm"];
+
+/// The flags that a person sets on a file with `chattr` and that its text does not bind: written through, no
+/// access times, not in dumps, and what is done when it is deleted.
+const FLAGS: IFlags = IFlags::SYNC
+    .union(IFlags::NOATIME)
+    .union(IFlags::NODUMP)
+    .union(IFlags::SECURE_REMOVAL)
+    .union(IFlags::UNRM);
 
 /// Gives `new` everything that `old` has besides its text.
 ///
@@ -27,6 +37,7 @@ pub(super) fn keep(old: &File, new: &File) -> io::Result<()> {
             .map_err(|error| cannot("its owner and group", error))?;
     }
     keep_extended(old, new)?;
+    keep_flags(old, new)?;
     // After the owner, whose change may clear bits of the mode, and after the access control list, whose
     // mask the group's bits are.
     let mode = was.mode() & 0o7777;
@@ -59,6 +70,17 @@ fn keep_extended(old: &File, new: &File) -> io::Result<()> {
             .map_err(|error| cannot("the access rights that its directory hands down away", error.into()))?;
     }
     Ok(())
+}
+
+/// Sets the flags of the old file, and removes those that the directory handed down. Not every file system has
+/// flags.
+fn keep_flags(old: &File, new: &File) -> io::Result<()> {
+    let (Ok(was), Ok(is)) = (ioctl_getflags(old), ioctl_getflags(new)) else { return Ok(()) };
+    if was & FLAGS == is & FLAGS {
+        return Ok(());
+    }
+    let wanted = is.difference(FLAGS) | was & FLAGS;
+    ioctl_setflags(new, wanted).map_err(|error| cannot("its flags (see `lsattr`)", error.into()))
 }
 
 fn names(file: &File) -> io::Result<Vec<CString>> {

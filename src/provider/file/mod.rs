@@ -2,6 +2,7 @@
 
 mod attributes;
 mod check;
+mod mounts;
 mod replace;
 mod work;
 
@@ -236,9 +237,9 @@ impl Store for FileStore {
         from: &Material,
         staged: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let target =
-            self.on_target(|_, target| Ok(target.to_owned())).await.map_err(|error| self.about(error))?;
-        let alone = alone_on(&target).await.map_err(|error| self.about(error))?;
+        let both = |_: &Self, target: &Path| Ok((target.to_owned(), mounts::one_name(target)));
+        let (target, name) = self.on_target(both).await.map_err(|error| self.about(error))?;
+        let alone = alone_on(&name).await.map_err(|error| self.about(error))?;
         // On the way back: the version that held the value before.
         let spelling = staged.and_then(|version| Spelling::parse(version.rsplit('-').next()?));
         let (this, value, from) = (self.clone(), value.clone(), from.clone());
@@ -254,10 +255,10 @@ impl Store for FileStore {
         Err(CallError::rejected(Kind::Unsupported, "a file keeps no earlier versions"))
     }
 
-    /// The path without links and detours. A hard link is a place of its own: a replacement parts it from
-    /// the others.
+    /// The path without links, detours and bind mounts. A hard link is a place of its own: a replacement parts
+    /// it from the others.
     async fn place(&self) -> Result<String, CallError> {
-        let target = self.on_target(|_, target| Ok(target.display().to_string())).await;
+        let target = self.on_target(|_, target| Ok(mounts::one_name(target).display().to_string())).await;
         target.map(|target| format!("file {target}")).map_err(|error| self.about(error))
     }
 }

@@ -7,12 +7,16 @@ use super::{Place, Spelling, doubled, invalid};
 use crate::provider::outcome::{CallError, Kind};
 use crate::secret::Secret;
 
+/// What some reader takes for the end of a line, and others for a character of the value or a comment.
+const OTHER_LINE_ENDS: [char; 5] = ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
+
 /// The value of a name.
 pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
+    refuse_odd_lines(text)?;
     // A shell takes quotes anywhere in a value, libraries only those that it begins with.
     let (shell, library) = (assignments(text, true), assignments(text, false));
-    let ours = |all: &[Assignment]| -> Vec<Range<usize>> {
-        all.iter().filter(|one| &text[one.name.clone()] == key).map(|one| one.word.clone()).collect()
+    let ours = |all: &[Assignment]| -> Vec<Assignment> {
+        all.iter().filter(|one| &text[one.name.clone()] == key).cloned().collect()
     };
     let (as_shell, as_library) = (ours(&shell), ours(&library));
     if as_shell != as_library {
@@ -22,7 +26,7 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
         ))
         .hint("write each value that contains a quote in quotes of the other kind"));
     }
-    let word = match as_shell.as_slice() {
+    let Assignment { name, word, exported } = match as_shell.as_slice() {
         [] => {
             return Err(CallError::rejected(Kind::NotFound, format!("there is no `{key}`"))
                 .hint("check `key` in the runbook"));
@@ -35,6 +39,31 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
         invalid(format!("`{key}` {why}, which a shell and other readers understand differently"))
             .hint("write the value in single quotes, just as its reader is to get it")
     })?;
+    if is_changed_elsewhere(text, key, name.start) {
+        return Err(invalid(format!(
+            "`{key}` is also set or removed in another form (such as `export A=1 {key}=`, `readonly {key}=`, \
+             `{key}+=` or `unset {key}`), which a shell follows and other readers do not"
+        ))
+        .hint(format!("keep one line for it, `{key}=` and its value; then plan again")));
+    }
+    let line_end = text[word.end..].find('\n').map_or(text.len(), |end| word.end + end);
+    if !text[word.end..line_end].trim().is_empty() {
+        return Err(invalid(format!(
+            "`{key}` is followed by a comment on its line: systemd takes it for a part of the value, a shell \
+             does not"
+        ))
+        .hint("move the comment to a line of its own, then plan again"));
+    }
+    if exported
+        && spelling == Spelling::Bare
+        && value.contains('{')
+        && (value.contains(',') || value.contains(".."))
+    {
+        return Err(invalid(format!(
+            "`{key}` has braces without quotes behind `export`: bash expands them, other readers do not"
+        ))
+        .hint("write the value in single quotes, then plan again"));
+    }
     let before = &text[..word.start];
     let assigned = before.trim_end_matches([' ', '\t']);
     let spaced = assigned.strip_suffix('=').is_some_and(|name| name.ends_with([' ', '\t']));
@@ -44,6 +73,60 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
             .hint("remove the space"));
     }
     Ok(Place { range: word, value: Secret::new(value), spelling })
+}
+
+/// Refuses a text that is parted into lines in more than one way.
+fn refuse_odd_lines(text: &str) -> Result<(), CallError> {
+    let what = if text.replace("\r\n", "").contains('\r') {
+        "a carriage return that does not end a line"
+    } else if text.contains(OTHER_LINE_ENDS) {
+        "a character (form feed, vertical tab, NEL or a Unicode line separator) that does not end a line"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format!("the file has {what} for a shell, and ends one for other readers"))
+        .hint("remove that character, then plan again"))
+}
+
+/// Whether a shell changes the variable anywhere but where its name stands at `ours`: by an assignment that
+/// is not the first word of its line, by one that appends, or by a command that removes or reads it.
+fn is_changed_elsewhere(text: &str, key: &str, ours: usize) -> bool {
+    let mut open: Option<char> = None;
+    let (mut escaped, mut comment, mut word_begins) = (false, false, true);
+    for (at, c) in text.char_indices() {
+        if comment {
+            comment = c != '\n';
+            continue;
+        }
+        if open.is_none() && !escaped && word_begins {
+            if c == '#' {
+                comment = true;
+                continue;
+            }
+            if let Some(rest) = text[at..].strip_prefix(key).filter(|_| at != ours)
+                && (rest.starts_with(['=', '[']) || rest.starts_with("+=") || is_command_on(text, at, rest))
+            {
+                return true;
+            }
+        }
+        word_begins = open.is_none() && !escaped && (c.is_whitespace() || ";&|(){}`".contains(c));
+        match open {
+            _ if escaped => escaped = false,
+            Some('"') | None if c == '\\' => escaped = true,
+            Some(quote) if c == quote => open = None,
+            None if matches!(c, '\'' | '"') => open = Some(c),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether the word at `at`, with `rest` behind it, is a whole one and an argument of a command that changes
+/// the variable that it names.
+fn is_command_on(text: &str, at: usize, rest: &str) -> bool {
+    let line = text[..at].rsplit('\n').next().unwrap_or_default();
+    let whole = rest.chars().next().is_none_or(|c| c.is_whitespace() || c == ';');
+    whole && line.split_whitespace().any(|word| matches!(word, "unset" | "read"))
 }
 
 /// A value as all readers take it; or why they differ.
@@ -75,7 +158,10 @@ fn read(raw: &str) -> Result<(&str, Spelling), &'static str> {
         if has(&['\'', '"']) {
             return Err("contains a quote");
         }
-        if value.chars().any(|c| c.is_whitespace() || "#;&|<>()".contains(c)) || value.starts_with('~') {
+        if value.chars().any(|c| c.is_whitespace() || "#;&|<>()".contains(c))
+            || value.starts_with('~')
+            || value.contains(":~")
+        {
             return Err(
                 "contains white space, or a character that means something to a shell, without quotes",
             );
@@ -95,10 +181,13 @@ pub(super) fn spell(value: &str, spelling: Spelling) -> Option<String> {
     read(&raw).is_ok_and(|read| read == (value, spelling)).then_some(raw)
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Assignment {
     name: Range<usize>,
     /// The value with its quotes, without what surrounds it.
     word: Range<usize>,
+    /// Whether `export` stands before the name.
+    exported: bool,
 }
 
 fn assignments(text: &str, shell: bool) -> Vec<Assignment> {
@@ -124,10 +213,11 @@ fn assignments(text: &str, shell: bool) -> Vec<Assignment> {
             continue;
         };
         let start = line_end - rest.len();
+        let exported = start > statement;
         let name = start..start + name.trim_end().len();
         let from = line_end - value.trim_start_matches([' ', '\t']).len();
         let length = word(&text[from..], shell);
-        found.push(Assignment { name, word: from..from + length });
+        found.push(Assignment { name, word: from..from + length, exported });
         // What follows the value on its line is a comment, or more that no name begins.
         at = next_line(text, from + length);
     }

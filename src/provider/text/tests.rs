@@ -101,6 +101,15 @@ fn yaml_that_readers_differ_on_is_refused() {
     refused(FileFormat::Yaml, "pw", "pw: hunter2\n---\npw: hunter2\n", "more than one YAML document");
     refused(FileFormat::Yaml, "pw", "\u{feff}pw: hunter2\n", "byte order mark");
     refused(FileFormat::Yaml, "pw", "b: 1\n", "there is no `pw`");
+    refused(FileFormat::Yaml, "pw", "q: &k pw\npw: hunter2\n*k : x\n", "twice");
+    refused(FileFormat::Yaml, "/a/pw", "q: &k a\na: {pw: hunter2}\n*k : {pw: x}\n", "twice");
+    change(FileFormat::Yaml, "pw", "q: &k other\npw: old\n*k : x\n", "new").expect("another key");
+    for other in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        refused(FileFormat::Yaml, "pw", &format!("pw: hunter2\n# c{other}pw: x\n"), "ends a line");
+        refused(FileFormat::Yaml, "pw", &format!("pw: hunter2\nb: x{other}pw\n"), "ends a line");
+        refused(FileFormat::Yaml, "pw", &format!("pw: 'hunter2{other}x'\n"), "ends a line");
+        change(FileFormat::Yaml, "pw", &format!("pw: old\nb: 'ü{other}x'\n"), "new").expect("in quotes");
+    }
     let deep = format!("pw: hunter2\nd: {}{}\n", "[".repeat(5000), "]".repeat(5000));
     refused(FileFormat::Yaml, "pw", &deep, "nested too deeply");
     let deep = format!("pw: old\nd: {}{}\n", "[".repeat(200), "]".repeat(200));
@@ -130,11 +139,11 @@ fn json_keeps_its_layout() {
 
 #[test]
 fn dotenv_values_survive_their_quoting() {
-    let text = "A=1\nexport  PW = 'old' # keep\n#PW=no\nB=\"2\"\r\n";
+    let text = "A=1 # keep\nexport  PW = 'old'\n#PW=no\nB=\"2\"\r\n";
     for value in ["new", "a b", "it's", "d$ollar`", "two\nlines", "#hash", "ünï", "it's\ntwo", "q\"uote"] {
         let changed = change(FileFormat::Dotenv, "PW", text, value).expect("change");
         assert!(
-            changed.starts_with("A=1\nexport  PW = ") && changed.ends_with(" # keep\n#PW=no\nB=\"2\"\r\n"),
+            changed.starts_with("A=1 # keep\nexport  PW = ") && changed.ends_with("\n#PW=no\nB=\"2\"\r\n"),
             "{changed}"
         );
     }
@@ -198,6 +207,7 @@ fn dotenv_that_readers_differ_on_is_refused() {
         ("hunter2#x", "means something to a shell"),
         ("hunter2;x", "means something to a shell"),
         ("~hunter2", "means something to a shell"),
+        ("hunter2:~/x", "means something to a shell"),
         (" hunter2", "followed by a space"),
         ("hunter2\r", "carriage return"),
         ("'hunter2'\r", "carriage return"),
@@ -205,6 +215,51 @@ fn dotenv_that_readers_differ_on_is_refused() {
         refused(FileFormat::Dotenv, "PW", &format!("A=1\nPW={raw}\nB=2\n"), why);
     }
     refused(FileFormat::Dotenv, "PW", "PW=hunter2\nPW=x\n", "twice");
+    for line in ["PW=hunter2 # keep", "PW='hunter2' # keep", "export PW=\"hunter2\"\t#", "PW=hunter2 # x\r"] {
+        refused(FileFormat::Dotenv, "PW", &format!("{line}\nB=2\n"), "followed by a comment");
+    }
+    for braces in ["{hunter2,x}", "hunter{1..2}"] {
+        refused(FileFormat::Dotenv, "PW", &format!("export PW={braces}\n"), "bash expands them");
+        change(FileFormat::Dotenv, "PW", &format!("PW={braces}\n"), "new").expect(braces);
+    }
+    for other in [
+        "export A=1 PW=x",
+        "A=1 PW=x",
+        "A=1; PW=x",
+        "true && PW=x",
+        "readonly PW=x",
+        "declare -x PW=x",
+        "typeset PW=x",
+        "local PW=x",
+        "PW+=x",
+        "PW[0]=x",
+        "if true; then PW=x; fi",
+        "unset A PW",
+        "read -r PW",
+    ] {
+        refused(FileFormat::Dotenv, "PW", &format!("PW=hunter2\n{other}\n"), "in another form");
+        refused(FileFormat::Dotenv, "PW", &format!("{other}\nPW=hunter2\n"), "in another form");
+    }
+    for harmless in [
+        "# PW=x",
+        "A=1 # PW=x",
+        "A='x PW=y'",
+        "A=http://h/?PW=x",
+        "APW=x",
+        "A_PW=x",
+        "PWD=x",
+        "A=\"$PW\"",
+        "A=${PW}",
+        "export PW",
+        "readonly PW",
+        "A=it\\'s",
+    ] {
+        change(FileFormat::Dotenv, "PW", &format!("PW=old\n{harmless}\n"), "new").expect(harmless);
+        change(FileFormat::Dotenv, "PW", &format!("{harmless}\nPW=old\n"), "new").expect(harmless);
+    }
+    for end in ["\r", "\r\r\n", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}"] {
+        refused(FileFormat::Dotenv, "PW", &format!("PW=hunter2\n# c{end}PW=x\n"), "does not end a line");
+    }
     refused(FileFormat::Dotenv, "PW", "\u{feff}PW=hunter2\n", "byte order mark");
     refused(FileFormat::Dotenv, "C", "A=1\n", "there is no `C`");
 }

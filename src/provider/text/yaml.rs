@@ -1,5 +1,6 @@
 //! YAML by the events of its parser: nothing is resolved, so that nothing is lost.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
@@ -7,6 +8,9 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
 use super::{Place, Spelling, doubled, invalid, is_small_number, json, unsupported};
 use crate::provider::outcome::{CallError, Kind};
 use crate::secret::Secret;
+
+/// NEL, the line separator and the paragraph separator.
+const OTHER_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A mapping or a sequence that is open.
 struct Open {
@@ -26,7 +30,11 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
     // One more match on the path is a doubled key.
     let mut matched = vec![false; path.len()];
     let mut begun = false;
-    for (event, span) in events(text)? {
+    // A key may be an alias of a text that an anchor names.
+    let mut anchored: BTreeMap<usize, String> = BTreeMap::new();
+    let events = events(text)?;
+    refuse_other_breaks(text, &events)?;
+    for (event, span) in events {
         match &event {
             Event::DocumentStart(..) if std::mem::replace(&mut begun, true) => {
                 return Err(unsupported("the file holds more than one YAML document"));
@@ -36,9 +44,16 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
             }
             Event::Scalar(..) | Event::Alias(_) | Event::SequenceStart(..) | Event::MappingStart(..) => {
                 let depth = open.len();
+                let text_of_node = match &event {
+                    Event::Alias(anchor) => anchored.get(anchor).cloned(),
+                    other => other.scalar().map(|(text, _)| text.to_owned()),
+                };
+                if let (Some(anchor), Some(text)) = (event.anchor_id(), &text_of_node) {
+                    anchored.insert(anchor, text.clone());
+                }
                 let ours = match open.last_mut() {
                     None => true,
-                    Some(parent) => match parent.take(&event) {
+                    Some(parent) => match parent.take(text_of_node) {
                         Some(step) => parent.ours && path.get(depth - 1).is_some_and(|p| *p == step),
                         None => false,
                     },
@@ -69,21 +84,44 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
 }
 
 impl Open {
-    /// Takes a node's place in this collection. The step that leads to it; `None` for a key.
-    fn take(&mut self, node: &Event<'_>) -> Option<String> {
+    /// Takes a node's place in this collection. The step that leads to it; `None` for a key, which is
+    /// `text`.
+    fn take(&mut self, text: Option<String>) -> Option<String> {
         if !self.mapping {
             self.index += 1;
             return Some((self.index - 1).to_string());
         }
         match self.key.take() {
             None => {
-                self.key = Some(node.scalar().map(|(text, _)| text.to_owned()));
+                self.key = Some(text);
                 None
             }
             // A key without a text leads nowhere that a path can name.
             Some(key) => key,
         }
     }
+}
+
+/// Refuses a text with characters that end a line in YAML 1.1 and do not in YAML 1.2: behind one, a comment
+/// goes on for some readers and a key begins for others. In quotes they are only characters; where they
+/// are in the value itself, [`place`] refuses them.
+fn refuse_other_breaks(text: &str, events: &[(Event<'_>, Span)]) -> Result<(), CallError> {
+    if !text.contains(OTHER_BREAKS) {
+        return Ok(());
+    }
+    let quoted = |style| matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+    let scalars = events.iter().filter(|(event, _)| event.scalar().is_some_and(|(_, style)| quoted(style)));
+    let ranges: Vec<Range<usize>> = scalars.filter_map(|(_, span)| span.byte_range()).collect();
+    let outside =
+        text.match_indices(OTHER_BREAKS).any(|(at, _)| !ranges.iter().any(|range| range.contains(&at)));
+    if outside { Err(other_break("the file")) } else { Ok(()) }
+}
+
+fn other_break(what: &str) -> CallError {
+    invalid(format!(
+        "{what} contains a NEL or a Unicode line separator, which ends a line for readers of YAML 1.1 only"
+    ))
+    .hint("remove that character, then plan again")
 }
 
 /// Refuses what stands for more than one place, or what its tag makes something else.
@@ -120,6 +158,9 @@ fn place(text: &str, value: &str, style: ScalarStyle, span: Span, key: &str) -> 
         .byte_range()
         .filter(|range| text.get(range.clone()).is_some())
         .ok_or_else(|| unsupported(format!("`{key}` cannot be found in the text")))?;
+    if text[range.clone()].contains(OTHER_BREAKS) {
+        return Err(other_break(&format!("`{key}`")));
+    }
     Ok(Place { range, value: Secret::new(value), spelling })
 }
 
