@@ -70,6 +70,8 @@ pub struct CallContext {
     pub token: Uuid,
     /// When the intent of the first attempt was recorded: nothing that the step created is older.
     pub since: Timestamp,
+    /// When the intent of the last attempt was recorded: nothing that the step created was asked for later.
+    pub last: Timestamp,
     /// The idempotency tokens of the run's other steps that stage in the same place: a version that
     /// carries one of them is the run's own and no stranger's.
     pub siblings: Vec<Uuid>,
@@ -313,7 +315,8 @@ pub trait Issuer: Send + Sync {
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError>;
 
     /// What `issue` with this context has left at the issuer: handles, and nothing else's. `before`
-    /// are the handles that existed when the plan was made.
+    /// are the handles that are known to be something else: those that existed when the plan was made.
+    /// What is found will be revoked, so that whatever may be another's must not be among it.
     ///
     /// # Errors
     /// When the issuer cannot be asked, or cannot tell ours from others'.
@@ -324,6 +327,24 @@ pub trait Issuer: Send + Sync {
     /// # Errors
     /// When the issuer cannot be asked.
     async fn existing(&self) -> Result<Vec<String>, CallError>;
+
+    /// What a repeated or late `issue` with this context has left, at a time when the run knows what it issued.
+    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's.
+    ///
+    /// # Errors
+    /// As for [`Issuer::find`].
+    async fn twins(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
+        self.find(context, before).await
+    }
+
+    /// What exists now beside the handles in `known`, where an operator should look whose it is: each a
+    /// sentence. Empty where what a run created carries its tag, so that nothing else can be its own.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn strangers(&self, _known: &[String]) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
 
     /// What the credential really may do.
     ///

@@ -31,6 +31,9 @@ use crate::secret::Secret;
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a call may take where no limit was set, as in a runbook without `limits.deadline`.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How AWS is reached: what the runbook says; the AWS default chain says the rest.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -175,6 +178,12 @@ impl AwsClient {
     /// ` of the profile …`, where the runbook names one.
     fn of_profile(&self) -> String {
         self.settings.profile.as_ref().map(|name| format!(" of the profile {name}")).unwrap_or_default()
+    }
+
+    /// How long one call may take: after that no request of it is on its way from here.
+    pub(super) fn timeout(&self) -> Duration {
+        let told = self.config.timeout_config().and_then(TimeoutConfig::operation_timeout);
+        told.unwrap_or(TIMEOUT)
     }
 
     pub(super) fn region(&self) -> &str {
