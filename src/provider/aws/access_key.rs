@@ -240,17 +240,27 @@ impl Issuer for AccessKeyIssuer {
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         let name = format!("user {}", self.user);
-        // A policy may name the user by its path, which only `GetUser` tells; without it a denial
-        // means little.
+        // A policy may name the user by its path, which only `GetUser` tells. Where that is denied the user
+        // is named without a path: never all users, whose keys are as good as an administrator's.
         let what = self.what("GetUser");
         let user = self.client.iam.get_user().user_name(&self.user).send().await;
-        let (arn, elsewhere) = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
-            Ok(output) => (output.user.map(|user| user.arn), None),
-            Err(error) if error.kind == Kind::Denied => (None, Some("a policy that names this user")),
+        let arn = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
+            Ok(output) => output.user.map(|user| user.arn),
+            Err(error) if error.kind == Kind::Denied => None,
             Err(error) => return vec![failed(&name, &error)],
         };
-        let resource = arn.unwrap_or_else(|| "*".to_owned());
-        let needs = Needs { actions: &ACTIONS, granted: resource.clone(), resource, elsewhere };
+        let (resource, elsewhere, caution) = match arn {
+            Some(arn) => (arn, None, ""),
+            None => match caller(&self.client).await {
+                Ok(caller) => (
+                    caller.user(&self.user),
+                    Some("a policy that names this user with its path"),
+                    " (a user with a path needs its path before the name)",
+                ),
+                Err(error) => return vec![failed(&name, &error)],
+            },
+        };
+        let needs = Needs { actions: &ACTIONS, granted: resource.clone(), resource, elsewhere, caution };
         let keys = match self.keys().await {
             Ok(keys) => keys,
             Err(error) => return refused(&self.client, &needs, &name, error).await,
@@ -465,6 +475,34 @@ mod tests {
     fn issuer(replies: Vec<Reply>) -> AccessKeyIssuer {
         let client = AwsClient::answering(("AKIAOPERATOR", &Secret::new("key")), replies);
         AccessKeyIssuer::new(Arc::new(client), "app".to_owned())
+    }
+
+    /// The operator may not look at the user, so that its path is not known. The policy to add still names this
+    /// user alone: with `*` the operator could make keys of an administrator.
+    #[tokio::test]
+    async fn a_policy_for_a_user_that_cannot_be_looked_at_names_it_alone() {
+        let denied = Reply {
+            status: http::StatusCode::FORBIDDEN,
+            body: "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type>\
+                   <Code>AccessDenied</Code><Message>no</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+                .into(),
+            ..page("GetUser", false)
+        };
+        let who = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                   <GetCallerIdentityResult><Arn>arn:aws-cn:iam::123456789012:user/ops</Arn><UserId>u</UserId>\
+                   <Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+        let who = || Reply { body: who.into(), ..page("GetCallerIdentity", false) };
+        let again = Reply { headers: denied.headers.clone(), body: denied.body.clone(), ..denied };
+        // GetUser, then who asks, then ListAccessKeys; then who asks and what it may do.
+        let more = Reply { headers: again.headers.clone(), body: again.body.clone(), ..again };
+        let keys = issuer(vec![denied, who(), again, who(), more]);
+        let checks = keys.preflight(None).await;
+        let hints: Vec<&str> = checks.iter().filter_map(|check| check.hint.as_deref()).collect();
+        assert_eq!(hints.len(), 2, "{checks:?}");
+        for hint in hints {
+            assert!(hint.contains(r#""Resource":"arn:aws-cn:iam::123456789012:user/app""#), "{hint}");
+            assert!(!hint.contains('*') && hint.contains("a user with a path needs its path"), "{hint}");
+        }
     }
 
     /// A list of keys: id, and when it was made.

@@ -32,6 +32,7 @@ impl SecretsManagerStore {
             resource: arn.unwrap_or_else(|| "*".to_owned()),
             granted,
             elsewhere: Some("the secret's resource policy"),
+            caution: "",
         };
         let described = match found {
             Ok(described) => described,
@@ -57,6 +58,7 @@ impl SecretsManagerStore {
                 resource: key.to_owned(),
                 granted: key.to_owned(),
                 elsewhere: Some("the policy of the KMS key"),
+                caution: "",
             };
             checks.extend(simulate(&self.client, &needs).await);
         }
