@@ -199,6 +199,10 @@ pub struct Check {
     /// Decides the exit code when the check fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// How long the server asks to wait before the look is made again. It decides the next try, and is not
+    /// recorded with the check.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 /// What a check means for the run.
@@ -218,12 +222,12 @@ impl Check {
     /// detail: it is tamed here.
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = outcome::tame(&detail.into());
-        Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None }
+        Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None, retry_after: None }
     }
 
     /// Cleans every text: what came from outside may echo what was sent.
     pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
-        let Self { name, verdict: _, detail, hint, kind: _ } = self;
+        let Self { name, verdict: _, detail, hint, kind: _, retry_after: _ } = self;
         [Some(name), Some(detail), hint.as_mut()].into_iter().flatten().for_each(|text| *text = clean(text));
     }
 

@@ -217,6 +217,7 @@ pub(super) fn failed(name: &str, error: &CallError) -> Check {
         verdict: CheckVerdict::Fail,
         hint: error.hint.clone(),
         kind: Some(error.kind),
+        retry_after: error.retry_after,
         ..Check::pass(name, error.message.clone())
     }
 }
