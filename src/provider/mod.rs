@@ -23,6 +23,8 @@ pub mod http;
 pub mod layout;
 pub mod outcome;
 #[cfg(feature = "tool")]
+pub mod own_file;
+#[cfg(feature = "tool")]
 pub mod random;
 #[cfg(feature = "tool")]
 pub mod reach;
@@ -222,7 +224,14 @@ impl Check {
     /// detail: it is tamed here.
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = outcome::tame(&detail.into());
-        Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None, retry_after: None }
+        Self {
+            name: name.into(),
+            verdict: CheckVerdict::Pass,
+            detail,
+            hint: None,
+            kind: None,
+            retry_after: None,
+        }
     }
 
     /// Cleans every text: what came from outside may echo what was sent.

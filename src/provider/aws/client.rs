@@ -23,7 +23,7 @@ use {
     aws_smithy_runtime_api::http::StatusCode,
 };
 
-use super::connect::http_client;
+use super::connect::{http_client, refuse_pipes};
 use super::wire::{Bound, Wire};
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::secret::Secret;
@@ -71,8 +71,9 @@ impl AwsClient {
     /// Reads the default chain; nothing is sent yet.
     ///
     /// # Errors
-    /// When no region is known, or the CA bundle cannot be read.
+    /// When no region is known, the CA bundle cannot be read, or a file of settings is not a regular file.
     pub async fn new(settings: Settings, timeout: Duration) -> Result<Self, CallError> {
+        refuse_pipes(&|name| std::env::var(name).ok())?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // A retry inside the SDK would be one that the journal does not know.
             .retry_config(RetryConfig::disabled())
