@@ -55,7 +55,7 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
             places: Arc::clone(&places),
             say: Arc::new(drop),
             step,
-            context: job::context(&with.run, planned, state.round(step), state.since(step).unwrap_or(now)),
+            context: job::context(state, &with.run, step, now),
             needs: index.needs(state, &with.run, planned),
         };
         let versions = with.sealed.is_empty().then(|| index.versions(state, c));

@@ -339,9 +339,8 @@ impl Session {
     fn job(&self, step: usize) -> Job {
         let planned = &self.plan.steps[step];
         let now = self.engine.clock.now().wall;
-        let begun = self.state.since(step).unwrap_or(now);
         let run = self.engine.journal.run();
-        let mut context = job::context(run, planned, self.state.round(step), begun);
+        let mut context = job::context(&self.state, run, step, now);
         context.siblings = self.index.siblings(&self.state, run, planned);
         if let Action::Promote { credential, store } = planned.action {
             context.before = self.plan.credentials[credential].stores[store].versions.clone();

@@ -205,7 +205,7 @@ pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
 
 fn error_of(failed: &Check, message: String) -> CallError {
     let error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
-    CallError { hint: failed.hint.clone(), ..error }
+    CallError { hint: failed.hint.clone(), retry_after: failed.retry_after, ..error }
 }
 
 /// An error of a look, with every check that failed before it: all that is missing is named at once.
@@ -397,4 +397,18 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that asks to wait is waited for, though a check stands between its answer and the next try.
+    #[test]
+    fn the_time_that_a_server_asks_to_wait_outlives_its_check() {
+        let limited = Check::fail("server", Kind::Throttled, "limited", "wait");
+        let asked = Some(Duration::from_secs(5));
+        let error = first_failure(&[Check { retry_after: asked, ..limited }]).expect("a failure");
+        assert_eq!((error.kind, error.retry_after), (Kind::Throttled, asked));
+    }
 }

@@ -111,6 +111,7 @@ fn context() -> CallContext {
         step: "prepare/app/issue".to_owned(),
         token: Uuid::nil(),
         since: Timestamp::UNIX_EPOCH,
+        last: Timestamp::UNIX_EPOCH,
         siblings: Vec::new(),
         before: Default::default(),
     }

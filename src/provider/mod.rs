@@ -23,6 +23,8 @@ pub mod http;
 pub mod layout;
 pub mod outcome;
 #[cfg(feature = "tool")]
+pub mod own_file;
+#[cfg(feature = "tool")]
 pub mod random;
 #[cfg(feature = "tool")]
 pub mod reach;
@@ -70,6 +72,8 @@ pub struct CallContext {
     pub token: Uuid,
     /// When the intent of the first attempt was recorded: nothing that the step created is older.
     pub since: Timestamp,
+    /// When the intent of the last attempt was recorded: nothing that the step created was asked for later.
+    pub last: Timestamp,
     /// The idempotency tokens of the run's other steps that stage in the same place: a version that
     /// carries one of them is the run's own and no stranger's.
     pub siblings: Vec<Uuid>,
@@ -197,6 +201,10 @@ pub struct Check {
     /// Decides the exit code when the check fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// How long the server asks to wait before the look is made again. It decides the next try, and is not
+    /// recorded with the check.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 /// What a check means for the run.
@@ -216,12 +224,19 @@ impl Check {
     /// detail: it is tamed here.
     pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = outcome::tame(&detail.into());
-        Self { name: name.into(), verdict: CheckVerdict::Pass, detail, hint: None, kind: None }
+        Self {
+            name: name.into(),
+            verdict: CheckVerdict::Pass,
+            detail,
+            hint: None,
+            kind: None,
+            retry_after: None,
+        }
     }
 
     /// Cleans every text: what came from outside may echo what was sent.
     pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
-        let Self { name, verdict: _, detail, hint, kind: _ } = self;
+        let Self { name, verdict: _, detail, hint, kind: _, retry_after: _ } = self;
         [Some(name), Some(detail), hint.as_mut()].into_iter().flatten().for_each(|text| *text = clean(text));
     }
 
@@ -313,7 +328,8 @@ pub trait Issuer: Send + Sync {
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError>;
 
     /// What `issue` with this context has left at the issuer: handles, and nothing else's. `before`
-    /// are the handles that existed when the plan was made.
+    /// are the handles that are known to be something else: those that existed when the plan was made.
+    /// What is found will be revoked, so that whatever may be another's must not be among it.
     ///
     /// # Errors
     /// When the issuer cannot be asked, or cannot tell ours from others'.
@@ -324,6 +340,24 @@ pub trait Issuer: Send + Sync {
     /// # Errors
     /// When the issuer cannot be asked.
     async fn existing(&self) -> Result<Vec<String>, CallError>;
+
+    /// What a repeated or late `issue` with this context has left, at a time when the run knows what it issued.
+    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's.
+    ///
+    /// # Errors
+    /// As for [`Issuer::find`].
+    async fn twins(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
+        self.find(context, before).await
+    }
+
+    /// What exists now beside the handles in `known`, where an operator should look whose it is: each a
+    /// sentence. Empty where what a run created carries its tag, so that nothing else can be its own.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn strangers(&self, _known: &[String]) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
 
     /// What the credential really may do.
     ///

@@ -31,6 +31,18 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// The operator's own secrets, where the environment holds them.
 const SECRET_VARIABLES: [&str; 3] = ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
+/// Where clients, and the programs that a run starts, find a proxy. Its address may hold a password.
+const PROXY_VARIABLES: [&str; 8] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "VAULT_PROXY_ADDR",
+    "VAULT_HTTP_PROXY",
+];
+
 /// Real servers, files and programs. One client for each connection, made when first needed.
 pub struct RealProvider {
     connections: BTreeMap<String, model::Connection>,
@@ -174,7 +186,8 @@ impl Provider for RealProvider {
             }
             model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
         });
-        SECRET_VARIABLES.iter().filter_map(env).chain(tokens).collect()
+        let proxies = PROXY_VARIABLES.iter().filter_map(env).flat_map(|address| passwords(&address));
+        SECRET_VARIABLES.iter().filter_map(env).chain(tokens).chain(proxies).collect()
     }
 
     async fn reach(&self, runbook: &model::Runbook) -> Vec<Check> {
@@ -324,6 +337,40 @@ impl Provider for RealProvider {
     }
 }
 
+/// The password in the address of a proxy, as it is written there and as it is sent. Not the address as a
+/// whole: messages may name the host.
+fn passwords(address: &Secret) -> Vec<Secret> {
+    let address = address.expose().trim();
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    // The last `@`: there are passwords with one that was not escaped.
+    let user = rest.rsplit_once('@').map(|(user, _)| user);
+    match user.and_then(|user| user.split_once(':')) {
+        Some((_, password)) if !password.is_empty() => vec![Secret::new(password), unescaped(password)],
+        _ => Vec::new(),
+    }
+}
+
+/// A text with its `%40` and the like decoded.
+fn unescaped(text: &str) -> Secret {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Secret::new(String::from_utf8_lossy(&bytes))
+}
+
 fn sandbox(what: &str) -> CallError {
     CallError::rejected(Kind::Unsupported, format!("this {what} is one of the sandbox's"))
         .hint("run it with `--env sandbox`, or replace it")
@@ -331,4 +378,30 @@ fn sandbox(what: &str) -> CallError {
 
 fn invalid(message: impl Into<String>) -> CallError {
     CallError::rejected(Kind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn secrets(variable: &'static str, value: &'static str) -> Vec<String> {
+        let env = Arc::new(move |name: &str| (name == variable).then(|| value.to_owned()));
+        let clock = Arc::new(SystemClock::new());
+        let provider = RealProvider::with_environment(BTreeMap::new(), clock, Duration::from_secs(1), env);
+        provider.secrets().iter().map(|secret| secret.expose().to_owned()).collect()
+    }
+
+    /// Programs inherit the address of the proxy, and clients may quote it when they fail.
+    #[test]
+    fn the_password_of_a_proxy_is_a_secret() {
+        for variable in PROXY_VARIABLES {
+            let found = secrets(variable, "http://user:s3cr%65t-pw@proxy.internal:3128/");
+            assert_eq!(found, ["s3cr%65t-pw", "s3cret-pw"], "{variable}");
+        }
+        assert_eq!(secrets("https_proxy", "user:a@b%4@proxy:3128")[0], "a@b%4", "written without a scheme");
+        for plain in ["http://proxy.internal:3128", "proxy:3128", "http://user@proxy", "http://user:@proxy"] {
+            assert_eq!(secrets("ALL_PROXY", plain), Vec::<String>::new(), "{plain}");
+        }
+    }
 }

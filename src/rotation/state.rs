@@ -45,6 +45,8 @@ pub struct State {
     pub(super) facts: HashMap<usize, Facts>,
     pub(super) rounds: HashMap<usize, u32>,
     pub(super) since: HashMap<usize, Timestamp>,
+    /// When the last try to do a step was recorded. Read only where `since` knows the step.
+    last: HashMap<usize, Timestamp>,
     pub(super) opened: Timestamp,
     pub(super) phase: Option<Phase>,
     pub(super) entered: Timestamp,
@@ -97,6 +99,7 @@ impl State {
             facts: HashMap::new(),
             rounds: HashMap::new(),
             since: HashMap::new(),
+            last: HashMap::new(),
             opened,
             phase: None,
             entered: opened,
@@ -203,6 +206,11 @@ impl State {
     /// When the first intent of a step's present round was recorded.
     pub fn since(&self, step: usize) -> Option<Timestamp> {
         self.since.get(&step).copied()
+    }
+
+    /// When the last intent to do a step in its present round was recorded.
+    pub fn last(&self, step: usize) -> Option<Timestamp> {
+        self.since(step).and(self.last.get(&step).copied())
     }
 
     /// The gates' last verdicts in this session.
@@ -421,6 +429,9 @@ impl State {
         }
         if self.plan.steps[step].is_effect() {
             self.since.entry(step).or_insert(at);
+            if op == Op::Do {
+                self.last.insert(step, at);
+            }
             if self.plan.steps[step].irreversible && op == Op::Do {
                 self.irrevocable.insert(step);
             }

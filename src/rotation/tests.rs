@@ -1455,11 +1455,12 @@ fn orphans_are_remembered_until_they_are_gone() {
 
 /// Nothing that a step made is older than its first intent in this round.
 #[test]
-fn a_step_remembers_its_first_intent() {
+fn a_step_remembers_its_first_and_its_last_intent() {
     let issue = "prepare/demo-key/issue";
     let since = |run: &Run| run.state.since(run.state.step(issue).expect("a step"));
+    let last = |run: &Run| run.state.last(run.state.step(issue).expect("a step"));
     let fresh = Run::overlap();
-    assert_eq!(since(&fresh), None);
+    assert_eq!((since(&fresh), last(&fresh)), (None, None));
     let run = fresh
         .when(issue, Op::Do, &[Reply::Fail(Kind::Throttled), Reply::Ok])
         .wishing(|w| w.until = Some(Phase::Prepare))
@@ -1467,10 +1468,11 @@ fn a_step_remembers_its_first_intent() {
     // The first try was refused half a second before the one that worked.
     let entered = run.state.entered();
     assert_eq!(since(&run), Some(entered), "the first try counts");
+    assert_eq!(last(&run), Some(entered + Duration::from_millis(500)), "and the last one is known, too");
     let look = run.state.step("prepare/demo-key/inspect").expect("a step");
     assert_eq!(run.state.since(look), None, "a look makes nothing");
     let back = run.turn(None).go();
-    assert_eq!(since(&back), None, "the next round begins anew");
+    assert_eq!((since(&back), last(&back)), (None, None), "the next round begins anew");
 }
 
 /// Looks count against the room for calls as calls do.

@@ -16,6 +16,7 @@ use stanch::secret::{Material, Secret};
 
 use crate::conformance::{StoreCase, issuer_keeps_its_promises, store_keeps_its_promises};
 use crate::servers::{DEADLINE, closed_port, context, failures, ministack, moto, serve, unique};
+use crate::tool::Tool;
 
 const KEY: &[&str] = &["access_key_id", "secret_access_key"];
 /// The account of ministack's root.
@@ -206,6 +207,46 @@ async fn a_new_key_that_was_used_is_not_taken_for_ours() {
     let error = issuer.find(&step, &before).await.expect_err("somebody uses it");
     assert_eq!(error.kind, Kind::Conflict);
     assert!(error.message.contains(&id), "{error:?}");
+}
+
+/// Trusts ministack for keys that are there or not. The tool itself, since what the step that looks for leftovers
+/// does with the issuer's words is what counts.
+#[tokio::test]
+#[ignore = "needs ministack: scripts/test"]
+async fn a_key_that_a_person_made_during_a_run_is_named_and_stays() {
+    let url = ministack();
+    let admin = setup(&url, "test", "test").await;
+    let user = admin.user().await;
+    let (id, secret) = admin.key(&user, None).await;
+    let text = serde_json::json!({ "id": id, "secret": secret }).to_string();
+    let store = admin.secret(&text).await;
+    let tool = Tool::new()
+        .with("AWS_ENDPOINT_URL", &url)
+        .with("AWS_REGION", "us-east-1")
+        .with("AWS_EC2_METADATA_DISABLED", "true")
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test");
+    let path = tool.runbook(&format!(
+        "version: 1\nname: hand\nenvironments: {{ e: {{}} }}\n\
+         connections: {{ aws: {{ type: aws, account: \"000000000000\" }} }}\ncredentials:\n  key:\n    \
+         issuer: {{ type: iam-access-key, connection: aws, user: {user} }}\n    \
+         stores: [{{ connection: aws, type: secretsmanager, secret: {store}, \
+         fields: {{ access_key_id: id, secret_access_key: secret }} }}]\n\
+         phases:\n  verify: {{ times: 1, every: 100ms }}\n  overlap: {{ at_least: 100ms }}\n  \
+         sunset: {{ at_least: 100ms }}\n  proof: {{ times: 1, every: 100ms }}\n"
+    ));
+    let path = path.to_str().expect("UTF-8");
+    let begun = tool.done(&["run", path, "--env", "e", "--yes", "--reason", "t", "--until", "overlap"]).await;
+    assert!(!begun.stdout.is_empty(), "{begun:?}");
+    // A person deletes the leaked key, makes one by hand, and has not used it yet.
+    admin.iam.delete_access_key().user_name(&user).access_key_id(&id).send().await.expect("deleted");
+    let (hand, _) = admin.key(&user, None).await;
+    let ended = tool.done(&["resume"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let issuer = AccessKeyIssuer::new(client(&url).await, user);
+    assert_eq!(issuer.life(&hand).await.expect("life"), Life::Active, "it is not this run's");
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains(&hand) && said.contains("does not know"), "{said}");
 }
 
 /// Imitations of AWS have left `AWSCURRENT` on two versions: that must be seen, and not be called a

@@ -579,6 +579,7 @@ impl Lab {
             step: "by-hand".into(),
             token: uuid::Uuid::from_u128(7),
             since: self.clock.now().wall,
+            last: self.clock.now().wall,
             siblings: Vec::new(),
             before: Default::default(),
         }
@@ -902,6 +903,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         step: step.into(),
         token,
         since: lab.clock.now().wall,
+        last: lab.clock.now().wall,
         siblings: Vec::new(),
         before: Default::default(),
     };

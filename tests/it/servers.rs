@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stanch::clock::{Clock as _, SystemClock};
 use stanch::provider::vault::{Settings, VaultClient};
 use stanch::provider::{CallContext, Check, CheckVerdict};
 use stanch::secret::Secret;
@@ -43,6 +44,7 @@ pub(crate) fn context() -> CallContext {
         step: "web/prepare/issue".to_owned(),
         token: Uuid::now_v7(),
         since: "2020-01-01T00:00:00Z".parse().expect("timestamp"),
+        last: SystemClock::new().now().wall,
         siblings: Vec::new(),
         before: Default::default(),
     }

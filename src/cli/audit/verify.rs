@@ -14,6 +14,7 @@ use crate::journal::{
     Anchors, Cover, Examined, Fault, Index, JournalError, StateDir, VerifyingKeys, examine_index_file,
     examine_journal_file,
 };
+use crate::provider::own_file;
 
 /// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
 #[derive(Debug, Args)]
@@ -113,11 +114,10 @@ fn is_index(path: &Path) -> bool {
 
 /// Reads a file of the user's.
 pub(super) fn text(path: &Path) -> Result<String, CliError> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-    read.map_err(|e| CliError::new(Exit::Usage, format!("cannot read {}: {e}", path.display())))?;
-    Ok(text)
+    let unreadable =
+        |why: String| CliError::new(Exit::Usage, format!("cannot read {}: {why}", path.display()));
+    let bytes = own_file::read(path, MAX_FILE).map_err(|error| unreadable(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not text".to_owned()))
 }
 
 fn keys(path: &Path) -> Result<VerifyingKeys, CliError> {
@@ -443,4 +443,19 @@ fn not_good(path: &Path, fault: &Fault, records: u64, signed: u64) -> String {
 
 fn fault_json(fault: &Fault) -> Value {
     json!({ "line": fault.line, "seq": fault.line - 1, "what": fault.what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys and anchors may come through a pipe; one that nobody writes to must not hold up the command forever.
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let error = text(&pipe).expect_err("no answer");
+        assert!(format!("{error:?}").contains("no answer within"), "{error:?}");
+    }
 }

@@ -9,7 +9,7 @@ use crate::engine::ask::{self, Asked, Inquiry};
 use crate::engine::safe;
 use crate::gate::{self, Watched};
 use crate::plan::Phase;
-use crate::provider::{CallError, Check, Kind, Life, Observation, finds_by_run};
+use crate::provider::{CallError, Check, Issuer, Kind, Life, Observation, finds_by_run};
 use crate::rotation::{Holds, Sight};
 use crate::runbook::model::{Probe, Strategy};
 use crate::sabotage::{Sabotage, is_on};
@@ -306,7 +306,7 @@ impl Job {
             context.step.clear();
             before.extend_from_slice(keep);
         }
-        match self.issuer().await?.find(&context, &before).await {
+        match self.issuer().await?.twins(&context, &before).await {
             Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !keep.contains(handle)).collect())),
             Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
                 Ok(Err(e.message))
@@ -326,6 +326,7 @@ impl Job {
             }
         };
         let issuer = self.issuer().await?;
+        let strangers = self.strangers(issuer.as_ref(), &[keep, &found].concat()).await?;
         let mut twins = Vec::new();
         for handle in found {
             self.refuse_stopped()?;
@@ -333,9 +334,35 @@ impl Job {
             twins.push(handle);
         }
         if twins.is_empty() {
-            return Ok(Yield::default());
+            return Ok(Yield { checks: strangers, ..Yield::default() });
         }
         let detail = format!("{} was made by a repeated request; stanch revoked it", twins.join(", "));
-        Ok(Yield { checks: vec![Check::warn("leftovers", detail)], ..facts([(TWINS, twins.join(" "))]) })
+        let mut checks = vec![Check::warn("leftovers", detail)];
+        checks.extend(strangers);
+        Ok(Yield { checks, ..facts([(TWINS, twins.join(" "))]) })
+    }
+
+    /// What is at the issuer and not known to this run. It is never touched: it may be another's.
+    async fn strangers(&self, issuer: &dyn Issuer, ours: &[String]) -> Result<Vec<Check>, CallError> {
+        let (c, name, _) = self.credential()?;
+        // A list may still name what this run has just revoked.
+        let incoming = self.needs.incoming.as_slice();
+        let known = [self.plan.credentials[c].existing.as_slice(), incoming, ours].concat();
+        let found = match issuer.strangers(&known).await {
+            Ok(found) => found,
+            Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported) => {
+                let why = e.message;
+                let detail = format!("whether there is another {name} cannot be seen: {why}");
+                return Ok(vec![Check::warn("leftovers", detail)]);
+            }
+            Err(e) => return Err(e.read_only()),
+        };
+        let hint = "find out whose it is, and delete it if it is not needed";
+        let warning = |detail: String| {
+            // A check stands in the record alone; a person must see this one, too.
+            (self.say)(format!("leftovers: {detail}; {hint}"));
+            Check { hint: Some(hint.to_owned()), ..Check::warn("leftovers", detail) }
+        };
+        Ok(found.into_iter().map(warning).collect())
     }
 }

@@ -200,10 +200,7 @@ impl Index {
             needs.kept = self.issue.iter().filter_map(|at| text(*at, HANDLE)).collect();
         }
         let issue = self.issue[c];
-        needs.issue = state.since(issue).map(|since| {
-            let step = &state.plan().steps[issue];
-            context(run, step, state.round(issue), since)
-        });
+        needs.issue = state.since(issue).map(|since| context(state, run, issue, since));
         needs
     }
 
@@ -592,13 +589,15 @@ pub(super) fn unsealed(error: &SafeError) -> CallError {
     CallError::rejected(Kind::Local, error.to_string())
 }
 
-/// The context of a step's call.
-pub(super) fn context(run: &str, step: &Step, round: u32, since: Timestamp) -> CallContext {
+/// The context of a step's call; `now` where it was not tried yet.
+pub(super) fn context(state: &State, run: &str, at: usize, now: Timestamp) -> CallContext {
+    let id = &state.plan().steps[at].id;
     CallContext {
         run: run.to_owned(),
-        step: step.id.clone(),
-        token: token(run, &step.id, round),
-        since,
+        step: id.clone(),
+        token: token(run, id, state.round(at)),
+        since: state.since(at).unwrap_or(now),
+        last: state.last(at).unwrap_or(now),
         siblings: Vec::new(),
         before: Default::default(),
     }

@@ -22,8 +22,9 @@ use crate::secret::{Material, Secret};
 const MAX_KEYS: usize = 2;
 /// A list that goes on for longer than this has no end: a user has two keys and a handful of policies.
 const MAX_PAGES: usize = 100;
-/// How far AWS' clock may be behind ours for a key to count as made by this step.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// How far AWS' clock may be from ours for a key to count as made by this step. AWS tells whole seconds, and
+/// `preflight` warns of clocks that are farther apart. More would take in keys that others made.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a rotation does with a user's keys.
 const ACTIONS: [&str; 5] = [
@@ -239,17 +240,27 @@ impl Issuer for AccessKeyIssuer {
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         let name = format!("user {}", self.user);
-        // A policy may name the user by its path, which only `GetUser` tells; without it a denial
-        // means little.
+        // A policy may name the user by its path, which only `GetUser` tells. Where that is denied the user
+        // is named without a path: never all users, whose keys are as good as an administrator's.
         let what = self.what("GetUser");
         let user = self.client.iam.get_user().user_name(&self.user).send().await;
-        let (arn, elsewhere) = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
-            Ok(output) => (output.user.map(|user| user.arn), None),
-            Err(error) if error.kind == Kind::Denied => (None, Some("a policy that names this user")),
+        let arn = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
+            Ok(output) => output.user.map(|user| user.arn),
+            Err(error) if error.kind == Kind::Denied => None,
             Err(error) => return vec![failed(&name, &error)],
         };
-        let resource = arn.unwrap_or_else(|| "*".to_owned());
-        let needs = Needs { actions: &ACTIONS, granted: resource.clone(), resource, elsewhere };
+        let (resource, elsewhere, caution) = match arn {
+            Some(arn) => (arn, None, ""),
+            None => match caller(&self.client).await {
+                Ok(caller) => (
+                    caller.user(&self.user),
+                    Some("a policy that names this user with its path"),
+                    " (a user with a path needs its path before the name)",
+                ),
+                Err(error) => return vec![failed(&name, &error)],
+            },
+        };
+        let needs = Needs { actions: &ACTIONS, granted: resource.clone(), resource, elsewhere, caution };
         let keys = match self.keys().await {
             Ok(keys) => keys,
             Err(error) => return refused(&self.client, &needs, &name, error).await,
@@ -332,13 +343,17 @@ impl Issuer for AccessKeyIssuer {
     }
 
     async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
+        // A key carries no tag. Ours was made while a request of ours can have been on its way; what was made
+        // earlier or later is another's.
+        let wait = SignedDuration::try_from(self.client.timeout()).unwrap_or(SignedDuration::MAX);
+        let earliest = context.since.saturating_sub(SKEW).unwrap_or(Timestamp::MIN);
+        let latest = context.last.saturating_add(wait.saturating_add(SKEW)).unwrap_or(Timestamp::MAX);
         let mut ours = Vec::new();
         for key in self.keys().await? {
             let Some(id) = key.access_key_id() else { continue };
             let made = key.create_date().and_then(|at| Timestamp::from_second(at.secs()).ok());
-            let recent =
-                made.is_none_or(|at| at.saturating_add(SKEW).is_ok_and(|late| late >= context.since));
-            if before.iter().any(|known| known == id) || !recent {
+            let in_time = made.is_some_and(|at| earliest <= at && at <= latest);
+            if before.iter().any(|known| known == id) || !in_time {
                 continue;
             }
             // The secret of a key whose reply was lost is known to nobody: nobody can have used it.
@@ -352,13 +367,45 @@ impl Issuer for AccessKeyIssuer {
                 )
                 .hint("look up who made it (CloudTrail, CreateAccessKey), then `stanch resolve`"));
             }
-            ours.push(id.to_owned());
+            ours.push(tame(id));
+        }
+        // One request makes one key: of two, at least one is another's, and they look alike.
+        if ours.len() > 1 {
+            return Err(CallError::rejected(
+                Kind::Conflict,
+                format!(
+                    "the access keys {} are new, and this run made one of them at most",
+                    ours.join(" and ")
+                ),
+            )
+            .hint("look up who made them (CloudTrail, CreateAccessKey), then `stanch resolve`"));
         }
         Ok(ours)
     }
 
     async fn existing(&self) -> Result<Vec<String>, CallError> {
         Ok(self.keys().await?.iter().filter_map(|key| key.access_key_id()).map(str::to_owned).collect())
+    }
+
+    /// A user has two keys at most: beside the old one and the new one a repeated request makes none. A key
+    /// that appears later carries no mark of this run, and is only named.
+    async fn twins(&self, _: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
+
+    async fn strangers(&self, known: &[String]) -> Result<Vec<String>, CallError> {
+        let keys = self.keys().await?;
+        let strange = keys.iter().filter_map(|key| {
+            let id = key.access_key_id().filter(|id| !known.iter().any(|known| known == id))?;
+            let status = key.status().map_or("unknown", StatusType::as_str).to_ascii_lowercase();
+            Some(format!(
+                "the user {} has another access key, {} ({}), that this run does not know; it was not touched",
+                tame(&self.user),
+                tame(id),
+                tame(&status)
+            ))
+        });
+        Ok(strange.collect())
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
@@ -428,6 +475,120 @@ mod tests {
     fn issuer(replies: Vec<Reply>) -> AccessKeyIssuer {
         let client = AwsClient::answering(("AKIAOPERATOR", &Secret::new("key")), replies);
         AccessKeyIssuer::new(Arc::new(client), "app".to_owned())
+    }
+
+    /// The operator may not look at the user, so that its path is not known. The policy to add still names this
+    /// user alone: with `*` the operator could make keys of an administrator.
+    #[tokio::test]
+    async fn a_policy_for_a_user_that_cannot_be_looked_at_names_it_alone() {
+        let denied = Reply {
+            status: http::StatusCode::FORBIDDEN,
+            body: "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type>\
+                   <Code>AccessDenied</Code><Message>no</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+                .into(),
+            ..page("GetUser", false)
+        };
+        let who = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                   <GetCallerIdentityResult><Arn>arn:aws-cn:iam::123456789012:user/ops</Arn><UserId>u</UserId>\
+                   <Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+        let who = || Reply { body: who.into(), ..page("GetCallerIdentity", false) };
+        let again = Reply { headers: denied.headers.clone(), body: denied.body.clone(), ..denied };
+        // GetUser, then who asks, then ListAccessKeys; then who asks and what it may do.
+        let more = Reply { headers: again.headers.clone(), body: again.body.clone(), ..again };
+        let keys = issuer(vec![denied, who(), again, who(), more]);
+        let checks = keys.preflight(None).await;
+        let hints: Vec<&str> = checks.iter().filter_map(|check| check.hint.as_deref()).collect();
+        assert_eq!(hints.len(), 2, "{checks:?}");
+        for hint in hints {
+            assert!(hint.contains(r#""Resource":"arn:aws-cn:iam::123456789012:user/app""#), "{hint}");
+            assert!(!hint.contains('*') && hint.contains("a user with a path needs its path"), "{hint}");
+        }
+    }
+
+    /// A list of keys: id, and when it was made.
+    fn list(keys: &[(&str, Timestamp)]) -> Reply {
+        let member = |(id, made): &(&str, Timestamp)| {
+            format!(
+                "<member><UserName>app</UserName><AccessKeyId>{id}</AccessKeyId><Status>Active</Status>\
+                 <CreateDate>{made}</CreateDate></member>"
+            )
+        };
+        let members: String = keys.iter().map(member).collect();
+        let body = format!(
+            "<ListAccessKeysResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><ListAccessKeysResult>\
+             <AccessKeyMetadata>{members}</AccessKeyMetadata><IsTruncated>false</IsTruncated>\
+             </ListAccessKeysResult></ListAccessKeysResponse>"
+        );
+        Reply { body: body.into_bytes(), ..page("ListAccessKeys", false) }
+    }
+
+    /// The answer for a key that was never used.
+    fn unused() -> Reply {
+        let body = "<GetAccessKeyLastUsedResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
+                    <GetAccessKeyLastUsedResult><UserName>app</UserName><AccessKeyLastUsed>\
+                    <ServiceName>N/A</ServiceName><Region>N/A</Region></AccessKeyLastUsed>\
+                    </GetAccessKeyLastUsedResult></GetAccessKeyLastUsedResponse>";
+        Reply { body: body.into(), ..page("GetAccessKeyLastUsed", false) }
+    }
+
+    /// Two tries to create a key, a minute apart.
+    fn tries() -> CallContext {
+        CallContext {
+            run: "run".to_owned(),
+            step: "prepare/app/issue".to_owned(),
+            token: uuid::Uuid::nil(),
+            since: at("10:00:00"),
+            last: at("10:01:00"),
+            siblings: Vec::new(),
+            before: Default::default(),
+        }
+    }
+
+    fn at(time: &str) -> Timestamp {
+        format!("2026-01-02T{time}Z").parse().expect("a time")
+    }
+
+    /// A key has no tag. What a person made before or after the requests of the run is not the run's own: what
+    /// `find` returns is revoked.
+    #[tokio::test]
+    async fn only_a_key_that_was_made_during_the_requests_is_taken_for_ours() {
+        let old = ("AKIAOLD", at("08:00:00"));
+        let before = ["AKIAOLD".to_owned()];
+        for (made, ours) in [
+            ("09:59:54", false),
+            ("09:59:56", true),
+            ("10:00:00", true),
+            // The limit of a call counts from the last try, here without one of the runbook's: 30 s.
+            ("10:01:34", true),
+            ("10:01:36", false),
+            ("10:40:00", false),
+        ] {
+            let keys = issuer(vec![list(&[old, ("AKIANEW", at(made))]), unused()]);
+            let found = keys.find(&tries(), &before).await.expect("an answer");
+            assert_eq!(!found.is_empty(), ours, "made at {made}: {found:?}");
+        }
+    }
+
+    /// Two new keys look alike, and at least one of them is not of this run: none is taken for its own.
+    #[tokio::test]
+    async fn of_two_new_keys_none_is_taken_for_ours() {
+        let two = [("AKIAONE", at("10:00:01")), ("AKIATWO", at("10:00:02"))];
+        let error = issuer(vec![list(&two), unused()]).find(&tries(), &[]).await.expect_err("undecided");
+        assert_eq!(error.kind, Kind::Conflict);
+        assert!(error.message.contains("AKIAONE") && error.message.contains("AKIATWO"), "{error}");
+        // One of them is known to be the new credential: then the other one is not of this run.
+        let known = ["AKIAONE".to_owned()];
+        let keys = issuer(vec![list(&two), unused()]);
+        assert_eq!(keys.twins(&tries(), &known).await.expect("an answer"), Vec::<String>::new());
+    }
+
+    /// A key that the run does not know is named, and left alone.
+    #[tokio::test]
+    async fn a_key_of_somebody_else_is_named() {
+        let keys = issuer(vec![list(&[("AKIANEW", at("10:00:01")), ("AKIAHAND", at("10:40:00"))])]);
+        let named = keys.strangers(&["AKIANEW".to_owned()]).await.expect("an answer");
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert!(named[0].contains("user app") && named[0].contains("AKIAHAND (active)"), "{named:?}");
     }
 
     /// A server that says of every page that another follows, found by fuzzing.

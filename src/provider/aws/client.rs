@@ -23,13 +23,16 @@ use {
     aws_smithy_runtime_api::http::StatusCode,
 };
 
-use super::connect::http_client;
+use super::connect::{http_client, refuse_pipes};
 use super::wire::{Bound, Wire};
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::secret::Secret;
 
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a call may take where no limit was set, as in a runbook without `limits.deadline`.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How AWS is reached: what the runbook says; the AWS default chain says the rest.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +71,9 @@ impl AwsClient {
     /// Reads the default chain; nothing is sent yet.
     ///
     /// # Errors
-    /// When no region is known, or the CA bundle cannot be read.
+    /// When no region is known, the CA bundle cannot be read, or a file of settings is not a regular file.
     pub async fn new(settings: Settings, timeout: Duration) -> Result<Self, CallError> {
+        refuse_pipes(&|name| std::env::var(name).ok())?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // A retry inside the SDK would be one that the journal does not know.
             .retry_config(RetryConfig::disabled())
@@ -175,6 +179,12 @@ impl AwsClient {
     /// ` of the profile …`, where the runbook names one.
     fn of_profile(&self) -> String {
         self.settings.profile.as_ref().map(|name| format!(" of the profile {name}")).unwrap_or_default()
+    }
+
+    /// How long one call may take: after that no request of it is on its way from here.
+    pub(super) fn timeout(&self) -> Duration {
+        let told = self.config.timeout_config().and_then(TimeoutConfig::operation_timeout);
+        told.unwrap_or(TIMEOUT)
     }
 
     pub(super) fn region(&self) -> &str {

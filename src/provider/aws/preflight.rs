@@ -54,6 +54,12 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// The ARN of a user of this account that has no path.
+    pub(super) fn user(&self, name: &str) -> String {
+        let partition = self.arn.split(':').nth(1).filter(|part| !part.is_empty()).unwrap_or("aws");
+        format!("arn:{partition}:iam::{}:user/{name}", self.account)
+    }
+
     /// The identity whose policies count: an assumed role's is the role's.
     fn principal(&self) -> Option<String> {
         if self.arn.ends_with(":root") {
@@ -88,22 +94,24 @@ pub(super) async fn caller(client: &AwsClient) -> Result<Caller, CallError> {
 pub(super) struct Needs<'a> {
     /// The actions, as policies spell them.
     pub(super) actions: &'a [&'a str],
-    /// The ARN that IAM is asked about; `*` where none is known.
+    /// The ARN that IAM is asked about; `*` where none is known. Never shown as something to grant.
     pub(super) resource: String,
     /// The ARN, or the pattern, that a policy would name.
     pub(super) granted: String,
     /// Where else a permission may come from: then a lack in the operator's own policies is only worth a word.
     pub(super) elsewhere: Option<&'static str>,
+    /// What to know before the policy is used as it is printed, in brackets with a space before; or nothing.
+    pub(super) caution: &'static str,
 }
 
 impl Needs<'_> {
-    /// The policy that grants just these of the actions.
+    /// The policy that grants just these of the actions, after what there is to say of it.
     pub(super) fn policy(&self, actions: &[&str]) -> String {
-        serde_json::json!({
+        let policy = serde_json::json!({
             "Version": "2012-10-17",
             "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": self.granted }],
-        })
-        .to_string()
+        });
+        format!("{}: {policy}", self.caution)
     }
 }
 
@@ -133,7 +141,9 @@ pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check
         Err(error) => {
             let all = needs.policy(needs.actions);
             return vec![Check {
-                hint: Some(format!("allow iam:SimulatePrincipalPolicy; the run itself needs {all}")),
+                hint: Some(format!(
+                    "allow iam:SimulatePrincipalPolicy; the run itself needs this policy{all}"
+                )),
                 ..Check::warn(NAME, format!("cannot be checked in advance: {}", error.message))
             }];
         }
@@ -150,7 +160,7 @@ pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check
     let (denied, unsaid) = (decided(&["explicitDeny"]), decided(&[""]));
     let (on, whom) = (tame(&needs.resource), tame(&principal));
     let mut checks = Vec::new();
-    let add = |actions: &[&str]| format!("add this policy to {whom}: {}", needs.policy(actions));
+    let add = |actions: &[&str]| format!("add this policy to {whom}{}", needs.policy(actions));
     if !denied.is_empty() {
         let (also, then) = match &lacking[..] {
             [] => (String::new(), String::new()),
@@ -196,7 +206,7 @@ pub(super) async fn refused(
         return vec![failed(name, &error)];
     }
     let mut checks = simulate(client, needs).await;
-    error.hint = Some(format!("the run needs this policy: {}", needs.policy(needs.actions)));
+    error.hint = Some(format!("the run needs this policy{}", needs.policy(needs.actions)));
     checks.push(failed(name, &error));
     checks
 }
@@ -207,6 +217,7 @@ pub(super) fn failed(name: &str, error: &CallError) -> Check {
         verdict: CheckVerdict::Fail,
         hint: error.hint.clone(),
         kind: Some(error.kind),
+        retry_after: error.retry_after,
         ..Check::pass(name, error.message.clone())
     }
 }

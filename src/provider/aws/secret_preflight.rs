@@ -8,6 +8,12 @@ use super::secretsmanager::SecretsManagerStore;
 use crate::provider::Check;
 use crate::provider::outcome::{CallError, Kind, tame};
 use crate::provider::text::{Object, refuse_unclear};
+use crate::secret::{Material, Secret};
+
+/// How many bytes a secret's text may have.
+const MAX_TEXT: usize = 65_536;
+/// The length of an access key's secret: no part of a new value is taken to be shorter.
+const LIKELY: usize = 40;
 
 /// What a rotation does with a secret.
 const ACTIONS: [&str; 4] = [
@@ -32,6 +38,7 @@ impl SecretsManagerStore {
             resource: arn.unwrap_or_else(|| "*".to_owned()),
             granted,
             elsewhere: Some("the secret's resource policy"),
+            caution: "",
         };
         let described = match found {
             Ok(described) => described,
@@ -57,10 +64,29 @@ impl SecretsManagerStore {
                 resource: key.to_owned(),
                 granted: key.to_owned(),
                 elsewhere: Some("the policy of the KMS key"),
+                caution: "",
             };
             checks.extend(simulate(&self.client, &needs).await);
         }
         checks
+    }
+
+    /// Refuses a text that AWS would not take any more with the new value in it, before there is a new value.
+    fn refuse_long(&self, text: &Secret, now: &Material) -> Result<(), CallError> {
+        let likely = now.parts().fold(Material::default(), |all, (part, value)| {
+            all.with(part, Secret::new("x".repeat(value.expose().len().max(LIKELY))))
+        });
+        let size = self.encode(text, &likely)?.expose().len();
+        if size <= MAX_TEXT {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: with the new value the text would have about {size} bytes, and AWS takes {MAX_TEXT} at most; \
+             the new value was taken to be as long as the old one, and to have {LIKELY} characters at least",
+            self.secret
+        );
+        Err(CallError::rejected(Kind::Invalid, message)
+            .hint("remove what is not needed from the secret, or give the credential a secret of its own; then plan again"))
     }
 
     /// Makes the edit in memory, and looks for other versions that others read the same value from.
@@ -83,6 +109,7 @@ impl SecretsManagerStore {
             ));
         }
         self.encode(&text, &self.layout.stand_in())?;
+        self.refuse_long(&text, &now)?;
         let mut checks =
             vec![Check::pass(name, format!("the current version {} can be read", tame(current)))];
         let others = seen.version_ids_to_stages().into_iter().flatten();
@@ -98,5 +125,47 @@ impl SecretsManagerStore {
             }
         }
         Ok(checks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::provider::aws::AwsClient;
+    use crate::provider::http::transport::Reply;
+    use crate::provider::layout::Layout;
+
+    /// What the rehearsal says of a secret whose old value is `old` and whose text has `size` bytes.
+    async fn refused(old: &str, size: usize) -> Option<CallError> {
+        let pad = "x".repeat(size - r#"{"a":"","pad":""}"#.len() - old.len());
+        let text = format!(r#"{{"a":"{old}","pad":"{pad}"}}"#);
+        assert_eq!(text.len(), size);
+        let body = serde_json::json!({ "ARN": "arn:x", "VersionId": "v", "SecretString": text });
+        let reply = Reply {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: body.to_string().into(),
+        };
+        let client = AwsClient::answering(("AKIAOPERATOR", &Secret::new("key")), vec![reply]);
+        let layout = Layout::new(&["token"], Some("a"), &BTreeMap::new()).expect("layout");
+        let store = SecretsManagerStore::new(Arc::new(client), "t/big".to_owned(), layout);
+        let seen = DescribeSecretOutput::builder();
+        let seen = seen.version_ids_to_stages("v", vec!["AWSCURRENT".to_owned()]).build();
+        store.rehearse(&seen).await.err()
+    }
+
+    /// AWS refuses a longer text only when it is written, and then the new credential exists already.
+    #[tokio::test]
+    async fn a_text_that_would_become_too_long_is_refused_beforehand() {
+        // A short old value: the new one has 40 characters.
+        assert!(refused("old-aaaa", MAX_TEXT - 32).await.is_none());
+        let error = refused("old-aaaa", MAX_TEXT - 31).await.expect("too long");
+        assert!(error.message.contains("65537 bytes") && error.message.contains("65536"), "{error}");
+        assert!(error.message.contains("as long as the old one"), "{error}");
+        // A long one: the new one is as long.
+        assert!(refused(&"o".repeat(95), MAX_TEXT).await.is_none());
     }
 }

@@ -84,7 +84,7 @@ impl SecretsManagerStore {
         // A version whose labels are all gone may be gone itself.
         let listed = |id: &&str| seen.version_ids_to_stages().is_some_and(|all| all.contains_key(*id));
         if let Some(id) = staged.filter(listed)
-            && self.text(id).await?.same_as(wanted)
+            && self.is_wanted(&self.text(id).await?, value, wanted)
         {
             return Ok(id.to_owned());
         }
@@ -99,6 +99,13 @@ impl SecretsManagerStore {
         let id = derived(seed, current);
         self.put(&id, wanted, value, &pending).await?;
         Ok(id)
+    }
+
+    /// Whether a version holds the value that is wanted, and beside it the very bytes that are. The value itself
+    /// may be written with other escapes (`\/`): made current as it is, such a text gets its own bytes back.
+    fn is_wanted(&self, text: &Secret, value: &Material, wanted: &Secret) -> bool {
+        self.decode(text).is_ok_and(|held| held.same_as(value))
+            && self.encode(text, value).is_ok_and(|respelt| respelt.same_as(wanted))
     }
 
     /// One try to make a value current; `None` when somebody wrote the secret between the read and the move.
@@ -184,5 +191,81 @@ impl SecretsManagerStore {
             // A server that keeps this label to itself must not stop the way back.
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::provider::aws::AwsClient;
+    use crate::provider::http::transport::Reply;
+    use crate::provider::layout::Layout;
+
+    fn reply(body: &serde_json::Value) -> Reply {
+        let headers = [("x-amzn-requestid", "r"), ("content-type", "application/x-amz-json-1.1")];
+        let headers = headers.map(|(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        });
+        Reply {
+            status: http::StatusCode::OK,
+            headers: headers.into_iter().collect(),
+            body: body.to_string().into(),
+        }
+    }
+
+    fn described(current: &str, previous: &str) -> Reply {
+        let stages = serde_json::json!({ current: ["AWSCURRENT"], previous: ["AWSPREVIOUS"] });
+        reply(&serde_json::json!({ "ARN": "arn:x", "Name": "t", "VersionIdsToStages": stages }))
+    }
+
+    fn version(id: &str, text: &str) -> Reply {
+        reply(&serde_json::json!({ "ARN": "arn:x", "VersionId": id, "SecretString": text }))
+    }
+
+    /// Goes back from `current` to the version before, whose text is `before`. What is current then.
+    async fn back(current: &str, before: &str) -> String {
+        let client = AwsClient::answering(
+            ("AKIAOPERATOR", &Secret::new("key")),
+            vec![
+                described("v-new", "v-old"),
+                version("v-new", current),
+                version("v-old", before),
+                reply(&serde_json::json!({ "ARN": "arn:x", "VersionId": "v-old" })),
+                described("v-old", "v-new"),
+            ],
+        );
+        let layout = Layout::new(&["token"], Some("a"), &BTreeMap::new()).expect("layout");
+        let store = SecretsManagerStore::new(Arc::new(client), "t".to_owned(), layout);
+        let context = CallContext {
+            run: "run".to_owned(),
+            step: "cutover/a/promote".to_owned(),
+            token: Uuid::nil(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            last: jiff::Timestamp::UNIX_EPOCH,
+            siblings: Vec::new(),
+            before: Default::default(),
+        };
+        let [new, old] = ["new", "caf\u{e9}/old"].map(|text| Material::single("token", Secret::new(text)));
+        let done = store.try_promote(&context, &old, &new, Some("v-old")).await;
+        match done {
+            Ok(done) => done.expect("it was not written meanwhile").version,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// The old version is made current again, byte by byte, also where its value is written with escapes that it
+    /// does not need, as some programs write `/` and whatever is not ASCII.
+    #[tokio::test]
+    async fn the_way_back_restores_the_old_bytes_whatever_their_escapes() {
+        let current = r#"{"a":"new","b":1}"#;
+        for before in [r#"{"a":"caf\u00e9\/old","b":1}"#, "{\"a\":\"caf\u{e9}/old\",\"b\":1}"] {
+            assert_eq!(back(current, before).await, "v-old", "{before}");
+        }
+        // What another wrote beside it meanwhile is not undone: then a new version is made.
+        let changed = back(r#"{"a":"new","b":2}"#, r#"{"a":"caf\u00e9\/old","b":1}"#).await;
+        assert_ne!(changed, "v-old");
     }
 }

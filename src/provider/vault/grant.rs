@@ -86,19 +86,41 @@ pub(super) struct Role {
     pub(super) token_type: String,
 }
 
+/// Whether a policy is in a list, or fits a pattern of another one.
+fn listed(list: &Option<Vec<String>>, globs: &Option<Vec<String>>, policy: &str) -> bool {
+    let fits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(start) => policy.starts_with(start),
+        None => pattern == policy,
+    };
+    list.iter().flatten().any(|p| p == policy) || globs.iter().flatten().any(fits)
+}
+
 impl Role {
     /// Whether it lets a token carry this policy.
     pub(super) fn allows(&self, policy: &str) -> bool {
-        let has = |list: &Option<Vec<String>>| list.iter().flatten().any(|p| p == policy);
-        let glob = |list: &Option<Vec<String>>| {
-            list.iter().flatten().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => policy.starts_with(start),
-                None => pattern == policy,
-            })
-        };
-        let allowed = has(&self.allowed_policies) || glob(&self.allowed_policies_glob);
-        let refused = has(&self.disallowed_policies) || glob(&self.disallowed_policies_glob);
-        (self.is_open() || allowed) && !refused
+        let allowed = listed(&self.allowed_policies, &self.allowed_policies_glob, policy);
+        (self.is_open() || allowed) && !self.disallows(policy)
+    }
+
+    /// Whether it names this policy as one that its tokens never carry.
+    pub(super) fn disallows(&self, policy: &str) -> bool {
+        listed(&self.disallowed_policies, &self.disallowed_policies_glob, policy)
+    }
+
+    /// The setting of a role, as `vault write` takes it, that does not disallow this policy any more.
+    pub(super) fn without_refusal_of(&self, policy: &str) -> String {
+        let mut settings = Vec::new();
+        for (name, list) in [
+            ("disallowed_policies", &self.disallowed_policies),
+            ("disallowed_policies_glob", &self.disallowed_policies_glob),
+        ] {
+            let refuses = |entry: &String| listed(&None, &Some(vec![entry.clone()]), policy);
+            let (gone, kept): (Vec<_>, Vec<_>) = list.iter().flatten().cloned().partition(refuses);
+            if !gone.is_empty() {
+                settings.push(format!("{name}={}", kept.join(",")));
+            }
+        }
+        settings.join(" ")
     }
 
     /// Whether it has no list of its own: then the operator's own policies are the bound.

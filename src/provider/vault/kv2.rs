@@ -313,10 +313,13 @@ impl Store for Kv2Store {
         }
     }
 
-    /// The server by its own name for itself: two addresses of one server are one place.
+    /// The server by its own name for itself: two addresses of one server are one place. A namespace may
+    /// also be written as the beginning of the mount: Vault takes both for the same path.
     async fn place(&self) -> Result<String, CallError> {
-        let namespace = self.client.settings().namespace.as_deref().unwrap_or_default();
-        Ok(format!("kv2 {} {namespace}/{}", self.client.server().await?, self.place.shown()))
+        let namespace = self.client.settings().namespace.as_deref().unwrap_or_default().trim_matches('/');
+        let shown = self.place.shown();
+        let path = if namespace.is_empty() { shown } else { format!("{namespace}/{shown}") };
+        Ok(format!("kv2 {} {path}", self.client.server().await?))
     }
 
     async fn destroy(&self, _: &CallContext, version: &str, outgoing: &Material) -> Result<(), CallError> {
@@ -358,7 +361,33 @@ fn at(place: &Kv2Place, error: CallError) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use super::*;
+    use crate::provider::http::transport::Reply;
+    use crate::provider::vault::Settings;
+
+    async fn place(namespace: Option<&str>, mount: &str) -> String {
+        let settings = Settings::resolve(Some("http://vault:8200"), namespace, None, &|_| None);
+        let client = VaultClient::new(settings.expect("settings"), Duration::from_secs(1)).expect("client");
+        let health = br#"{"initialized":true,"sealed":false,"standby":false,"version":"1","cluster_id":"c"}"#;
+        let reply =
+            Reply { status: http::StatusCode::OK, headers: http::HeaderMap::new(), body: health.to_vec() };
+        let layout = Layout::new(&["token"], Some("a"), &BTreeMap::new()).expect("layout");
+        let place = Kv2Place::new(mount, "app/x").expect("a place");
+        let client = Arc::new(client.answering(vec![reply]));
+        Kv2Store::new(client, place, layout, false).place().await.expect("a place")
+    }
+
+    /// Two runs hold one secret only once, however its namespace is written.
+    #[tokio::test]
+    async fn a_secret_is_one_place_however_its_namespace_is_written() {
+        let one = place(Some("/ns/"), "secret").await;
+        assert_eq!(one, "kv2 c ns/secret/app/x");
+        assert_eq!(place(None, "ns/secret/").await, one);
+        assert_eq!(place(None, "secret").await, "kv2 c secret/app/x");
+    }
 
     #[test]
     fn a_path_cannot_lead_elsewhere() {

@@ -61,7 +61,11 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
     // None of these needs another's answer.
     let (reply, who) = tokio::join!(client.health(), whoami(client));
     let now = clock.now().wall;
-    let (health, reply) = match reply.and_then(|reply| Ok((health(client, &reply)?, reply))) {
+    let found = match &reply {
+        Ok(reply) => health(client, reply).await.map(|health| (health, reply)),
+        Err(error) => Err(error.clone()),
+    };
+    let (health, reply) = match found {
         Ok(found) => found,
         Err(error) => {
             checks.push(failed("server", &error));
@@ -83,12 +87,19 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
     checks
 }
 
-fn health(client: &VaultClient, reply: &Reply) -> Result<Health, CallError> {
-    let found: Health = serde_json::from_slice(&reply.body).map_err(|_| {
+async fn health(client: &VaultClient, reply: &Reply) -> Result<Health, CallError> {
+    let Ok(found) = serde_json::from_slice::<Health>(&reply.body) else {
         let (place, status) = (client.settings().address.as_str(), reply.status.as_u16());
-        CallError::rejected(Kind::Invalid, format!("{place} answered {status} and not what Vault answers"))
-            .hint("check the address: host, port, and the path where Vault is behind one; something else answers there")
-    })?;
+        // A standby answers 429 with its health. Without that it is a limit, and whoever names a time asks
+        // to wait: both may pass, whoever answers there.
+        if status == 429 || (status == 503 && reply.retry_after().is_some()) {
+            return Err(client.fault(reply, "GET sys/health", Effect::Read).await);
+        }
+        let message = format!("{place} answered {status} and not what Vault answers");
+        return Err(CallError::rejected(Kind::Invalid, message).hint(
+            "check the address: host, port, and the path where Vault is behind one; something else answers there",
+        ));
+    };
     if let Some(id) = found.cluster_id.as_deref().filter(|id| is_name(id)) {
         // Whoever was first has said the same.
         let _ = client.facts.server.set(id.to_owned());
@@ -102,7 +113,7 @@ impl VaultClient {
         if self.facts.server.get().is_none() {
             let _asking = self.facts.asking_server.lock().await;
             if self.facts.server.get().is_none() {
-                health(self, &self.health().await?)?;
+                health(self, &self.health().await?).await?;
             }
         }
         Ok(self.facts.server.get().cloned().unwrap_or_else(|| self.settings().address.to_string()))
@@ -260,17 +271,45 @@ pub(super) async fn known_own_token(client: &VaultClient) -> Result<Arc<TokenInf
 
 /// A failed call as a failed check.
 pub(super) fn failed(name: &str, error: &CallError) -> Check {
-    Check::fail(
-        name,
-        error.kind,
-        error.message.clone(),
-        error.hint.clone().unwrap_or_else(|| "see the message, then plan again".to_owned()),
-    )
+    let hint = error.hint.clone().unwrap_or_else(|| "see the message, then plan again".to_owned());
+    Check { retry_after: error.retry_after, ..Check::fail(name, error.kind, error.message.clone(), hint) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::provider::vault::Settings;
+
+    async fn server_check(status: u16, retry_after: Option<&'static str>, body: &str) -> Check {
+        let settings = Settings::resolve(Some("http://vault:8200"), None, None, &|_| None).expect("settings");
+        let client =
+            VaultClient::new(settings, Duration::from_secs(1)).expect("client").answering(vec![Reply {
+                status: http::StatusCode::from_u16(status).expect("a status"),
+                headers: retry_after
+                    .map(|text| (http::header::RETRY_AFTER, http::HeaderValue::from_static(text)))
+                    .into_iter()
+                    .collect(),
+                body: body.as_bytes().to_vec(),
+            }]);
+        let checks = preflight(&client, &SystemClock::new()).await;
+        checks.into_iter().find(|check| check.name == "server").expect("a check of the server")
+    }
+
+    /// A limit is waited for, as the server asks; what Vault itself says with the same status is no limit.
+    #[tokio::test]
+    async fn a_rate_limit_at_the_first_look_is_throttling() {
+        let limited = r#"{"errors":["request path \"sys/health\": rate limit quota exceeded"]}"#;
+        let check = server_check(429, Some("5"), limited).await;
+        assert_eq!((check.verdict, check.kind), (CheckVerdict::Fail, Some(Kind::Throttled)), "{check:?}");
+        assert_eq!(check.retry_after, Some(Duration::from_secs(5)));
+        let busy = server_check(503, Some("7"), "<html>busy</html>").await;
+        assert_eq!((busy.kind, busy.retry_after), (Some(Kind::NoAnswer), Some(Duration::from_secs(7))));
+        let other = server_check(503, None, "<html>hello</html>").await;
+        assert_eq!(other.kind, Some(Kind::Invalid));
+        let standby = r#"{"initialized":true,"sealed":false,"standby":true,"version":"1.0"}"#;
+        assert_eq!(server_check(429, None, standby).await.verdict, CheckVerdict::Warn);
+    }
 
     #[test]
     fn clocks_far_apart_forbid_a_run() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::provider::http::{safe_url, sensitive};
 use crate::provider::outcome::{CallError, Kind};
+use crate::provider::own_file::{self, SMALL};
 use crate::secret::Secret;
 
 /// What Vault's own tools read and stanch does not, though it may change which server is asked, or how.
@@ -103,12 +104,9 @@ impl Settings {
             local(format!("cannot read {source}: {error}")).hint("correct VAULT_CAPATH")
         };
         let mut pem = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            if path.is_file() {
-                pem.extend(read(&path, "correct VAULT_CAPATH")?);
-                pem.push(b'\n');
-            }
+        for path in own_file::list(folder).map_err(unreadable)? {
+            pem.extend(read(&path, "correct VAULT_CAPATH")?);
+            pem.push(b'\n');
         }
         Ok(Some((pem, source)))
     }
@@ -132,7 +130,8 @@ impl Settings {
 }
 
 fn read(path: &std::path::Path, hint: &str) -> Result<Vec<u8>, CallError> {
-    std::fs::read(path).map_err(|error| local(format!("cannot read {}: {error}", path.display())).hint(hint))
+    own_file::read(path, SMALL)
+        .map_err(|error| local(format!("cannot read {}: {error}", path.display())).hint(hint))
 }
 
 fn more(env: &dyn Fn(&str) -> Option<String>) -> Result<More, CallError> {
@@ -199,10 +198,16 @@ fn token(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Secret>, CallErr
         None => {
             let Some(home) = env("HOME") else { return Ok(None) };
             let path = PathBuf::from(home).join(".vault-token");
-            match std::fs::read_to_string(&path) {
-                Ok(token) => (token.trim().to_owned(), path.display().to_string()),
+            let source = path.display().to_string();
+            let unreadable = |why: &str| {
+                local(format!("cannot read {source}: {why}"))
+                    .hint("log in again (`vault login`), or set VAULT_TOKEN: then the file is not read")
+            };
+            match own_file::read(&path, SMALL).map(String::from_utf8) {
+                Ok(Ok(token)) => (token.trim().to_owned(), source),
+                Ok(Err(_)) => return Err(unreadable("it is not text")),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(local(format!("cannot read {}: {error}", path.display()))),
+                Err(error) => return Err(unreadable(&error.to_string())),
             }
         }
     };
@@ -273,6 +278,25 @@ mod tests {
         assert!(!format!("{error:?}").contains("hunter2"));
         let fine = resolve(&[("VAULT_ADDR", "http://h"), ("VAULT_TOKEN", "hvs.hunter2\n")]).expect("trimmed");
         assert!(fine.token.is_some() && !format!("{fine:?}").contains("hunter2"));
+    }
+
+    /// A pipe that nobody writes to, in the place of each file that is read, is named and given up.
+    #[test]
+    fn a_file_that_does_not_answer_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join(".vault-token");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let (home, pipe) = (folder.path().display().to_string(), pipe.display().to_string());
+        let address = ("VAULT_ADDR", "http://h");
+        let told = |error: CallError| {
+            assert!(error.message.contains(&pipe) && error.message.contains("no answer within"), "{error}");
+            assert!(error.hint.is_some(), "{error}");
+        };
+        told(resolve(&[address, ("HOME", &home)]).expect_err("the token"));
+        let with = |more: &[(&str, &str)]| resolve(&[&[address], more].concat()).expect("settings");
+        told(with(&[("VAULT_CACERT", &pipe)]).roots().expect_err("the certificates"));
+        let both = with(&[("VAULT_CLIENT_CERT", &pipe), ("VAULT_CLIENT_KEY", &pipe)]);
+        told(both.identity().map(drop).expect_err("the client's certificate"));
     }
 
     #[test]

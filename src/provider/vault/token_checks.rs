@@ -299,13 +299,16 @@ impl TokenIssuer {
                 &format!("token_num_uses={uses}"),
             );
         }
-        if role.token_no_default_policy && !spec.policies.iter().any(|p| p == "default") {
-            misfit(
-                "its tokens lack the policy `default` and cannot look themselves up, so stanch could never \
-                 see the new one accepted"
-                    .to_owned(),
-                "token_no_default_policy=false",
-            );
+        let asks_for_default = spec.policies.iter().any(|p| p == "default");
+        let blind = || {
+            "its tokens lack the policy `default` and cannot look themselves up, so stanch could never see the \
+             new one accepted"
+                .to_owned()
+        };
+        if role.disallows("default") && !asks_for_default {
+            misfit(blind(), &role.without_refusal_of("default"));
+        } else if role.token_no_default_policy && !asks_for_default {
+            misfit(blind(), "token_no_default_policy=false");
         }
         let bound: Vec<&str> = role.networks().collect();
         let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| super::grant::network(c)).collect();
@@ -462,6 +465,44 @@ fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::vault::{Settings, TokenSpec, VaultClient};
+
+    /// Tokens without the policy `default` cannot look themselves up, whichever setting keeps it from them.
+    #[test]
+    fn a_role_whose_tokens_lack_default_does_not_fit() {
+        let settings = Settings::resolve(Some("http://vault:8200"), None, None, &|_| None).expect("settings");
+        let client = VaultClient::new(settings, Duration::from_secs(1)).expect("client");
+        let spec = TokenSpec {
+            name: "app".to_owned(),
+            role: Some("app".to_owned()),
+            policies: vec!["app-read".to_owned()],
+            ttl: Duration::from_secs(3600),
+            max_ttl: None,
+            num_uses: 0,
+            bound_cidrs: Vec::new(),
+            audience: None,
+        };
+        let issuer = TokenIssuer::new(Arc::new(client), spec);
+        let misfits = |more: serde_json::Value| {
+            let mut role = serde_json::json!({ "orphan": true, "allowed_policies": ["app-read"] });
+            role.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+            issuer.misfits(&serde_json::from_value(role).expect("a role"))
+        };
+        assert_eq!(misfits(serde_json::json!({})), []);
+        for (more, setting) in [
+            (serde_json::json!({ "token_no_default_policy": true }), "token_no_default_policy=false"),
+            (serde_json::json!({ "disallowed_policies": ["root", "default"] }), "disallowed_policies=root"),
+            (
+                serde_json::json!({ "disallowed_policies_glob": ["def*", "x*"] }),
+                "disallowed_policies_glob=x*",
+            ),
+        ] {
+            let found = misfits(more);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].0.contains("cannot look themselves up"), "{found:?}");
+            assert_eq!(found[0].1, setting);
+        }
+    }
 
     #[test]
     fn a_token_that_may_descend_from_the_old_one_is_told() {

@@ -47,12 +47,27 @@ fn target(context: &Context<'_>, store: &Node) -> Option<Vec<String>> {
     let server = || {
         let name = store.text_of("connection")?;
         let connection = context.section("connections").iter().find(|entry| entry.key == name);
-        Some(connection.map_or(name.to_owned(), |entry| entry.value.to_json().to_string()))
+        let mut server = connection.map_or_else(|| name.into(), |entry| entry.value.to_json());
+        // Part of a secret's path, as below.
+        if let Some(fields) = server.as_object_mut().filter(|_| kind == "kv2") {
+            fields.remove("namespace");
+        }
+        Some(server.to_string())
+    };
+    // Vault takes a namespace and the same words at the beginning of the mount for one path.
+    let namespace = || {
+        let name = store.text_of("connection")?;
+        let connection = context.section("connections").iter().find(|entry| entry.key == name)?;
+        connection.value.text_of("namespace")
     };
     let path = |key| Some(store.text_of(key)?.trim_matches('/').to_owned());
     let mut target = vec![kind.to_owned()];
     match kind {
-        "kv2" => target.extend([server()?, path("mount")?, path("path")?]),
+        "kv2" => {
+            let namespace = namespace().unwrap_or_default().trim_matches('/');
+            let path = format!("{namespace}/{}/{}", path("mount")?, path("path")?);
+            target.extend([server()?, path.trim_matches('/').to_owned()]);
+        }
         "secretsmanager" => target.extend([server()?, store.text_of("secret")?.to_owned()]),
         "sandbox" => target.extend([server()?, path("path")?]),
         "file" => target.push(store.text_of("path")?.to_owned()),
