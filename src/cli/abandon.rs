@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::context::{Context, ask, can_ask, is_yes, words};
 use super::{CliError, Exit, Global, print, print_json};
-use crate::engine::EngineError;
-use crate::journal::Journal as _;
+use crate::engine::{self, EngineError};
+use crate::journal::{FileJournal, Journal as _};
 use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
 
@@ -57,6 +57,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
     }
+    let reason = scrubbed(&context, &journal, &state, reason);
     let mut events = vec![Event::Resumed {}];
     events.push(Event::Noted { text: format!("abandoned by {}: {reason}", context.signature()) });
     events.extend(left.iter().map(|text| Event::Noted { text: format!("left open: {text}") }));
@@ -75,6 +76,27 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// A person's reason without the run's secrets. Where those cannot be opened any more, which is when `abandon`
+/// is all that is left to do, the reason stays out of the record as a whole: it may hold one of them.
+fn scrubbed(context: &Context, journal: &FileJournal, state: &State, reason: String) -> String {
+    let clean = || -> Option<String> {
+        let sealed = journal.sealed().ok()?;
+        if sealed.is_empty() && state.has_changed_anything() {
+            return None;
+        }
+        let mut event = Event::Noted { text: reason };
+        engine::scrub(context.state.sealer().ok()?.into(), &sealed, &mut event).ok()?;
+        match event {
+            Event::Noted { text } => Some(text),
+            _ => None,
+        }
+    };
+    clean().unwrap_or_else(|| {
+        "(the reason was not recorded: the run's sealed secrets cannot be opened to keep them out of it)"
+            .into()
+    })
 }
 
 fn text(left: &[String]) -> String {

@@ -37,7 +37,7 @@ use crate::secret::Sealer;
 
 pub use check::{Check, check};
 pub use safe::{SafeError, scrub};
-pub use survey::{Choices, SurveyError, drift, survey};
+pub use survey::{Choices, Learnt, SurveyError, drift, survey, survey_and_learn};
 
 /// How often the latch and requests are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);

@@ -42,6 +42,14 @@ fn files(tool: &Tool, phase: &str, step: &str) -> PathBuf {
     tool.runbook(&text.replace("  prepare:\n", &format!("  {phase}:\n")))
 }
 
+/// The same with a value that programs put in force and take out of it.
+fn revoked(tool: &Tool) -> PathBuf {
+    let path = files(tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let ends = "{ type: random, apply: { exec: [\"true\"] }, revoke: { exec: [\"true\"] } }";
+    tool.runbook(&text.replace("{ type: random }", ends))
+}
+
 /// The commands in what the program printed, each of a line with `&&` as the parts of it.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let rest = text.lines().filter_map(|line| line.find("stanch ").map(|at| &line[at..]));
@@ -162,6 +170,36 @@ fn hints_of_closed_runs_name_no_command_that_is_refused() {
     walk(&tool, "not proved");
 }
 
+/// A refusal says that nothing was changed: what was seen, and why the run stopped, is still there.
+#[test]
+fn a_refused_resume_forgets_nothing() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    begin(&tool, &path, "test", &["--until", "overlap"]).expect(0);
+    std::fs::File::create(tool.folder.path().join("app.env"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"KEY=a-value-of-a-stranger\n"))
+        .expect("file");
+    tool.run(&["resume"]).expect(10);
+    let journal = || std::fs::read(tool.journal().expect("journal")).expect("journal");
+    let told = |text: String| -> Vec<String> {
+        text.lines()
+            .filter(|line| !line.contains(" ago") && !line.contains("run "))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (before, status) = (journal(), told(tool.run(&["status"]).expect(0).stdout));
+    assert!(status.iter().any(|line| line.contains("SOMETHING ELSE in 1")), "{status:?}");
+    for refused in
+        [&["--forward"][..], &["--reissue", "key"], &["--rewrite", "no-such"], &["--until", "prepare"]]
+    {
+        let ran = tool.run(&[&["resume"][..], refused].concat()).expect(2);
+        assert!(ran.stderr.contains("error: "), "{ran:?}");
+        assert!(journal() == before, "{refused:?} is on the record");
+        let now = told(tool.run(&["status"]).expect(0).stdout);
+        assert_eq!(now, status, "{refused:?}");
+    }
+}
+
 #[test]
 fn abandon_lists_each_store_by_version_and_each_consumer() {
     let tool = sandbox(&["--until", "verify"], 0);
@@ -200,7 +238,8 @@ fn a_refusal_that_a_check_saw_is_not_contradicted() {
     // The authority of this value is a file: once it is there, the old one is refused.
     let tool = Tool::new();
     let mark = tool.folder.path().join("mark");
-    let authority = format!("[sh, -c, \"if grep -q the-old-value; then test ! -e {}; fi\"]", mark.display());
+    let authority =
+        format!("[sh, -c, \"if grep -q the-old-valu[e]; then test ! -e {}; fi\"]", mark.display());
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
     let text = std::fs::read_to_string(path).expect("runbook");
     let honest =
