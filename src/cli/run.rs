@@ -51,7 +51,8 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         let journal = context.state.create(&plan, reason, context.who(), now)?;
         let state = State::new(plan, now.wall);
         let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
-        drive(&context, global, provider, journal, state, conduct, &args.session).await.map(|(_, exit)| exit)
+        let driven = drive(&context, global, provider, journal, state, conduct, &args.session).await?;
+        driven.exit.shown(driven.printed)
     })?
 }
 
