@@ -83,7 +83,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
 fn scrubbed(context: &Context, journal: &FileJournal, state: &State, reason: String) -> String {
     let clean = || -> Option<String> {
         let sealed = journal.sealed().ok()?;
-        if sealed.is_empty() && state.has_changed_anything() {
+        if !engine::has_captured(&sealed, state) {
             return None;
         }
         let mut event = Event::Noted { text: reason };
@@ -118,6 +118,7 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
         (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
+        (Some(Holds::Nothing), _, _) => "holds nothing: the secret, or its current version, is gone".into(),
         (Some(Holds::Unreadable), _, _) => "could not be read".into(),
         _ if is(promoted, &in_doubt) => {
             format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, mode, style};
 use super::{CliError, Exit, Global, SessionArgs, print, print_json};
-use crate::engine::{Answer, Conduct, Engine, Operator};
+use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
 use crate::journal::{FileJournal, Journal as _};
 use crate::output::{self, Screen};
 use crate::plan::Plan;
@@ -52,8 +52,9 @@ pub(super) fn take_up(
     let plan = state.plan();
     refuse_older(run, plan)?;
     enter(plan)?;
+    engine::try_open(&context.state.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
     let mut events = vec![Event::Resumed {}];
-    state.apply(&events[0], now.wall).map_err(crate::engine::EngineError::Illegal)?;
+    state.apply(&events[0], now.wall).map_err(EngineError::Illegal)?;
     if let Some((event, refusal)) = change {
         if state.apply(&event, now.wall).is_err() {
             return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))
@@ -130,11 +131,13 @@ pub(super) async fn drive(
     let result = engine.run(state, conduct).await;
     signals.abort();
     let state = result.map_err(|e| {
+        // Without its secrets the run does not go on.
+        let shut = matches!(e, EngineError::Safe(_));
         let error = CliError::from(e);
-        if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
+        if global.json || shut { error } else { error.note(format!("go on with: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
-    let around = context.around(&run, false)?;
+    let around = context.around(&run, &state, false)?;
     let printed = if global.json {
         print_json(&output::summary_json(&run, &state, around))
     } else {

@@ -130,7 +130,7 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             context.state.withdraw(run)?;
             return Ok(None);
         }
-        let around = context.around(run, live)?;
+        let around = context.around(run, &state, live)?;
         let printed = if global.json {
             print_json(&output::summary_json(run, &state, around))
         } else {
