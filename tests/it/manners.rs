@@ -203,6 +203,8 @@ fn no_program_puts_a_secret_on_the_record_in_any_form() {
         ("basic", "base64.b64encode(b'user:' + v.encode()).decode()"),
         ("url64", "base64.urlsafe_b64encode(b'x' + v.encode()).decode()"),
         ("base64 twice", "base64.b64encode(base64.b64encode(v.encode())).decode()"),
+        ("base32", "base64.b32encode(v.encode()).decode()"),
+        ("base32 lower", "base64.b32encode(b'xy' + v.encode()).decode().lower().rstrip('=')"),
         ("hex", "v.encode().hex()"),
         ("bytes", "str(list(v.encode()))"),
         ("percent", "urllib.parse.quote(v, safe='')"),
