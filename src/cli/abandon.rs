@@ -6,11 +6,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{Context, ask, can_ask, is_yes, words};
-use super::{CliError, Exit, Global, print, print_json};
+use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::engine::{self, EngineError};
 use crate::journal::{FileJournal, Journal as _};
 use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
+use crate::runbook::model::Store;
 
 /// Close a run that can go neither on nor back, and list what it leaves open.
 #[derive(Debug, Args)]
@@ -67,6 +68,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
     }
     journal.commit(now, &events)?;
     journal.close()?;
+    sweep(&context, &state);
     if global.json {
         print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
     } else {
@@ -76,6 +78,28 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Removes what a process that was killed while it wrote a file left beside it: the new value stands in there in
+/// the clear, and no later session of this run removes it. Best effort, as in a run: the run is closed by now.
+fn sweep(context: &Context, state: &State) {
+    let plan = state.plan();
+    if drive::enter(plan).is_err() {
+        return;
+    }
+    let Ok(provider) = context.provider_of(plan) else { return };
+    let look = async {
+        for (name, credential) in &plan.runbook.credentials {
+            let files = credential.stores.iter().enumerate();
+            for (at, _) in files.filter(|(_, store)| matches!(store, Store::File { .. })) {
+                // A look at a file removes leftovers first.
+                if let Ok(store) = provider.store(name, credential, at).await {
+                    let _ = store.observe().await;
+                }
+            }
+        }
+    };
+    let _ = drive::block_on(look);
 }
 
 /// A person's reason without the run's secrets. Where those cannot be opened any more, which is when `abandon`

@@ -335,6 +335,25 @@ fn abandon_lists_each_store_by_version_and_each_consumer() {
     begin(&tool, &tool.folder.path().join("runbook.yaml"), "sandbox", &[]).expect(0);
 }
 
+/// A process that was killed between the writing of a new file and its renaming leaves the new value there.
+#[test]
+fn abandon_removes_what_a_killed_process_left_beside_a_file() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    begin(&tool, &path, "test", &["--until", "verify"]).expect(0);
+    let [left, other] = [".stanch-a1B2c3", ".stanch-of-another"].map(|name| tool.folder.path().join(name));
+    for path in [&left, &other] {
+        let mut file = std::fs::File::create(path).expect("file");
+        std::io::Write::write_all(&mut file, b"KEY=the-new-value\n").expect("file");
+    }
+    tool.run(&["abandon", "--reason", "tried"]).expect(2);
+    assert!(left.exists(), "nothing was changed");
+    tool.run(&["abandon", "--reason", "tried", "--yes"]).expect(0);
+    assert!(!left.exists() && other.exists());
+    let held = std::fs::read_to_string(tool.folder.path().join("app.env")).expect("file");
+    assert_eq!(held, "KEY=the-old-value\n");
+}
+
 #[test]
 fn a_refusal_that_a_check_saw_is_not_contradicted() {
     // The authority of this value is a file: once it is there, the old one is refused.
