@@ -341,6 +341,7 @@ async fn bare_rotation(
         step: name.into(),
         token: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()),
         since: SystemClock::new().now().wall,
+        last: SystemClock::new().now().wall,
         siblings: Vec::new(),
         before: Default::default(),
     };

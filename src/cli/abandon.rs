@@ -6,11 +6,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{Context, ask, can_ask, is_yes, words};
-use super::{CliError, Exit, Global, print, print_json};
-use crate::engine::EngineError;
-use crate::journal::Journal as _;
+use super::{CliError, Exit, Global, drive, print, print_json};
+use crate::engine::{self, EngineError};
+use crate::journal::{FileJournal, Journal as _};
 use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
+use crate::runbook::model::Store;
 
 /// Close a run that can go neither on nor back, and list what it leaves open.
 #[derive(Debug, Args)]
@@ -57,6 +58,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
     }
+    let reason = scrubbed(&context, &journal, &state, reason);
     let mut events = vec![Event::Resumed {}];
     events.push(Event::Noted { text: format!("abandoned by {}: {reason}", context.signature()) });
     events.extend(left.iter().map(|text| Event::Noted { text: format!("left open: {text}") }));
@@ -66,6 +68,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
     }
     journal.commit(now, &events)?;
     journal.close()?;
+    sweep(&context, &state);
     if global.json {
         print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
     } else {
@@ -75,6 +78,49 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Removes what a process that was killed while it wrote a file left beside it: the new value stands in there in
+/// the clear, and no later session of this run removes it. Best effort, as in a run: the run is closed by now.
+fn sweep(context: &Context, state: &State) {
+    let plan = state.plan();
+    if drive::enter(plan).is_err() {
+        return;
+    }
+    let Ok(provider) = context.provider_of(plan) else { return };
+    let look = async {
+        for (name, credential) in &plan.runbook.credentials {
+            let files = credential.stores.iter().enumerate();
+            for (at, _) in files.filter(|(_, store)| matches!(store, Store::File { .. })) {
+                // A look at a file removes leftovers first.
+                if let Ok(store) = provider.store(name, credential, at).await {
+                    let _ = store.observe().await;
+                }
+            }
+        }
+    };
+    let _ = drive::block_on(look);
+}
+
+/// A person's reason without the run's secrets. Where those cannot be opened any more, which is when `abandon`
+/// is all that is left to do, the reason stays out of the record as a whole: it may hold one of them.
+fn scrubbed(context: &Context, journal: &FileJournal, state: &State, reason: String) -> String {
+    let clean = || -> Option<String> {
+        let sealed = journal.sealed().ok()?;
+        if !engine::has_captured(&sealed, state) {
+            return None;
+        }
+        let mut event = Event::Noted { text: reason };
+        engine::scrub(context.state.sealer().ok()?.into(), &sealed, &mut event).ok()?;
+        match event {
+            Event::Noted { text } => Some(text),
+            _ => None,
+        }
+    };
+    clean().unwrap_or_else(|| {
+        "(the reason was not recorded: the run's sealed secrets cannot be opened to keep them out of it)"
+            .into()
+    })
 }
 
 fn text(left: &[String]) -> String {
@@ -96,6 +142,7 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
         (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
+        (Some(Holds::Nothing), _, _) => "holds nothing: the secret, or its current version, is gone".into(),
         (Some(Holds::Unreadable), _, _) => "could not be read".into(),
         _ if is(promoted, &in_doubt) => {
             format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")

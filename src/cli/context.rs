@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::{has_captured, try_open};
 use crate::journal::StateDir;
-use crate::output::{Around, Mode, Style};
+use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
+use crate::rotation::State;
 use crate::runbook::model::{Connection, Runbook};
 
 /// What commands share.
@@ -40,9 +42,25 @@ impl Context {
     }
 
     /// What decides, beside a run's state, which commands are refused now.
-    pub(super) fn around(&self, run: &str, live: bool) -> Result<Around, CliError> {
+    pub(super) fn around(&self, run: &str, state: &State, live: bool) -> Result<Around, CliError> {
         let latch = |run| self.state.latch(run).map(|latch| latch.is_some());
-        Ok(Around { live, halted: latch(Some(run))?, all_halted: latch(None)? })
+        let seals = if live || state.end().is_some() { Seals::Whole } else { self.seals(run, state)? };
+        Ok(Around { live, halted: latch(Some(run))?, all_halted: latch(None)?, seals })
+    }
+
+    /// What became of an open run's sealed secrets.
+    fn seals(&self, run: &str, state: &State) -> Result<Seals, CliError> {
+        let sealed = self.state.sealed(run)?;
+        if !has_captured(&sealed, state) {
+            return Ok(Seals::Gone);
+        }
+        if sealed.is_empty() {
+            return Ok(Seals::Whole);
+        }
+        // Asking for a key that is not there would make one.
+        let key = self.state.root().join("keys/seal.key").exists();
+        let opens = key && self.state.sealer().is_ok_and(|sealer| try_open(&sealer, &sealed).is_ok());
+        Ok(if opens { Seals::Whole } else { Seals::Shut })
     }
 
     /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is

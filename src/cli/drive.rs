@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, mode, style};
 use super::{CliError, Exit, Global, SessionArgs, print, print_json};
-use crate::engine::{Answer, Conduct, Engine, Operator};
+use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
 use crate::journal::{FileJournal, Journal as _};
 use crate::output::{self, Screen};
 use crate::plan::Plan;
@@ -31,12 +31,18 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError
     Ok(result)
 }
 
-/// Takes up a run for this process: its lock, its state, and the record of it.
-pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, State), CliError> {
+/// Takes up a run for this process: its lock, its state, and the record of it. `change` is what a person wants
+/// changed before it goes on, with the reason why that may not be possible.
+///
+/// Nothing is recorded before all of it is known to be possible: a refusal must leave what was last seen, and why
+/// the run stopped, as it is.
+pub(super) fn take_up(
+    context: &Context,
+    run: &str,
+    change: Option<(Event, String)>,
+) -> Result<(FileJournal, State), CliError> {
     let now = context.clock.now();
     let (mut journal, mut state) = context.state.resume(run, context.who(), now)?;
-    // What was asked of a process that is gone is not done by surprise.
-    let _ = journal.take_request()?;
     if let Some(end) = state.end() {
         // A crash may have come between the last record and the clearing away.
         journal.close()?;
@@ -46,9 +52,19 @@ pub(super) fn take_up(context: &Context, run: &str) -> Result<(FileJournal, Stat
     let plan = state.plan();
     refuse_older(run, plan)?;
     enter(plan)?;
-    let event = Event::Resumed {};
-    journal.commit(now, std::slice::from_ref(&event))?;
-    state.apply(&event, now.wall).map_err(crate::engine::EngineError::Illegal)?;
+    engine::try_open(&context.state.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
+    let mut events = vec![Event::Resumed {}];
+    state.apply(&events[0], now.wall).map_err(EngineError::Illegal)?;
+    if let Some((event, refusal)) = change {
+        if state.apply(&event, now.wall).is_err() {
+            return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))
+                .hint(format!("see what it does: stanch status {run}")));
+        }
+        events.push(event);
+    }
+    // What was asked of a process that is gone is not done by surprise.
+    let _ = journal.take_request()?;
+    journal.commit(now, &events)?;
     Ok((journal, state))
 }
 
@@ -71,7 +87,17 @@ pub(super) fn enter(plan: &Plan) -> Result<(), CliError> {
     })
 }
 
-/// Works on a run until it is over or must stop, prints what is true then, and says how to exit.
+/// A session that is over.
+pub(super) struct Driven {
+    /// What it left.
+    pub(super) state: State,
+    /// How the process ends that did that.
+    pub(super) exit: Exit,
+    /// Whether the summary could be printed: see `Exit::shown`.
+    pub(super) printed: Result<(), CliError>,
+}
+
+/// Works on a run until it is over or must stop, and prints what is true then.
 pub(super) async fn drive(
     context: &Context,
     global: &Global,
@@ -80,7 +106,7 @@ pub(super) async fn drive(
     state: State,
     conduct: Conduct,
     session: &SessionArgs,
-) -> Result<(State, Exit), CliError> {
+) -> Result<Driven, CliError> {
     let run = journal.run().to_owned();
     let err_style = style(std::io::stderr().is_terminal());
     let (observer, screen) = output::observer(mode(global), err_style, &run, &state);
@@ -105,11 +131,13 @@ pub(super) async fn drive(
     let result = engine.run(state, conduct).await;
     signals.abort();
     let state = result.map_err(|e| {
+        // Without its secrets the run does not go on.
+        let shut = matches!(e, EngineError::Safe(_));
         let error = CliError::from(e);
-        if global.json { error } else { error.note(format!("go on with: stanch resume {run}")) }
+        if global.json || shut { error } else { error.note(format!("go on with: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
-    let around = context.around(&run, false)?;
+    let around = context.around(&run, &state, false)?;
     let printed = if global.json {
         print_json(&output::summary_json(&run, &state, around))
     } else {
@@ -118,8 +146,8 @@ pub(super) async fn drive(
     if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
         eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
     }
-    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed)).shown(printed)?;
-    Ok((state, exit))
+    let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
+    Ok(Driven { state, exit, printed })
 }
 
 /// The first signal asks for a stop, the second stops. Both leave a run that can be resumed.

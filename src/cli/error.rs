@@ -280,7 +280,7 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Journal(e) => Self::from(e),
             EngineError::Safe(_) => Self {
-                hint: Some("restore keys/seal.key of the state folder from a backup: without it the run can go neither on nor back, but its record names what it issued (stanch audit show)".into()),
+                hint: Some("restore keys/seal.key of the state folder from a backup: without it the run can go neither on nor back; its record names what it issued: stanch audit show   to close it: stanch abandon --reason TEXT".into()),
                 ..Self::from_error(Exit::JournalInvalid, &error)
             },
             EngineError::Illegal(_) => Self {

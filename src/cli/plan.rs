@@ -10,7 +10,7 @@ use super::context::{Context, style};
 use super::drive::block_on;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
-use crate::engine::{self, Choices};
+use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
 use crate::provider::{Check, CheckVerdict, Provider};
 use crate::runbook::model::Runbook;
@@ -96,7 +96,7 @@ pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
         Input::Plan(plan) => *plan,
         Input::Runbook(fresh) => {
             let context = Context::open(global)?;
-            block_on(async { make(&context, *fresh).await })??.0
+            block_on(async { make(&context, *fresh).await })??.plan
         }
     };
     if let Some(path) = &args.output {
@@ -180,12 +180,32 @@ fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A plan that can be run.
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    /// What makes its parts callable.
+    pub(super) provider: Arc<dyn Provider>,
+    /// The secrets that were read on the way.
+    pub(super) learnt: Learnt,
+}
+
 /// Observes the world, read-only, and compiles a plan.
-pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliError> {
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
-    let observed = engine::survey(&provider, &fresh.runbook, &fresh.choices).await?;
+    let (observed, learnt) = engine::survey_and_learn(&provider, &fresh.runbook, &fresh.choices).await?;
+    refuse_values(&learnt, &fresh.runbook)?;
     let plan = compile(fresh.runbook, &fresh.request, observed)?;
-    Ok((plan, provider))
+    Ok(Ready { plan, provider, learnt })
+}
+
+/// A runbook stands in its plan and in the journal, word by word: what its stores hold must not stand in it.
+pub(super) fn refuse_values(learnt: &Learnt, runbook: &Runbook) -> Result<(), CliError> {
+    let Some((field, credential)) = learnt.written_in(runbook) else { return Ok(()) };
+    let message = format!(
+        "`{field}` of the runbook holds the value that a store of `{credential}` holds; nothing was changed or recorded, and it is not repeated here"
+    );
+    Err(CliError::new(Exit::BadRunbook, message)
+        .hint("take it out of the runbook, and treat the value as leaked: the file and its history have it; then: stanch plan RUNBOOK --env ENV"))
 }
 
 /// Why a run would be refused, if a check failed.

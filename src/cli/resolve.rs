@@ -73,7 +73,7 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     let left: Vec<&str> =
         doubt::steps(&state, false).into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
     // Under a latch, or with more to settle, a resume would be refused or in vain.
-    let around = context.around(&run, false)?;
+    let around = context.around(&run, &state, false)?;
     let clear = around.lets_resume(&state);
     let word = if left.is_empty() && clear { "resume" } else { "status" };
     let next = format!("stanch {word} {run}");

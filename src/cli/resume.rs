@@ -7,7 +7,6 @@ use super::drive::{block_on, drive, take_up};
 use super::run::{check_until, halted};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::Conduct;
-use crate::journal::Journal as _;
 use crate::rotation::Event;
 
 /// Takes a run up again.
@@ -34,18 +33,11 @@ pub(super) fn main(global: &Global, args: &ResumeArgs) -> Result<Exit, CliError>
     refuse_latched(&context, &run)?;
     let (seen, _) = context.state.load(&run)?;
     check_until(seen.plan(), seen.phase(), args.session.until)?;
-    let (mut journal, mut state) = take_up(&context, &run)?;
-    if let Some((event, refusal)) = change(args, &context) {
-        let now = context.clock.now();
-        if state.apply(&event, now.wall).is_err() {
-            return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))
-                .hint(format!("see what it does: stanch status {run}")));
-        }
-        journal.commit(now, std::slice::from_ref(&event))?;
-    }
+    let (journal, state) = take_up(&context, &run, change(args, &context))?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
-    block_on(drive(&context, global, provider, journal, state, conduct, &args.session))?.map(|(_, exit)| exit)
+    let driven = block_on(drive(&context, global, provider, journal, state, conduct, &args.session))??;
+    driven.exit.shown(driven.printed)
 }
 
 /// What the person wants changed before the run goes on, and why it may not be possible.

@@ -64,13 +64,13 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
             return Ok(exit);
         }
     }
-    let (journal, state) = take_up(&context, &run)?;
+    let (journal, state) = take_up(&context, &run, None)?;
     check(&run, &state, args.to)?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { rollback: Some((args.to, why)), ..Conduct::default() };
     let session = SessionArgs { confirm: args.confirm, ..SessionArgs::default() };
-    let (state, exit) = block_on(drive(&context, global, provider, journal, state, conduct, &session))??;
-    Ok(as_asked(&state, exit))
+    let driven = block_on(drive(&context, global, provider, journal, state, conduct, &session))??;
+    as_asked(&driven.state, driven.exit).shown(driven.printed)
 }
 
 /// A rollback that did what it was asked for is a success of this command.
@@ -130,7 +130,7 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             context.state.withdraw(run)?;
             return Ok(None);
         }
-        let around = context.around(run, live)?;
+        let around = context.around(run, &state, live)?;
         let printed = if global.json {
             print_json(&output::summary_json(run, &state, around))
         } else {

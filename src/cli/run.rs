@@ -11,7 +11,6 @@ use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::{self, Conduct};
 use crate::plan::{Phase, Plan, SANDBOX, preview};
-use crate::provider::Provider;
 use crate::rotation::State;
 
 /// Rotates.
@@ -37,7 +36,7 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
     }
     block_on(async {
-        let (plan, provider) = prepare(&context, input).await?;
+        let plan::Ready { plan, provider, learnt } = prepare(&context, input).await?;
         if let Some(error) = plan::refusal(&plan.checks) {
             eprint!("{}", preview(&plan));
             return Err(error);
@@ -45,26 +44,33 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         check_until(&plan, None, args.session.until)?;
         confirm(global, &args, &plan)?;
         context.state.check_room(plan.steps.len())?;
+        // The stores' values are known by now; a person may have typed one.
+        let reason = reason.map(|text| learnt.clean(&text));
         let now = context.clock.now();
         let plan = Arc::new(plan);
         let journal = context.state.create(&plan, reason, context.who(), now)?;
         let state = State::new(plan, now.wall);
         let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
-        drive(&context, global, provider, journal, state, conduct, &args.session).await.map(|(_, exit)| exit)
+        let driven = drive(&context, global, provider, journal, state, conduct, &args.session).await?;
+        driven.exit.shown(driven.printed)
     })?
 }
 
 /// The plan to run, and what makes it callable. A saved plan must still fit the world.
-async fn prepare(context: &Context, input: plan::Input) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, CliError> {
     match input {
         plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
         plan::Input::Plan(plan) => {
             enter(&plan)?;
             let provider = context.provider_of(&plan)?;
-            let now = engine::survey(&provider, &plan.runbook, &engine::Choices::of(&plan)).await?;
+            let choices = engine::Choices::of(&plan);
+            let (now, learnt) = engine::survey_and_learn(&provider, &plan.runbook, &choices).await?;
+            plan::refuse_values(&learnt, &plan.runbook)?;
             match engine::drift(&plan, &now) {
                 // What was there when the plan was made may be gone.
-                None => plan::refusal(&now.checks).map_or(Ok((*plan, provider)), Err),
+                None => {
+                    plan::refusal(&now.checks).map_or(Ok(plan::Ready { plan: *plan, provider, learnt }), Err)
+                }
                 Some(drift) => Err(CliError::new(Exit::Stale, format!("the plan is stale: {drift}"))
                     .hint("nothing was changed; look at what changed it, then make a new plan")),
             }

@@ -38,7 +38,7 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         }
         let doubts = doubt::doubts(&context, &run, &state, live)?;
         if global.json {
-            let mut summary = output::summary_json(&run, &state, context.around(&run, live)?);
+            let mut summary = output::summary_json(&run, &state, context.around(&run, &state, live)?);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
             print_json(&summary)?;
         } else {
@@ -91,7 +91,7 @@ fn text(
 ) -> Result<String, CliError> {
     let style = style(std::io::stdout().is_terminal());
     let now = context.clock.now().wall;
-    let around = context.around(run, live)?;
+    let around = context.around(run, state, live)?;
     let mut text = output::summary(style, run, state, around, now);
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not begun".to_owned(), |p| p.to_string());

@@ -36,8 +36,8 @@ use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
 
 pub use check::{Check, check};
-pub use safe::{SafeError, scrub};
-pub use survey::{Choices, SurveyError, drift, survey};
+pub use safe::{SafeError, has_captured, scrub, try_open};
+pub use survey::{Choices, Learnt, SurveyError, drift, survey, survey_and_learn};
 
 /// How often the latch and requests are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);

@@ -1,13 +1,14 @@
 //! The run's secrets: in memory while the process lives, sealed on disk before anything sees them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::journal::SealedEntry;
+use crate::plan::Action;
 use crate::provider::Identity;
-use crate::rotation::Event;
+use crate::rotation::{Event, State, Status};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{
     Fingerprint, FingerprintKey, Material, NotMaterial, Scrubber, SealError, Sealer, Secret,
@@ -153,6 +154,26 @@ pub fn scrub(sealer: Arc<Sealer>, entries: &[SealedEntry], event: &mut Event) ->
     let (safe, _) = Safe::open(sealer, entries)?;
     event.scrub(&|text| safe.clean(text));
     Ok(())
+}
+
+/// Whether the run's sealed secrets can be opened. One of them tells: the same key seals all.
+///
+/// # Errors
+/// When they cannot.
+pub fn try_open(sealer: &Sealer, entries: &[SealedEntry]) -> Result<(), SafeError> {
+    entries.first().map_or(Ok(()), |entry| sealer.open(&entry.sealed).map(drop).map_err(SafeError::Seal))
+}
+
+/// Whether every old value that the run has captured is among its sealed secrets.
+pub fn has_captured(entries: &[SealedEntry], state: &State) -> bool {
+    let plan = state.plan();
+    let sealed: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    plan.steps.iter().enumerate().all(|(at, step)| match step.action {
+        Action::Capture { credential, store } if *state.status(at) == Status::Done => {
+            sealed.contains(outgoing(&plan.credentials[credential].name, store).as_str())
+        }
+        _ => true,
+    })
 }
 
 impl Drop for Form {

@@ -13,7 +13,7 @@ use crate::provider::{
 };
 use crate::runbook::model::{Credential, Runbook};
 use crate::sabotage::{Sabotage, is_on};
-use crate::secret::{Material, Scrubber};
+use crate::secret::{Material, Scrubber, Secret};
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
@@ -55,6 +55,66 @@ impl Choices {
     }
 }
 
+/// The secrets that a survey read. Texts of people and of the runbook are held against them before anything
+/// of those is written down.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    scrubber: Scrubber,
+    /// What the stores hold, as it is, with the credential that it belongs to.
+    values: Vec<(String, Secret)>,
+}
+
+/// Shorter values stand in a text by chance.
+const SHORTEST: usize = 8;
+
+impl Learnt {
+    /// The text without any of the secrets, in any encoding.
+    pub fn clean(&self, text: &str) -> String {
+        self.scrubber.clean(text)
+    }
+
+    /// The first field of the runbook in which the whole value of a credential stands, and the credential's name.
+    ///
+    /// A part of a value counts for nothing here, unlike in `clean`: an address that a value and the runbook
+    /// share must not stop a rotation. The same goes for values that could be words.
+    pub fn written_in(&self, runbook: &Runbook) -> Option<(String, &str)> {
+        let runbook = serde_json::to_value(runbook).ok()?;
+        let word = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_lowercase()) || text.bytes().all(|b| b.is_ascii_uppercase())
+        };
+        self.values.iter().find_map(|(credential, value)| {
+            let value = value.expose().trim();
+            let counts = value.len() >= SHORTEST && !word(value);
+            let field = counts.then(|| field_with(&runbook, value, "")).flatten()?;
+            Some((field, credential.as_str()))
+        })
+    }
+
+    fn add(&mut self, credential: &str, material: &Material) {
+        self.scrubber.add(material);
+        self.values.extend(material.secret_parts().map(|value| (credential.to_owned(), value.clone())));
+    }
+}
+
+/// The path to the first text below `at` in which the value stands. A name that holds it is not repeated.
+fn field_with(at: &serde_json::Value, value: &str, path: &str) -> Option<String> {
+    use serde_json::Value;
+    match at {
+        Value::String(text) => text.contains(value).then(|| path.to_owned()),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(n, item)| field_with(item, value, &format!("{path}[{n}]")))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            if name.contains(value) {
+                return Some(format!("{path}{dot}(a name)"));
+            }
+            field_with(field, value, &format!("{path}{dot}{name}"))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
 /// Observes every target of a runbook.
 ///
 /// # Errors
@@ -64,28 +124,47 @@ pub async fn survey(
     runbook: &Runbook,
     choices: &Choices,
 ) -> Result<Observed, SurveyError> {
-    let mut scrubber = Scrubber::default();
+    survey_and_learn(provider, runbook, choices).await.map(|(observed, _)| observed)
+}
+
+/// Observes every target of a runbook, and hands out what secrets it read on the way.
+///
+/// # Errors
+/// When a target cannot be read: no sensible plan can be made without it.
+pub async fn survey_and_learn(
+    provider: &Arc<dyn Provider>,
+    runbook: &Runbook,
+    choices: &Choices,
+) -> Result<(Observed, Learnt), SurveyError> {
+    let mut learnt = Learnt::default();
     let secrets = provider.secrets().into_iter();
-    secrets.for_each(|secret| scrubber.add(&Material::single("value", secret)));
-    let scrubber = Arc::new(Mutex::new(scrubber));
-    let clean = |text: &str| scrubber.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
-    let found = observe(provider, runbook, choices, &scrubber).await;
+    secrets.for_each(|secret| learnt.scrubber.add(&Material::single("value", secret)));
+    let learnt = Arc::new(Mutex::new(learnt));
+    let clean = |text: &str| learnt.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
+    let found = observe(provider, runbook, choices, &learnt).await;
     let mut observed = found.map_err(|e| SurveyError { source: e.source.scrubbed(&clean), ..e })?;
     observed.checks.iter_mut().for_each(|check| check.scrub(&clean));
-    Ok(observed)
+    for credential in &mut observed.credentials {
+        // A person's reason, which becomes a part of the plan.
+        if let Outgoing::Waived(why) = &mut credential.outgoing {
+            *why = clean(why);
+        }
+    }
+    let learnt = std::mem::take(&mut *learnt.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((observed, learnt))
 }
 
 async fn observe(
     provider: &Arc<dyn Provider>,
     runbook: &Runbook,
     choices: &Choices,
-    scrubber: &Arc<Mutex<Scrubber>>,
+    learnt: &Arc<Mutex<Learnt>>,
 ) -> Result<Observed, SurveyError> {
     let mut observed = Observed::default();
     // What does not need each other goes out together: in a leak every round trip counts.
     // A server that is not fit makes every other message about it noise.
     let (checks, credentials) = tokio::try_join!(connections(provider, runbook), async {
-        Ok(credentials(provider, runbook, choices, scrubber).await)
+        Ok(credentials(provider, runbook, choices, learnt).await)
     })?;
     observed.checks.extend(checks);
     observed.checks.extend(provider.reach(runbook).await);
@@ -125,7 +204,7 @@ async fn credentials(
     provider: &Arc<dyn Provider>,
     runbook: &Runbook,
     choices: &Choices,
-    scrubber: &Arc<Mutex<Scrubber>>,
+    learnt: &Arc<Mutex<Learnt>>,
 ) -> Result<Vec<Option<(ObservedCredential, Vec<Check>)>>, SurveyError> {
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
@@ -139,9 +218,9 @@ async fn credentials(
             handle: choices.outgoing.get(&name).cloned(),
             nothing_to_revoke: choices.nothing_to_revoke.clone(),
         };
-        let scrubber = Arc::clone(scrubber);
+        let learnt = Arc::clone(learnt);
         asking.spawn(async move {
-            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said, &scrubber)).await;
+            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said, &learnt)).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
@@ -230,7 +309,7 @@ async fn one(
     name: &str,
     credential: &Credential,
     said: &Said,
-    scrubber: &Mutex<Scrubber>,
+    learnt: &Mutex<Learnt>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
     let mut stores = Vec::with_capacity(credential.stores.len());
@@ -246,7 +325,7 @@ async fn one(
         checks
     };
     let looks = async {
-        let seen = look_at_all(&stores, scrubber).await?;
+        let seen = look_at_all(name, &stores, learnt).await?;
         let existing = issuer.existing().await?;
         let outgoing = outgoing(issuer.as_ref(), name, seen.first.as_ref(), said, &existing).await?;
         Ok((seen, existing, outgoing))
@@ -285,12 +364,16 @@ struct Looked {
     disagree: Vec<usize>,
 }
 
-async fn look_at_all(stores: &[Arc<dyn Store>], scrubber: &Mutex<Scrubber>) -> Result<Looked, CallError> {
+async fn look_at_all(
+    name: &str,
+    stores: &[Arc<dyn Store>],
+    learnt: &Mutex<Learnt>,
+) -> Result<Looked, CallError> {
     let mut seen = Looked { stores: Vec::with_capacity(stores.len()), first: None, disagree: Vec::new() };
     for (index, store) in stores.iter().enumerate() {
         let (versions, material) = look(store.as_ref()).await?;
         if let Some(material) = material {
-            scrubber.lock().unwrap_or_else(PoisonError::into_inner).add(&material);
+            learnt.lock().unwrap_or_else(PoisonError::into_inner).add(name, &material);
             match &seen.first {
                 None => seen.first = Some(material),
                 Some(first) if material.same_as(first) => {}

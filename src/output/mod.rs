@@ -14,7 +14,7 @@ use crate::engine::Observer;
 use crate::rotation::State;
 
 pub use style::Style;
-pub use summary::{Around, next_commands, summary, summary_json};
+pub use summary::{Around, Seals, next_commands, summary, summary_json};
 pub use terminal::Screen;
 pub use words::{end_word, line, sentence};
 

@@ -26,13 +26,28 @@ pub struct Around {
     pub halted: bool,
     /// The latch of all runs is set.
     pub all_halted: bool,
+    /// What became of its sealed secrets.
+    pub seals: Seals,
+}
+
+/// What became of the sealed secrets of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Seals {
+    /// They are there, and can be opened.
+    #[default]
+    Whole,
+    /// They are not there any more.
+    Gone,
+    /// They cannot be opened: the key is another one, or gone.
+    Shut,
 }
 
 impl Around {
-    /// Whether a resume would be taken where no process works on the run: no latch is set, and the plan is
-    /// of this version's format.
+    /// Whether a resume would be taken where no process works on the run: no latch is set, the plan is
+    /// of this version's format, and the run's secrets can be used.
     pub fn lets_resume(&self, state: &State) -> bool {
-        !self.halted && !self.all_halted && state.plan().format == FORMAT
+        let free = !self.halted && !self.all_halted;
+        free && self.seals == Seals::Whole && state.plan().format == FORMAT
     }
 }
 
@@ -65,6 +80,19 @@ fn write(
                 writeln!(out, "    {hint}")?;
             }
         }
+    }
+    match around.seals {
+        Seals::Whole => {}
+        Seals::Gone => writeln!(
+            out,
+            "  {} the run's sealed secrets are gone: restore runs/{run}/sealed.jsonl from a backup of the state folder, or close the run",
+            style.bad()
+        )?,
+        Seals::Shut => writeln!(
+            out,
+            "  {} the run's sealed secrets cannot be opened: restore keys/seal.key from a backup of the state folder, or close the run",
+            style.bad()
+        )?,
     }
     let mut truths = state.truths();
     // What keeps the run open comes first; what is finished may be left out.
@@ -197,8 +225,11 @@ pub(super) fn credential(truth: &Truth) -> String {
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }
-    if truth.strange > 0 {
-        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange);
+    if truth.strange > truth.nothing {
+        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange - truth.nothing);
+    }
+    if truth.nothing > 0 {
+        let _ = write!(line, ", NOTHING in {}", truth.nothing);
     }
     let _ = write!(line, "; old {outgoing}");
     line
@@ -247,23 +278,35 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
             if !around.halted && !around.all_halted {
                 next.push(("stop", format!("stanch halt {run}")));
             }
-        } else if ours {
+        } else if ours && around.seals == Seals::Whole {
             onward(&mut next, run, state, &lift(run, state, around));
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
-        if ours && !back && !state.is_past_return() && state.has_changed_anything() {
+        if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
             next.push(("go back", format!("{}stanch rollback {run}", lift(run, state, around))));
         }
         let stopped = matches!(
             state.stopped(),
             Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. })
         );
-        if !around.live && (stopped || !ours) {
+        if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
             next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
         }
     }
     next.push(("evidence", format!("stanch audit verify {run}")));
     next
+}
+
+/// Whether a rollback would be taken, as far as the run's secrets go: without the old value nothing can be written
+/// back, while what no store hands out yet can still be revoked.
+fn lets_back(state: &State, seals: Seals) -> bool {
+    let written = || state.truths().iter().any(|truth| truth.current > 0);
+    !state.is_past_return()
+        && match seals {
+            Seals::Whole => true,
+            Seals::Gone => !written(),
+            Seals::Shut => false,
+        }
 }
 
 /// What takes off every latch that is set, before a command that they refuse.
@@ -346,7 +389,8 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "incoming": format!("{:?}", t.incoming).to_lowercase(),
                 "handle": t.handle,
                 "current_in": t.current,
-                "held_by_others": t.strange,
+                "held_by_others": t.strange - t.nothing,
+                "nothing_in": t.nothing,
                 "seen": t.seen,
                 "stores": t.stores,
                 "adopted": t.adopted,

@@ -362,6 +362,8 @@ pub enum Holds {
     Outgoing,
     /// Neither: somebody else wrote there.
     Other,
+    /// Nothing: it has no such secret, or no current version of it.
+    Nothing,
     /// It could not be read.
     Unreadable,
 }

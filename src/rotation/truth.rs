@@ -28,8 +28,10 @@ pub struct Truth {
     pub outgoing: Outgoing,
     /// The issuer's name for incoming, while it is open.
     pub handle: Option<String>,
-    /// In how many stores somebody else's value is current.
+    /// In how many stores neither incoming nor outgoing is current: somebody else's value is, or none.
     pub strange: usize,
+    /// In how many of those none is: the secret, or its current version, is gone.
+    pub nothing: usize,
     /// When the world was last looked at; `None` when only the steps tell.
     pub seen: Option<Timestamp>,
 }
@@ -110,7 +112,8 @@ impl State {
             truth.seen = Some(*at);
             truth.current = holding(Holds::Incoming);
         }
-        truth.strange = holding(Holds::Other);
+        truth.nothing = holding(Holds::Nothing);
+        truth.strange = holding(Holds::Other) + truth.nothing;
         if truth.incoming == Incoming::Issued
             && matches!(seen.incoming, Sight::Gone | Sight::Disabled | Sight::Refused)
         {
@@ -147,6 +150,7 @@ impl State {
             outgoing,
             handle: None,
             strange: 0,
+            nothing: 0,
             seen: None,
         }
     }
@@ -176,7 +180,16 @@ impl State {
                 };
                 truth.handle = self.fact(at, "handle").map(str::to_owned);
             }
-            Action::Promote { .. } => truth.current += usize::from(done),
+            Action::Promote { .. } => {
+                truth.current += usize::from(done);
+                // The way back uses the old credential before it makes it current again. A readable issuer is
+                // looked at in the end, which tells more.
+                if truth.outgoing == Outgoing::Accepted
+                    && matches!(status, Status::Failed { op: Op::Undo, failure, .. } if failure.kind == Kind::Declined)
+                {
+                    truth.outgoing = Outgoing::Refused;
+                }
+            }
             Action::Disable { .. } if done => truth.outgoing = Outgoing::Disabled,
             Action::Revoke { .. } if done => truth.outgoing = Outgoing::Revoked,
             Action::Disable { .. } | Action::Revoke { .. } if in_doubt => truth.outgoing = Outgoing::Unknown,

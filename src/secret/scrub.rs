@@ -2,7 +2,7 @@
 //! echo what they were sent, and in another form.
 //!
 //! A text is looked at in several views: as it is, with its escapes decoded, as hexadecimal digits,
-//! as base64 in each alignment, backwards, and without what separates letters. In each of them any long
+//! as base64 and base32 in each alignment, backwards, and without what separates letters. In each of them any long
 //! enough run of characters of any secret is searched, without regard to case. So an encoding inside
 //! another one is found as well, and so is a part of a secret.
 
@@ -252,6 +252,19 @@ mod tests {
         text.bytes().map(one).collect()
     }
 
+    /// Base32 with its padding, as RFC 4648 has it.
+    fn base32(text: &str) -> String {
+        let mut bits: String = text.bytes().map(|b| format!("{b:08b}")).collect();
+        bits.push_str(&"0".repeat(bits.len().next_multiple_of(5) - bits.len()));
+        let digit = |five: &[u8]| {
+            let at = five.iter().fold(0, |n, bit| n * 2 + usize::from(bit - b'0'));
+            char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[at])
+        };
+        let mut out: String = bits.as_bytes().chunks(5).map(digit).collect();
+        out.push_str(&"=".repeat(out.len().next_multiple_of(8) - out.len()));
+        out
+    }
+
     /// Every way in which a server or a program could repeat a text.
     fn forms(secret: &str) -> Vec<String> {
         let bytes = secret.as_bytes();
@@ -289,9 +302,20 @@ mod tests {
                 forms.push(engine.encode(format!("{front}{secret}\n")));
             }
         }
+        for front in ["", "u", "us", "use", "user"] {
+            let padded = base32(&format!("{front}{secret}"));
+            forms.extend([padded.trim_end_matches('=').to_lowercase(), padded.to_lowercase(), padded]);
+        }
+        forms.push(base32(&STANDARD_NO_PAD.encode(secret)));
         let lines = STANDARD.encode(format!("user:{secret}:{secret}"));
         forms.push(lines.as_bytes().chunks(20).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\r\n"));
         forms
+    }
+
+    #[test]
+    fn the_base32_of_these_tests_is_that_of_the_rfc() {
+        assert_eq!(base32("foobar"), "MZXW6YTBOI======");
+        assert_eq!(base32("fooba"), "MZXW6YTB");
     }
 
     /// A trace of a text: any of its letters in a row.

@@ -87,6 +87,7 @@ impl View {
         let between = |b: u8| b.is_ascii_whitespace() || matches!(b, b':' | b'-' | b',');
         self.digits(4, 2, &|b| (b as char).to_digit(16).map(|d| d as u8), &between, each);
         self.digits(6, 4, &six_bits, &space, each);
+        self.digits(5, 8, &five_bits, &space, each);
         self.numbers(each);
     }
 
@@ -238,6 +239,16 @@ fn six_bits(byte: u8) -> Option<u8> {
         b'0'..=b'9' => byte - b'0' + 52,
         b'+' | b'-' => 62,
         b'/' | b'_' => 63,
+        _ => return None,
+    })
+}
+
+/// A digit of base32 (RFC 4648), in either case.
+fn five_bits(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a',
+        b'2'..=b'7' => byte - b'2' + 26,
         _ => return None,
     })
 }

@@ -84,6 +84,15 @@ fn a_result_that_cannot_be_written_is_no_success() {
         assert_ne!(ran.code, Some(0), "{arguments:?}");
         assert!(ran.stderr.contains("No space left"), "{arguments:?}: {}", ran.stderr);
     }
+    // A success of `rollback` is a run that failed, and no less unread.
+    let tool = Tool::new();
+    let path = runbook(&tool, "[\"true\"]", &format!("{QUICK}  overlap: {{ at_least: 1h }}\n"));
+    run(&tool, &path).expect(10);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = tool.command(&["rollback", "--yes"]);
+    let ran = Ran::of(command.stdout(full).output().expect("it starts")).expect(1);
+    assert!(ran.stderr.contains("No space left"), "{ran:?}");
+    assert_eq!(tool.status()["end"], "rolled-back");
     // A reader that has enough gets no words.
     let sh =
         format!("\"$0\" audit show --state '{}' | true; exit ${{PIPESTATUS[0]}}", tool.state().display());
@@ -194,6 +203,8 @@ fn no_program_puts_a_secret_on_the_record_in_any_form() {
         ("basic", "base64.b64encode(b'user:' + v.encode()).decode()"),
         ("url64", "base64.urlsafe_b64encode(b'x' + v.encode()).decode()"),
         ("base64 twice", "base64.b64encode(base64.b64encode(v.encode())).decode()"),
+        ("base32", "base64.b32encode(v.encode()).decode()"),
+        ("base32 lower", "base64.b32encode(b'xy' + v.encode()).decode().lower().rstrip('=')"),
         ("hex", "v.encode().hex()"),
         ("bytes", "str(list(v.encode()))"),
         ("percent", "urllib.parse.quote(v, safe='')"),
@@ -263,6 +274,82 @@ fn a_reason_is_looked_at_before_it_is_recorded() {
     tool.run(&["halt", "--reason", &format!("found {half} in a ticket")]).expect(0);
     let shown = tool.run(&["audit", "show"]).expect(0).stdout;
     assert!(shown.contains("found [redacted]") && !shown.contains(&half[..12]), "{shown}");
+}
+
+/// What a store holds looks like nothing special. A person who types it as a reason is not repeated.
+#[test]
+fn no_reason_puts_what_a_store_holds_on_the_record() {
+    let old = "old-value-0123456789";
+    let tool = Tool::new();
+    let path = runbook(&tool, "[\"true\"]", &format!("{QUICK}  overlap: {{ at_least: 1h }}\n"));
+    let reason = format!("{old} leaked");
+    tool.run(&["run", &path, "--env", "test", "--yes", "--no-wait", "--reason", &reason]).expect(10);
+    let new = fs::read_to_string(tool.folder.path().join("app.env")).expect("file");
+    let new = new.trim().trim_start_matches("PW=").trim_matches(['"', '\'']).to_owned();
+    let reason = format!("given up: {old} and {new}");
+    let ran = tool.run(&["abandon", "--yes", "--reason", &reason, "--json"]).expect(0);
+    let shown = tool.run(&["audit", "show"]).expect(0).stdout;
+    assert!(shown.contains("[redacted] leaked") && shown.contains("given up: [redacted]"), "{shown}");
+    for value in [old, &new] {
+        assert!(!holds(&tool.state(), value), "on the record: {value}");
+        assert!(!shown.contains(value) && !ran.stdout.contains(value), "{shown} {ran:?}");
+    }
+
+    // The same in a plan that is saved, and run.
+    let tool = Tool::new();
+    let path = runbook(&tool, "[\"true\"]", QUICK);
+    let plan = tool.folder.path().join("plan.json").display().to_string();
+    tool.run(&["plan", &path, "--env", "test", "-o", &plan]).expect(0);
+    tool.run(&["run", &plan, "--yes", "--reason", &format!("{old} leaked")]);
+    assert!(!holds(&tool.state(), old) && !holds(tool.folder.path(), &format!("{old} leaked")));
+
+    // Without the key to the seals nothing can be taken out, so nothing is written.
+    let tool = Tool::new();
+    let path = runbook(&tool, "[\"true\"]", &format!("{QUICK}  overlap: {{ at_least: 1h }}\n"));
+    run(&tool, &path).expect(10);
+    fs::remove_file(tool.state().join("keys/seal.key")).expect("key");
+    tool.run(&["abandon", "--yes", "--reason", &format!("{old} leaked")]).expect(0);
+    assert!(!holds(&tool.state(), old));
+    assert!(tool.run(&["audit", "show"]).expect(0).stdout.contains("the reason was not recorded"));
+}
+
+/// A runbook stands in its plan, word by word.
+#[test]
+fn a_runbook_that_holds_its_own_old_value_is_refused() {
+    let old = "old-value-0123456789";
+    let plain = {
+        let tool = Tool::new();
+        let path = runbook(&tool, "[\"true\"]", QUICK);
+        tool.run(&["plan", &path, "--env", "test"]).expect(0);
+        fs::read_to_string(path).expect("runbook")
+    };
+    let steps =
+        |own: &str| plain.replace("phases:\n", &format!("phases:\n  prepare: {{ before: [{own}] }}\n"));
+    for (field, text) in [
+        ("summary", plain.replace("name: t\n", &format!("name: t\nsummary: replaces {old}\n"))),
+        ("exec", steps(&format!("{{ name: own, exec: [echo, {old}], undo: none }}"))),
+        ("manual", steps(&format!("{{ name: ask, manual: \"is {old} gone?\" }}"))),
+    ] {
+        let tool = Tool::new();
+        let place = tool.folder.path().join("app.env");
+        fs::write(&place, format!("PW={old}\n")).expect("file");
+        let start = text.find("path: \"").expect("path") + "path: \"".len();
+        let end = start + text[start..].find('"').expect("end");
+        let text = format!("{}{}{}", &text[..start], place.display(), &text[end..]);
+        let path = tool.runbook(&text).display().to_string();
+        let saved = tool.folder.path().join("plan.json");
+        let save = saved.display().to_string();
+        for arguments in [
+            &["plan", &path, "--env", "test", "-o", &save][..],
+            &["plan", &path, "--env", "test", "--json"],
+            &["run", &path, "--env", "test", "--yes"],
+        ] {
+            let ran = tool.run(arguments).expect(65);
+            assert!(ran.stderr.contains(field) && ran.stderr.contains("a store of `pw`"), "{ran:?}");
+            assert!(!ran.stderr.contains(old) && !ran.stdout.contains(old), "{ran:?}");
+        }
+        assert!(tool.journal().is_none() && !saved.exists());
+    }
 }
 
 #[test]

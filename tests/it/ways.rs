@@ -42,6 +42,14 @@ fn files(tool: &Tool, phase: &str, step: &str) -> PathBuf {
     tool.runbook(&text.replace("  prepare:\n", &format!("  {phase}:\n")))
 }
 
+/// The same with a value that programs put in force and take out of it.
+fn revoked(tool: &Tool) -> PathBuf {
+    let path = files(tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let ends = "{ type: random, apply: { exec: [\"true\"] }, revoke: { exec: [\"true\"] } }";
+    tool.runbook(&text.replace("{ type: random }", ends))
+}
+
 /// The commands in what the program printed, each of a line with `&&` as the parts of it.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let rest = text.lines().filter_map(|line| line.find("stanch ").map(|at| &line[at..]));
@@ -146,6 +154,108 @@ fn hints_of_stuck_and_older_runs_name_no_command_that_is_refused() {
     assert!(text.contains("stanch abandon"), "{text}");
 }
 
+/// A run without its sealed secrets: what is offered is what still works.
+#[test]
+fn hints_of_runs_without_their_secrets_name_no_command_that_is_refused() {
+    let begun = || {
+        let tool = Tool::new();
+        let path = revoked(&tool);
+        begin(&tool, &path, "test", &["--until", "overlap"]).expect(0);
+        let run = tool.newest();
+        (tool, run)
+    };
+    let offers_to_close = |text: &str| {
+        assert!(text.contains("stanch abandon") && text.contains("from a backup"), "{text}");
+        assert!(!text.contains("stanch resume") && !text.contains("stanch rollback"), "{text}");
+    };
+    let (tool, run) = begun();
+    std::fs::remove_file(tool.state().join(format!("runs/{run}/sealed.jsonl"))).expect("seals");
+    offers_to_close(&walk(&tool, "seals gone"));
+    let ran = tool.run(&["resume"]).expect(10);
+    assert!(ran.stdout.contains("not among the sealed secrets"), "{ran:?}");
+    // It holds the new value, which nobody can compare any more.
+    assert!(
+        ran.stdout.contains("current in 1 of 1 store") && !ran.stdout.contains("SOMETHING ELSE"),
+        "{ran:?}"
+    );
+    offers_to_close(&walk(&tool, "seals gone, resumed"));
+    let ran = tool.run(&["status", "--check"]).expect(0);
+    assert!(!ran.stdout.contains("SOMETHING ELSE"), "{ran:?}");
+
+    let (tool, _) = begun();
+    std::fs::remove_file(tool.state().join("keys/seal.key")).expect("key");
+    offers_to_close(&walk(&tool, "key gone"));
+    for command in ["resume", "rollback"] {
+        let ran = tool.run(&[command, "--yes"][..if command == "resume" { 1 } else { 2 }]).expect(30);
+        assert!(ran.stderr.contains("stanch abandon") && !ran.stderr.contains("stanch resume"), "{ran:?}");
+    }
+    offers_to_close(&walk(&tool, "key gone, resumed"));
+
+    // Where nothing is written yet, what was issued can still be revoked by its name.
+    let tool = sandbox(&["--until", "verify"], 0);
+    std::fs::remove_file(tool.state().join(format!("runs/{}/sealed.jsonl", tool.newest()))).expect("seals");
+    assert!(walk(&tool, "seals gone early").contains("stanch rollback"));
+    tool.run(&["rollback", "--yes"]).expect(0);
+}
+
+/// Past the point of no return nothing speaks of the way back, and what was undone by others is done by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_of_looks_before_the_end_can_be_followed() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let (head, rest) = text.split_once("  key:\n").expect("credential");
+    let (body, phases) = rest.split_once("phases:\n").expect("phases");
+    let second = tool.folder.path().join("mail.env");
+    let write = |value: &str| {
+        let mut file = std::fs::File::create(&second).expect("file");
+        std::io::Write::write_all(&mut file, format!("KEY={value}\n").as_bytes()).expect("file");
+    };
+    write("the-old-mail-value");
+    let mail = body.replace("app.env", "mail.env");
+    let path = tool.runbook(&format!("{head}  key:\n{body}  mail:\n{mail}phases:\n{phases}"));
+    begin(&tool, &path, "test", &["--until", "sunset"]).expect(0);
+    write("a-value-of-a-stranger");
+    tool.run(&["resume"]).expect(10);
+    let text = walk(&tool, "a stranger's value past the point of no return");
+    assert!(text.contains("--rewrite mail") && !text.contains("roll back"), "{text}");
+    assert!(!text.contains("stanch rollback"), "{text}");
+
+    let tool = sandbox(&["--until", "sunset"], 0);
+    enable_by_hand(&tool).await;
+    let ran = tool.run(&["resume"]).expect(10);
+    assert!(ran.stdout.contains("disable it by hand again, and resume"), "{ran:?}");
+    walk(&tool, "enabled again");
+}
+
+/// What a store does not hold at all is an answer, and no reason to believe the steps.
+#[test]
+fn a_secret_that_is_gone_is_told() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    begin(&tool, &path, "test", &["--until", "overlap"]).expect(0);
+    let write = |text: &str| {
+        let mut file = std::fs::File::create(tool.folder.path().join("app.env")).expect("file");
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("file");
+    };
+    write("OTHER=1\n");
+    let told = "current in 0 of 1 store, NOTHING in 1";
+    let ran = tool.run(&["status", "--check"]).expect(0);
+    assert!(ran.stdout.contains(told) && !ran.stdout.contains("SOMETHING ELSE"), "{ran:?}");
+    let ran = tool.run(&["resume"]).expect(10);
+    assert!(ran.stdout.contains(told), "{ran:?}");
+    let status = tool.status();
+    let credential = &status["credentials"][0];
+    assert_eq!(
+        (&credential["nothing_in"], &credential["held_by_others"]),
+        (&1.into(), &0.into()),
+        "{status}"
+    );
+    walk(&tool, "gone");
+    let left = tool.run(&["abandon", "--yes", "--reason", "tried"]).expect(0).stdout;
+    assert!(left.contains("holds nothing"), "{left}");
+}
+
 #[test]
 fn hints_of_closed_runs_name_no_command_that_is_refused() {
     let tool = sandbox(&[], 0);
@@ -160,6 +270,36 @@ fn hints_of_closed_runs_name_no_command_that_is_refused() {
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
     begin(&tool, &path, "test", &[]).expect(NOT_PROVED);
     walk(&tool, "not proved");
+}
+
+/// A refusal says that nothing was changed: what was seen, and why the run stopped, is still there.
+#[test]
+fn a_refused_resume_forgets_nothing() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    begin(&tool, &path, "test", &["--until", "overlap"]).expect(0);
+    std::fs::File::create(tool.folder.path().join("app.env"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"KEY=a-value-of-a-stranger\n"))
+        .expect("file");
+    tool.run(&["resume"]).expect(10);
+    let journal = || std::fs::read(tool.journal().expect("journal")).expect("journal");
+    let told = |text: String| -> Vec<String> {
+        text.lines()
+            .filter(|line| !line.contains(" ago") && !line.contains("run "))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (before, status) = (journal(), told(tool.run(&["status"]).expect(0).stdout));
+    assert!(status.iter().any(|line| line.contains("SOMETHING ELSE in 1")), "{status:?}");
+    for refused in
+        [&["--forward"][..], &["--reissue", "key"], &["--rewrite", "no-such"], &["--until", "prepare"]]
+    {
+        let ran = tool.run(&[&["resume"][..], refused].concat()).expect(2);
+        assert!(ran.stderr.contains("error: "), "{ran:?}");
+        assert!(journal() == before, "{refused:?} is on the record");
+        let now = told(tool.run(&["status"]).expect(0).stdout);
+        assert_eq!(now, status, "{refused:?}");
+    }
 }
 
 #[test]
@@ -195,12 +335,32 @@ fn abandon_lists_each_store_by_version_and_each_consumer() {
     begin(&tool, &tool.folder.path().join("runbook.yaml"), "sandbox", &[]).expect(0);
 }
 
+/// A process that was killed between the writing of a new file and its renaming leaves the new value there.
+#[test]
+fn abandon_removes_what_a_killed_process_left_beside_a_file() {
+    let tool = Tool::new();
+    let path = revoked(&tool);
+    begin(&tool, &path, "test", &["--until", "verify"]).expect(0);
+    let [left, other] = [".stanch-a1B2c3", ".stanch-of-another"].map(|name| tool.folder.path().join(name));
+    for path in [&left, &other] {
+        let mut file = std::fs::File::create(path).expect("file");
+        std::io::Write::write_all(&mut file, b"KEY=the-new-value\n").expect("file");
+    }
+    tool.run(&["abandon", "--reason", "tried"]).expect(2);
+    assert!(left.exists(), "nothing was changed");
+    tool.run(&["abandon", "--reason", "tried", "--yes"]).expect(0);
+    assert!(!left.exists() && other.exists());
+    let held = std::fs::read_to_string(tool.folder.path().join("app.env")).expect("file");
+    assert_eq!(held, "KEY=the-old-value\n");
+}
+
 #[test]
 fn a_refusal_that_a_check_saw_is_not_contradicted() {
     // The authority of this value is a file: once it is there, the old one is refused.
     let tool = Tool::new();
     let mark = tool.folder.path().join("mark");
-    let authority = format!("[sh, -c, \"if grep -q the-old-value; then test ! -e {}; fi\"]", mark.display());
+    let authority =
+        format!("[sh, -c, \"if grep -q the-old-valu[e]; then test ! -e {}; fi\"]", mark.display());
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
     let text = std::fs::read_to_string(path).expect("runbook");
     let honest =
@@ -212,6 +372,23 @@ fn a_refusal_that_a_check_saw_is_not_contradicted() {
     std::fs::File::create(&mark).expect("mark");
     let ran = tool.run(&["resume"]).expect(0);
     assert!(ran.stdout.contains("old dead, proved by use"), "{ran:?}");
+
+    // The way back uses the old one first, and is told the same.
+    let tool = Tool::new();
+    let mark = tool.folder.path().join("mark");
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let text = std::fs::read_to_string(path).expect("runbook");
+    let authority =
+        format!("[sh, -c, \"if grep -q the-old-valu[e]; then test ! -e {}; fi\"]", mark.display());
+    let honest =
+        text.replace("accepts: [{ exec: [\"true\"] }]", &format!("accepts: [{{ exec: {authority} }}]"));
+    let path = tool.runbook(&honest);
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    std::fs::File::create(&mark).expect("mark");
+    let ran = tool.run(&["rollback", "--yes"]).expect(14);
+    assert!(ran.stdout.contains("is not accepted"), "{ran:?}");
+    assert!(!ran.stdout.contains("still accepted"), "{ran:?}");
+    assert!(ran.stdout.contains("refused by a check, not proved dead"), "{ran:?}");
 
     let tool = Tool::new();
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
@@ -252,6 +429,31 @@ async fn revoke_by_hand(tool: &Tool, handle: &str) {
     let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
     let issuer = sandbox.issuer("key", &runbook.credentials["key"]).await.expect("issuer");
     issuer.revoke(&crate::servers::context(), handle, None).await.expect("revoke");
+}
+
+/// Enables the old credential again, past stanch.
+async fn enable_by_hand(tool: &Tool) {
+    let record = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
+    let opened: serde_json::Value = serde_json::from_str(record.lines().next().expect("line")).expect("JSON");
+    let handle = outgoing_handle(&opened).unwrap_or_else(|| panic!("no handle in {opened}"));
+    let state = StateDir::open(&tool.state()).expect("state");
+    let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
+    let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
+    let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
+    let issuer = sandbox.issuer("key", &runbook.credentials["key"]).await.expect("issuer");
+    issuer.enable(&crate::servers::context(), &handle).await.expect("enable");
+}
+
+/// The old credential's handle in the record of a run's opening.
+fn outgoing_handle(value: &serde_json::Value) -> Option<String> {
+    if let Some(handle) = value["outgoing"]["handle"].as_str() {
+        return Some(handle.to_owned());
+    }
+    match value {
+        serde_json::Value::Object(fields) => fields.values().find_map(outgoing_handle),
+        serde_json::Value::Array(items) => items.iter().find_map(outgoing_handle),
+        _ => None,
+    }
 }
 
 /// `status` tells what was last seen, `status --check` what is; neither writes a record.
@@ -421,7 +623,8 @@ fn a_run_is_not_done_while_a_store_hands_out_what_others_wrote() {
     let act = format!("echo KEY=theirs > {}", file.display());
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
     let text = std::fs::read_to_string(&path).expect("runbook");
-    let deploy = format!("proof: {{ before: [{{ name: deploy, exec: [sh, -c, \"{act}\"], undo: none }}], times: 1,");
+    let deploy =
+        format!("proof: {{ before: [{{ name: deploy, exec: [sh, -c, \"{act}\"], undo: none }}], times: 1,");
     let path = tool.runbook(&text.replace("proof: { times: 1,", &deploy));
     let ran = begin(&tool, &path, "test", &[]).expect(10);
     assert!(ran.stdout.contains("others have changed since what this run wrote: key"), "{ran:?}");

@@ -103,7 +103,8 @@ impl Job {
         let incoming = self.incoming()?;
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
             let message = format!("the old {name} was not touched: {}", e.message);
-            CallError { message, ..e }.hint("mend the new credential, or roll back")
+            CallError { message, ..e }
+                .hint("mend the new credential, then resume; `stanch status` shows what else is possible")
         })?;
         if !contain {
             for at in 0..credential.consumers.len() {
@@ -116,7 +117,7 @@ impl Job {
                 let message = format!(
                     "the old {name} was enabled again by somebody else after this run disabled it; it was not revoked"
                 );
-                let hint = "find out who needs it; then resume, or roll back";
+                let hint = "find out who needs it, and move them to the new one; then disable it by hand again, and resume";
                 return Err(CallError::rejected(Kind::Declined, message).hint(hint));
             }
         }
@@ -129,6 +130,12 @@ impl Job {
                     Holds::Outgoing => {
                         format!("{target} hands out the old {name} again; nothing was changed")
                     }
+                    Holds::Unreadable => {
+                        return Err(super::lost(format!(
+                            "what {target} holds cannot be compared: the old {name} is not among the sealed secrets"
+                        )));
+                    }
+                    Holds::Nothing => format!("{target} holds nothing any more; nothing was changed"),
                     _ => format!("{target} holds a value that this run did not write; nothing was changed"),
                 };
                 return Err(CallError::rejected(Kind::Declined, message).hint(self.how_to_rewrite()));
@@ -189,7 +196,7 @@ impl Job {
             found.consumer, found.instances, found.of
         );
         Err(CallError::rejected(Kind::Declined, message)
-            .hint("see why it went back; then resume, or roll back"))
+            .hint("see why it went back, and mend that; then resume"))
     }
 
     /// Uses outgoing once more, right before it takes the place of incoming again, or is all that is left.
@@ -228,20 +235,23 @@ impl Job {
     /// What a store hands out.
     async fn holds(&self, store: usize) -> Result<Holds, CallError> {
         let current = self.store(store).await?.read(None).await?;
-        let same = |held: Result<crate::engine::safe::Held, CallError>| {
-            held.is_ok_and(|held| held.material.same_as(&current))
+        let same = |held: &Option<crate::engine::safe::Held>| {
+            held.as_ref().is_some_and(|held| held.material.same_as(&current))
         };
         // After a way back the last one that was issued may still be written somewhere.
         let (_, name, _) = self.credential()?;
         let last = (0..=self.needs.round).rev().find_map(|round| self.safe.get(&safe::incoming(name, round)));
-        Ok(if last.is_some_and(|held| held.material.same_as(&current)) {
+        let old = self.outgoing(store).ok();
+        Ok(if same(&last) {
             Holds::Incoming
-        } else if same(self.outgoing(store)) {
+        } else if same(&old) {
             Holds::Outgoing
         } else {
             // Whoever wrote it: a server may quote it in its next answer.
             self.safe.learn(&current);
-            Holds::Other
+            // What is not there any more to compare with makes nobody a stranger.
+            let lost = old.is_none() || last.is_none() && self.needs.incoming.is_some();
+            if lost { Holds::Unreadable } else { Holds::Other }
         })
     }
 
@@ -253,6 +263,7 @@ impl Job {
     ) -> Result<Holds, CallError> {
         let current = self.store(store).await?.observe().await?.current;
         Ok(match current {
+            None => Holds::Nothing,
             Some(_) if current == *new => Holds::Incoming,
             Some(_) if current == *old => Holds::Outgoing,
             // A neighbour may have been written, or the own field: that cannot be told.
@@ -273,7 +284,11 @@ impl Job {
                 None => self.holds(store).await,
                 Some(versions) => self.holds_version(store, &versions[store]).await,
             };
-            stores.push(holds.unwrap_or(Holds::Unreadable));
+            stores.push(holds.unwrap_or_else(|e| match e.kind {
+                // The store was asked, and has no such secret: that is an answer.
+                Kind::NotFound => Holds::Nothing,
+                _ => Holds::Unreadable,
+            }));
         }
         let planned = &self.plan.credentials[c];
         let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());

@@ -582,7 +582,9 @@ fn bug(what: &str) -> CallError {
 }
 
 fn lost(what: String) -> CallError {
-    CallError::rejected(Kind::Local, what).hint("roll the run back; what it issued is named in its journal")
+    CallError::rejected(Kind::Local, what).hint(
+        "restore the run's sealed.jsonl from a backup of the state folder, or close the run (its journal names what it issued): stanch abandon --reason TEXT",
+    )
 }
 
 pub(super) fn unsealed(error: &SafeError) -> CallError {
