@@ -143,7 +143,9 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
         (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
         (Some(Holds::Nothing), _, _) => "holds nothing: the secret, or its current version, is gone".into(),
-        (Some(Holds::Unreadable), _, _) => "could not be read".into(),
+        (Some(Holds::Unreadable), _, _) => {
+            "could not be read, or not be compared with what this run sealed".into()
+        }
         _ if is(promoted, &in_doubt) => {
             format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")
         }

@@ -364,7 +364,7 @@ pub enum Holds {
     Other,
     /// Nothing: it has no such secret, or no current version of it.
     Nothing,
-    /// It could not be read.
+    /// It could not be read, or there was nothing left to compare it with.
     Unreadable,
 }
 

@@ -181,6 +181,8 @@ fn hints_of_runs_without_their_secrets_name_no_command_that_is_refused() {
     offers_to_close(&walk(&tool, "seals gone, resumed"));
     let ran = tool.run(&["status", "--check"]).expect(0);
     assert!(!ran.stdout.contains("SOMETHING ELSE"), "{ran:?}");
+    let left = tool.run(&["abandon", "--yes", "--reason", "lost"]).expect(0).stdout;
+    assert!(left.contains("not be compared with what this run sealed"), "{left}");
 
     let (tool, _) = begun();
     std::fs::remove_file(tool.state().join("keys/seal.key")).expect("key");
