@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(read(&path, 5).expect("read"), b"12345");
         assert_eq!(read(&path, 4).expect_err("too large").kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(read(&folder.path().join("none"), 5).expect_err("none").kind(), io::ErrorKind::NotFound);
-        assert_eq!(list(folder.path()).expect("listed"), [path.clone()]);
+        assert_eq!(list(folder.path()).expect("listed"), std::slice::from_ref(&path));
         regular_or_absent(&path).expect("regular");
         regular_or_absent(&folder.path().join("none")).expect("absent");
     }
