@@ -10,7 +10,7 @@ use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::{self, Conduct};
-use crate::plan::{Phase, Plan, SANDBOX, preview};
+use crate::plan::{Phase, Plan, SANDBOX, caveats, preview};
 use crate::rotation::State;
 
 /// Rotates.
@@ -81,6 +81,10 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, C
 /// Shows the plan and asks, unless that was answered on the command line.
 fn confirm(global: &Global, args: &RunArgs, plan: &Plan) -> Result<(), CliError> {
     if args.yes || args.session.confirm.contains(&plan.runbook.name) {
+        // Who did not see the plan is told at least what it could not settle.
+        if !global.json {
+            eprint!("{}", caveats(plan));
+        }
         return Ok(());
     }
     eprint!("{}", preview(plan));

@@ -23,7 +23,7 @@ pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Out
 pub use phase::{NoSuchPhase, Phase};
 #[cfg(feature = "tool")]
 pub(crate) use preview::describe;
-pub use preview::preview;
+pub use preview::{caveats, preview};
 pub use step::{Action, Step, Undo};
 pub(crate) use step::{rejects, store_target};
 

@@ -86,16 +86,25 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
             }
         }
     }
-    if !plan.unchecked.is_empty() {
-        writeln!(out, "\nNot checked, or worth knowing:")?;
-        for gap in plan.unchecked.iter().take(SHOWN * 2) {
-            writeln!(out, "  - {gap}")?;
-        }
-        if plan.unchecked.len() > SHOWN * 2 {
-            writeln!(out, "  - … and {} more", plan.unchecked.len() - SHOWN * 2)?;
-        }
+    let caveats = caveats(plan);
+    if !caveats.is_empty() {
+        write!(out, "\n{caveats}")?;
     }
     Ok(())
+}
+
+/// What a plan did not check, or what is worth knowing before it is run, in lines for people. Empty where there
+/// is nothing of the sort.
+pub fn caveats(plan: &Plan) -> String {
+    if plan.unchecked.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec!["Not checked, or worth knowing:".to_owned()];
+    lines.extend(plan.unchecked.iter().take(SHOWN * 2).map(|gap| format!("  - {gap}")));
+    if plan.unchecked.len() > SHOWN * 2 {
+        lines.push(format!("  - … and {} more", plan.unchecked.len() - SHOWN * 2));
+    }
+    crate::runbook::tame(&(lines.join("\n") + "\n"))
 }
 
 /// A strategy's name as in the runbook.

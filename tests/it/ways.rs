@@ -595,7 +595,8 @@ fn overtaken(tool: &Tool, phase: &str, act: &str) -> PathBuf {
     let text = std::fs::read_to_string(&path).expect("runbook");
     let folder = tool.folder.path().display();
     let accepts =
-        format!("[sh, -c, \"[ ! -e {folder}/armed ] || echo KEY=the-old-value > {folder}/app.env; true\"]");
+        format!("[sh, -c, \"[ ! -e {folder}/armed ] || cp {folder}/before.env {folder}/app.env; true\"]");
+    std::fs::copy(tool.folder.path().join("app.env"), tool.folder.path().join("before.env")).expect("copied");
     tool.runbook(
         &text.replace("accepts: [{ exec: [\"true\"] }]", &format!("accepts: [{{ exec: {accepts} }}]")),
     )
@@ -652,6 +653,18 @@ async fn a_rollback_does_not_revoke_the_only_live_credential() {
     tool.run(&["resume", "--forward"]);
     let status = tool.run(&["status", "--check"]);
     assert!(!status.stdout.contains("NOT ACCEPTED"), "{status:?}");
+}
+
+/// `--yes` skips the plan, and not what it could not settle.
+#[test]
+fn who_does_not_see_the_plan_is_told_what_it_did_not_check() {
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let plan = tool.run(&["plan", path.to_str().expect("path"), "--env", "test"]).expect(0);
+    let (_, caveats) = plan.stdout.split_once("Not checked, or worth knowing:\n").expect("caveats");
+    let ran = begin(&tool, &path, "test", &["--until", "preflight"]).expect(0);
+    let first = caveats.lines().next().expect("one");
+    assert!(first.starts_with("  - ") && ran.stderr.contains(first), "{first}: {ran:?}");
 }
 
 #[test]
