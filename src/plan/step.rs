@@ -512,6 +512,10 @@ impl Builder<'_> {
                     reloads.push((earlier, at));
                     // What came before the swap is taken back after the reload, as ever.
                     for before in self.steps[earlier].after.clone() {
+                        // Another swap of the same reload, in the same place, is none of it.
+                        if self.steps[at].after.contains(&before) {
+                            continue;
+                        }
                         if let Some(undo) = &mut self.steps[before].undo {
                             undo.after.push(at);
                         }

@@ -655,6 +655,25 @@ async fn a_rollback_does_not_revoke_the_only_live_credential() {
     assert!(!status.stdout.contains("NOT ACCEPTED"), "{status:?}");
 }
 
+/// Two keys of one file hold one credential, and a consumer reads both: the way back waits for no circle.
+#[test]
+fn a_credential_that_is_twice_in_one_place_goes_back() {
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    let file = tool.folder.path().join("app.env");
+    let before = "KEY=the-old-value\nSAME=the-old-value\n";
+    std::io::Write::write_all(&mut std::fs::File::create(&file).expect("file"), before.as_bytes()).expect("file");
+    let store = format!("{{ type: file, path: \"{}\", format: dotenv, key: KEY }}", file.display());
+    let both = format!("{store}, {}", store.replace("key: KEY", "key: SAME"));
+    let text = std::fs::read_to_string(&path).expect("runbook").replace(&store, &both);
+    let consumer = "    consumers: [{ name: app, reload: { exec: [\"true\"] } }]\n    accepts:";
+    let path = tool.runbook(&text.replace("    accepts:", consumer));
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    assert!(!std::fs::read_to_string(&file).expect("file").contains("the-old-value"));
+    tool.run(&["rollback", "--yes"]).expect(0);
+    assert_eq!(std::fs::read_to_string(&file).expect("file"), before);
+}
+
 /// `--yes` skips the plan, and not what it could not settle.
 #[test]
 fn who_does_not_see_the_plan_is_told_what_it_did_not_check() {
