@@ -236,8 +236,9 @@ fn no_program_puts_a_secret_on_the_record_in_any_form() {
                 assert!(!holds(&tool.state(), said), "{name}: on the record: {said}");
                 assert!(shown.iter().all(|text| !text.contains(said)), "{name}: shown: {said}");
             }
-            let rest = shown[3].split("denied: ").nth(1).unwrap_or_default();
-            assert!(rest.find("[redacted]").is_some_and(|at| at < 8), "{name}: {}", shown[3]);
+            // The last letters of the word may be those that stand before the half in the value, by chance.
+            let rest = shown[3].split("deni").nth(1).unwrap_or_default();
+            assert!(rest.find("[redacted]").is_some_and(|at| at < 12), "{name}: {}", shown[3]);
         }
     }
 }
