@@ -662,7 +662,8 @@ fn a_credential_that_is_twice_in_one_place_goes_back() {
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
     let file = tool.folder.path().join("app.env");
     let before = "KEY=the-old-value\nSAME=the-old-value\n";
-    std::io::Write::write_all(&mut std::fs::File::create(&file).expect("file"), before.as_bytes()).expect("file");
+    std::io::Write::write_all(&mut std::fs::File::create(&file).expect("file"), before.as_bytes())
+        .expect("file");
     let store = format!("{{ type: file, path: \"{}\", format: dotenv, key: KEY }}", file.display());
     let both = format!("{store}, {}", store.replace("key: KEY", "key: SAME"));
     let text = std::fs::read_to_string(&path).expect("runbook").replace(&store, &both);
