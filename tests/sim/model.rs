@@ -414,7 +414,17 @@ impl Model {
                     let lives = books.credentials.get(wanted).is_some_and(|c| c.life == Some(Life::Active));
                     if !unsure && lives && books.stores[path].current.as_ref() != Some(wanted) {
                         let whose = format!("{}/", planned.name);
-                        let consumers = books.clients.keys().filter(|c| c.starts_with(&whose)).cloned();
+                        // Nobody restarts a consumer of whom the run says that it was not told yet.
+                        let untold = |consumer: &str| {
+                            let reload = books.steps.get(&("reload", consumer.to_owned()));
+                            reload.is_some_and(|steps| {
+                                steps
+                                    .iter()
+                                    .all(|s| !books.record.done.contains(s) && !books.record.open.contains(s))
+                            })
+                        };
+                        let mine = books.clients.keys().filter(|c| c.starts_with(&whose));
+                        let consumers = mine.filter(|c| !untold(c)).cloned();
                         mending.write.push((path.clone(), wanted.clone(), consumers.collect()));
                     }
                 }
