@@ -8,8 +8,9 @@ use clap::Args;
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, print, print_json};
-use crate::plan::ADOPTED;
-use crate::rotation::{End, Incoming, Outgoing, State, Status, Truth};
+use crate::plan::{ADOPTED, Planned};
+use crate::provider::Observation;
+use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
 use crate::{engine, output};
 
 /// Shows what is true of a run now, and what to type next.
@@ -35,6 +36,14 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         if args.check {
             look(&context, &run, &mut state)?;
             exit = holds_still(&state);
+            let blind = blind(&state);
+            if !blind.is_empty() {
+                eprintln!(
+                    "could not look at {}: what is said of it is what was seen or done before; nothing was changed",
+                    blind.join(", ")
+                );
+                exit = Exit::Unreachable;
+            }
         }
         let doubts = doubt::doubts(&context, &run, &state, live)?;
         if global.json {
@@ -46,7 +55,7 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
                 let _ = console::Term::stdout().clear_screen();
             }
             print(&text(&context, &run, &state, live, &doubts)?)?;
-            if exit != Exit::Done {
+            if exit == Exit::NotProved {
                 print("  it ended as DONE, and that is no longer true: others changed something since\n")?;
             }
         }
@@ -70,6 +79,18 @@ fn look(context: &Context, run: &str, state: &mut State) -> Result<(), CliError>
         sealed: context.state.sealed(run)?,
     };
     drive::block_on(engine::check(check, state))?.map_err(|e| CliError::from(engine::EngineError::from(e)))
+}
+
+/// The credentials that could not be looked at: a store of an open run that cannot be read, or an issuer that
+/// tells of neither version. A run that is over knows its stores by their versions alone.
+fn blind(state: &State) -> Vec<String> {
+    let is_blind = |planned: &&Planned| {
+        let Some((_, seen)) = state.seen(&planned.name) else { return true };
+        let tells = planned.issuer.change == Observation::Readable && planned.outgoing.is_some();
+        let unread = state.end().is_none() && seen.stores.contains(&Holds::Unreadable);
+        unread || (tells && seen.outgoing == Sight::Unseen)
+    };
+    state.plan().credentials.iter().filter(is_blind).map(|planned| planned.name.clone()).collect()
 }
 
 /// Whether what a run that is done said of the old credentials is what was seen now.

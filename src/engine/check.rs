@@ -1,6 +1,7 @@
 //! A look at the world between sessions: asks, changes nothing, and records nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -15,6 +16,9 @@ use crate::journal::{JournalError, Latch, Latches, SealedEntry};
 use crate::provider::Provider;
 use crate::rotation::{Holds, Seen, Sight, State};
 use crate::secret::Sealer;
+
+/// How long all looks may take together.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What [`check`] works with.
 pub struct Check {
@@ -67,10 +71,13 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
         });
     }
     let mut seen = Vec::with_capacity(looks.len());
-    while let Some(done) = looks.join_next().await {
-        // A look that crashed saw nothing.
-        seen.extend(done);
-    }
+    // A server that does not answer is not waited for longer, and a look that crashed saw nothing.
+    let _ = tokio::time::timeout(PATIENCE, async {
+        while let Some(done) = looks.join_next().await {
+            seen.extend(done);
+        }
+    })
+    .await;
     let now = with.clock.now().wall;
     for (c, credential) in plan.credentials.iter().enumerate() {
         let sight = seen.iter().find_map(|(at, sight)| (*at == c).then_some(sight.clone()?));

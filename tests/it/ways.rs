@@ -486,9 +486,25 @@ async fn a_check_tells_what_others_did_since() {
     revoke_by_hand(&tool, handle).await;
     let ran = tool.run(&["status", "--check"]).expect(NOT_PROVED);
     assert!(ran.stdout.contains("NOT ACCEPTED any more") && ran.stdout.contains("no longer true"), "{ran:?}");
+    let ran = tool.run(&["status", "--check", "--json"]).expect(NOT_PROVED);
+    assert!(!ran.stderr.contains("could not look"), "{ran:?}");
     write_by_hand(&tool).await;
     let ran = tool.run(&["status", "--check", "--json"]).expect(NOT_PROVED);
     assert!(!ran.stdout.contains("a-value-from-nowhere"), "{ran:?}");
+}
+
+/// A look that failed is no confirmation.
+#[test]
+fn a_check_that_cannot_look_says_so() {
+    let tool = Tool::new();
+    let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
+    tool.run(&["status", "--check"]).expect(0);
+    let file = tool.folder.path().join("app.env");
+    std::fs::rename(&file, tool.folder.path().join("away")).expect("moved");
+    std::fs::create_dir(&file).expect("in its place");
+    let ran = tool.run(&["status", "--check"]).expect(69);
+    assert!(ran.stderr.contains("could not look at key"), "{ran:?}");
 }
 
 /// The issuer's name for what the stores of a fresh sandbox hold, which then hold something else.
