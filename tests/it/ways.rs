@@ -179,7 +179,7 @@ fn hints_of_runs_without_their_secrets_name_no_command_that_is_refused() {
         "{ran:?}"
     );
     offers_to_close(&walk(&tool, "seals gone, resumed"));
-    let ran = tool.run(&["status", "--check"]).expect(0);
+    let ran = tool.run(&["status", "--check"]).expect(69);
     assert!(!ran.stdout.contains("SOMETHING ELSE"), "{ran:?}");
     let left = tool.run(&["abandon", "--yes", "--reason", "lost"]).expect(0).stdout;
     assert!(left.contains("not be compared with what this run sealed"), "{left}");
