@@ -109,6 +109,7 @@ impl State {
         }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
         self.deferred = false;
+        self.rewrites.clear();
         self.returned = None;
         self.judged.clear();
         if self.phase == Some(Phase::Prepare) && self.has_killed() {

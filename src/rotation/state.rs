@@ -454,6 +454,8 @@ impl State {
                     self.facts.insert(step, facts);
                 }
                 self.status[step] = Status::Done;
+                // Said for what stood there then, and not for what others write later.
+                self.rewrites.remove(&step);
                 self.finish(step);
             }
             Op::Undo => {
