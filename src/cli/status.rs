@@ -10,7 +10,7 @@ use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::plan::{ADOPTED, Planned};
 use crate::provider::Observation;
-use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
+use crate::rotation::{End, Holds, Outgoing, Sight, State, Status, Truth};
 use crate::{engine, output};
 
 /// Shows what is true of a run now, and what to type next.
@@ -96,7 +96,7 @@ fn blind(state: &State) -> Vec<String> {
 /// Whether what a run that is done said of the old credentials is what was seen now.
 fn holds_still(state: &State) -> Exit {
     let alive = |truth: &Truth| matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled);
-    let hurt = |truth: &Truth| truth.incoming == Incoming::Dead || truth.strange > 0 || alive(truth);
+    let hurt = |truth: &Truth| truth.is_overtaken() || alive(truth);
     if state.end() == Some(End::Done) && state.truths().iter().any(hurt) {
         return Exit::NotProved;
     }

@@ -8,16 +8,18 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{self, Index, Job};
+use super::job::{self, Index, Job, OldAndNew};
 use super::safe::Safe;
-use super::{Answer, LOOKED_AT_ONCE, Operator, SafeError};
+use super::{Answer, Operator, SafeError, within};
 use crate::clock::Clock;
 use crate::journal::{JournalError, Latch, Latches, SealedEntry};
 use crate::provider::Provider;
 use crate::rotation::{Holds, Seen, Sight, State};
 use crate::secret::Sealer;
 
-/// How long all looks may take together.
+/// How many credentials are looked at once.
+const LOOKED_AT_ONCE: usize = 32;
+/// How long all looks may take together between sessions.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What [`check`] works with.
@@ -43,11 +45,9 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
     let plan = Arc::clone(state.plan());
     let (safe, _) = Safe::open(with.sealer, &with.sealed)?;
     with.provider.secrets().into_iter().for_each(|secret| safe.know(secret));
-    let (index, safe, places) = (Index::of(&plan), Arc::new(safe), Arc::new(Semaphore::new(LOOKED_AT_ONCE)));
-    let mut looks = JoinSet::new();
+    let (index, safe) = (Index::of(&plan), Arc::new(safe));
+    let mut jobs = Vec::with_capacity(plan.credentials.len());
     for (c, &step) in index.issues().iter().enumerate() {
-        let planned = &plan.steps[step];
-        let now = with.clock.now().wall;
         let job = Job {
             plan: Arc::clone(&plan),
             provider: Arc::clone(&with.provider),
@@ -56,37 +56,53 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
             operator: Arc::new(Absent),
             cancel: CancellationToken::new(),
             latches: Arc::new(Absent),
-            places: Arc::clone(&places),
+            places: Arc::new(Semaphore::new(1)),
             say: Arc::new(drop),
             step,
-            context: job::context(state, &with.run, step, now),
-            needs: index.needs(state, &with.run, planned),
+            context: job::context(state, &with.run, step, with.clock.now().wall),
+            needs: index.needs(state, &with.run, &plan.steps[step]),
         };
-        let versions = with.sealed.is_empty().then(|| index.versions(state, c));
+        jobs.push((job, with.sealed.is_empty().then(|| index.versions(state, c))));
+    }
+    let found = sights(jobs, PATIENCE).await;
+    let now = with.clock.now().wall;
+    for (credential, seen) in plan.credentials.iter().zip(found) {
+        let unseen = || Seen {
+            stores: vec![Holds::Unreadable; credential.stores.len()],
+            outgoing: Sight::Unseen,
+            incoming: Sight::Unseen,
+        };
+        state.see(&credential.name, now, seen.unwrap_or_else(unseen));
+    }
+    Ok(())
+}
+
+/// What each job sees of its credential, in their order, and with the versions that tell its stores apart where
+/// no values do. `None` where a look crashed, or did not end in time: a server that does not answer is not waited
+/// for.
+pub(super) async fn sights(
+    jobs: Vec<(Job, Option<Vec<OldAndNew>>)>,
+    patience: Duration,
+) -> Vec<Option<Seen>> {
+    let places = Arc::new(Semaphore::new(LOOKED_AT_ONCE));
+    let mut found = vec![None; jobs.len()];
+    let mut looks = JoinSet::new();
+    for (at, (job, versions)) in jobs.into_iter().enumerate() {
         let places = Arc::clone(&places);
         looks.spawn(async move {
             let _place = places.acquire_owned().await;
-            let sight = job.sight(versions.as_deref()).await;
-            (c, sight)
+            (at, job.sight(versions.as_deref()).await)
         });
     }
-    let mut seen = Vec::with_capacity(looks.len());
-    // A server that does not answer is not waited for longer, and a look that crashed saw nothing.
-    let _ = tokio::time::timeout(PATIENCE, async {
+    let _ = within(patience, async {
         while let Some(done) = looks.join_next().await {
-            seen.extend(done);
+            if let Ok((at, seen)) = done {
+                found[at] = seen;
+            }
         }
     })
     .await;
-    let now = with.clock.now().wall;
-    for (c, credential) in plan.credentials.iter().enumerate() {
-        let sight = seen.iter().find_map(|(at, sight)| (*at == c).then_some(sight.clone()?));
-        let (stores, outgoing, incoming) = sight.unwrap_or_else(|| {
-            (vec![Holds::Unreadable; credential.stores.len()], Sight::Unseen, Sight::Unseen)
-        });
-        state.see(&credential.name, now, Seen { stores, outgoing, incoming });
-    }
-    Ok(())
+    found
 }
 
 /// Stands for those whom a look does not need.

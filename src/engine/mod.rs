@@ -28,7 +28,7 @@ use crate::plan::{ADOPTED, Action, Phase, Plan};
 use crate::provider::outcome::tame;
 use crate::provider::{CallError, Judgement, Provider, Verdict};
 use crate::rotation::{
-    Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, Incoming, KILL_WAITS, Next, Op,
+    Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, KILL_WAITS, Next, Op, Seen,
     State, Stop, Task, Truth, Wishes,
 };
 use crate::runbook::model;
@@ -48,8 +48,6 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How often a last look that shows another world than the run left is taken again, and after how long.
 const LAGS: u32 = 3;
 const LAG: Duration = Duration::from_secs(1);
-/// How many credentials are looked at once then.
-const LOOKED_AT_ONCE: usize = 32;
 /// What steps may take longer that look at the world before their effect.
 const LOOK_BEFORE: Duration = Duration::from_secs(60);
 /// How often consumers are asked which version they use.
@@ -601,11 +599,8 @@ impl Session {
 
     /// The credentials that were just seen not to be as this run left them.
     fn overtaken(&self) -> Vec<String> {
-        let hurt = |truth: &Truth| {
-            let missing = truth.seen.is_some() && truth.current < truth.stores;
-            truth.incoming == Incoming::Dead || truth.strange > 0 || missing
-        };
-        self.state.truths().into_iter().filter(hurt).map(|truth| truth.credential).collect()
+        let truths = self.state.truths().into_iter();
+        truths.filter(Truth::is_overtaken).map(|truth| truth.credential).collect()
     }
 
     /// Looks at the world, before this session ends with `last`, so that the summary tells what is and not
@@ -621,28 +616,11 @@ impl Session {
         if !wanted || !self.state.has_changed_anything() {
             return Ok(());
         }
-        let steps: Vec<usize> = self.index.issues().to_vec();
-        let places = Arc::new(Semaphore::new(LOOKED_AT_ONCE));
-        let mut looks = JoinSet::new();
-        for (c, step) in steps.into_iter().enumerate() {
-            let (job, places) = (self.job(step), Arc::clone(&places));
-            looks.spawn(async move {
-                let _place = places.acquire_owned().await;
-                (c, job.sight(None).await)
-            });
-        }
-        let mut seen = Vec::with_capacity(looks.len());
-        let _ = within(LAST_LOOK, async {
-            while let Some(done) = looks.join_next().await {
-                seen.extend(done);
-            }
-        })
-        .await;
-        seen.sort_by_key(|(c, _)| *c);
-        // What is not seen in time, or crashed, stays unseen: the summary then tells what the steps did.
-        let missed: Vec<&str> = (self.plan.credentials.iter().enumerate())
-            .filter(|(c, _)| seen.binary_search_by_key(c, |(c, _)| *c).is_err())
-            .map(|(_, planned)| planned.name.as_str())
+        let jobs = self.index.issues().iter().map(|step| (self.job(*step), None)).collect();
+        let found = check::sights(jobs, LAST_LOOK).await;
+        // What is not seen stays unseen: the summary then tells what the steps did.
+        let missed: Vec<&str> = (self.plan.credentials.iter().zip(&found))
+            .filter_map(|(planned, seen)| seen.is_none().then_some(planned.name.as_str()))
             .collect();
         if !missed.is_empty() {
             let text = format!(
@@ -651,8 +629,8 @@ impl Session {
             );
             self.hold(Event::Noted { text })?;
         }
-        for (c, sight) in seen {
-            if let Some((stores, outgoing, incoming)) = sight {
+        for (c, seen) in found.into_iter().enumerate() {
+            if let Some(Seen { stores, outgoing, incoming }) = seen {
                 let credential = self.plan.credentials[c].name.clone();
                 self.hold(Event::Seen { credential, stores, outgoing, incoming })?;
             }

@@ -360,8 +360,7 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
         for (c, truth) in state.truths().iter().enumerate() {
-            let missing = truth.seen.is_some() && truth.current < truth.stores;
-            if (truth.strange > 0 || missing) && state.may_rewrite(c) {
+            if truth.is_displaced() && state.may_rewrite(c) {
                 next.push(("write", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
             }
         }

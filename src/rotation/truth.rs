@@ -36,6 +36,19 @@ pub struct Truth {
     pub seen: Option<Timestamp>,
 }
 
+impl Truth {
+    /// Whether a store was just seen to hold something else than the new credential.
+    pub fn is_displaced(&self) -> bool {
+        self.strange > 0 || (self.seen.is_some() && self.current < self.stores)
+    }
+
+    /// Whether others have undone what a run whose steps are all done has left: a store holds something else, or
+    /// the new credential is dead.
+    pub fn is_overtaken(&self) -> bool {
+        self.incoming == Incoming::Dead || self.is_displaced()
+    }
+}
+
 /// Where the incoming version stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming {

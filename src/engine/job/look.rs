@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Job, Yield, bug, facts};
+use super::{Job, OldAndNew, Yield, bug, facts};
 use crate::clock::since;
 use crate::engine::ask::{self, Asked, Inquiry};
 use crate::engine::safe;
 use crate::gate::{self, Watched};
 use crate::plan::Phase;
 use crate::provider::{CallError, Check, Issuer, Kind, Life, Observation, finds_by_run};
-use crate::rotation::{Holds, Sight};
+use crate::rotation::{Holds, Seen, Sight};
 use crate::runbook::model::{Probe, Strategy};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -258,16 +258,12 @@ impl Job {
     }
 
     /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
-    async fn holds_version(
-        &self,
-        store: usize,
-        [new, old]: &[Option<String>; 2],
-    ) -> Result<Holds, CallError> {
+    async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
         let current = self.store(store).await?.observe().await?.current;
         Ok(match current {
             None => Holds::Nothing,
-            Some(_) if current == *new => Holds::Incoming,
-            Some(_) if current == *old => Holds::Outgoing,
+            Some(_) if current == known.new => Holds::Incoming,
+            Some(_) if current == known.old => Holds::Outgoing,
             // A neighbour may have been written, or the own field: that cannot be told.
             _ => Holds::Unreadable,
         })
@@ -275,10 +271,7 @@ impl Job {
 
     /// What the world shows of the step's credential, read-only; whatever cannot be seen says so. `versions`
     /// tells what stores hold once the values are destroyed: the new version of each, and the old one.
-    pub(in crate::engine) async fn sight(
-        &self,
-        versions: Option<&[[Option<String>; 2]]>,
-    ) -> Option<(Vec<Holds>, Sight, Sight)> {
+    pub(in crate::engine) async fn sight(&self, versions: Option<&[OldAndNew]>) -> Option<Seen> {
         let (c, _, credential) = self.credential().ok()?;
         let mut stores = Vec::with_capacity(credential.stores.len());
         for store in 0..credential.stores.len() {
@@ -295,9 +288,10 @@ impl Job {
         let planned = &self.plan.credentials[c];
         let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());
         if planned.issuer.change != Observation::Readable {
-            return Some((stores, Sight::Unseen, Sight::Unseen));
+            return Some(Seen { stores, outgoing: Sight::Unseen, incoming: Sight::Unseen });
         }
-        Some((stores, self.life_of(outgoing).await, self.life_of(self.needs.incoming.as_deref()).await))
+        let outgoing = self.life_of(outgoing).await;
+        Some(Seen { stores, outgoing, incoming: self.life_of(self.needs.incoming.as_deref()).await })
     }
 
     async fn life_of(&self, handle: Option<&str>) -> Sight {

@@ -90,6 +90,13 @@ pub(super) struct Yield {
     pub(super) sealed: Vec<SealedEntry>,
 }
 
+/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
+#[derive(Debug)]
+pub(super) struct OldAndNew {
+    old: Option<String>,
+    new: Option<String>,
+}
+
 /// The steps that other steps need facts of, by credential and store.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -149,19 +156,17 @@ impl Index {
         &self.issue
     }
 
-    /// What tells the versions of a credential's stores apart where no value does: the one that this run
-    /// wrote, and the one that it found.
-    pub(super) fn versions(&self, state: &State, c: usize) -> Vec<[Option<String>; 2]> {
+    /// What tells the versions of a credential's stores apart where no value does.
+    pub(super) fn versions(&self, state: &State, c: usize) -> Vec<OldAndNew> {
         let stores = state.plan().credentials[c].stores.iter().zip(&self.promote[c]);
         stores
             .map(|(store, promote)| {
                 let written = state.fact(*promote, VERSION).map(str::to_owned);
-                let (old, new) = match state.fact(*promote, WAS) {
-                    Some(was) => (Some(was.to_owned()), written),
+                match state.fact(*promote, WAS) {
+                    Some(was) => OldAndNew { old: Some(was.to_owned()), new: written },
                     // After a rollback the promotion's fact is the version that it restored.
-                    None => (written.or_else(|| store.versions.current.clone()), None),
-                };
-                [new, old]
+                    None => OldAndNew { old: written.or_else(|| store.versions.current.clone()), new: None },
+                }
             })
             .collect()
     }
@@ -307,11 +312,13 @@ impl Job {
                 let staged = self.needs.staged.as_deref();
                 let store = self.store(*store).await?;
                 self.look_before_cutover(&incoming.material).await?;
-                let from = match self.needs.rewrites {
-                    true => Arc::new(store.read(None).await.map_err(CallError::read_only)?),
-                    false => outgoing.material,
+                let from = if self.needs.rewrites {
+                    let theirs = store.read(None).await.map_err(CallError::read_only)?;
+                    self.safe.learn(&theirs);
+                    Arc::new(theirs)
+                } else {
+                    outgoing.material
                 };
-                self.safe.learn(&from);
                 let done = store.promote(&self.context, &incoming.material, &from, staged).await.map_err(
                     |e| match e.kind {
                         Kind::Conflict => e.hint(self.how_to_rewrite()),
