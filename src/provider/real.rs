@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
 use tokio::sync::Mutex;
 
 use super::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore};
@@ -345,30 +346,12 @@ fn passwords(address: &Secret) -> Vec<Secret> {
     // The last `@`: there are passwords with one that was not escaped.
     let user = rest.rsplit_once('@').map(|(user, _)| user);
     match user.and_then(|user| user.split_once(':')) {
-        Some((_, password)) if !password.is_empty() => vec![Secret::new(password), unescaped(password)],
+        Some((_, password)) if !password.is_empty() => {
+            let sent = percent_decode_str(password).decode_utf8_lossy();
+            vec![Secret::new(password), Secret::new(sent)]
+        }
         _ => Vec::new(),
     }
-}
-
-/// A text with its `%40` and the like decoded.
-fn unescaped(text: &str) -> Secret {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    Secret::new(String::from_utf8_lossy(&bytes))
 }
 
 fn sandbox(what: &str) -> CallError {

@@ -13,8 +13,7 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 use jiff::Timestamp;
 
-use crate::provider::http::transport::MAX_BODY;
-use crate::provider::http::transport::http_date;
+use crate::provider::http::transport::{MAX_BODY, http_date};
 use crate::provider::outcome::tame;
 
 /// Gives up on a reply that is longer than any of AWS': the SDK reads to the end, wherever that is.
