@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stanch::journal::StateDir;
 use stanch::provider::Provider as _;
 use stanch::provider::sandbox::Sandbox;
+use stanch::runbook::model::Credential;
 use stanch::runbook::{Source, check};
 use stanch::secret::{Material, Secret};
 
@@ -408,15 +409,20 @@ fn a_refusal_that_a_check_saw_is_not_contradicted() {
     assert!(!ran.stdout.contains("still accepted") && !ran.stdout.contains("is usable"), "{ran:?}");
 }
 
-/// Puts a value that its issuer does not know into every store, past stanch.
-async fn write_by_hand(tool: &Tool) {
+/// The tool's sandbox, to be changed past stanch, and the one credential of its runbook.
+fn world(tool: &Tool) -> (Sandbox, Credential) {
     let state = StateDir::open(&tool.state()).expect("state");
     let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
     let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
     let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
-    let credential = &runbook.credentials["key"];
+    (sandbox, runbook.credentials["key"].clone())
+}
+
+/// Puts a value that its issuer does not know into every store, past stanch.
+async fn write_by_hand(tool: &Tool) {
+    let (sandbox, credential) = world(tool);
     for index in 0..credential.stores.len() {
-        let store = sandbox.store("key", credential, index).await.expect("store");
+        let store = sandbox.store("key", &credential, index).await.expect("store");
         let now = store.read(None).await.expect("value");
         let value = Material::single("value", Secret::new("a-value-from-nowhere"));
         store.promote(&crate::servers::context(), &value, &now, None).await.expect("write");
@@ -425,37 +431,25 @@ async fn write_by_hand(tool: &Tool) {
 
 /// Revokes the credential of this handle, past stanch.
 async fn revoke_by_hand(tool: &Tool, handle: &str) {
-    let state = StateDir::open(&tool.state()).expect("state");
-    let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
-    let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
-    let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
-    let issuer = sandbox.issuer("key", &runbook.credentials["key"]).await.expect("issuer");
+    let (sandbox, credential) = world(tool);
+    let issuer = sandbox.issuer("key", &credential).await.expect("issuer");
     issuer.revoke(&crate::servers::context(), handle, None).await.expect("revoke");
 }
 
 /// Enables the old credential again, past stanch.
 async fn enable_by_hand(tool: &Tool) {
-    let record = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
-    let opened: serde_json::Value = serde_json::from_str(record.lines().next().expect("line")).expect("JSON");
-    let handle = outgoing_handle(&opened).unwrap_or_else(|| panic!("no handle in {opened}"));
-    let state = StateDir::open(&tool.state()).expect("state");
-    let sandbox = Sandbox::open(&state.sandbox(), state.sealer().expect("sealer")).expect("sandbox");
-    let checked = check(&Source { name: "ways".into(), text: SANDBOX.into() });
-    let runbook = checked.runbook.expect("runbook").instantiate("sandbox").expect("sandbox");
-    let issuer = sandbox.issuer("key", &runbook.credentials["key"]).await.expect("issuer");
+    let handle = old_handle(tool);
+    let (sandbox, credential) = world(tool);
+    let issuer = sandbox.issuer("key", &credential).await.expect("issuer");
     issuer.enable(&crate::servers::context(), &handle).await.expect("enable");
 }
 
-/// The old credential's handle in the record of a run's opening.
-fn outgoing_handle(value: &serde_json::Value) -> Option<String> {
-    if let Some(handle) = value["outgoing"]["handle"].as_str() {
-        return Some(handle.to_owned());
-    }
-    match value {
-        serde_json::Value::Object(fields) => fields.values().find_map(outgoing_handle),
-        serde_json::Value::Array(items) => items.iter().find_map(outgoing_handle),
-        _ => None,
-    }
+/// The old credential's handle, as the run's opening has it.
+fn old_handle(tool: &Tool) -> String {
+    let record = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
+    let opened: serde_json::Value = serde_json::from_str(record.lines().next().expect("line")).expect("JSON");
+    let handle = opened["plan_body"]["credentials"][0]["outgoing"]["handle"].as_str();
+    handle.unwrap_or_else(|| panic!("no handle in {opened}")).to_owned()
 }
 
 /// `status` tells what was last seen, `status --check` what is; neither writes a record.
@@ -657,12 +651,7 @@ fn a_run_is_not_done_while_a_store_hands_out_what_others_wrote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_does_not_revoke_the_only_live_credential() {
     let tool = sandbox(&["--until", "verify"], 0);
-    let plan =
-        std::fs::read_to_string(StateDir::open(&tool.state()).expect("state").journal_path(&tool.newest()));
-    let opened: serde_json::Value =
-        serde_json::from_str(plan.expect("journal").lines().next().expect("a line")).expect("JSON");
-    let old = opened["plan_body"]["credentials"][0]["outgoing"]["handle"].as_str().expect("handle");
-    revoke_by_hand(&tool, old).await;
+    revoke_by_hand(&tool, &old_handle(&tool)).await;
     let ran = tool.run(&["rollback", "--yes"]).expect(14);
     assert!(ran.stdout.contains("the old key is gone"), "{ran:?}");
     assert!(ran.stdout.contains("resume --forward"), "{ran:?}");
