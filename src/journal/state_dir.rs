@@ -523,9 +523,11 @@ impl Folding {
     }
 }
 
-/// A run's id: the runbook's name, the moment, and four random digits, so that two runs that
-/// begin in the same second on two machines differ.
+/// A run's id: the runbook's name, the moment, and eight random digits, so that two runs that
+/// begin in the same second on two machines differ. It tags what the run issues, and what carries
+/// the tag and is not kept is revoked: fifty jobs of one second would share a tag of four digits in
+/// one case of fifty.
 fn run_id(runbook: &str, at: Moment) -> String {
-    let salt: u16 = rand::random();
-    format!("{runbook}-{}-{salt:04x}", at.wall.strftime("%Y%m%d-%H%M%S"))
+    let salt: u32 = rand::random();
+    format!("{runbook}-{}-{salt:08x}", at.wall.strftime("%Y%m%d-%H%M%S"))
 }

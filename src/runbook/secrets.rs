@@ -288,7 +288,7 @@ mod tests {
             "key AKIAIOSFODNN7EXAMPLE is gone, request 0b2f4c9e-7f58-4d8a-9a55-1f2a3b4c5d6e",
             "token: leaked, password rotated at 14:05",
             "version 7f3c2a is AWSCURRENT (aws secretsmanager list-secret-version-ids), accessor 0fA9bcDeFgHiJkLmNoPqRsTu",
-            "run app-token-20261126-141500-ab12; sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "run app-token-20261126-141500-ab12cd34; sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         ] {
             assert!(!in_words(text), "{text}");
         }
