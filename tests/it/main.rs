@@ -8,6 +8,7 @@ mod aws;
 mod aws_docs;
 mod aws_secret;
 mod bad_input;
+mod before;
 mod cli;
 mod conformance;
 mod docs;
