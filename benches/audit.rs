@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock, add};
+use stanch::domain::{ErrorKind, Verdict};
 use stanch::engine::{Choices, survey};
 use stanch::journal::{Journal as _, StateDir};
 use stanch::plan::{Plan, Request, compile};
+use stanch::provider::Provider;
 use stanch::provider::sandbox::Sandbox;
-use stanch::provider::{Kind, Provider, Verdict};
 use stanch::rotation::{Ended, Event, Failure, Op};
 use stanch::runbook::{Source, check};
 
@@ -161,7 +162,7 @@ fn events(plan: &Plan) -> Vec<Event> {
             let (op, step) = (Op::Do, step.id.clone());
             events.push(Event::Intent { step: step.clone(), op, attempt, round: 0 });
             let error = (attempt == 1).then(|| Failure {
-                kind: Kind::Throttled,
+                kind: ErrorKind::Throttled,
                 message: "the server answered 429: too many requests".into(),
                 hint: None,
                 request_id: Some("4f3b6a52-7f0e-4f0e-9a57-0b7a4f0c2f11".into()),

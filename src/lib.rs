@@ -1,17 +1,20 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
-//! The layers, from the outside in; each may use those after it, never those before:
-//! `cli`, `engine`, `provider`, `journal`, `rotation`, `plan`, `runbook`, `secret`, `clock`.
+//! The rooms, from the outside in; each may use those after it, never those before:
+//! `cli`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
+//! `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 #[cfg(feature = "tool")]
 pub mod cli;
 pub mod clock;
+pub mod domain;
 pub mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gate;
 pub mod journal;
+pub mod kind;
 #[cfg(feature = "tool")]
 pub mod output;
 pub mod plan;
@@ -21,3 +24,4 @@ pub mod runbook;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod secret;
+pub mod text;

@@ -119,7 +119,7 @@ fn actor() -> String {
         .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
         .map_or_else(
             || format!("uid {}", rustix::process::getuid().as_raw()),
-            |name| crate::provider::outcome::tame(&name),
+            |name| crate::text::sanitize(&name),
         )
 }
 
@@ -157,7 +157,7 @@ pub(super) fn words(flag: &str, text: &str) -> Result<String, CliError> {
         return Err(CliError::new(Exit::Usage, message)
             .hint("name the credential by its handle (an accessor, an access key's id), and treat the value as leaked: your shell's history has it"));
     }
-    Ok(text.trim().chars().map(crate::provider::outcome::harmless).collect())
+    Ok(text.trim().chars().map(crate::text::printable).collect())
 }
 
 /// Whether somebody can be asked.

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::error::CliError;
+use crate::domain::Observation;
 use crate::plan::{Action, Plan, Step, describe};
-use crate::provider::Observation;
-use crate::provider::outcome::tame;
 use crate::rotation::{Ended, Event, Found, Op, State, Status};
 use crate::runbook::model::{Call, Exec, HttpCall, Issuer, OwnStep, Store, Undo};
+use crate::text::sanitize;
 
 /// One such step.
 #[derive(Debug, Serialize)]
@@ -159,11 +159,11 @@ impl History {
         match event {
             Event::Intent { .. } => *self = Self { tried: Some(at), ..Self::default() },
             Event::Outcome { result: Ended::Unknown | Ended::Rejected, error: Some(error), .. } => {
-                self.why = Some(tame(&error.message));
+                self.why = Some(sanitize(&error.message));
             }
             Event::Settled { found: Found::Undecided, detail, .. } => {
                 self.looks += 1;
-                self.last_look = Some(tame(detail));
+                self.last_look = Some(sanitize(detail));
             }
             _ => {}
         }
@@ -243,7 +243,7 @@ impl Looking<'_> {
             }
             _ => "nothing can have changed".into(),
         };
-        tame(&text)
+        sanitize(&text)
     }
 
     fn own(&self, own: Option<&OwnStep>) -> String {
@@ -376,7 +376,7 @@ fn argv(exec: &Exec) -> String {
 
 /// A step of the runbook's own, as the runbook has it.
 fn own<'a>(plan: &'a Plan, step: &Step, name: &str) -> Option<&'a OwnStep> {
-    let spec = step.phase.spec(&plan.runbook.phases)?;
+    let spec = plan.runbook.phases.of(step.phase)?;
     spec.before.iter().chain(&spec.after).find(|s| s.name == name)
 }
 

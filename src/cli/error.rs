@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use crate::domain::ErrorKind;
 use crate::engine::{EngineError, SurveyError};
 use crate::journal::JournalError;
 use crate::plan::{CompileError, PlanError};
-use crate::provider::outcome::{tame, tame_whole};
-use crate::provider::{CallError, Kind};
+use crate::provider::CallError;
 use crate::rotation::{End, State, Stop};
 use crate::runbook::{InstantiateError, ReadError};
+use crate::text::{sanitize, sanitize_long};
 
 /// How the process ends. The numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,19 +135,21 @@ impl Exit {
     }
 
     /// How a failure ends the process when nothing was changed.
-    pub fn of_kind(kind: Kind) -> Self {
+    pub fn of_kind(kind: ErrorKind) -> Self {
         match kind {
-            Kind::Unreachable | Kind::NotReady | Kind::NoAnswer | Kind::Throttled => Self::Unreachable,
-            Kind::Denied | Kind::Refused => Self::Denied,
-            Kind::Conflict => Self::Stale,
-            Kind::Unanswered => Self::Unanswered,
-            Kind::NotFound
-            | Kind::Limit
-            | Kind::Invalid
-            | Kind::Unsupported
-            | Kind::Declined
-            | Kind::Cancelled
-            | Kind::Local => Self::Failed,
+            ErrorKind::Unreachable | ErrorKind::NotReady | ErrorKind::NoAnswer | ErrorKind::Throttled => {
+                Self::Unreachable
+            }
+            ErrorKind::Denied | ErrorKind::Refused => Self::Denied,
+            ErrorKind::Conflict => Self::Stale,
+            ErrorKind::Unanswered => Self::Unanswered,
+            ErrorKind::NotFound
+            | ErrorKind::Limit
+            | ErrorKind::Invalid
+            | ErrorKind::Unsupported
+            | ErrorKind::Declined
+            | ErrorKind::Cancelled
+            | ErrorKind::Local => Self::Failed,
         }
     }
 }
@@ -185,10 +188,10 @@ impl CliError {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(tame(&cause.to_string()));
+            causes.push(sanitize(&cause.to_string()));
             source = cause.source();
         }
-        Self { exit, message: tame(&error.to_string()), causes, hint: None }
+        Self { exit, message: sanitize(&error.to_string()), causes, hint: None }
     }
 
     /// Prints the error to standard error.
@@ -306,11 +309,11 @@ impl From<CallError> for CliError {
             Exit::Stale => Exit::Failed,
             exit => exit,
         };
-        let mut message = tame_whole(&error.message);
+        let mut message = sanitize_long(&error.message);
         if let Some(id) = &error.request_id {
-            let _ = write!(message, " (request {})", tame(id));
+            let _ = write!(message, " (request {})", sanitize(id));
         }
-        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| tame_whole(&hint)) }
+        Self { exit, message, causes: Vec::new(), hint: error.hint.map(|hint| sanitize_long(&hint)) }
     }
 }
 

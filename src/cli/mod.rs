@@ -32,8 +32,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
-use crate::plan::Phase;
-use crate::runbook::model::Strategy;
+use crate::domain::Phase;
+use crate::domain::Strategy;
 
 /// Stops a credential leak: staged, resumable, provable credential rotation.
 ///

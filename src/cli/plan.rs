@@ -10,9 +10,10 @@ use super::context::{Context, style};
 use super::drive::block_on;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
+use crate::domain::{Check, CheckVerdict};
 use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
-use crate::provider::{Check, CheckVerdict, Provider};
+use crate::provider::Provider;
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
 

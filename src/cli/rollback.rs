@@ -8,10 +8,10 @@ use super::context::{Context, ask, can_ask, is_yes, style, words};
 use super::drive::{block_on, drive, refuse_older, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
+use crate::domain::Phase;
 use crate::engine::Conduct;
 use crate::journal::RollbackRequest;
 use crate::output;
-use crate::plan::Phase;
 use crate::rotation::{Direction, End, State, Stop};
 
 /// Takes a run back.

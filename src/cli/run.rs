@@ -9,8 +9,9 @@ use super::context::{Context, ask, can_ask, words};
 use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
+use crate::domain::Phase;
 use crate::engine::{self, Conduct};
-use crate::plan::{Phase, Plan, SANDBOX, caveats, preview};
+use crate::plan::{Plan, SANDBOX, caveats, preview};
 use crate::rotation::State;
 
 /// Rotates.

@@ -8,8 +8,8 @@ use clap::Args;
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, print, print_json};
+use crate::domain::Observation;
 use crate::plan::{ADOPTED, Planned};
-use crate::provider::Observation;
 use crate::rotation::{End, Holds, Outgoing, Sight, State, Status, Truth};
 use crate::{engine, output};
 

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Yield, facts};
+use super::yields::{Yield, facts};
 use crate::clock::Clock;
+use crate::domain::{Check, ErrorKind};
 use crate::plan::PlannedPhase;
-use crate::provider::{CallError, Check, Issuer, Kind, Probe, Use};
+use crate::provider::{CallError, Issuer, Probe, Use};
 use crate::rotation::{BEFORE, PROVED, REFUSED_AT, WHY};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -66,7 +67,7 @@ impl Inquiry<'_> {
         let _place = self.places.acquire().await;
         match tokio::time::timeout(self.deadline, self.who.attempt(material)).await {
             Ok(answer) => answer.map_err(CallError::read_only),
-            Err(_) => Err(CallError::rejected(Kind::NoAnswer, "no answer in time")),
+            Err(_) => Err(CallError::rejected(ErrorKind::NoAnswer, "no answer in time")),
         }
     }
 
@@ -74,7 +75,7 @@ impl Inquiry<'_> {
         tokio::select! {
             biased;
             () = self.clock.sleep(self.waits.every.get().max(asked.unwrap_or_default())) => Ok(()),
-            () = self.cancel.cancelled() => Err(CallError::rejected(Kind::Cancelled, "stopped while asking")),
+            () = self.cancel.cancelled() => Err(CallError::rejected(ErrorKind::Cancelled, "stopped while asking")),
         }
     }
 
@@ -120,7 +121,7 @@ impl Inquiry<'_> {
                 }
                 Ok(Use::Refused(how)) => {
                     let message = format!("{} refuses the {which} credential: {how}", self.place);
-                    CallError::rejected(Kind::Declined, message)
+                    CallError::rejected(ErrorKind::Declined, message)
                 }
                 Err(error) => error,
             };
@@ -150,7 +151,7 @@ impl Inquiry<'_> {
                     if is_final(&error) || silences >= TRIES {
                         // It would have no answer in the end either.
                         let kind = match (&self.who, error.kind) {
-                            (Asked::Probe(_), Kind::NoAnswer) => Kind::Unsupported,
+                            (Asked::Probe(_), ErrorKind::NoAnswer) => ErrorKind::Unsupported,
                             (_, kind) => kind,
                         };
                         let message =
@@ -166,7 +167,7 @@ impl Inquiry<'_> {
             let message = format!(
                 "{place} refuses the old credential before it was touched: {how}; nothing was changed"
             );
-            return Err(CallError::rejected(Kind::Declined, message).hint(
+            return Err(CallError::rejected(ErrorKind::Declined, message).hint(
                 "the stores may hold another value than the one in use, or the check is wrong: correct it, then plan again",
             ));
         }
@@ -205,12 +206,12 @@ impl Inquiry<'_> {
                         ));
                     }
                     Some(CallError::rejected(
-                        Kind::Declined,
+                        ErrorKind::Declined,
                         format!("the old credential is still accepted by {place}"),
                     ))
                 }
                 (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => Some(CallError::rejected(
-                    Kind::NoAnswer,
+                    ErrorKind::NoAnswer,
                     format!(
                         "{place} refuses the new credential as well ({how}), so its refusal of the old one proves nothing"
                     ),
@@ -224,7 +225,7 @@ impl Inquiry<'_> {
                 }),
                 (Err(error), _) => Some(error),
                 (Ok(Use::Refused(_)), None) => {
-                    Some(CallError::rejected(Kind::Invalid, "the new one was not used"))
+                    Some(CallError::rejected(ErrorKind::Invalid, "the new one was not used"))
                 }
             };
             let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
@@ -253,7 +254,7 @@ impl Inquiry<'_> {
 
 /// Whether asking again cannot help.
 fn is_final(error: &CallError) -> bool {
-    matches!(error.kind, Kind::Unsupported | Kind::Local | Kind::Invalid)
+    matches!(error.kind, ErrorKind::Unsupported | ErrorKind::Local | ErrorKind::Invalid)
 }
 
 fn proved(row: u32, first: Timestamp) -> Yield {

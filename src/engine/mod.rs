@@ -9,6 +9,7 @@ mod check;
 mod job;
 mod safe;
 mod survey;
+mod yields;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,16 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::job::{Index, Job, Yield};
+use self::job::{Index, Job};
 use self::safe::Safe;
+use self::yields::Yield;
 use crate::clock::{Clock, Moment, since};
+use crate::domain::Phase;
+use crate::domain::{Judgement, Verdict};
 use crate::gate::{self, Adoption, Watched};
 use crate::journal::{Journal, JournalError, Latch, Latches, SealedEntry};
-use crate::plan::{ADOPTED, Action, Phase, Plan};
-use crate::provider::outcome::tame;
-use crate::provider::{CallError, Judgement, Provider, Verdict};
+use crate::plan::{ADOPTED, Action, Plan};
+use crate::provider::{CallError, Provider};
 use crate::rotation::{
     Direction, End, Ended, Event, Facts, Failure, Found, IllegalTransition, KILL_WAITS, Next, Op, Seen,
     State, Stop, Task, Truth, Wishes,
@@ -34,6 +37,7 @@ use crate::rotation::{
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Sealer;
+use crate::text::sanitize;
 
 pub use check::{Check, check};
 pub use safe::{SafeError, has_captured, scrub, try_open};
@@ -436,7 +440,7 @@ impl Session {
                     });
                     let late = || Err(CallError::unknown("no answer in time"));
                     let result = within(deadline, look).await.unwrap_or_else(late).map_err(|mut e| {
-                        e.message = tame(&job.scrub(&e.message));
+                        e.message = sanitize(&job.scrub(&e.message));
                         e
                     });
                     Message::Observed { step, op, attempt, result }
@@ -817,8 +821,8 @@ fn unreadable(error: &JournalError) -> Latch {
 fn failure(error: CallError) -> Failure {
     Failure {
         kind: error.kind,
-        message: tame(&error.message),
-        hint: error.hint.map(|hint| tame(&hint)),
+        message: sanitize(&error.message),
+        hint: error.hint.map(|hint| sanitize(&hint)),
         request_id: error.request_id,
         retry_after_ms: error.retry_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
     }

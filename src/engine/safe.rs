@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Identity;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
-use crate::provider::Identity;
 use crate::rotation::{Event, State, Status};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Standing};
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
-use crate::provider::{
-    CallError, Check, CheckVerdict, Identity, Issuer, Kind, Life, Provider, Standing, Store,
-};
+use crate::provider::{CallError, Issuer, Provider, Store};
 use crate::runbook::model::{Credential, Runbook};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{Material, Scrubber, Secret};
@@ -247,12 +246,12 @@ async fn take(
 fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
     let why = if error.is_panic() { "the program crashed there" } else { "it was cut short" };
     let message = format!("it could not be observed: {why}; nothing was changed");
-    let source = CallError::rejected(Kind::Local, message).hint("please report this");
+    let source = CallError::rejected(ErrorKind::Local, message).hint("please report this");
     SurveyError { target: target.to_owned(), source }
 }
 
-fn may_pass(kind: Kind) -> bool {
-    matches!(kind, Kind::Throttled | Kind::NotReady | Kind::NoAnswer)
+fn may_pass(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Throttled | ErrorKind::NotReady | ErrorKind::NoAnswer)
 }
 
 /// Looks again after what may pass, as a run does.
@@ -283,7 +282,7 @@ pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
 }
 
 fn error_of(failed: &Check, message: String) -> CallError {
-    let error = CallError::rejected(failed.kind.unwrap_or(Kind::Invalid), message);
+    let error = CallError::rejected(failed.kind.unwrap_or(ErrorKind::Invalid), message);
     CallError { hint: failed.hint.clone(), retry_after: failed.retry_after, ..error }
 }
 
@@ -408,7 +407,7 @@ async fn outgoing(
         let life = issuer.life(handle).await?;
         if life == Life::Gone {
             let message = format!("its issuer does not know {handle}, which --outgoing names");
-            return Err(CallError::rejected(Kind::NotFound, message).hint("check the handle"));
+            return Err(CallError::rejected(ErrorKind::NotFound, message).hint("check the handle"));
         }
         let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
         return Ok(Outgoing::Named(Standing { identity, life, uses_left: None }));
@@ -419,12 +418,12 @@ async fn outgoing(
         Some(material) => match issuer.identify(material).await {
             Ok(standing) => standing,
             // The authority knows no names: it is told by the value itself.
-            Err(e) if e.kind == Kind::Unsupported && issuer.traits().revokes => {
+            Err(e) if e.kind == ErrorKind::Unsupported && issuer.traits().revokes => {
                 let identity = Identity { handle: "(by its value)".into(), principal: name.to_owned() };
                 Some(Standing { identity, life: Life::Active, uses_left: None })
             }
             // A value that cannot be such a credential was sent nowhere.
-            Err(e) if e.kind == Kind::Invalid => return waived().ok_or(e),
+            Err(e) if e.kind == ErrorKind::Invalid => return waived().ok_or(e),
             Err(e) => return Err(e),
         },
     };
@@ -489,9 +488,9 @@ mod tests {
     /// A server that asks to wait is waited for, though a check stands between its answer and the next try.
     #[test]
     fn the_time_that_a_server_asks_to_wait_outlives_its_check() {
-        let limited = Check::fail("server", Kind::Throttled, "limited", "wait");
+        let limited = Check::fail("server", ErrorKind::Throttled, "limited", "wait");
         let asked = Some(Duration::from_secs(5));
         let error = first_failure(&[Check { retry_after: asked, ..limited }]).expect("a failure");
-        assert_eq!((error.kind, error.retry_after), (Kind::Throttled, asked));
+        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, asked));
     }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::walk::walk;
 use super::{Dice, steers};
+use crate::domain::Strategy;
+use crate::domain::{Identity, Life, Standing, Versions};
+use crate::kind::{issuer_traits, store_traits};
 use crate::plan::{
     Observed, ObservedCredential, ObservedStore, Outgoing, Plan, PlanError, Request, SANDBOX, compile,
     preview,
 };
-use crate::provider::{Identity, Life, Standing, Versions, issuer_traits, store_traits};
 use crate::rotation::{Event, State};
-use crate::runbook::model::{Runbook, Strategy};
+use crate::runbook::model::Runbook;
 use crate::runbook::{Source, check, render, reported};
 
 /// A runbook's text: checked, shown, and where it is good, planned in every environment.

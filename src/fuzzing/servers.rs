@@ -13,14 +13,13 @@ use uuid::Uuid;
 
 use super::steers;
 use crate::clock::SystemClock;
+use crate::domain::{Check, Identity};
 use crate::provider::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore};
 use crate::provider::http::transport::{Reply, Transport};
 use crate::provider::http::{HttpAttest, HttpCaller, HttpGate, HttpProbe};
 use crate::provider::layout::Layout;
 use crate::provider::vault::{Kv2Place, Kv2Store, Settings, TokenIssuer, TokenSpec, VaultClient};
-use crate::provider::{
-    Call, CallContext, CallError, Check, Gate, Identity, Issuer, Probe, Store, Use, aws, vault,
-};
+use crate::provider::{Call, CallContext, CallError, Gate, Issuer, Probe, Store, Use, aws, vault};
 use crate::runbook::model::HttpMethod;
 use crate::secret::{Material, Secret};
 

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Dice;
+use crate::domain::{ErrorKind, Verdict};
 use crate::plan::Action;
-use crate::provider::{Kind, Verdict};
 use crate::rotation::{Ended, Event, Facts, Failure, Found, Next, Op, State, Task, Wishes};
 
 /// Enough for the runs that are worth it; a run that is always torn back and forth never ends.
@@ -91,10 +91,10 @@ fn act(state: &mut State, task: &Task, now: Timestamp, dice: &mut Dice) {
             let round = state.round(at);
             follow(state, &Event::Intent { step: step.clone(), op, attempt, round }, now);
             let (result, kind) = match dice.roll(12) {
-                0 if state.plan().steps[at].is_effect() => (Ended::Unknown, Some(Kind::NoAnswer)),
-                1 => (Ended::Rejected, Some(Kind::Throttled)),
-                2 if dice.roll(3) == 0 => (Ended::Rejected, Some(Kind::Conflict)),
-                3 if dice.roll(3) == 0 => (Ended::Rejected, Some(Kind::Refused)),
+                0 if state.plan().steps[at].is_effect() => (Ended::Unknown, Some(ErrorKind::NoAnswer)),
+                1 => (Ended::Rejected, Some(ErrorKind::Throttled)),
+                2 if dice.roll(3) == 0 => (Ended::Rejected, Some(ErrorKind::Conflict)),
+                3 if dice.roll(3) == 0 => (Ended::Rejected, Some(ErrorKind::Refused)),
                 // The process died.
                 4 if dice.roll(3) == 0 => return follow(state, &Event::Resumed {}, now),
                 _ => (Ended::Succeeded, None),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::provider::{CallError, Consumer, Judgement, Verdict};
+use crate::domain::{Judgement, Verdict};
+use crate::provider::{CallError, Consumer};
 use crate::secret::{Material, Secret};
 
 /// How many consumers are asked at once.

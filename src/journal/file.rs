@@ -14,7 +14,8 @@ use super::index::Standing;
 use super::index_file::IndexFile;
 use super::key::{SigningKey, run_origin};
 use super::record::{self, Envelope, VERSION};
-use super::state_dir::{Folding, StateDir};
+use super::replay::Folding;
+use super::state_dir::StateDir;
 use super::{Fault, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
 use crate::plan::Plan;
@@ -290,7 +291,7 @@ impl Journal for FileJournal {
     }
 
     fn close(&mut self) -> Result<(), JournalError> {
-        let mut index = IndexFile::open(&self.dir, (&self.actor, &self.host), self.last)?;
+        let (mut index, _) = IndexFile::open(&self.dir, (&self.actor, &self.host), self.last)?;
         self.close_with(&mut index)
     }
 }
@@ -324,7 +325,7 @@ fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, Jour
         Err(std::fs::TryLockError::WouldBlock) => {
             let mut by = String::new();
             let _ = (&mut file).take(512).read_to_string(&mut by);
-            let by = crate::provider::outcome::tame(&by);
+            let by = crate::text::sanitize(&by);
             return Err(JournalError::Locked { run: run.into(), by });
         }
         Err(std::fs::TryLockError::Error(e)) => return Err(io("lock", &path)(e)),

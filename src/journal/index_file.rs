@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::JournalError;
 use super::chain::Frontier;
-use super::file::FileJournal;
 use super::files::{io, private_file, sync_dir};
 use super::index::{Entry, Envelope, Extent, Index, index_origin};
 use super::key::SigningKey;
@@ -60,8 +59,8 @@ impl StateDir {
 
 impl IndexFile {
     /// Takes the state folder's lock and opens the index for appending: cuts off what was never
-    /// finished, and begins the index where there is none.
-    pub(super) fn open(dir: &StateDir, who: (&str, &str), at: Moment) -> Result<Self, JournalError> {
+    /// finished, and begins the index where there is none. Says whether it was there already.
+    pub(super) fn open(dir: &StateDir, who: (&str, &str), at: Moment) -> Result<(Self, bool), JournalError> {
         let lock_path = dir.root().join("lock");
         let lock = private_file(&lock_path, true)?;
         lock.lock().map_err(io("lock", &lock_path))?;
@@ -70,7 +69,7 @@ impl IndexFile {
         if let Some(fault) = index.as_ref().and_then(|index| index.fault.clone()) {
             return Err(JournalError::Index { path, fault });
         }
-        let keys = KeyFiles::of(dir);
+        let keys = KeyFiles::of(dir.root());
         keys.settle(index.as_ref())?;
         let key = keys.signing()?;
         let present = index.as_ref().and_then(|index| index.keys.last()).map(|range| range.key.as_str());
@@ -95,11 +94,7 @@ impl IndexFile {
             this.begin()?
         }
         dir.set_has_index()?;
-        if !begun {
-            // Runs that were over before are so in the index too.
-            this.heal()?;
-        }
-        Ok(this)
+        Ok((this, begun))
     }
 
     /// Begins the index. The runs that are there already are adopted as they are.
@@ -219,28 +214,10 @@ impl IndexFile {
         self.append(&[Entry::Closed { run: run.to_owned(), size, root: hex::encode(root.0) }])
     }
 
-    /// Records the ends of runs that a crash kept from it, so that only runs that go on are open.
-    pub(super) fn heal(&mut self) -> Result<(), JournalError> {
-        let open: Vec<String> = self.index.open().cloned().collect();
-        for run in open {
-            if self.dir.is_live(&run) || !self.dir.load(&run).is_ok_and(|(state, _)| state.end().is_some()) {
-                continue;
-            }
-            let (dir, who) = (self.dir.clone(), self.who.clone());
-            match FileJournal::resume(&dir, &run, (&who.0, &who.1), self.at, self) {
-                Ok((mut journal, _)) => journal.close_with(self)?,
-                Err(e @ JournalError::Io { .. }) => return Err(e),
-                // A run that is not good, or that somebody just took, must not keep another from beginning.
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Changes the key: the old one signs from where on the new one is valid, and is destroyed.
     /// Returns the new public half and that position.
     pub(super) fn rotate(&mut self) -> Result<(String, u64), JournalError> {
-        let keys = KeyFiles::of(&self.dir);
+        let keys = KeyFiles::of(self.dir.root());
         let next = keys.make_next()?;
         let key = next.verifier().trim_end().to_owned();
         let from = self.index.frontier.leaves() + 2;

@@ -19,6 +19,8 @@ mod index_file;
 mod key;
 mod key_files;
 mod record;
+mod replay;
+mod runs;
 mod state_dir;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::plan::Phase;
+use crate::domain::Phase;
 use crate::rotation::{Event, IllegalTransition};
 
 pub use anchor::{Anchors, BadAnchor};
@@ -39,7 +41,8 @@ pub use file::FileJournal;
 pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};
 pub use record::{BadRecord, Envelope, Record, VERSION};
-pub use state_dir::{RunSummary, StateDir};
+pub use replay::RunSummary;
+pub use state_dir::StateDir;
 pub use verify::{Fault, Report};
 
 /// A run's record, as the engine needs it. Fails closed: after an error nothing more is appended.

@@ -11,22 +11,12 @@
 //! <state>/runs/RUN/…            see `file.rs`
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::chain::Frontier;
-use super::file::FileJournal;
 use super::files::{create_secret, io, list, make_dir, read, remove, replace};
-use super::index_file::IndexFile;
-use super::key::VerifyingKeys;
-use super::verify::{Report, Tail, verify, verify_quickly};
-use super::{JournalError, Latch, Record, RollbackRequest, SealedEntry};
-use crate::clock::Moment;
-use crate::plan::Plan;
-use crate::rotation::State;
+use super::{JournalError, Latch, RollbackRequest, SealedEntry};
 use crate::secret::{Sealer, Secret};
 
 /// The layout's version, once a folder has an index.
@@ -38,17 +28,6 @@ const WITHOUT_INDEX: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct StateDir {
     root: PathBuf,
-}
-
-/// A run, in short.
-#[derive(Debug, Clone)]
-pub struct RunSummary {
-    /// The run's id.
-    pub run: String,
-    /// Its state, or why it cannot be read.
-    pub state: Result<Box<State>, String>,
-    /// Whether a process is working on it now.
-    pub live: bool,
 }
 
 impl StateDir {
@@ -85,7 +64,7 @@ impl StateDir {
         match found.trim().parse() {
             Ok(version @ (WITHOUT_INDEX | LAYOUT)) => Ok(Some(version)),
             _ => {
-                let found = crate::provider::outcome::tame(&found);
+                let found = crate::text::sanitize(&found);
                 Err(JournalError::OtherVersion { path: self.root.clone(), found, expected: LAYOUT })
             }
         }
@@ -164,60 +143,6 @@ impl StateDir {
         self.run_dir(run).join("sealed.jsonl")
     }
 
-    /// Opens a new run: refuses when an open run holds one of the plan's targets, and otherwise
-    /// holds them and writes the first record.
-    ///
-    /// # Errors
-    /// When a target is held, or something cannot be written.
-    pub fn create(
-        &self,
-        plan: &Arc<Plan>,
-        reason: Option<String>,
-        who: (&str, &str),
-        at: Moment,
-    ) -> Result<FileJournal, JournalError> {
-        let mut index = IndexFile::open(self, who, at)?;
-        index.heal()?;
-        let holds = plan.holds();
-        if let Some((target, run)) = self.held(&holds)? {
-            return Err(JournalError::Held { target, run });
-        }
-        let run = run_id(&plan.runbook.name, at);
-        let hold = self.hold_path(&run);
-        replace(&hold, &serde_json::to_string(&holds).expect("a map of texts is always JSON"))?;
-        make_dir(&self.run_dir(&run))?;
-        // Where this fails the hold stays: the first record may well be durable, and then the run is
-        // open. `held` removes it where no run began.
-        FileJournal::create(self, &run, plan, reason, who, at, &mut index)
-    }
-
-    /// The first of the targets that an open run holds.
-    fn held(&self, wanted: &BTreeMap<String, String>) -> Result<Option<(String, String)>, JournalError> {
-        for entry in list(&self.root.join("open"))? {
-            let Some(run) = entry.strip_suffix(".json") else { continue };
-            let path = self.hold_path(run);
-            let Some(text) = read(&path)? else { continue };
-            let held: BTreeMap<String, String> = serde_json::from_str(&text)
-                .map_err(|source| JournalError::Damaged { path: path.clone(), source })?;
-            let Some(target) = wanted.keys().find(|t| held.contains_key(*t)) else { continue };
-            // A crash may have left the hold of a run that never began, or is over already.
-            let over = match self.load(run) {
-                Ok((state, _)) => state.end().is_some(),
-                Err(JournalError::NoSuchRun(_)) => true,
-                // What cannot be read may well be in the middle of something.
-                Err(JournalError::Invalid { .. }) => self.never_began(run)?,
-                Err(other) => return Err(other),
-            };
-            if over {
-                remove(&self.run_dir(run).join("sealed.jsonl"))?;
-                fs::remove_file(&path).map_err(io("remove", &path))?;
-            } else {
-                return Ok(Some((target.clone(), run.to_owned())));
-            }
-        }
-        Ok(None)
-    }
-
     /// Whether a crash came before a run's first record was whole: nothing was done in it.
     pub(super) fn never_began(&self, run: &str) -> Result<bool, JournalError> {
         let path = self.journal_path(run);
@@ -231,109 +156,6 @@ impl StateDir {
             last == *b"\n"
         };
         Ok(!whole && !self.is_live(run))
-    }
-
-    /// Takes up a run: takes its lock, checks its journal, and folds it.
-    ///
-    /// # Errors
-    /// When another process has it, or its journal is not good.
-    pub fn resume(
-        &self,
-        run: &str,
-        who: (&str, &str),
-        at: Moment,
-    ) -> Result<(FileJournal, State), JournalError> {
-        if !self.journal_path(run).exists() {
-            return Err(JournalError::NoSuchRun(run.into()));
-        }
-        let mut index = IndexFile::open(self, who, at)?;
-        FileJournal::resume(self, run, who, at, &mut index)
-    }
-
-    /// Reads a run without touching it: its state, and what verification found.
-    ///
-    /// # Errors
-    /// When there is no such run, or its journal is not good.
-    pub fn load(&self, run: &str) -> Result<(State, Report), JournalError> {
-        let mut folded = Folding::default();
-        let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
-        Ok((folded.finish(run, &report)?, report))
-    }
-
-    /// Checks a run's journal, handing every good record to `each`.
-    ///
-    /// # Errors
-    /// When there is no such run, or reading fails.
-    pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, JournalError> {
-        self.audit_lines(run, |record, _| each(record))
-    }
-
-    /// As [`StateDir::audit`], with the line that each record stands in, without its newline.
-    ///
-    /// # Errors
-    /// As for `audit`.
-    pub fn audit_lines(
-        &self,
-        run: &str,
-        mut each: impl FnMut(Record, &[u8]),
-    ) -> Result<Report, JournalError> {
-        self.scan(run, &mut each).map(|(report, _)| report)
-    }
-
-    /// Checks a run's journal. Finds what [`StateDir::audit`] finds, in a fraction of the time.
-    ///
-    /// # Errors
-    /// As for `audit`.
-    pub fn verify(&self, run: &str) -> Result<Report, JournalError> {
-        self.verify_with(run, Frontier::default(), None).map(|(report, _)| report)
-    }
-
-    /// As `verify`, with a tree that remembers some of its roots, and with one key where it is known
-    /// which.
-    pub(super) fn verify_with(
-        &self,
-        run: &str,
-        frontier: Frontier,
-        keys: Option<VerifyingKeys>,
-    ) -> Result<(Report, Tail), JournalError> {
-        let (reader, keys) = self.open_journal(run, keys)?;
-        let (report, tail) =
-            verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))?;
-        Ok((report.about(run), tail))
-    }
-
-    fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), JournalError> {
-        self.scan_with(run, Frontier::default(), None, each)
-    }
-
-    /// As `audit_lines`, with a tree that remembers some of its roots, and with one key where it is
-    /// known which.
-    pub(super) fn scan_with(
-        &self,
-        run: &str,
-        frontier: Frontier,
-        keys: Option<VerifyingKeys>,
-        each: &mut dyn FnMut(Record, &[u8]),
-    ) -> Result<(Report, Tail), JournalError> {
-        let (reader, keys) = self.open_journal(run, keys)?;
-        let (report, tail) =
-            verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))?;
-        Ok((report.about(run), tail))
-    }
-
-    fn open_journal(
-        &self,
-        run: &str,
-        keys: Option<VerifyingKeys>,
-    ) -> Result<(std::io::BufReader<File>, VerifyingKeys), JournalError> {
-        let path = self.journal_path(run);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(JournalError::NoSuchRun(run.into())),
-            Err(e) => return Err(io("open", &path)(e)),
-        };
-        let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
-        Ok((std::io::BufReader::with_capacity(1 << 18, file), keys))
     }
 
     /// All runs, by name.
@@ -361,53 +183,9 @@ impl StateDir {
         Ok(runs.filter(|run| self.journal_path(run).exists()).collect())
     }
 
-    /// A run, in short.
-    pub fn summary(&self, run: &str) -> RunSummary {
-        let state = self.load(run).map(|(state, _)| Box::new(state)).map_err(|e| e.to_string());
-        RunSummary { run: run.to_owned(), state, live: self.is_live(run) }
-    }
-
     /// Whether a process is working on the run.
     pub fn is_live(&self, run: &str) -> bool {
         File::open(self.lock_path(run)).is_ok_and(|f| f.try_lock_shared().is_err())
-    }
-
-    /// The run that a name, or the beginning of one, means; without one the only open run.
-    ///
-    /// # Errors
-    /// When it means none, or several.
-    pub fn find(&self, name: Option<&str>) -> Result<String, JournalError> {
-        let fits = match name {
-            Some(name) if !name.contains('/') && self.journal_path(name).exists() => {
-                return Ok(name.to_owned());
-            }
-            Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
-            None => self.open_runs()?,
-        };
-        match (fits.len(), name) {
-            (0, None) => Err(JournalError::NoOpenRun),
-            (0, Some(name)) => Err(JournalError::NoSuchRun(name.to_owned())),
-            (1, _) => Ok(fits.into_iter().next().unwrap_or_default()),
-            (_, None) => Err(JournalError::SeveralOpen(fits)),
-            (_, Some(name)) => Err(JournalError::Ambiguous { name: name.to_owned(), runs: fits }),
-        }
-    }
-
-    /// As [`StateDir::find`]; without a name and without an open run, the run that began last.
-    ///
-    /// # Errors
-    /// As for `find`.
-    pub fn find_any(&self, name: Option<&str>) -> Result<String, JournalError> {
-        match (self.find(name), name) {
-            (Err(JournalError::NoOpenRun), None) => {
-                let began = |run: &String| {
-                    fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
-                };
-                let last = self.runs()?.into_iter().max_by_key(began);
-                last.ok_or(JournalError::NoOpenRun)
-            }
-            (found, _) => found,
-        }
     }
 
     /// Sets the latch: on one run, or on all.
@@ -478,56 +256,4 @@ impl StateDir {
     pub(super) fn hold_path(&self, run: &str) -> PathBuf {
         self.root.join("open").join(format!("{run}.json"))
     }
-}
-
-/// Folds records into a state.
-#[derive(Default)]
-pub(super) struct Folding {
-    state: Option<State>,
-    bad: Option<(u64, crate::rotation::IllegalTransition)>,
-}
-
-impl Folding {
-    pub(super) fn push(&mut self, record: Record) {
-        use crate::rotation::Event;
-        if self.bad.is_some() {
-            return;
-        }
-        match (&mut self.state, record.event) {
-            (None, Event::Opened { plan, .. }) => {
-                // No signature covers it yet where a crash came early, so it is not taken on trust.
-                if let Err(state) = plan.whole() {
-                    let (event, subject) = ("opened", "the plan".to_owned());
-                    self.bad = Some((0, crate::rotation::IllegalTransition { event, subject, state }));
-                    return;
-                }
-                self.state = Some(State::new(Arc::from(plan), record.envelope.wall));
-            }
-            (None, _) => {}
-            (Some(state), event) => {
-                if let Err(e) = state.apply(&event, record.envelope.wall) {
-                    self.bad = Some((record.envelope.seq, e));
-                }
-            }
-        }
-    }
-
-    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, JournalError> {
-        if let Some(fault) = &report.fault {
-            return Err(JournalError::Invalid { run: run.into(), fault: fault.clone() });
-        }
-        if let Some((seq, source)) = self.bad {
-            return Err(JournalError::Nonsense { run: run.into(), seq, source });
-        }
-        self.state.ok_or_else(|| JournalError::NoSuchRun(run.into()))
-    }
-}
-
-/// A run's id: the runbook's name, the moment, and eight random digits, so that two runs that
-/// begin in the same second on two machines differ. It tags what the run issues, and what carries
-/// the tag and is not kept is revoked: fifty jobs of one second would share a tag of four digits in
-/// one case of fifty.
-fn run_id(runbook: &str, at: Moment) -> String {
-    let salt: u32 = rand::random();
-    format!("{runbook}-{}-{salt:08x}", at.wall.strftime("%Y%m%d-%H%M%S"))
 }

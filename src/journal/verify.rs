@@ -5,9 +5,9 @@ use std::io::{BufRead, Seek, SeekFrom};
 use super::chain::{Frontier, NO_PREVIOUS, leaf};
 use super::key::{VerifyingKeys, run_origin};
 use super::record::{Envelope, Record};
-use crate::provider::outcome::tame;
 use crate::rotation::Event;
 use crate::sabotage::{Sabotage, is_on};
+use crate::text::sanitize;
 
 /// The longest first line: it carries the plan.
 const MAX_FIRST_LINE: u64 = 1 << 30;
@@ -41,7 +41,7 @@ impl Report {
     pub(super) fn about(self, run: &str) -> Self {
         match &self.run {
             Some(found) if found != run => {
-                let what = format!("this is the journal of another run, {}", tame(found));
+                let what = format!("this is the journal of another run, {}", sanitize(found));
                 Self { fault: Some(Fault { line: 1, what }), records: 0, checkpoints: 0, anchored: 0, ..self }
             }
             _ => self,

@@ -10,8 +10,8 @@ use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
+use crate::domain::Observation;
 use crate::plan::{Action, FORMAT};
-use crate::provider::Observation;
 use crate::rotation::{Direction, End, Incoming, Outgoing, State, Status, Stop, Truth};
 
 /// How many credentials are listed one by one.

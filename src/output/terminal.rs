@@ -7,11 +7,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::style::{Style, clock};
 use super::summary;
-use super::words::{self, verdict_word};
+use super::words;
 use crate::clock::{Moment, add, since};
+use crate::domain::Phase;
+use crate::domain::Verdict;
 use crate::engine::Observer;
-use crate::plan::{Phase, Plan};
-use crate::provider::Verdict;
+use crate::plan::Plan;
 use crate::rotation::{Direction, Event, State, Status};
 
 /// How many credentials have a line of their own.
@@ -207,7 +208,7 @@ fn gates(plan: &Plan, state: &State, style: Style) -> String {
         .map(|gate| match state.judged().get(gate) {
             None => format!("{gate} not asked yet"),
             Some((verdict, detail)) => {
-                let word = verdict_word(*verdict);
+                let word = verdict.name();
                 let color = match verdict {
                     Verdict::Pass => Color::Green,
                     Verdict::Fail => Color::Red,

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::style::clock;
-use super::words::verdict_word;
 use crate::clock::{add, since};
 use crate::plan::{ADOPTED, PlannedPhase};
 use crate::rotation::{Direction, State, Status};
@@ -94,10 +93,10 @@ fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
     for gate in &waits.until {
         let (word, detail) = match state.judged().get(gate) {
             None => ("not asked yet", String::new()),
-            Some((verdict, _)) if *verdict == crate::provider::Verdict::Pass => continue,
+            Some((verdict, _)) if *verdict == crate::domain::Verdict::Pass => continue,
             // The record has the detail of the moment at which the verdict changed; the counts go on.
-            Some((verdict, _)) if gate == ADOPTED => (verdict_word(*verdict), some(&lagging(state))),
-            Some((verdict, detail)) => (verdict_word(*verdict), detail.clone()),
+            Some((verdict, _)) if gate == ADOPTED => (verdict.name(), some(&lagging(state))),
+            Some((verdict, detail)) => (verdict.name(), detail.clone()),
         };
         let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
         parts.push(format!("for gate {gate}: {word}{detail}"));

@@ -2,7 +2,6 @@
 
 use super::wait;
 use crate::plan::{Plan, describe};
-use crate::provider::Verdict;
 use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
 
 /// One transition as one line, or `None` where there is nothing for a person to see.
@@ -46,7 +45,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             format!("{}: resolved as {word}: {evidence}", of(step))
         }
         Event::Judged { gate, verdict, detail } => {
-            format!("gate {gate}: {} ({detail})", verdict_word(*verdict))
+            format!("gate {gate}: {} ({detail})", verdict.name())
         }
         Event::Adopted { credential, consumer, instances, of } => {
             format!("{credential}: {consumer} uses the new one in {instances} of {of} instances")
@@ -84,15 +83,6 @@ fn again(state: &State, id: &str) -> Option<String> {
 
 fn step_words(plan: &Plan, state: &State, id: &str) -> String {
     state.step(id).map_or_else(|| id.to_owned(), |at| describe(plan, &plan.steps[at]))
-}
-
-pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Fail => "FAIL",
-        Verdict::Inconclusive => "not yet",
-        Verdict::Error => "no answer",
-    }
 }
 
 /// How a run ended, in words.

@@ -1,9 +1,11 @@
 //! From a runbook and what was observed to a plan.
 
-use super::{ADOPTED, FORMAT, Phase, Plan, Planned, PlannedPhase, PlannedStore, step};
-use crate::provider::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
+use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, step};
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::domain::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
 use crate::runbook::Period;
-use crate::runbook::model::{Issuer, Runbook, Strategy};
+use crate::runbook::model::{Issuer, Runbook};
 
 /// What the person who asked for the plan chose.
 #[derive(Debug, Clone)]
@@ -249,7 +251,7 @@ const TIMES: u32 = 3;
 const EVERY: Period = Period::seconds(1);
 
 pub(super) fn waits(phase: Phase, runbook: &Runbook) -> PlannedPhase {
-    let mut spec = phase.spec(&runbook.phases).cloned().unwrap_or_default();
+    let mut spec = runbook.phases.of(phase).cloned().unwrap_or_default();
     if phase == Phase::Sunset && runbook.strategy == Strategy::Contain {
         // Consumers are down from here until cutover, knowingly: watching them fail, or waiting,
         // would only make that longer.

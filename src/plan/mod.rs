@@ -5,7 +5,6 @@
 //! no secret, and nothing derived from one.
 
 mod compile;
-mod phase;
 mod preview;
 mod step;
 
@@ -15,12 +14,13 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::provider::{Check, Identity, IssuerTraits, StoreTraits, Versions, issuer_traits, store_traits};
-use crate::runbook::model::{Credential, Runbook, Strategy};
+use crate::domain::Strategy;
+use crate::domain::{Check, Identity, IssuerTraits, Phase, StoreTraits, Versions};
+use crate::kind::{issuer_traits, store_traits};
+use crate::runbook::model::{Credential, Runbook};
 use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
-pub use phase::{NoSuchPhase, Phase};
 #[cfg(feature = "tool")]
 pub(crate) use preview::describe;
 pub use preview::{caveats, preview};

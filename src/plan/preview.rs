@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{ADOPTED, Action, Phase, Plan, Step, step};
-use crate::provider::{CheckVerdict, Observation};
+use super::{ADOPTED, Action, Plan, Step, step};
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::domain::{CheckVerdict, Observation};
 use crate::runbook::Period;
-use crate::runbook::model::Strategy;
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;
@@ -19,7 +20,7 @@ pub fn preview(plan: &Plan) -> String {
     let _ = write(plan, &mut out);
     // A saved plan may come from anybody, and what servers say stands in it too: neither steers the
     // terminal of whoever is asked to confirm it.
-    crate::runbook::tame(&out)
+    crate::text::sanitize_block(&out)
 }
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
@@ -104,7 +105,7 @@ pub fn caveats(plan: &Plan) -> String {
     if plan.unchecked.len() > SHOWN * 2 {
         lines.push(format!("  - … and {} more", plan.unchecked.len() - SHOWN * 2));
     }
-    crate::runbook::tame(&(lines.join("\n") + "\n"))
+    crate::text::sanitize_block(&(lines.join("\n") + "\n"))
 }
 
 /// A strategy's name as in the runbook.

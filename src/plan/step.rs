@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Plan, Planned};
-use crate::provider::{Observation, finds_by_run};
-use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store, Strategy};
+use super::{Plan, Planned};
+use crate::domain::Observation;
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::kind::finds_by_run;
+use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
 /// so that the plan's digest need not sort them in every step; a test holds them to it.
@@ -125,7 +128,7 @@ impl Action {
             Self::Connection { connection } => plan.runbook.connections.contains_key(connection),
             Self::Own { name } => Phase::ALL
                 .iter()
-                .filter_map(|phase| phase.spec(&plan.runbook.phases))
+                .filter_map(|phase| plan.runbook.phases.of(*phase))
                 .any(|spec| spec.before.iter().chain(&spec.after).any(|own| own.name == *name)),
             Self::Permission { .. }
             | Self::Issue { .. }
@@ -223,7 +226,7 @@ impl Builder<'_> {
                 self.push(phase, format!("connection/{connection}"), action, vec![], None);
             }
         }
-        let spec = phase.spec(&self.runbook.phases);
+        let spec = self.runbook.phases.of(phase);
         let mut gate = Vec::new();
         if let Some(spec) = spec {
             gate = self.own(phase, &spec.before, gate);

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::provider::{Life, Standing};
+use crate::domain::{Life, Standing};
 use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
@@ -170,7 +170,7 @@ fn the_digest_is_that_of_the_canonical_json() {
     let steps = actions.into_iter().map(|action| Step {
         action,
         after: vec![1, 20],
-        class: Some(crate::provider::Observation::Token),
+        class: Some(crate::domain::Observation::Token),
         id: "verify/é/\u{2028}".into(),
         irreversible: true,
         phase: Phase::Verify,
@@ -543,7 +543,7 @@ fn a_preview_shows_what_would_be_refused_and_bounds_long_lists() {
     assert!(!preview(&plan).contains("would be refused") && !preview(&plan).contains("sandbox:"));
     plan.sandbox = true;
     plan.checks = vec![
-        Check::fail("account", crate::provider::Kind::Invalid, "it is another", "look again"),
+        Check::fail("account", crate::domain::ErrorKind::Invalid, "it is another", "look again"),
         Check::pass("region", "it is right"),
     ];
     plan.unchecked = (0..24).map(|n| format!("gap {n}")).collect();

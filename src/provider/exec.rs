@@ -15,10 +15,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::http::Streak;
-use super::outcome::{CallError, Kind, tame};
-use super::{Attestation, Call, CallContext, Gate, Judgement, Probe, Secret256, Use, Verdict};
+use super::outcome::CallError;
+use super::{Attestation, Call, CallContext, Gate, Probe, Secret256, Use};
+use crate::domain::ErrorKind;
+use crate::domain::{Judgement, Verdict};
 use crate::runbook::model::{Exec, ExecInput};
 use crate::secret::{Material, Secret};
+use crate::text::sanitize;
 
 /// More output than this is read and thrown away, so that a talkative program neither fills our
 /// memory nor blocks on a full pipe.
@@ -51,7 +54,7 @@ struct Ended {
     code: Option<i32>,
     signal: Option<i32>,
     stdout: Vec<u8>,
-    /// The last line of its standard error, tamed and without the credential.
+    /// The last line of its standard error, sanitized and without the credential.
     complaint: String,
 }
 
@@ -72,7 +75,7 @@ impl Program {
 
     /// The program's name, for messages. Arguments stay out of them: they are long.
     fn name(&self) -> String {
-        tame(self.argv.first().map_or("(no program)", String::as_str))
+        sanitize(self.argv.first().map_or("(no program)", String::as_str))
     }
 
     fn stdin(&self, material: Option<&Material>) -> Result<Option<Secret>, CallError> {
@@ -82,7 +85,7 @@ impl Program {
             ExecInput::Json => Ok(Some(material.to_json())),
             ExecInput::Value => material.main().cloned().map(Some).ok_or_else(|| {
                 CallError::rejected(
-                    Kind::Invalid,
+                    ErrorKind::Invalid,
                     format!("`{}` is to get one value, and the credential has several parts", self.name()),
                 )
                 .hint("set `input: json` to hand over all of them")
@@ -100,7 +103,7 @@ impl Program {
         let name = self.name();
         let input = self.stdin(material)?;
         let Some((program, arguments)) = self.argv.split_first() else {
-            return Err(CallError::rejected(Kind::Invalid, "there is no program to run"));
+            return Err(CallError::rejected(ErrorKind::Invalid, "there is no program to run"));
         };
         let mut command = Command::new(program);
         command
@@ -121,7 +124,7 @@ impl Program {
                 .env("STANCH_IDEMPOTENCY_KEY", context.token.to_string());
         }
         let mut child = command.spawn().map_err(|error| {
-            CallError::rejected(Kind::Local, format!("cannot start `{name}`: {error}"))
+            CallError::rejected(ErrorKind::Local, format!("cannot start `{name}`: {error}"))
                 .hint("check the program's path, and that it may be executed by this user")
         })?;
         let group = Group::of(&child);
@@ -141,7 +144,7 @@ impl Program {
         group.keep();
         let stderr = String::from_utf8_lossy(&stderr);
         let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let complaint = tame(&material.map_or_else(|| last.to_owned(), |m| m.scrub(last)));
+        let complaint = sanitize(&material.map_or_else(|| last.to_owned(), |m| m.scrub(last)));
         Ok(Ended { code: status.code(), signal: status.signal(), stdout, complaint })
     }
 }
@@ -245,7 +248,7 @@ impl Call for Program {
         let ended = self.run(Some(context), material).await?;
         match ended.code {
             Some(0) => Ok(()),
-            Some(_) => Err(CallError::rejected(Kind::Declined, ended.describe(&self.name()))),
+            Some(_) => Err(CallError::rejected(ErrorKind::Declined, ended.describe(&self.name()))),
             None => Err(CallError::unknown(ended.describe(&self.name()))),
         }
     }
@@ -261,7 +264,7 @@ impl Probe for Program {
             Some(0) => Ok(Use::Accepted),
             Some(1) => Ok(Use::Refused(ended.describe(&name))),
             _ => Err(CallError::rejected(
-                Kind::NoAnswer,
+                ErrorKind::NoAnswer,
                 format!("{}, which is neither acceptance (0) nor refusal (1)", ended.describe(&name)),
             )),
         }
@@ -309,10 +312,10 @@ impl Program {
             Err(error) => return vec![Err(error.read_only())],
         };
         if ended.code != Some(0) {
-            return vec![Err(CallError::rejected(Kind::NoAnswer, ended.describe(&name)))];
+            return vec![Err(CallError::rejected(ErrorKind::NoAnswer, ended.describe(&name)))];
         }
         let no_answer =
-            |why: &str| Err(CallError::rejected(Kind::Invalid, format!("`{name}` printed {why}")));
+            |why: &str| Err(CallError::rejected(ErrorKind::Invalid, format!("`{name}` printed {why}")));
         let stdout = String::from_utf8_lossy(&ended.stdout);
         let answers: Vec<_> = stdout
             .lines()

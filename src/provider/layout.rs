@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::outcome::{CallError, Kind};
+use super::outcome::CallError;
 use super::text::Object;
+use crate::domain::ErrorKind;
 use crate::secret::{Material, Secret};
 
 /// Characters in a part of a stand-in: the longest that a generated secret may have.
@@ -121,7 +122,7 @@ impl Layout {
     /// JSON object.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when a field is missing; [`Kind::Invalid`] when the text is not a JSON object,
+    /// [`ErrorKind::NotFound`] when a field is missing; [`ErrorKind::Invalid`] when the text is not a JSON object,
     /// when a field is not a string, and when it is there twice. The error quotes nothing of the text.
     pub fn decode(&self, text: &Secret) -> Result<Material, CallError> {
         if self.is_whole() {
@@ -166,10 +167,10 @@ impl Layout {
     /// The credential out of an object's fields.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when a field is missing, [`Kind::Invalid`] when it is not a text.
+    /// [`ErrorKind::NotFound`] when a field is missing, [`ErrorKind::Invalid`] when it is not a text.
     pub fn from_object(&self, object: &Map<String, Value>) -> Result<Material, CallError> {
         self.from_fields(|field| match object.get(field) {
-            None => Err(CallError::rejected(Kind::NotFound, format!("there is no field `{field}`"))
+            None => Err(CallError::rejected(ErrorKind::NotFound, format!("there is no field `{field}`"))
                 .hint("check the field's name in the runbook, or write the field once by hand")),
             Some(Value::String(text)) => Ok(Secret::new(text.as_str())),
             Some(_) => Err(invalid(format!("the field `{field}` is not a text"))),
@@ -237,7 +238,7 @@ fn refuse_blank(material: &Material) -> Result<(), CallError> {
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Invalid, message)
+    CallError::rejected(ErrorKind::Invalid, message)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! (`tests/it/conformance.rs`) holds every issuer and every store to the same promises.
 //!
 //! Every method that changes something says how its outcome can be learned when the reply is lost
-//! ([`Observation`]). No method retries: that is the engine's duty, and each try is on the record.
+//! ([`Observation`](crate::domain::Observation)). No method retries: that is the engine's duty, and each try is on the record.
 
 #[cfg(feature = "tool")]
 pub mod aws;
@@ -33,7 +33,6 @@ pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
 mod text;
-mod traits;
 #[cfg(feature = "tool")]
 pub mod vault;
 
@@ -42,23 +41,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::{Check, Identity, IssuerTraits, Judgement, Life, Standing, StoreTraits, Versions};
 use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
-pub use outcome::{CallError, Kind};
-pub use traits::{finds_by_run, issuer_traits, store_traits};
-
-/// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
-pub fn part_names(issuer: &model::Issuer) -> &'static [&'static str] {
-    match issuer {
-        model::Issuer::Sandbox { .. } | model::Issuer::Random { .. } => &["value"],
-        model::Issuer::VaultToken { .. } => &["token"],
-        model::Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
-    }
-}
+pub use outcome::CallError;
 
 /// What every call that changes something carries with it.
 #[derive(Debug, Clone)]
@@ -79,76 +68,6 @@ pub struct CallContext {
     pub siblings: Vec<Uuid>,
     /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
     pub before: Versions,
-}
-
-/// How the outcome of a call whose reply was lost is learned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Observation {
-    /// The call carries an idempotency token: the same bytes are sent again.
-    Token,
-    /// Compare-and-set: the version is read back and compared.
-    Conditional,
-    /// What was created carries a tag, or is one of few: it is listed.
-    Listable,
-    /// The target's state is read: alive, disabled or gone.
-    Readable,
-    /// Doing it again is harmless by contract.
-    Idempotent,
-    /// It cannot be: the run stops and asks.
-    Opaque,
-}
-
-/// Whether a credential is accepted by the system that decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Life {
-    /// Valid.
-    Active,
-    /// Refused, reversibly.
-    Disabled,
-    /// Refused for good, or never existed.
-    Gone,
-}
-
-/// What an issuer can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssuerTraits {
-    /// Whether the server makes the secret. If so, a secret whose reply was lost is lost.
-    pub mints: bool,
-    /// Whether a credential can be disabled and enabled again.
-    pub disables: bool,
-    /// Whether it can be told, by handle, that the outgoing credential is to be refused for good.
-    pub revokes: bool,
-    /// Whether old and new may be valid at once.
-    pub coexists: bool,
-    /// Whether a credential can be tried at the issuer itself (`Issuer::attempt`).
-    pub tries: bool,
-    /// How a lost reply to `issue` is settled.
-    pub issue: Observation,
-    /// How a lost reply to `disable`, `enable` and `revoke` is settled.
-    pub change: Observation,
-}
-
-/// A credential as its issuer names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The name that the issuer takes to inspect, disable or revoke it (a token's accessor, an
-    /// access key's id). Not a secret.
-    pub handle: String,
-    /// Whose credential it is, for people.
-    pub principal: String,
-}
-
-/// What the issuer says of a credential that it knows, asked as the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// How the issuer names it.
-    pub identity: Identity,
-    /// Alive or disabled; one that is gone has no standing.
-    pub life: Life,
-    /// How often it can still be used; `None` is without limit.
-    pub uses_left: Option<u64>,
 }
 
 /// A credential that was just issued.
@@ -186,95 +105,6 @@ pub enum Use {
     Refused(String),
 }
 
-/// One finding of preflight.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// What was looked at.
-    pub name: String,
-    /// What it means for the run.
-    pub verdict: CheckVerdict,
-    /// What was found, in a sentence.
-    pub detail: String,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    /// Decides the exit code when the check fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
-    /// How long the server asks to wait before the look is made again. It decides the next try, and is not
-    /// recorded with the check.
-    #[serde(skip)]
-    pub retry_after: Option<Duration>,
-}
-
-/// What a check means for the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckVerdict {
-    /// As it should be.
-    Pass,
-    /// It could not be checked, or it is worth knowing.
-    Warn,
-    /// The run must not begin.
-    Fail,
-}
-
-impl Check {
-    /// A check that found things as they should be. What a server said of itself may be part of the
-    /// detail: it is tamed here.
-    pub fn pass(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        let detail = outcome::tame(&detail.into());
-        Self {
-            name: name.into(),
-            verdict: CheckVerdict::Pass,
-            detail,
-            hint: None,
-            kind: None,
-            retry_after: None,
-        }
-    }
-
-    /// Cleans every text: what came from outside may echo what was sent.
-    pub fn scrub(&mut self, clean: &dyn Fn(&str) -> String) {
-        let Self { name, verdict: _, detail, hint, kind: _, retry_after: _ } = self;
-        [Some(name), Some(detail), hint.as_mut()].into_iter().flatten().for_each(|text| *text = clean(text));
-    }
-
-    /// A check that could not be made, or found something worth knowing.
-    pub fn warn(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { verdict: CheckVerdict::Warn, ..Self::pass(name, detail) }
-    }
-
-    /// A check that forbids the run.
-    pub fn fail(
-        name: impl Into<String>,
-        kind: Kind,
-        detail: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self {
-            verdict: CheckVerdict::Fail,
-            hint: Some(hint.into()),
-            kind: Some(kind),
-            ..Self::pass(name, detail)
-        }
-    }
-}
-
-/// The versions that a store holds of one secret.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Versions {
-    /// The one that consumers get.
-    pub current: Option<String>,
-    /// The one before, where the store names it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<String>,
-    /// One that is marked as staged. It is the current one itself where a promotion broke off before it
-    /// took the mark away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<String>,
-}
-
 /// A promotion that took effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promoted {
@@ -282,17 +112,6 @@ pub struct Promoted {
     pub version: String,
     /// The version that it took the place of; `None` when the value was current already.
     pub was: Option<String>,
-}
-
-/// What a store can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreTraits {
-    /// Whether a version can be staged without becoming current.
-    pub stages: bool,
-    /// Whether the outgoing version is to be destroyed in `revoke`.
-    pub destroys: bool,
-    /// How a lost reply is settled.
-    pub change: Observation,
 }
 
 /// The system that decides whether a credential is valid.
@@ -314,7 +133,7 @@ pub trait Issuer: Send + Sync {
     /// it is gone, or never was.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the value cannot be such a credential; it was then sent nowhere.
+    /// [`ErrorKind::Invalid`](crate::domain::ErrorKind::Invalid) when the value cannot be such a credential; it was then sent nowhere.
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError>;
 
     /// A candidate for `issue`, where the secret is made here and not by the server.
@@ -324,7 +143,7 @@ pub trait Issuer: Send + Sync {
     /// every attempt.
     ///
     /// # Errors
-    /// [`Kind::Limit`] when the issuer allows no further credential.
+    /// [`ErrorKind::Limit`](crate::domain::ErrorKind::Limit) when the issuer allows no further credential.
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError>;
 
     /// What `issue` with this context has left at the issuer: handles, and nothing else's. `before`
@@ -374,7 +193,7 @@ pub trait Issuer: Send + Sync {
     /// Makes the credential refused, reversibly.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] where [`IssuerTraits::disables`] is false.
+    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`IssuerTraits::disables`] is false.
     async fn disable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
 
     /// Takes [`Issuer::disable`] back.
@@ -423,19 +242,19 @@ pub trait Store: Send + Sync {
     /// Which versions there are.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such secret.
+    /// [`ErrorKind::NotFound`](crate::domain::ErrorKind::NotFound) when there is no such secret.
     async fn observe(&self) -> Result<Versions, CallError>;
 
     /// The value of one version; of the current one without a version.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such version or field.
+    /// [`ErrorKind::NotFound`](crate::domain::ErrorKind::NotFound) when there is no such version or field.
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError>;
 
     /// Writes the incoming value as a version that is not yet current. Returns the version.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] where [`StoreTraits::stages`] is false.
+    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`StoreTraits::stages`] is false.
     async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError>;
 
     /// Takes [`Store::stage`] back. Succeeds when nothing is staged any more.
@@ -452,7 +271,7 @@ pub trait Store: Send + Sync {
     /// outgoing one and `from` the incoming one) the version that was current before.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when the own fields hold neither `from` nor `value`.
+    /// [`ErrorKind::Conflict`](crate::domain::ErrorKind::Conflict) when the own fields hold neither `from` nor `value`.
     async fn promote(
         &self,
         context: &CallContext,
@@ -465,7 +284,7 @@ pub trait Store: Send + Sync {
     /// hold `outgoing`.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] where [`StoreTraits::destroys`] is false.
+    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`StoreTraits::destroys`] is false.
     async fn destroy(
         &self,
         context: &CallContext,
@@ -556,29 +375,6 @@ pub trait Call: Send + Sync {
 pub trait Gate: Send + Sync {
     /// Looks once.
     async fn evaluate(&self) -> Judgement;
-}
-
-/// A gate's verdict, with what it was found from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Judgement {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What it was found from, for people.
-    pub detail: String,
-}
-
-/// A gate's verdict. Only `Pass` passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// The condition holds.
-    Pass,
-    /// It does not hold, and that is a reason to go back.
-    Fail,
-    /// It cannot be said yet.
-    Inconclusive,
-    /// It could not be asked.
-    Error,
 }
 
 /// Makes the parts of a plan callable.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::outcome::{CallError, Kind};
-use super::{
-    Call, CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
-};
+use super::outcome::CallError;
+use super::{Call, CallContext, Grant, Issued, Issuer, Use};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
 use crate::secret::{Material, Recipe};
 
 /// The part that a generated value is.
@@ -72,7 +72,7 @@ impl Issuer for RandomIssuer {
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
         let material = candidate
             .filter(|material| !material.is_blank())
-            .ok_or_else(|| CallError::rejected(Kind::Invalid, "there is no generated value to issue"))?;
+            .ok_or_else(|| CallError::rejected(ErrorKind::Invalid, "there is no generated value to issue"))?;
         if let Some(apply) = &self.apply {
             apply.perform(context, Some(material)).await?;
         }
@@ -120,7 +120,7 @@ impl Issuer for RandomIssuer {
             (None, _) => Ok(()),
             (Some(revoke), Some(_)) => revoke.perform(context, material).await,
             (Some(_), None) => Err(CallError::rejected(
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 "`revoke` needs the value that is to be refused, and it is not known",
             )),
         }
@@ -138,5 +138,5 @@ fn handle(context: &CallContext) -> String {
 }
 
 fn unsupported(message: &str) -> CallError {
-    CallError::rejected(Kind::Unsupported, message)
+    CallError::rejected(ErrorKind::Unsupported, message)
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use self::program::Obstacle;
-use super::outcome::Kind;
-use super::{Check, http::safe_url};
+use super::http::safe_url;
+use crate::domain::Check;
+use crate::domain::ErrorKind;
 use crate::runbook::model::Runbook;
 use crate::runbook::{Named, placeholder};
 
@@ -64,7 +65,7 @@ fn placeholders(runbook: &Runbook) -> Vec<Check> {
     let Some(first) = found.first() else { return Vec::new() };
     vec![Check::fail(
         "runbook",
-        Kind::Local,
+        ErrorKind::Local,
         format!("`{first}` is still to be filled in"),
         "stanch validate shows every such place",
     )]
@@ -88,7 +89,7 @@ fn lacking(program: &str, by_env: bool, named_by: &[&str]) -> Option<Check> {
     let Obstacle { why, hint } = program::obstacle(program, by_env)?;
     Some(Check::fail(
         format!("program `{program}`"),
-        Kind::Local,
+        ErrorKind::Local,
         format!("{why}; the runbook names it in: {}", places(named_by)),
         hint,
     ))
@@ -108,7 +109,7 @@ async fn addresses(named: &[Named]) -> Vec<Check> {
             }
             None => checks.push(Check::fail(
                 format!("address {}", safe_url(&one.what)),
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!("it is not an http address; the runbook names it in: {}", one.place),
                 "correct it: begin with https://, then the host",
             )),
@@ -146,7 +147,7 @@ async fn addresses(named: &[Named]) -> Vec<Check> {
             // The proxy may know names that this machine does not.
             Check::warn(format!("host {host}"), detail)
         } else {
-            Check::fail(format!("host {host}"), Kind::Unreachable, detail, hint)
+            Check::fail(format!("host {host}"), ErrorKind::Unreachable, detail, hint)
         });
     }
     checks
@@ -289,15 +290,16 @@ mod tests {
             "ftp://x/",
         ];
         let checks = addresses(&names.map(named)).await;
-        let found: Vec<(&str, Option<Kind>)> = checks.iter().map(|c| (c.name.as_str(), c.kind)).collect();
+        let found: Vec<(&str, Option<ErrorKind>)> =
+            checks.iter().map(|c| (c.name.as_str(), c.kind)).collect();
         let expected = [
-            ("address ftp://x/", Some(Kind::Invalid)),
-            ("host no-such-host.invalid", Some(Kind::Unreachable)),
+            ("address ftp://x/", Some(ErrorKind::Invalid)),
+            ("host no-such-host.invalid", Some(ErrorKind::Unreachable)),
         ];
         assert_eq!(found, expected);
         assert!(checks[1].detail.ends_with("gate g; gate g"), "{}", checks[1].detail);
         let known = addresses(&[named("http://localhost:8200/v1"), named("http://[::1]/")]).await;
         assert_eq!(known.len(), 1, "{known:?}");
-        assert_eq!(known[0].verdict, super::super::CheckVerdict::Pass);
+        assert_eq!(known[0].verdict, crate::domain::CheckVerdict::Pass);
     }
 }

@@ -16,13 +16,14 @@ use super::file::FileStore;
 use super::http::transport::Transport;
 use super::http::{HttpAttest, HttpCaller, HttpGate, HttpProbe};
 use super::layout::Layout;
-use super::outcome::{CallError, Kind};
+use super::outcome::CallError;
 use super::random::RandomIssuer;
 use super::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient};
-use super::{
-    Call, Check, CheckVerdict, Consumer, Gate, Issuer, Probe, Provider, Store, aws, part_names, vault,
-};
+use super::{Call, Consumer, Gate, Issuer, Probe, Provider, Store, aws, vault};
 use crate::clock::Clock;
+use crate::domain::ErrorKind;
+use crate::domain::{Check, CheckVerdict};
+use crate::kind::part_names;
 use crate::runbook::model;
 use crate::secret::{Recipe, Secret};
 
@@ -355,12 +356,12 @@ fn passwords(address: &Secret) -> Vec<Secret> {
 }
 
 fn sandbox(what: &str) -> CallError {
-    CallError::rejected(Kind::Unsupported, format!("this {what} is one of the sandbox's"))
+    CallError::rejected(ErrorKind::Unsupported, format!("this {what} is one of the sandbox's"))
         .hint("run it with `--env sandbox`, or replace it")
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Invalid, message)
+    CallError::rejected(ErrorKind::Invalid, message)
 }
 
 #[cfg(test)]

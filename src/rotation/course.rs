@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::event::{Event, Op};
 use super::state::{IllegalTransition, State, illegal};
 use super::status::{Direction, Status, fresh};
-use crate::plan::{Action, Phase};
-use crate::runbook::model::Strategy;
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 
 impl State {

@@ -9,9 +9,10 @@ use super::event::{End, Event, Op, Stop};
 use super::state::State;
 use super::status::{Direction, Status};
 use crate::clock::add;
-use crate::plan::{Action, Phase};
-use crate::provider::{Kind, Observation, Verdict};
-use crate::runbook::model::Strategy;
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::domain::{ErrorKind, Observation, Verdict};
+use crate::plan::Action;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.
 const MAX_LOOKS: u32 = 5;
@@ -212,7 +213,7 @@ impl State {
         let Status::Failed { failure, .. } = &self.status[step] else {
             return stop(Stop::Failed { step: id });
         };
-        if failure.kind == Kind::Unanswered {
+        if failure.kind == ErrorKind::Unanswered {
             return stop(Stop::Unanswered { step: id });
         }
         if self.direction != Direction::Forward {
@@ -225,7 +226,7 @@ impl State {
         // can go back; under contain, once the old one is killed, going back would hand the attacker the
         // credential again.
         let refused = matches!(self.plan.steps[step].action, Action::Accept { .. } | Action::Inspect { .. })
-            && matches!(failure.kind, Kind::Declined | Kind::Refused);
+            && matches!(failure.kind, ErrorKind::Declined | ErrorKind::Refused);
         if refused && self.may_turn() {
             return Next::Record(Event::Turned { to: None, why: failure.message.clone(), by_gate: true });
         }

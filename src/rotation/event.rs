@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Phase, Plan};
-use crate::provider::{Check, Kind, Verdict};
+use crate::domain::Phase;
+use crate::domain::{Check, ErrorKind, Verdict};
+use crate::plan::Plan;
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -344,7 +345,7 @@ pub enum Found {
     Applied,
     /// It did not.
     Absent,
-    /// It cannot be known and need not be: doing it again is harmless, and so is taking it back.
+    /// It cannot be known and need not be: doing it again is printable, and so is taking it back.
     Repeatable,
     /// It made credentials that nobody can use, with these handles.
     Orphans(Vec<String>),
@@ -393,7 +394,7 @@ pub type Facts = BTreeMap<String, String>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What went wrong.
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// In a sentence.
     pub message: String,
     /// What to do about it.
@@ -513,7 +514,7 @@ mod tests {
         let said = || "said".to_owned();
         let check = Check { hint: Some(said()), ..Check::pass("said", "said") };
         let error = Failure {
-            kind: Kind::Denied,
+            kind: ErrorKind::Denied,
             message: said(),
             hint: Some(said()),
             request_id: Some(said()),

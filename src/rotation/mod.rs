@@ -6,6 +6,7 @@ mod course;
 mod decide;
 mod event;
 mod proof;
+mod schedule;
 mod state;
 mod status;
 #[cfg(test)]

@@ -10,8 +10,9 @@ use super::event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, S
 use super::status::{Direction, Status, fresh};
 use super::work::Work;
 use crate::clock::add;
-use crate::plan::{Action, Phase, Plan, Step};
-use crate::provider::{Kind, Observation, Verdict};
+use crate::domain::Phase;
+use crate::domain::{ErrorKind, Observation, Verdict};
+use crate::plan::{Action, Plan, Step};
 
 /// An event does not fit the state: the journal is damaged, or the program is wrong.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -495,7 +496,7 @@ impl State {
     fn reject(&mut self, step: usize, op: Op, attempt: u32, failure: Option<&Failure>, at: Timestamp) {
         self.forget_work(step);
         let failure = failure.cloned().unwrap_or_else(|| exhausted("it was rejected without a reason"));
-        if failure.kind == Kind::Cancelled {
+        if failure.kind == ErrorKind::Cancelled {
             self.again(step, op, attempt, None);
             return;
         }
@@ -505,14 +506,14 @@ impl State {
         let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
         // And so may be the credential that leaves no room for another one.
         let full =
-            failure.kind == Kind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
-        if (failure.kind == Kind::Conflict || full) && observable && op != Op::Discard {
+            failure.kind == ErrorKind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
+        if (failure.kind == ErrorKind::Conflict || full) && observable && op != Op::Discard {
             self.conflicts.insert(step, failure);
             self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;
         }
         // A look that got no answer changed nothing and can be taken again.
-        let passing = failure.kind.is_transient() || failure.kind == Kind::NoAnswer;
+        let passing = failure.kind.is_transient() || failure.kind == ErrorKind::NoAnswer;
         // Steps that ask have their own patience, which `at_most` bounds.
         let passing = passing && !self.plan.steps[step].action.asks();
         if passing && attempt < self.plan.runbook.limits.attempts {
@@ -710,7 +711,7 @@ pub(super) fn illegal(event: &Event, subject: String, state: String) -> IllegalT
 
 fn exhausted(message: &str) -> Failure {
     Failure {
-        kind: Kind::Invalid,
+        kind: ErrorKind::Invalid,
         message: message.into(),
         hint: None,
         request_id: None,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::event::{Failure, Op};
-use crate::plan::Phase;
+use crate::domain::Phase;
 
 /// Where one step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

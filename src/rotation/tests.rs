@@ -10,16 +10,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::clock::since;
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::domain::{ErrorKind, Verdict};
+use crate::plan::Action;
 use crate::plan::tests::planned;
-use crate::plan::{Action, Phase};
-use crate::provider::{Kind, Verdict};
-use crate::runbook::model::Strategy;
 
 /// How a call, or a look, ends.
 #[derive(Debug, Clone)]
 enum Reply {
     Ok,
-    Fail(Kind),
+    Fail(ErrorKind),
     Unknown,
     Found(Found),
     /// The process dies while it is under way.
@@ -306,7 +307,7 @@ impl Run {
                 return true;
             }
             Reply::Ok | Reply::Inconclusive => (Ended::Succeeded, None),
-            Reply::Unknown => (Ended::Unknown, Some(Kind::NoAnswer)),
+            Reply::Unknown => (Ended::Unknown, Some(ErrorKind::NoAnswer)),
             Reply::Fail(kind) => (Ended::Rejected, Some(kind)),
         };
         if result != Ended::Succeeded {
@@ -403,25 +404,25 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         ),
         (
             "incoming-is-too-wide",
-            Run::overlap().when("prepare/demo-key/inspect", Do, &[Fail(Kind::Declined)]).go(),
+            Run::overlap().when("prepare/demo-key/inspect", Do, &[Fail(ErrorKind::Declined)]).go(),
         ),
         (
             "incoming-is-refused-contain",
-            Run::contain().when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Refused)]).go(),
+            Run::contain().when("verify/demo-key/accept/issuer", Do, &[Fail(ErrorKind::Refused)]).go(),
         ),
         (
             "incoming-is-refused-late",
-            Run::overlap().when("verify/demo-key/accept", Do, &[Fail(Kind::Denied)]).go().resume().go(),
+            Run::overlap().when("verify/demo-key/accept", Do, &[Fail(ErrorKind::Denied)]).go().resume().go(),
         ),
-        ("outgoing-lives", Run::overlap().when("proof", Do, &[Fail(Kind::Declined)]).go()),
+        ("outgoing-lives", Run::overlap().when("proof", Do, &[Fail(ErrorKind::Declined)]).go()),
         (
             "fails-before-anything",
-            Run::overlap().when("preflight/connection", Do, &[Fail(Kind::Denied)]).go(),
+            Run::overlap().when("preflight/connection", Do, &[Fail(ErrorKind::Denied)]).go(),
         ),
         (
             "unanswered",
             Run::of(PAYMENTS, Strategy::Overlap)
-                .when("cutover/own/tell-support", Do, &[Fail(Kind::Unanswered)])
+                .when("cutover/own/tell-support", Do, &[Fail(ErrorKind::Unanswered)])
                 .go(),
         ),
         (
@@ -431,10 +432,10 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                     "distribute",
                     Do,
                     &[
-                        Fail(Kind::Throttled),
-                        Fail(Kind::NotReady),
-                        Fail(Kind::Unreachable),
-                        Fail(Kind::NoAnswer),
+                        Fail(ErrorKind::Throttled),
+                        Fail(ErrorKind::NotReady),
+                        Fail(ErrorKind::Unreachable),
+                        Fail(ErrorKind::NoAnswer),
                         Ok,
                     ],
                 )
@@ -443,7 +444,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "passing-failures-too-many",
             Run::overlap()
-                .when("distribute", Do, &[Fail(Kind::Throttled)])
+                .when("distribute", Do, &[Fail(ErrorKind::Throttled)])
                 .go()
                 .resume()
                 .when("distribute", Do, &[Ok])
@@ -453,7 +454,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "cancelled",
             Run::overlap()
-                .when("verify", Do, &[Fail(Kind::Cancelled), Ok])
+                .when("verify", Do, &[Fail(ErrorKind::Cancelled), Ok])
                 .wishing(until(Phase::Verify))
                 .go(),
         ),
@@ -463,7 +464,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "cutover/demo-key/promote/sandbox-2",
                     Do,
-                    &[Fail(Kind::Throttled), Fail(Kind::Conflict), Look(Found::Applied), Ok],
+                    &[Fail(ErrorKind::Throttled), Fail(ErrorKind::Conflict), Look(Found::Applied), Ok],
                 )
                 .wishing(until(Phase::Cutover))
                 .go(),
@@ -475,7 +476,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "cutover/demo-key/promote/sandbox-2",
                     Do,
-                    &[Fail(Kind::Conflict), Look(Found::Absent), Ok],
+                    &[Fail(ErrorKind::Conflict), Look(Found::Absent), Ok],
                 )
                 .go(),
         ),
@@ -486,7 +487,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "cutover/demo-key/promote/sandbox-2",
                     Do,
-                    &[Fail(Kind::Conflict), Look(Found::Applied), Ok],
+                    &[Fail(ErrorKind::Conflict), Look(Found::Applied), Ok],
                 )
                 .wishing(until(Phase::Cutover))
                 .go(),
@@ -533,7 +534,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "cutover/demo-key/reload/web",
                     Do,
-                    &[Unknown, Look(Found::Repeatable), Fail(Kind::Denied)],
+                    &[Unknown, Look(Found::Repeatable), Fail(ErrorKind::Denied)],
                 )
                 .go()
                 .turn(None)
@@ -542,7 +543,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "perhaps-done-is-taken-back",
             Run::of(EVERY_KIND, Strategy::Overlap)
-                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Repeatable), Fail(Kind::Denied)])
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Repeatable), Fail(ErrorKind::Denied)])
                 .go()
                 .turn(None)
                 .go(),
@@ -550,7 +551,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "surely-not-done-is-not",
             Run::of(EVERY_KIND, Strategy::Overlap)
-                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Absent), Fail(Kind::Denied)])
+                .when("cutover/own/drain", Do, &[Unknown, Look(Found::Absent), Fail(ErrorKind::Denied)])
                 .go()
                 .turn(None)
                 .go(),
@@ -570,7 +571,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "prepare/demo-key/issue",
                     Discard,
-                    &[Fail(Kind::Throttled), Unknown, Fail(Kind::Denied)],
+                    &[Fail(ErrorKind::Throttled), Unknown, Fail(ErrorKind::Denied)],
                 )
                 .go()
                 .resume()
@@ -600,7 +601,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go()
                 .resume()
                 .turn(None)
-                .when("prepare/demo-key/issue", Discard, &[Fail(Kind::Denied)])
+                .when("prepare/demo-key/issue", Discard, &[Fail(ErrorKind::Denied)])
                 .go()
                 .resume()
                 .when("prepare/demo-key/issue", Discard, &[Ok])
@@ -697,7 +698,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go()
                 .resume()
                 .turn(None)
-                .when("revoke", Do, &[Look(Found::Absent), Fail(Kind::Denied)])
+                .when("revoke", Do, &[Look(Found::Absent), Fail(ErrorKind::Denied)])
                 .go()
                 .turn(None)
                 .go(),
@@ -720,7 +721,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .wishing(until(Phase::Overlap))
                 .go()
                 .turn(None)
-                .when("cutover/demo-key/reload/worker", Undo, &[Fail(Kind::Denied)])
+                .when("cutover/demo-key/reload/worker", Undo, &[Fail(ErrorKind::Denied)])
                 .go()
                 .resume()
                 .go()
@@ -731,7 +732,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "fails-and-goes-back",
             Run::overlap()
-                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Denied)])
+                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(ErrorKind::Denied)])
                 .go()
                 .turn(None)
                 .go(),
@@ -739,7 +740,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "fails-and-resumes-back",
             Run::overlap()
-                .when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Invalid)])
+                .when("verify/demo-key/accept/issuer", Do, &[Fail(ErrorKind::Invalid)])
                 .go()
                 .turn(Some(Phase::Preflight))
                 .resume()
@@ -786,7 +787,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when(
                     "prepare/demo-key/issue",
                     Do,
-                    &[Fail(Kind::Throttled), Fail(Kind::Throttled), Fail(Kind::Throttled), Ok],
+                    &[Fail(ErrorKind::Throttled), Fail(ErrorKind::Throttled), Fail(ErrorKind::Throttled), Ok],
                 )
                 .go(),
         ),
@@ -795,7 +796,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
             Run::overlap()
                 .wishing(until(Phase::Overlap))
                 .go()
-                .when("cutover/demo-key/promote", Undo, &[Fail(Kind::Declined)])
+                .when("cutover/demo-key/promote", Undo, &[Fail(ErrorKind::Declined)])
                 .turn(None)
                 .go()
                 .resume()
@@ -806,7 +807,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "issued-anew",
             Run::contain()
-                .when("verify/demo-key/accept/issuer", Do, &[Fail(Kind::Refused), Ok])
+                .when("verify/demo-key/accept/issuer", Do, &[Fail(ErrorKind::Refused), Ok])
                 .go()
                 .resume()
                 .then(&Event::Reissue { credential: "demo-key".into() })
@@ -815,7 +816,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "written-again",
             Run::contain()
-                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(Kind::Denied), Ok])
+                .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(ErrorKind::Denied), Ok])
                 .go()
                 .resume()
                 .then(&Event::Rewrite { credential: "demo-key".into() })
@@ -848,7 +849,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "overruled",
             Run::overlap()
-                .when("cutover/demo-key/reload/web", Do, &[Fail(Kind::Denied)])
+                .when("cutover/demo-key/reload/web", Do, &[Fail(ErrorKind::Denied)])
                 .go()
                 .then(&resolved("cutover/demo-key/reload/web", true))
                 .resume()
@@ -857,7 +858,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "refused-anew-after-a-pause",
             Run::overlap()
-                .when("proof/demo-key/reject/probe-1", Do, &[Fail(Kind::Denied), Ok])
+                .when("proof/demo-key/reject/probe-1", Do, &[Fail(ErrorKind::Denied), Ok])
                 .go()
                 .resume()
                 .go(),
@@ -866,7 +867,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
         (
             "abandoned",
             Run::overlap()
-                .when("cutover/demo-key/promote", Do, &[Fail(Kind::Denied)])
+                .when("cutover/demo-key/promote", Do, &[Fail(ErrorKind::Denied)])
                 .go()
                 .then(&Event::Closed { end: End::Abandoned })
                 .resume(),
@@ -1041,7 +1042,7 @@ fn waits_end_on_time() {
 /// A try that must not come sooner comes at its moment.
 #[test]
 fn a_try_waits_until_its_moment() {
-    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(Kind::Throttled), Reply::Ok]);
+    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(ErrorKind::Throttled), Reply::Ok]);
     run = run.wishing(|w| w.until = Some(Phase::Prepare)).go().resume().wishing(|w| w.until = None);
     run.apply(&Event::Entered { phase: Phase::Distribute });
     let first = run.state.decide(run.now, &run.wishes).tasks.remove(0);
@@ -1071,7 +1072,7 @@ fn a_server_may_ask_for_patience() {
         let step = "preflight/connection/world".to_owned();
         run.apply(&Event::Intent { step: step.clone(), op: Op::Do, attempt: 1, round: 0 });
         let failure = Failure {
-            kind: Kind::Throttled,
+            kind: ErrorKind::Throttled,
             message: "slow".into(),
             hint: None,
             request_id: None,
@@ -1276,7 +1277,13 @@ fn events_and_statuses_have_their_names() {
     }
     let (not_before, failure) = (
         None,
-        Failure { kind: Kind::Denied, message: text(), hint: None, request_id: None, retry_after_ms: None },
+        Failure {
+            kind: ErrorKind::Denied,
+            message: text(),
+            hint: None,
+            request_id: None,
+            retry_after_ms: None,
+        },
     );
     let words = [
         (Status::Pending { attempt, not_before }, "pending"),
@@ -1342,7 +1349,7 @@ fn what_may_have_happened_bars_the_way_back() {
         assert!(matches!(run.state.status(at), Status::Failed { op: Op::Do, .. }));
         run.state.is_past_return()
     };
-    let denied = || Reply::Fail(Kind::Denied);
+    let denied = || Reply::Fail(ErrorKind::Denied);
     assert!(barred(&[Reply::Unknown, Reply::Found(Found::Repeatable), denied()]));
     assert!(!barred(&[Reply::Unknown, Reply::Found(Found::Absent), denied()]));
     assert!(!barred(&[denied()]));
@@ -1351,7 +1358,7 @@ fn what_may_have_happened_bars_the_way_back() {
 /// What was stopped before it began, or refused for now, has not happened.
 #[test]
 fn a_revocation_that_waits_for_its_next_try_leaves_the_way_back() {
-    for kind in [Kind::Cancelled, Kind::Throttled] {
+    for kind in [ErrorKind::Cancelled, ErrorKind::Throttled] {
         let step = "revoke/demo-key/revoke".to_owned();
         let mut run = Run::overlap().wishing(|w| w.until = Some(Phase::Sunset)).go().resume();
         run.apply(&Event::Entered { phase: Phase::Revoke });
@@ -1440,7 +1447,7 @@ fn orphans_are_remembered_until_they_are_gone() {
     let lost = Found::Orphans(vec!["lost".into()]);
     let run = Run::overlap()
         .when(issue, Op::Do, &[Reply::Unknown, Reply::Found(lost)])
-        .when(issue, Op::Discard, &[Reply::Fail(Kind::Denied)])
+        .when(issue, Op::Discard, &[Reply::Fail(ErrorKind::Denied)])
         .go();
     let at = run.state.step(issue).expect("a step");
     let Status::Failed { op: Op::Discard, orphans, .. } = run.state.status(at) else {
@@ -1464,7 +1471,7 @@ fn a_step_remembers_its_first_and_its_last_intent() {
     let fresh = Run::overlap();
     assert_eq!((since(&fresh), last(&fresh)), (None, None));
     let run = fresh
-        .when(issue, Op::Do, &[Reply::Fail(Kind::Throttled), Reply::Ok])
+        .when(issue, Op::Do, &[Reply::Fail(ErrorKind::Throttled), Reply::Ok])
         .wishing(|w| w.until = Some(Phase::Prepare))
         .go();
     // The first try was refused half a second before the one that worked.

@@ -4,8 +4,8 @@ use super::event::Op;
 use super::event::{Holds, Sight};
 use super::state::State;
 use super::status::{Direction, Status};
+use crate::domain::ErrorKind;
 use crate::plan::Action;
-use crate::provider::Kind;
 use crate::sabotage::{Sabotage, is_on};
 use jiff::Timestamp;
 
@@ -198,7 +198,7 @@ impl State {
                 // The way back uses the old credential before it makes it current again. A readable issuer is
                 // looked at in the end, which tells more.
                 if truth.outgoing == Outgoing::Accepted
-                    && matches!(status, Status::Failed { op: Op::Undo, failure, .. } if failure.kind == Kind::Declined)
+                    && matches!(status, Status::Failed { op: Op::Undo, failure, .. } if failure.kind == ErrorKind::Declined)
                 {
                     truth.outgoing = Outgoing::Refused;
                 }
@@ -215,7 +215,7 @@ impl State {
             }
             Action::Baseline { .. }
                 if truth.outgoing == Outgoing::Accepted
-                    && self.failure(at).is_some_and(|failure| failure.kind == Kind::Declined) =>
+                    && self.failure(at).is_some_and(|failure| failure.kind == ErrorKind::Declined) =>
             {
                 truth.outgoing = Outgoing::Refused;
             }

@@ -9,23 +9,27 @@ mod meaning;
 pub mod model;
 mod named;
 mod period;
+mod render;
 mod secrets;
 mod source;
+mod span;
 mod structure;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod variables;
+mod words;
 
-pub(crate) use finding::tame;
-pub use finding::{Finding, Reported, Severity, Span, render, reported};
+pub use finding::{Finding, Severity};
 #[cfg(feature = "tool")]
 pub(crate) use meaning::placeholders::placeholder;
 pub use named::{AllNamed, Named};
 pub use period::{BadPeriod, Period};
+pub use render::{Reported, render, reported};
 pub use secrets::in_words as holds_secret;
 pub use source::{ReadError, Source};
+pub use span::Span;
 pub use structure::schema;
 pub use template::{InstantiateError, Template};
 pub use tree::MAX_BYTES;

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::period::Period;
+use crate::domain::Phase;
+pub use crate::domain::Strategy;
 use crate::secret::Alphabet;
 
 /// A rotation that somebody reviewed: what to replace, where it lives, who uses it, and what
@@ -68,17 +70,6 @@ pub enum Severity {
     High,
     /// Worth waking people for.
     Critical,
-}
-
-/// The order of the phases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// Old and new are both valid until every consumer moved. No outage is expected.
-    #[default]
-    Overlap,
-    /// The old one is disabled before anything else. Consumers are down until cutover.
-    Contain,
 }
 
 /// A server, and how to reach it. Tokens and keys never stand here: they come from the
@@ -551,6 +542,23 @@ pub struct Phases {
     /// Uses the outgoing credential and demands refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<PhaseSpec>,
+}
+
+impl Phases {
+    /// What the runbook says about a phase.
+    pub fn of(&self, phase: Phase) -> Option<&PhaseSpec> {
+        match phase {
+            Phase::Preflight => None,
+            Phase::Prepare => self.prepare.as_ref(),
+            Phase::Distribute => self.distribute.as_ref(),
+            Phase::Verify => self.verify.as_ref(),
+            Phase::Cutover => self.cutover.as_ref(),
+            Phase::Overlap => self.overlap.as_ref(),
+            Phase::Sunset => self.sunset.as_ref(),
+            Phase::Revoke => self.revoke.as_ref(),
+            Phase::Proof => self.proof.as_ref(),
+        }
+    }
 }
 
 /// What one phase waits for.

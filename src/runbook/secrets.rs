@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-use super::finding::{Finding, LITERAL_SECRET, Span};
+use super::finding::{Finding, LITERAL_SECRET};
+use super::span::Span;
 use super::tree::{Node, Value};
 
 /// Findings of one kind that a file may have; the rest are masked as well, but not listed.

@@ -6,16 +6,15 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 
-use super::finding::{Finding, Span};
+use super::finding::Finding;
 use super::period::Period;
-use super::secrets::quotable;
+use super::span::Span;
 use super::tree::{Entry, Node, Value};
+use super::words::{nearest, quote_or, suggest};
 use super::{model, variables};
 
 /// A file with more mistakes than this is not a runbook; looking on would only take time.
 const MAX_FOUND: usize = 1000;
-/// Names that a misspelt one is compared with.
-const MAX_COMPARED: usize = 200;
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     let mut schema = Json::from(schemars::schema_for!(model::Runbook));
@@ -33,35 +32,6 @@ pub(crate) fn check(root: &Node) -> Vec<Finding> {
     let mut check = Check { found: Vec::new() };
     check.node(root, &SCHEMA, root.span);
     check.found
-}
-
-/// The nearest of some names, where one is near enough to be meant.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    if wanted.len() > 64 {
-        return None;
-    }
-    names
-        .into_iter()
-        .take(MAX_COMPARED)
-        .map(|name| (strsim::damerau_levenshtein(&wanted, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1.max(name.chars().count().min(wanted.chars().count()) / 3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// "did you mean", else what there is.
-pub(crate) fn suggest<'a>(
-    wanted: &str,
-    names: impl IntoIterator<Item = &'a str> + Clone,
-    what: &str,
-) -> String {
-    if let Some(name) = nearest(wanted, names.clone()) {
-        return format!("did you mean `{name}`?");
-    }
-    let listed: Vec<String> =
-        names.into_iter().filter(|name| quotable(name)).take(20).map(|name| format!("`{name}`")).collect();
-    if listed.is_empty() { format!("there is no {what}") } else { format!("{what}: {}", listed.join(", ")) }
 }
 
 struct Check {
@@ -435,11 +405,6 @@ fn in_words(kind: &str) -> &'static str {
 
 fn quote(key: &str) -> String {
     quote_or(key, "of this name")
-}
-
-/// A short word in quotes; anything that could be a secret is only described.
-pub(crate) fn quote_or(text: &str, instead: &str) -> String {
-    if quotable(text) { format!("`{text}`") } else { instead.to_owned() }
 }
 
 /// A description on one line.

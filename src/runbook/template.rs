@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::finding::Finding;
-use super::structure::suggest;
 use super::tree::Node;
 use super::variables::{self, Values};
+use super::words::suggest;
 use super::{meaning, model};
 
 /// A checked runbook whose variables are still open.

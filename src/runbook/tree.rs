@@ -9,7 +9,8 @@ use serde::{Deserialize, de::Error as _};
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Location, Spanned};
 
-use super::finding::{Finding, Span};
+use super::finding::Finding;
+use super::span::Span;
 
 /// A runbook is a page or two; 1 MiB is beyond any that a person reviewed.
 pub const MAX_BYTES: usize = 1024 * 1024;

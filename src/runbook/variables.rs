@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::finding::{Finding, Span};
-use super::structure::{nearest, quote_or};
+use super::finding::Finding;
+use super::span::Span;
 use super::tree::{Node, Value};
+use super::words::{nearest, quote_or};
 
 /// The values of one environment.
 pub(crate) type Values = BTreeMap<String, String>;

@@ -1,62 +1,47 @@
-//! Who may use whom, and what the pure layers may not know.
+//! Which room may use which, and what the pure rooms may not know (`README.md`, Layout).
 //!
-//! Reads the sources as text. It does not see macros' output or re-exports, and needs neither: a name that is
-//! used is written somewhere.
+//! Reads the sources as Rust. It does not see what macros make, and needs not to: what is used there is
+//! written somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each layer, and those that it may name. A layer may always name itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+use syn::visit::Visit;
+
+/// Each room, and those that it may use. A room may always use itself.
+const ROOMS: [(&str, &[&str]); 16] = [
+    ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
-    ("runbook", &["secret"]),
-    // Data only, see DATA.
-    ("plan", &["runbook", "provider"]),
-    ("rotation", &["plan", "runbook", "clock", "provider", "sabotage"]),
-    // `provider::outcome::tame` escapes what a file says before it stands in an error.
-    ("journal", &["rotation", "plan", "secret", "clock", "provider", "sabotage"]),
-    ("provider", &["runbook", "secret", "clock"]),
-    // The doors of the fuzz targets; nothing names it.
-    ("fuzzing", &["journal", "rotation", "plan", "runbook", "secret", "clock", "provider"]),
-    ("gate", &["provider", "secret"]),
+    ("domain", &["text"]),
+    ("runbook", &["domain", "secret", "text"]),
+    ("kind", &["runbook", "domain"]),
+    ("plan", &["kind", "runbook", "domain", "text"]),
+    ("rotation", &["plan", "domain", "clock", "sabotage"]),
+    ("journal", &["rotation", "plan", "domain", "secret", "clock", "sabotage", "text"]),
+    ("provider", &["kind", "runbook", "domain", "secret", "clock", "text"]),
+    ("gate", &["provider", "domain", "secret"]),
+    // The doors of the fuzz targets; nothing uses it.
+    ("fuzzing", &["journal", "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "provider"]),
     (
         "engine",
-        &["gate", "provider", "journal", "rotation", "plan", "runbook", "secret", "clock", "sabotage"],
+        &[
+            "gate", "provider", "journal", "rotation", "plan", "kind", "runbook", "domain", "secret",
+            "clock", "sabotage", "text",
+        ],
     ),
-    // `engine::Observer` is what it implements; `provider::Verdict` and `outcome::tame` are what it words.
-    ("output", &["engine", "rotation", "plan", "provider", "clock"]),
+    // `engine::Observer` is what it implements.
+    ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     (
         "cli",
         &[
-            "output", "engine", "provider", "journal", "rotation", "plan", "runbook", "secret", "clock",
-            "gate",
+            "output", "engine", "provider", "journal", "rotation", "plan", "kind", "runbook", "domain",
+            "secret", "clock", "gate", "text",
         ],
     ),
-];
-
-/// What the pure layers may name of `provider`: plain data without behaviour, which says what was observed
-/// (`Check`, `Identity`, `Standing`, `Versions`), what a target can do by the runbook's words alone
-/// (`IssuerTraits`, `StoreTraits`, `Observation`, and the two functions that tell them), and how
-/// a call or a gate ended (`Kind`, `Verdict`). Never a trait that calls something.
-const DATA: [&str; 14] = [
-    "Check",
-    "CheckVerdict",
-    "Identity",
-    "IssuerTraits",
-    "Kind",
-    "Life",
-    "Observation",
-    "Standing",
-    "StoreTraits",
-    "Verdict",
-    "Versions",
-    "finds_by_run",
-    "issuer_traits",
-    "store_traits",
 ];
 
 /// The layers to which time, randomness and the world arrive as values.
@@ -101,11 +86,14 @@ const PRINTS: [&str; 9] = [
     "/dev/stderr",
 ];
 
-/// A source file: its layer, its path, and its text without comments.
+/// A source file: its room, its path, its text, and the same as Rust.
 struct File {
-    layer: String,
+    room: String,
     path: PathBuf,
+    /// The module that it is: `["provider", "vault"]`.
+    module: Vec<String>,
     text: String,
+    rust: syn::File,
 }
 
 fn sources() -> Vec<File> {
@@ -123,20 +111,19 @@ fn sources() -> Vec<File> {
     let mut paths = Vec::new();
     walk(&src, &mut paths);
     paths.sort();
-    paths
-        .into_iter()
-        .map(|path| {
-            let inner = path.strip_prefix(&src).expect("below src").to_owned();
-            let layer = inner.components().next().expect("a name").as_os_str().to_string_lossy();
-            let text = fs::read_to_string(&path).expect("source");
-            File {
-                layer: layer.trim_end_matches(".rs").to_owned(),
-                path: inner,
-                text: without_comments(&text),
-            }
-        })
-        .filter(|file| !["lib", "main"].contains(&file.layer.as_str()))
-        .collect()
+    let file = |path: PathBuf| {
+        let inner = path.strip_prefix(&src).expect("below src").to_owned();
+        let module: Vec<String> = inner
+            .with_extension("")
+            .components()
+            .map(|c| c.as_os_str().to_string_lossy().into_owned())
+            .filter(|name| name != "mod")
+            .collect();
+        let text = fs::read_to_string(&path).expect("source");
+        let rust = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", inner.display()));
+        File { room: module[0].clone(), path: inner, module, text: without_comments(&text), rust }
+    };
+    paths.into_iter().map(file).filter(|file| !["lib", "main"].contains(&file.room.as_str())).collect()
 }
 
 /// Comments name what they like. A text that contains `//` loses its end, and no name stands there.
@@ -171,117 +158,263 @@ fn names_crate(text: &str, name: &str) -> bool {
     names(text, &format!("{name}::")) || names(text, &format!("use {name}"))
 }
 
-/// The paths below `crate::` that a text names, groups opened: `a::{b, c::d}` gives `a::b` and `a::c::d`.
-fn paths(text: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (at, _) in text.match_indices("crate::") {
-        if text[..at].chars().next_back().is_none_or(|c| !is_name(c) && c != '$') {
-            open(&text[at + "crate::".len()..], "", &mut found);
-        }
-    }
-    found
+/// A path that a file names, from the crate's root.
+type Name = Vec<String>;
+
+/// What one file names: read from `use`, and from paths in the code, `self::` and `super::` resolved.
+struct Names<'a> {
+    module: &'a [String],
+    /// Modules that are declared in the file.
+    children: BTreeSet<String>,
+    /// Inline modules that we are in.
+    inside: Vec<String>,
+    found: BTreeSet<Name>,
+    /// Names that the file hands on (`pub use`): its own name for it, and what it is.
+    handed_on: BTreeMap<String, Name>,
 }
 
-/// Reads one path, or one group, from the beginning of `text`; returns how much of it was read.
-fn open(text: &str, prefix: &str, found: &mut BTreeSet<String>) -> usize {
-    let mut path = prefix.to_owned();
-    let mut at = 0;
-    loop {
-        let rest = &text[at..];
-        if let Some(group) = rest.strip_prefix('{') {
-            at += 1;
-            let mut inner = group;
-            loop {
-                let skipped = inner.len() - inner.trim_start_matches([' ', '\n', ',', '\t']).len();
-                at += skipped;
-                inner = &inner[skipped..];
-                if inner.is_empty() || inner.starts_with('}') {
-                    return at + 1;
+impl<'a> Names<'a> {
+    fn of(file: &'a File) -> Self {
+        let children = file.rust.items.iter().filter_map(|item| match item {
+            syn::Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
+            _ => None,
+        });
+        let mut names = Self {
+            module: &file.module,
+            children: children.collect(),
+            inside: Vec::new(),
+            found: BTreeSet::new(),
+            handed_on: BTreeMap::new(),
+        };
+        names.visit_file(&file.rust);
+        names
+    }
+
+    /// The path from the root; `None` for what is not ours, or named by something that a `use` brought.
+    fn absolute(&self, path: &[String]) -> Option<Name> {
+        let mut here: Name = self.module.iter().chain(&self.inside).cloned().collect();
+        let (first, mut rest) = path.split_first()?;
+        match first.as_str() {
+            "crate" => here.clear(),
+            "self" => {}
+            "super" => {
+                here.pop();
+                while rest.first().is_some_and(|next| next == "super") {
+                    here.pop();
+                    rest = &rest[1..];
                 }
-                let read = open(inner, &path, found).max(1);
-                at += read;
-                inner = inner.get(read..).unwrap_or_default();
-                // `as other` names nothing of ours.
-                let renamed = inner.len() - inner.trim_start_matches(|c| c != ',' && c != '}').len();
-                at += renamed;
-                inner = &inner[renamed..];
             }
+            child if self.inside.is_empty() && self.children.contains(child) => here.push(child.to_owned()),
+            _ => return None,
         }
-        let word = rest.len() - rest.trim_start_matches(is_name).len();
-        path.push_str(&rest[..word]);
-        at += word;
-        if word > 0 && text[at..].starts_with("::") && !text[at..].starts_with("::<") {
-            path.push_str("::");
-            at += 2;
+        here.extend(rest.iter().cloned());
+        Some(here)
+    }
+
+    fn take(&mut self, tree: &syn::UseTree, before: &mut Name, public: bool) {
+        match tree {
+            syn::UseTree::Path(path) => {
+                before.push(path.ident.to_string());
+                self.take(&path.tree, before, public);
+                before.pop();
+            }
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.take(tree, before, public)),
+            syn::UseTree::Name(name) => {
+                self.leaf(&name.ident.to_string(), &name.ident.to_string(), before, public)
+            }
+            syn::UseTree::Rename(name) => {
+                self.leaf(&name.ident.to_string(), &name.rename.to_string(), before, public);
+            }
+            syn::UseTree::Glob(_) => self.found.extend(self.absolute(before)),
+        }
+    }
+
+    fn leaf(&mut self, item: &str, called: &str, before: &Name, public: bool) {
+        let mut path = before.clone();
+        if item != "self" {
+            path.push(item.to_owned());
+        }
+        let Some(path) = self.absolute(&path) else { return };
+        if public && self.inside.is_empty() {
+            self.handed_on.insert(called.to_owned(), path);
         } else {
-            found.insert(path);
-            return at;
+            self.found.insert(path);
         }
     }
 }
 
-#[test]
-fn paths_are_read_out_of_groups() {
-    let text =
-        "use crate::a::{B, c::{D, self}, E as F}; use crate::{g::H, i}; let x = crate::j::k::<T>(crate::l);";
-    let expected = ["a::B", "a::c::D", "a::c::self", "a::E", "g::H", "i", "j::k", "l"];
-    assert_eq!(paths(text), expected.into_iter().map(str::to_owned).collect());
-    assert!(!names("operand::x", "rand") && names("rand::x", "rand::") && !names("brand::x", "rand::"));
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|a| {
+        a.path().is_ident("cfg") && a.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    })
+}
+
+impl<'ast> Visit<'ast> for Names<'_> {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        // Tests may use what they like.
+        if is_test(&module.attrs) || module.content.is_none() {
+            return;
+        }
+        self.inside.push(module.ident.to_string());
+        syn::visit::visit_item_mod(self, module);
+        self.inside.pop();
+    }
+
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        if !is_test(&function.attrs) {
+            syn::visit::visit_item_fn(self, function);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if is_test(&item.attrs) {
+            return;
+        }
+        let public = !matches!(item.vis, syn::Visibility::Inherited);
+        self.take(&item.tree, &mut Vec::new(), public);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let words: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        if words.len() > 1 {
+            self.found.extend(self.absolute(&words));
+        }
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        // Most macros take expressions; what is no expression names nothing that matters here.
+        let arguments =
+            call.parse_body_with(syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated);
+        for argument in arguments.into_iter().flatten() {
+            self.visit_expr(&argument);
+        }
+    }
+}
+
+fn is_test_file(file: &File) -> bool {
+    file.path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs")
+}
+
+/// The room that a name leads to.
+fn room(name: &Name) -> &str {
+    name.first().map_or("", String::as_str)
 }
 
 #[test]
-fn layers_use_only_what_stands_below_them() {
-    let allowed: BTreeMap<&str, &[&str]> = LAYERS.into_iter().collect();
+fn names_are_read_and_resolved() {
+    let text = "use crate::a::{B, c::{D, self}, E as F}; use super::{g, super::h::I}; pub use child::J;
+        mod child; fn f() { crate::j::k::<T>(super::l); assert!(crate::m::n(1), \"{}\", self::o::P); }
+        #[cfg(test)] mod tests { use crate::q::R; }";
+    let rust = syn::parse_file(text).expect("Rust");
+    let module: Vec<String> = ["x", "y"].map(str::to_owned).to_vec();
+    let file = File { room: "x".into(), path: "x/y.rs".into(), module, text: String::new(), rust };
+    let names = Names::of(&file);
+    let found: Vec<String> = names.found.iter().map(|name| name.join("::")).collect();
+    let expected = ["a::B", "a::E", "a::c", "a::c::D", "h::I", "j::k", "m::n", "x::g", "x::l", "x::y::o::P"];
+    assert_eq!(found, expected);
+    assert_eq!(names.handed_on["J"].join("::"), "x::y::child::J");
+    assert!(!self::names("operand::x", "rand") && self::names("rand::x", "rand::"));
+}
+
+#[test]
+fn rooms_use_only_what_stands_below_them() {
+    let allowed: BTreeMap<&str, &[&str]> = ROOMS.into_iter().collect();
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in sources() {
-        let below = allowed.get(file.layer.as_str());
-        let below = below.unwrap_or_else(|| panic!("src/{} is in no layer: add it to LAYERS", file.layer));
-        for path in paths(&file.text) {
-            let target = path.split("::").next().unwrap_or_default();
-            // What is not a layer is an item of the crate's root: there is none.
-            assert!(allowed.contains_key(target), "{}: crate::{path} is in no layer", file.path.display());
-            let fine = target == file.layer || below.contains(&target);
-            assert!(fine, "{}: {} may not use crate::{path}", file.path.display(), file.layer);
-            used.entry(file.layer.clone()).or_default().insert(target.to_owned());
+        let below = allowed.get(file.room.as_str());
+        let below = below.unwrap_or_else(|| panic!("src/{} is not among ROOMS: add it", file.room));
+        if is_test_file(&file) {
+            continue;
+        }
+        let names = Names::of(&file);
+        for name in names.found.iter().chain(names.handed_on.values()) {
+            let (target, path) = (room(name), name.join("::"));
+            // What is not a room is an item of the crate's root: there is none.
+            assert!(allowed.contains_key(target), "{}: {path} is in no room", file.path.display());
+            let fine = target == file.room || below.contains(&target);
+            assert!(fine, "{}: {} may not use {path}", file.path.display(), file.room);
+            used.entry(file.room.clone()).or_default().insert(target.to_owned());
         }
     }
-    assert!(used.len() >= LAYERS.len() - 2, "too few layers were read: {used:?}");
-    // An allowance that nobody needs any more goes. `cli` wires everything and may use all.
-    for (layer, below) in LAYERS.into_iter().filter(|(layer, _)| *layer != "cli") {
+    // An allowance that nothing needs any more goes. `cli` wires everything and may use all.
+    for (room, below) in ROOMS.into_iter().filter(|(room, _)| *room != "cli") {
         let unused: Vec<_> =
-            below.iter().filter(|b| !used.get(layer).is_some_and(|u| u.contains(**b))).collect();
-        assert!(unused.is_empty(), "{layer} no longer uses {unused:?}: take it out of LAYERS");
+            below.iter().filter(|b| !used.get(room).is_some_and(|u| u.contains(**b))).collect();
+        assert!(unused.is_empty(), "{room} no longer uses {unused:?}: take it out of ROOMS");
+    }
+}
+
+/// The file that a name is defined in: the longest of its beginnings that is a file, and where that hands
+/// the item on, the file that it comes from.
+fn home(name: &Name, modules: &BTreeMap<Name, (usize, BTreeMap<String, Name>)>) -> Option<usize> {
+    let (at, (file, handed_on)) =
+        (1..=name.len()).rev().find_map(|at| modules.get(&name[..at]).map(|module| (at, module)))?;
+    match name.get(at).and_then(|item| handed_on.get(item)) {
+        Some(source) if source != name => home(source, modules),
+        _ => Some(*file),
     }
 }
 
 #[test]
-fn the_pure_layers_know_only_data_of_providers() {
-    let mut used = BTreeSet::new();
-    for file in sources().into_iter().filter(|f| PURE.contains(&f.layer.as_str())) {
-        for path in paths(production(&file)) {
-            let Some(item) = path.strip_prefix("provider::") else { continue };
-            assert!(DATA.contains(&item), "{}: provider::{item} is not among DATA", file.path.display());
-            used.insert(item.to_owned());
+fn no_two_parts_of_a_folder_need_each_other() {
+    let files: Vec<File> = sources().into_iter().filter(|file| !is_test_file(file)).collect();
+    let names: Vec<Names<'_>> = files.iter().map(Names::of).collect();
+    let modules: BTreeMap<Name, (usize, BTreeMap<String, Name>)> = files
+        .iter()
+        .enumerate()
+        .map(|(at, file)| (file.module.clone(), (at, names[at].handed_on.clone())))
+        .collect();
+    // Of each folder, or file with parts, which of its parts need which.
+    type Needs = BTreeMap<String, BTreeMap<String, String>>;
+    let mut folders: BTreeMap<Name, Needs> = BTreeMap::new();
+    for (from, names) in files.iter().zip(&names) {
+        for name in &names.found {
+            let Some(to) = home(name, &modules).map(|to| &files[to]) else { continue };
+            let common = from.module.iter().zip(&to.module).take_while(|(a, b)| a == b).count();
+            // What stands above or below is one thing with it; rooms have a rule of their own.
+            if let (Some(part), Some(other), 1..) = (from.module.get(common), to.module.get(common), common) {
+                let needs = folders.entry(from.module[..common].to_vec()).or_default();
+                let because = format!("{} uses {}", from.path.display(), name.join("::"));
+                needs.entry(part.clone()).or_default().insert(other.clone(), because);
+            }
         }
     }
-    let unused: Vec<_> = DATA.into_iter().filter(|d| !used.contains(*d)).collect();
-    assert!(unused.is_empty(), "no pure layer uses {unused:?} any more: take it out of DATA");
+    let mut circles = Vec::new();
+    for (folder, mut needs) in folders {
+        // Taken away one after the other: what needs none of the rest, and what the rest does not need.
+        // What is left needs itself.
+        loop {
+            let needed: BTreeSet<String> = needs.values().flat_map(BTreeMap::keys).cloned().collect();
+            let before = needs.len();
+            needs.retain(|part, others| !others.is_empty() && needed.contains(part));
+            let left: BTreeSet<String> = needs.keys().cloned().collect();
+            needs.values_mut().for_each(|others| others.retain(|other, _| left.contains(other)));
+            if needs.len() == before {
+                break;
+            }
+        }
+        circles.extend(
+            needs.into_values().flat_map(BTreeMap::into_values).map(|w| format!("{}: {w}", folder.join("/"))),
+        );
+    }
+    assert!(circles.is_empty(), "parts that need each other:\n{}", circles.join("\n"));
 }
 
 #[test]
 fn the_pure_layers_are_pure() {
-    for file in sources().into_iter().filter(|f| PURE.contains(&f.layer.as_str())) {
+    for file in sources().into_iter().filter(|f| PURE.contains(&f.room.as_str())) {
         let text = production(&file);
         for impure in IMPURE {
             let crate_name = impure.chars().all(is_name) && impure.starts_with(|c: char| c.is_lowercase());
             let found = if crate_name { names_crate(text, impure) } else { names(text, impure) };
-            assert!(!found, "{}: {} is pure and names {impure}", file.path.display(), file.layer);
+            assert!(!found, "{}: {} is pure and names {impure}", file.path.display(), file.room);
         }
         // A group hides the path: `use std::{fs, env}`.
         assert!(!text.contains("use std::{"), "{}: write std's paths one by one", file.path.display());
         // Of the clock only arithmetic: what is there without an instance.
-        for clock in paths(text).iter().filter_map(|p| p.strip_prefix("clock::")) {
-            assert!(["add", "since"].contains(&clock), "{}: clock::{clock}", file.path.display());
+        for name in Names::of(&file).found.iter().filter(|name| room(name) == "clock") {
+            assert!(["add", "since"].contains(&name[1].as_str()), "{}: {name:?}", file.path.display());
         }
     }
 }
@@ -291,7 +424,7 @@ fn only_the_command_line_and_the_displays_print() {
     let mut printing = BTreeSet::new();
     for file in sources() {
         if PRINTS.iter().any(|p| names(production(&file), p)) {
-            printing.insert(file.layer.clone());
+            printing.insert(file.room.clone());
         }
     }
     let expected: BTreeSet<String> = ["cli", "output"].into_iter().map(str::to_owned).collect();
@@ -300,7 +433,7 @@ fn only_the_command_line_and_the_displays_print() {
 
 #[test]
 fn nobody_but_the_journal_and_the_command_line_knows_the_backend() {
-    for file in sources().into_iter().filter(|f| !["journal", "cli"].contains(&f.layer.as_str())) {
+    for file in sources().into_iter().filter(|f| !["journal", "cli"].contains(&f.room.as_str())) {
         // Tests too: the engine is tested against the trait.
         for backend in ["FileJournal", "StateDir"] {
             assert!(!names(&file.text, backend), "{}: names {backend}", file.path.display());

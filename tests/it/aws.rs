@@ -9,9 +9,10 @@ use aws_config::BehaviorVersion;
 use axum::http::StatusCode;
 use jiff::SignedDuration;
 use stanch::clock::SystemClock;
+use stanch::domain::{CheckVerdict, ErrorKind, Identity, Life};
 use stanch::provider::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore, Settings, preflight};
 use stanch::provider::layout::Layout;
-use stanch::provider::{CallContext, CheckVerdict, Identity, Issuer, Kind, Life, Store, Use};
+use stanch::provider::{CallContext, Issuer, Store, Use};
 use stanch::secret::{Material, Secret};
 
 use crate::conformance::{StoreCase, issuer_keeps_its_promises, store_keeps_its_promises};
@@ -150,7 +151,7 @@ async fn access_keys_conform() {
     let issuer = AccessKeyIssuer::new(client(&url).await, user);
     issuer_keeps_its_promises(&issuer, "AKIANEVERWASNEVERWAS").await;
     let error = issuer.attempt(&token("x")).await.expect_err("no access key");
-    assert_eq!(error.kind, Kind::Invalid);
+    assert_eq!(error.kind, ErrorKind::Invalid);
 }
 
 /// Trusts ministack for signatures: a live key with another secret must not look dead.
@@ -164,7 +165,7 @@ async fn a_wrong_secret_is_no_proof_of_death() {
     assert_eq!(issuer.attempt(&pair(&id, &secret)).await.expect("an answer"), Use::Accepted);
     // Neither acceptance nor refusal, and asked again: a new key's signatures fail for a while.
     let error = issuer.attempt(&pair(&id, "hunter2hunter2")).await.expect_err("wrong secret");
-    assert_eq!(error.kind, Kind::NoAnswer, "{error:?}");
+    assert_eq!(error.kind, ErrorKind::NoAnswer, "{error:?}");
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 
@@ -179,11 +180,11 @@ async fn a_third_access_key_is_refused_with_the_names_of_the_two() {
     let (second, _) = setup.key(&user, None).await;
     let issuer = AccessKeyIssuer::new(client(&url).await, user);
     let error = issuer.issue(&context(), None).await.expect_err("two is the limit");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Limit, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Limit, false), "{error:?}");
     let hint = error.hint.expect("hint");
     assert!(hint.contains(&first) && hint.contains(&second) && hint.contains("never used"), "{hint}");
     let checks = issuer.preflight(None).await;
-    assert!(checks.iter().any(|check| check.kind == Some(Kind::Limit)), "{checks:?}");
+    assert!(checks.iter().any(|check| check.kind == Some(ErrorKind::Limit)), "{checks:?}");
 }
 
 /// Trusts moto for a last use that changes.
@@ -205,7 +206,7 @@ async fn a_new_key_that_was_used_is_not_taken_for_ours() {
 
     setup(&url, &id, &secret).await.sts.get_caller_identity().send().await.expect("used");
     let error = issuer.find(&step, &before).await.expect_err("somebody uses it");
-    assert_eq!(error.kind, Kind::Conflict);
+    assert_eq!(error.kind, ErrorKind::Conflict);
     assert!(error.message.contains(&id), "{error:?}");
 }
 
@@ -274,9 +275,9 @@ async fn a_label_on_two_versions_is_seen() {
     .await;
     let error = store.promote(&context(), &token("new"), &token("old"), Some("two")).await.expect_err("two");
     assert!(error.in_doubt && error.message.contains("alone"), "{error:?}");
-    assert_eq!(store.observe().await.expect_err("two").kind, Kind::Conflict);
+    assert_eq!(store.observe().await.expect_err("two").kind, ErrorKind::Conflict);
     let again = store.promote(&context(), &token("new"), &token("old"), Some("two")).await.expect_err("two");
-    assert_eq!((again.kind, again.in_doubt), (Kind::Conflict, false), "{again:?}");
+    assert_eq!((again.kind, again.in_doubt), (ErrorKind::Conflict, false), "{again:?}");
 }
 
 /// Trusts both for deletion windows. moto would take the write: the refusal is ours.
@@ -291,7 +292,7 @@ async fn a_secret_that_is_scheduled_for_deletion_is_not_written() {
         let failed = store.preflight().await;
         assert!(failed.len() == 1 && failed[0].verdict == CheckVerdict::Fail, "{failed:?}");
         assert!(failed[0].hint.as_deref().is_some_and(|hint| hint.contains("restore-secret")), "{failed:?}");
-        assert_eq!(store.observe().await.expect_err("deleted").kind, Kind::NotFound);
+        assert_eq!(store.observe().await.expect_err("deleted").kind, ErrorKind::NotFound);
         let error = store.stage(&context(), &token("new")).await.expect_err("deleted");
         assert!(!error.in_doubt, "{error:?}");
         assert!(error.hint.is_some_and(|hint| hint.contains("restore-secret")));
@@ -306,14 +307,14 @@ async fn keys_that_aws_does_not_know_are_refused_with_a_hint() {
     let stranger = client_as(&url, "AKIAUNKNOWNUNKNOWN00", "hunter2hunter2").await;
     let checks = preflight(&stranger, &SystemClock::new()).await;
     assert_eq!(checks.len(), 1, "{checks:?}");
-    assert_eq!(checks[0].kind, Some(Kind::Refused), "{checks:?}");
+    assert_eq!(checks[0].kind, Some(ErrorKind::Refused), "{checks:?}");
     let store = SecretsManagerStore::new(Arc::clone(&stranger), "any".to_owned(), whole());
     let error = store.observe().await.expect_err("unknown key");
-    assert_eq!(error.kind, Kind::Refused, "{error:?}");
+    assert_eq!(error.kind, ErrorKind::Refused, "{error:?}");
     assert!(error.hint.is_some());
     let issuer = AccessKeyIssuer::new(Arc::clone(&stranger), "any".to_owned());
     let error = issuer.issue(&context(), None).await.expect_err("unknown key");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Refused, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Refused, false), "{error:?}");
     assert!(!format!("{error:?} {stranger:?}").contains("hunter2"));
 }
 
@@ -348,7 +349,7 @@ async fn preflight_names_the_permission_that_is_missing() {
     let failed = failures(&issuer.preflight(None).await);
     assert!(failed.len() == 1 && failed[0].contains("iam:DeleteAccessKey"), "{failed:?}");
     let error = issuer.revoke(&context(), "AKIANEVERWASNEVERWAS", None).await.expect_err("may not");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Denied, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Denied, false), "{error:?}");
 
     // And the operator's own key is never the one to delete.
     let own = AccessKeyIssuer::new(client_as(&url, &id, &secret).await, operator);
@@ -366,19 +367,19 @@ async fn preflight_names_the_permission_that_is_missing() {
 async fn what_is_not_there_is_not_found() {
     let url = ministack();
     let store = SecretsManagerStore::new(client(&url).await, unique("none"), whole());
-    assert_eq!(store.observe().await.expect_err("none").kind, Kind::NotFound);
+    assert_eq!(store.observe().await.expect_err("none").kind, ErrorKind::NotFound);
     let failed = store.preflight().await;
-    assert_eq!(failed[0].kind, Some(Kind::NotFound));
+    assert_eq!(failed[0].kind, Some(ErrorKind::NotFound));
     let issuer = AccessKeyIssuer::new(client(&url).await, unique("nobody"));
-    assert_eq!(issuer.preflight(None).await[0].kind, Some(Kind::NotFound));
+    assert_eq!(issuer.preflight(None).await[0].kind, Some(ErrorKind::NotFound));
     let error = issuer.issue(&context(), None).await.expect_err("no user");
-    assert_eq!((error.kind, error.in_doubt), (Kind::NotFound, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotFound, false));
 
     let name = setup(&url, "test", "test").await.secret("not JSON: hunter2").await;
     let layout = Layout::new(&["token"], Some("pw"), &BTreeMap::new()).expect("layout");
     let error =
         SecretsManagerStore::new(client(&url).await, name, layout).read(None).await.expect_err("text");
-    assert_eq!(error.kind, Kind::Invalid);
+    assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 
@@ -398,12 +399,16 @@ async fn a_key_is_identified_as_the_operator_and_its_shape_is_looked_at_first() 
     let standing = issuer.identify(&pair(&own.0, &own.1)).await.expect("identify").expect("known");
     assert_eq!(standing.life, Life::Disabled);
     let error = issuer.identify(&pair(&theirs.0, &theirs.1)).await.expect_err("another user's");
-    assert_eq!(error.kind, Kind::Invalid);
+    assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.message.contains(&theirs.0) && error.message.contains(&other), "{error:?}");
     assert_eq!(issuer.identify(&pair("AKIANEVERWASNEVERWAS", "x")).await.expect("identify"), None);
     assert_eq!(issuer.existing().await.expect("existing"), [own.0.as_str()]);
     let gone = issuer.disable(&context(), "AKIANEVERWASNEVERWAS").await.expect_err("gone");
-    assert_eq!((gone.kind, gone.in_doubt), (Kind::NotFound, false), "the engine asks whether it is gone");
+    assert_eq!(
+        (gone.kind, gone.in_doubt),
+        (ErrorKind::NotFound, false),
+        "the engine asks whether it is gone"
+    );
 
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -427,7 +432,7 @@ async fn a_key_is_identified_as_the_operator_and_its_shape_is_looked_at_first() 
             issuer.identify(&pair(id, secret)).await.map(drop).expect_err("no access key"),
             issuer.attempt(&pair(id, secret)).await.map(drop).expect_err("no access key"),
         ] {
-            assert_eq!(error.kind, Kind::Invalid, "{id:?}: {error:?}");
+            assert_eq!(error.kind, ErrorKind::Invalid, "{id:?}: {error:?}");
             assert!(!format!("{error:?}").contains(&own.1), "{error:?}");
         }
     }
@@ -450,7 +455,7 @@ async fn everything_that_is_missing_is_named_at_once_with_its_policy() {
     let failed: Vec<_> = checks.iter().filter(|check| check.verdict == CheckVerdict::Fail).collect();
     let missing =
         ["iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
-    assert_eq!((failed.len(), failed[0].kind), (1, Some(Kind::Denied)), "{checks:?}");
+    assert_eq!((failed.len(), failed[0].kind), (1, Some(ErrorKind::Denied)), "{checks:?}");
     assert!(missing.iter().all(|action| failed[0].detail.contains(action)), "{failed:?}");
     let hint = failed[0].hint.as_deref().expect("hint");
     let granted: serde_json::Value =
@@ -512,11 +517,11 @@ async fn a_signature_that_does_not_match_is_asked_again() {
     let issuer = AccessKeyIssuer::new(client(&url).await, "u".to_owned());
     let key = pair("AKIAAPPAPPAPPAPPAPPA", "x");
     for (answer, expected) in [
-        ("SignatureDoesNotMatch", Err(Kind::NoAnswer)),
-        ("InvalidSignatureException", Err(Kind::NoAnswer)),
+        ("SignatureDoesNotMatch", Err(ErrorKind::NoAnswer)),
+        ("InvalidSignatureException", Err(ErrorKind::NoAnswer)),
         ("InvalidClientTokenId", Ok(false)),
         ("AccessDenied", Ok(true)),
-        ("RequestTimeTooSkewed", Err(Kind::Invalid)),
+        ("RequestTimeTooSkewed", Err(ErrorKind::Invalid)),
     ] {
         *code.lock().expect("lock") = answer;
         let came =
@@ -535,7 +540,7 @@ async fn a_ca_bundle_that_cannot_be_used_is_named() {
         let settings =
             Settings { ca_bundle: Some(path.to_owned()), ..settings("https://127.0.0.1:1", "a", "b") };
         let error = AwsClient::new(settings, DEADLINE).await.expect_err("no bundle");
-        assert_eq!(error.kind, Kind::Local);
+        assert_eq!(error.kind, ErrorKind::Local);
         assert!(
             error.message.contains(path) && error.hint.is_some_and(|hint| hint.contains("AWS_CA_BUNDLE"))
         );
@@ -562,7 +567,7 @@ async fn throttling_says_how_long_to_wait_and_is_not_retried_here() {
     }))
     .await;
     let error = store.observe().await.expect_err("throttled");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Throttled, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Throttled, false), "{error:?}");
     assert_eq!(error.retry_after, Some(Duration::from_secs(3)));
     assert_eq!(error.request_id.as_deref(), Some("r-1"));
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "the engine retries, on the record");
@@ -583,7 +588,7 @@ async fn an_unclear_answer_leaves_doubt_only_where_something_was_sent() {
         let client = AwsClient::new(settings(&url, "AKIA", "s3cr3ts3cr3t"), Duration::from_secs(2)).await;
         let issuer = AccessKeyIssuer::new(Arc::new(client.expect("client")), "u".to_owned());
         let error = issuer.issue(&context(), None).await.expect_err("no answer");
-        assert_eq!((error.kind, error.in_doubt), (Kind::NoAnswer, true), "{error:?}");
+        assert_eq!((error.kind, error.in_doubt), (ErrorKind::NoAnswer, true), "{error:?}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         assert!(
             issuer.attempt(&pair("AKIAAPPAPPAPPAPPAPPA", "x")).await.is_err(),
@@ -594,8 +599,8 @@ async fn an_unclear_answer_leaves_doubt_only_where_something_was_sent() {
     let client = client(&format!("http://{}", closed_port())).await;
     let issuer = AccessKeyIssuer::new(client, "u".to_owned());
     let error = issuer.issue(&context(), None).await.expect_err("down");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false), "{error:?}");
-    assert_eq!(issuer.life("x").await.expect_err("down proves nothing").kind, Kind::Unreachable);
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false), "{error:?}");
+    assert_eq!(issuer.life("x").await.expect_err("down proves nothing").kind, ErrorKind::Unreachable);
 }
 
 /// ministack, for labels: it leaves a label where it was when a new version is put with it, so what a

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use stanch::domain::{CheckVerdict, ErrorKind, Versions};
 use stanch::provider::aws::{AwsClient, SecretsManagerStore, Settings};
 use stanch::provider::layout::Layout;
-use stanch::provider::{CallContext, CheckVerdict, Kind, Store, Versions};
+use stanch::provider::{CallContext, Store};
 use stanch::secret::{Material, Secret};
 
 use crate::servers::{DEADLINE, context, serve};
@@ -228,7 +229,7 @@ async fn another_value_in_the_own_field_stops_the_promotion() {
     world.before("UpdateSecretVersionStage", |kept| kept.write("theirs", r#"{"pw":"theirs"}"#));
     let error =
         store.promote(&context(), &value("new"), &value("old"), Some(&staged)).await.expect_err("theirs");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
     assert_eq!(world.kept().text("AWSCURRENT"), r#"{"pw":"theirs"}"#);
 }
 
@@ -298,7 +299,7 @@ async fn a_strangers_pending_version_is_left_alone() {
         store.stage(&context(), &value("new")).await.expect_err("stage"),
         store.promote(&context(), &value("new"), &value("old"), None).await.expect_err("promote"),
     ] {
-        assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+        assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
     }
     assert_eq!((world.with("AWSPENDING").as_deref(), world.kept().puts), (Some("theirs"), 0));
 }
@@ -450,7 +451,7 @@ async fn a_region_that_is_not_in_sync_is_named() {
     let world = World::new(r#"{"pw":"old"}"#).await;
     let store = world.store("pw").await;
     store.in_sync().await.expect("no region");
-    for (status, kind) in [("InProgress", Kind::NotReady), ("Failed", Kind::Conflict)] {
+    for (status, kind) in [("InProgress", ErrorKind::NotReady), ("Failed", ErrorKind::Conflict)] {
         world.kept().more = json!({"ReplicationStatus": [
             {"Region": "eu-north-1", "Status": "InSync"}, {"Region": "us-west-2", "Status": status}]});
         let error = store.in_sync().await.expect_err(status);

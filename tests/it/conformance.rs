@@ -3,7 +3,8 @@
 //! It keeps the sandbox from being an optimist: add every new issuer and store here, the sandbox's
 //! as well. The callers below set a server up; the functions only use the traits.
 
-use stanch::provider::{CallContext, Issuer, Kind, Life, Observation, Promoted, Store, Use};
+use stanch::domain::{ErrorKind, Life, Observation};
+use stanch::provider::{CallContext, Issuer, Promoted, Store, Use};
 use stanch::secret::{Material, Secret};
 
 use crate::servers::{context, failures};
@@ -27,13 +28,13 @@ pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
     assert!(store.read(None).await.expect("read").same_as(&old), "the current value is the old one");
     assert!(store.read(Some(&first)).await.expect("read").same_as(&old));
     let error = store.read(Some(nowhere)).await.expect_err("there is no such version");
-    assert_eq!(error.kind, Kind::NotFound, "{error:?}");
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");
 
     let step = context();
     let staged = if traits.stages { Some(stages(store, &old, &new).await) } else { None };
     let staged = staged.as_deref();
     if staged.is_none() {
-        assert_eq!(store.stage(&step, &new).await.expect_err("no stages").kind, Kind::Unsupported);
+        assert_eq!(store.stage(&step, &new).await.expect_err("no stages").kind, ErrorKind::Unsupported);
         store.retire(&step, &first).await.expect("nothing is staged");
         assert_eq!(store.observe().await.expect("observe").current.as_ref(), Some(&first), "retired nothing");
         let blank = Material::single("token", Secret::new(" "));
@@ -43,7 +44,7 @@ pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
 
     let other = old.parts().fold(Material::default(), |m, (part, _)| m.with(part, Secret::new("another")));
     let error = store.promote(&step, &new, &other, staged).await.expect_err("it holds another value");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
     assert!(store.read(None).await.expect("read").same_as(&old), "a conflict changed nothing");
 
     let Promoted { version: second, was } = store.promote(&step, &new, &old, staged).await.expect("promote");
@@ -70,12 +71,12 @@ pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
     if traits.destroys {
         store.destroy(&context(), &second, &new).await.expect("destroy");
         let error = store.read(Some(&second)).await.expect_err("destroyed");
-        assert_eq!(error.kind, Kind::NotFound, "{error:?}");
+        assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");
         store.destroy(&context(), &second, &new).await.expect("destroying twice is harmless");
         assert!(store.read(None).await.expect("read").same_as(&old));
     } else {
         let error = store.destroy(&step, &second, &old).await.expect_err("does not destroy");
-        assert_eq!(error.kind, Kind::Unsupported);
+        assert_eq!(error.kind, ErrorKind::Unsupported);
     }
 }
 
@@ -94,7 +95,7 @@ async fn stages(store: &dyn Store, old: &Material, new: &Material) -> String {
     assert_eq!((&versions.current, versions.pending.as_ref()), (&first, Some(&abandoned)));
 
     let error = store.stage(&context(), new).await.expect_err("another run's version is staged");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
 
     store.retire(&step, &abandoned).await.expect("retire");
     store.retire(&step, &abandoned).await.expect("retiring twice is harmless");
@@ -166,8 +167,8 @@ pub(crate) async fn issuer_keeps_its_promises(issuer: &dyn Issuer, nobody: &str)
         }
         accepts(issuer, &incoming.material).await;
     } else {
-        assert_eq!(issuer.disable(&step, handle).await.expect_err("disable").kind, Kind::Unsupported);
-        assert_eq!(issuer.enable(&step, handle).await.expect_err("enable").kind, Kind::Unsupported);
+        assert_eq!(issuer.disable(&step, handle).await.expect_err("disable").kind, ErrorKind::Unsupported);
+        assert_eq!(issuer.enable(&step, handle).await.expect_err("enable").kind, ErrorKind::Unsupported);
     }
 
     for _ in 0..2 {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use stanch::clock::{Moment, add, since};
+use stanch::domain::ErrorKind;
 use stanch::engine::{Choices, survey};
 use stanch::journal::{Journal as _, StateDir};
 use stanch::plan::{Plan, Request, compile};
+use stanch::provider::Provider;
 use stanch::provider::sandbox::Sandbox;
-use stanch::provider::{Kind, Provider};
 use stanch::rotation::{Ended, Event, Facts, Failure, Found, Next, Op, State, Stop, Task, Wishes};
 use stanch::runbook::{Source, check};
 
@@ -169,8 +170,8 @@ impl Played {
 
 fn failure(result: Ended) -> Failure {
     let (kind, message) = match result {
-        Ended::Unknown => (Kind::NoAnswer, "no answer within 30 s"),
-        _ => (Kind::Throttled, "too many requests"),
+        Ended::Unknown => (ErrorKind::NoAnswer, "no answer within 30 s"),
+        _ => (ErrorKind::Throttled, "too many requests"),
     };
     Failure {
         kind,

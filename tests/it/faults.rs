@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
+use stanch::domain::Phase;
+use stanch::domain::{ErrorKind, Life};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
-use stanch::plan::{Phase, Plan, Request, compile};
+use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
-use stanch::provider::{CallContext, Kind, Life, Provider};
+use stanch::provider::{CallContext, Provider};
 use stanch::rotation::{End, Ended, Event, Op, State, Status, Stop};
 use stanch::runbook::{Source, check, model::Strategy};
 use stanch::secret::{Material, Secret};
@@ -365,8 +367,8 @@ async fn every_reply_may_be_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn every_call_may_be_throttled_or_unreachable() {
-    every_call_suffers(Fault::Reject(Kind::Throttled), Strategy::Overlap).await;
-    every_call_suffers(Fault::Reject(Kind::Unreachable), Strategy::Overlap).await;
+    every_call_suffers(Fault::Reject(ErrorKind::Throttled), Strategy::Overlap).await;
+    every_call_suffers(Fault::Reject(ErrorKind::Unreachable), Strategy::Overlap).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -487,7 +489,7 @@ async fn a_way_back_that_is_barred_is_stuck_and_open_later() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
     lab.go_to(Phase::Sunset).await;
     let back = all_the_way_back();
-    for fault in [Fault::Reject(Kind::Denied), Fault::LostRequest] {
+    for fault in [Fault::Reject(ErrorKind::Denied), Fault::LostRequest] {
         let (journal, state) = lab.resume();
         let state = lab
             .session(Box::new(journal), state, every("promote", fault), back.clone())
@@ -514,7 +516,7 @@ async fn a_reload_that_failed_after_the_swap_is_taken_back() {
         "reload" if target == "plain/web" && tries.fetch_add(1, Ordering::SeqCst) == 0 => {
             Some(Fault::LostReply)
         }
-        "reload" if target == "plain/web" => Some(Fault::Reject(Kind::Denied)),
+        "reload" if target == "plain/web" => Some(Fault::Reject(ErrorKind::Denied)),
         _ => None,
     });
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
@@ -530,7 +532,7 @@ async fn a_reload_that_failed_after_the_swap_is_taken_back() {
 async fn a_refused_first_effect_leaves_nothing_changed() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
     let (journal, state) = lab.open();
-    let denied = every("issue", Fault::Reject(Kind::Denied));
+    let denied = every("issue", Fault::Reject(ErrorKind::Denied));
     let state = lab.session(Box::new(journal), state, denied, Conduct::default()).await.expect("session");
     assert_eq!(state.end(), Some(End::Failed), "{:?}", state.stopped());
     lab.is_as_before("refused at once");
@@ -541,7 +543,7 @@ async fn a_refused_revoke_is_not_past_return() {
     let lab = Lab::new(RUNBOOK, Strategy::Overlap).await;
     let (journal, state) = lab.open();
     let denied: NextFault =
-        Arc::new(|op, _| matches!(op, "revoke" | "destroy").then_some(Fault::Reject(Kind::Denied)));
+        Arc::new(|op, _| matches!(op, "revoke" | "destroy").then_some(Fault::Reject(ErrorKind::Denied)));
     let state = lab.session(Box::new(journal), state, denied, Conduct::default()).await.expect("session");
     assert!(!state.is_past_return(), "nothing was revoked: {:?}", state.stopped());
     let back = all_the_way_back();
@@ -562,7 +564,7 @@ async fn an_own_step_that_may_have_happened_bars_the_way_back() {
     let faults: NextFault =
         Arc::new(move |op, _| match (op, tries.fetch_add(usize::from(op == "call"), Ordering::SeqCst)) {
             ("call", 0) => Some(Fault::LostReply),
-            ("call", _) => Some(Fault::Reject(Kind::Denied)),
+            ("call", _) => Some(Fault::Reject(ErrorKind::Denied)),
             _ => None,
         });
     let (journal, state) = lab.resume();
@@ -890,7 +892,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
             issued.fetch_add(1, Ordering::SeqCst);
             Some(Fault::LostReply)
         }
-        "list" if issued.load(Ordering::SeqCst) > 0 => Some(Fault::Reject(Kind::Unreachable)),
+        "list" if issued.load(Ordering::SeqCst) > 0 => Some(Fault::Reject(ErrorKind::Unreachable)),
         _ => None,
     });
     let state = lab.session(Box::new(journal), state, unclear, Conduct::default()).await.expect("session");
@@ -912,7 +914,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
     let revoked = AtomicUsize::new(0);
     let refused: NextFault = Arc::new(move |op, _| {
         let second = op == "revoke" && revoked.fetch_add(1, Ordering::SeqCst) == 1;
-        second.then_some(Fault::Reject(Kind::Denied))
+        second.then_some(Fault::Reject(ErrorKind::Denied))
     });
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, refused, Conduct::default()).await.expect("session");

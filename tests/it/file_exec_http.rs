@@ -10,10 +10,11 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use stanch::clock::SystemClock;
+use stanch::domain::{ErrorKind, Verdict};
 use stanch::provider::file::FileStore;
 use stanch::provider::layout::Layout;
 use stanch::provider::real::RealProvider;
-use stanch::provider::{Kind, Provider, Store, Use, Verdict};
+use stanch::provider::{Provider, Store, Use};
 use stanch::runbook::model::{self, FileFormat};
 use stanch::secret::{Alphabet, Material, Secret};
 
@@ -89,7 +90,7 @@ async fn a_symbolic_link_stays_one_and_other_writers_are_seen() {
 
     put(&target, "somebody else's\n");
     let error = store.promote(&context(), &value("old"), &value("new"), None).await.expect_err("changed");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false));
     assert_eq!(std::fs::read_to_string(&target).expect("text"), "somebody else's\n");
 }
 
@@ -163,7 +164,7 @@ async fn how_a_program_ends_says_what_is_known() {
     perform("sleep 5 & exit 0").await.expect("what it leaves behind does not hold us up");
 
     let error = perform("echo first >&2; printf 'no: '>&2; cat >&2; exit 3").await.expect_err("3");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Declined, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Declined, false));
     assert!(error.message.contains("status 3: no: [redacted]"), "{error:?}");
 
     let error = perform("kill -9 $$").await.expect_err("killed");
@@ -172,7 +173,7 @@ async fn how_a_program_ends_says_what_is_known() {
     let call: model::Call = words("exec: [/no/such/program]");
     let call = provider().call(&call).await.expect("call");
     let error = call.perform(&context(), None).await.expect_err("none");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Local, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Local, false));
 }
 
 #[tokio::test]
@@ -183,7 +184,7 @@ async fn a_program_that_does_not_end_is_killed_with_its_children() {
     let call: model::Call = words(&format!("exec: {{argv: [sh, -c, {script:?}], timeout: 400ms}}"));
     let call = provider().call(&call).await.expect("call");
     let error = call.perform(&context(), None).await.expect_err("time-out");
-    assert_eq!((error.kind, error.in_doubt), (Kind::NoAnswer, true));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::NoAnswer, true));
     let pids = std::fs::read_to_string(&pids).expect("pids");
     assert_eq!(pids.lines().count(), 2);
     for pid in pids.lines() {
@@ -269,16 +270,16 @@ async fn a_request_carries_the_credential_once_and_its_status_is_its_outcome() {
     };
     perform("ok").await.expect("ok");
     for (path, kind, in_doubt) in [
-        ("302", Kind::Invalid, false),
-        ("400", Kind::Invalid, false),
-        ("401", Kind::Refused, false),
-        ("403", Kind::Denied, false),
-        ("404", Kind::NotFound, false),
-        ("408", Kind::NoAnswer, true),
-        ("409", Kind::Conflict, false),
-        ("429", Kind::Throttled, false),
-        ("500", Kind::NoAnswer, true),
-        ("503", Kind::NoAnswer, true),
+        ("302", ErrorKind::Invalid, false),
+        ("400", ErrorKind::Invalid, false),
+        ("401", ErrorKind::Refused, false),
+        ("403", ErrorKind::Denied, false),
+        ("404", ErrorKind::NotFound, false),
+        ("408", ErrorKind::NoAnswer, true),
+        ("409", ErrorKind::Conflict, false),
+        ("429", ErrorKind::Throttled, false),
+        ("500", ErrorKind::NoAnswer, true),
+        ("503", ErrorKind::NoAnswer, true),
     ] {
         let error = perform(path).await.expect_err(path);
         assert_eq!((error.kind, error.in_doubt), (kind, in_doubt), "{error:?}");
@@ -289,10 +290,10 @@ async fn a_request_carries_the_credential_once_and_its_status_is_its_outcome() {
     let call: model::Call = words(&format!("http: {{url: \"http://{}/\"}}", closed_port()));
     let error =
         provider().call(&call).await.expect("call").perform(&context(), None).await.expect_err("down");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false));
     let call: model::Call = words("http: {url: \"not an address\"}");
     let error = provider().call(&call).await.expect("call").perform(&context(), None).await.expect_err("bad");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Invalid, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Invalid, false));
 }
 
 #[tokio::test]
@@ -319,7 +320,7 @@ async fn a_probe_believes_named_statuses_only() {
         assert!(!error.in_doubt, "{error:?}");
     }
     let error = attempt(format!("http://{}/", closed_port())).await.expect_err("down");
-    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(error.kind, ErrorKind::Unreachable);
 }
 
 #[tokio::test]
@@ -399,12 +400,12 @@ async fn a_generated_value_is_told_to_its_authority() {
     assert!(issued.identity.handle.starts_with("random:") && !issued.identity.handle.contains(text));
     issuer.revoke(&context(), &issued.identity.handle, Some(&value("old"))).await.expect("revoke");
     assert_eq!(std::fs::read_to_string(&revoked).expect("revoked"), "old");
-    assert_eq!(issuer.life("x").await.expect_err("cannot know").kind, Kind::Unsupported);
+    assert_eq!(issuer.life("x").await.expect_err("cannot know").kind, ErrorKind::Unsupported);
     assert!(issuer.revoke(&context(), "x", None).await.is_err(), "it needs the value");
 
     let weak =
         credential("issuer: {type: random, length: 8}\nstores: [{type: file, path: /x, format: text}]\n");
-    assert_eq!(provider.issuer("c", &weak).await.err().expect("too short").kind, Kind::Invalid);
+    assert_eq!(provider.issuer("c", &weak).await.err().expect("too short").kind, ErrorKind::Invalid);
     assert_eq!(Alphabet::default(), Alphabet::Alphanumeric);
 }
 
@@ -419,18 +420,20 @@ async fn the_real_provider_says_what_it_cannot_make() {
         Duration::from_secs(5),
         env,
     );
-    for (connection, kind) in [("lost", Kind::Local), ("box", Kind::Unsupported), ("none", Kind::Invalid)] {
+    for (connection, kind) in
+        [("lost", ErrorKind::Local), ("box", ErrorKind::Unsupported), ("none", ErrorKind::Invalid)]
+    {
         let checks = provider.preflight(connection).await;
         assert!(checks.len() == 1 && checks[0].kind == Some(kind), "{checks:?}");
     }
     let sandbox = credential(
         "issuer: {type: sandbox, connection: box}\nstores: [{type: sandbox, connection: box, path: p}]\n",
     );
-    assert_eq!(provider.issuer("c", &sandbox).await.err().expect("no").kind, Kind::Unsupported);
-    assert_eq!(provider.store("c", &sandbox, 0).await.err().expect("no").kind, Kind::Unsupported);
+    assert_eq!(provider.issuer("c", &sandbox).await.err().expect("no").kind, ErrorKind::Unsupported);
+    assert_eq!(provider.store("c", &sandbox, 0).await.err().expect("no").kind, ErrorKind::Unsupported);
     let wrong = credential(
         "issuer: {type: iam-access-key, connection: lost, user: u}\nstores: [{type: kv2, connection: box, mount: m, path: p}]\n",
     );
-    assert_eq!(provider.issuer("c", &wrong).await.err().expect("no").kind, Kind::Invalid);
-    assert_eq!(provider.store("c", &wrong, 0).await.err().expect("no").kind, Kind::Invalid);
+    assert_eq!(provider.issuer("c", &wrong).await.err().expect("no").kind, ErrorKind::Invalid);
+    assert_eq!(provider.store("c", &wrong, 0).await.err().expect("no").kind, ErrorKind::Invalid);
 }

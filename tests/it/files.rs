@@ -11,9 +11,10 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{
     FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_getflags, ioctl_setflags, setxattr,
 };
+use stanch::domain::{CheckVerdict, ErrorKind};
+use stanch::provider::Store;
 use stanch::provider::file::FileStore;
 use stanch::provider::layout::Layout;
-use stanch::provider::{CheckVerdict, Kind, Store};
 use stanch::runbook::model::FileFormat;
 use stanch::secret::{Material, Secret};
 
@@ -83,7 +84,7 @@ async fn another_writer_of_another_key_is_no_conflict_and_a_third_value_is() {
 
     put(&path, "pw: hunter2\n");
     let error = store.promote(&context(), &value("new"), &value("old"), None).await.expect_err("third");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Conflict, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false));
     assert!(error.message.contains("third value") && !format!("{error:?}").contains("hunter2"), "{error:?}");
     assert_eq!(text(&path), "pw: hunter2\n");
 }
@@ -314,7 +315,7 @@ async fn a_place_is_what_a_path_leads_to() {
     }
     assert_eq!(
         store(&root.join("no"), FileFormat::Text, "").place().await.expect_err("none").kind,
-        Kind::NotFound
+        ErrorKind::NotFound
     );
 }
 

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stanch::clock::SystemClock;
+use stanch::domain::{Check, CheckVerdict, ErrorKind, Verdict};
 use stanch::provider::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore};
 use stanch::provider::layout::Layout;
 use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient};
-use stanch::provider::{CallError, Check, CheckVerdict, Issuer, Kind, Provider, Store, Verdict};
+use stanch::provider::{CallError, Issuer, Provider, Store};
 use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -200,7 +201,7 @@ fn checked(checks: Vec<Check>) -> Result {
         is_tame(check.hint.as_deref().unwrap_or_default(), &check.name);
     }
     match failed {
-        Some(check) => Err(CallError::rejected(Kind::Invalid, check.detail.clone())),
+        Some(check) => Err(CallError::rejected(ErrorKind::Invalid, check.detail.clone())),
         None => Ok(format!("{checks:?}")),
     }
 }
@@ -298,7 +299,7 @@ async fn own(url: &str, whole: bool) -> Vec<(&'static str, Result)> {
     let gate: model::Gate = words(&format!("http: {{url: '{url}/rate', json: /data, at_most: 0.5}}"));
     let gate = provider.gate(&gate).await.expect("gate").evaluate().await;
     is_tame(&gate.detail, "gate");
-    let error = |detail: String| Err(CallError::rejected(Kind::NoAnswer, detail));
+    let error = |detail: String| Err(CallError::rejected(ErrorKind::NoAnswer, detail));
     let consumer = provider.consumer("c", &credential, 0).await.expect("consumer");
     let attested = consumer.attest().await.pop().expect("an answer");
     let mut results = vec![
@@ -398,13 +399,13 @@ async fn a_connection_closed_without_an_answer_leaves_doubt() {
     for (call, result) in vault.into_iter().chain(aws) {
         let error = result.expect_err(call);
         let effect = ["issue", "disable", "enable"].contains(&call);
-        assert!(!effect || (error.in_doubt && error.kind == Kind::NoAnswer), "{call}: {error:?}");
+        assert!(!effect || (error.in_doubt && error.kind == ErrorKind::NoAnswer), "{call}: {error:?}");
     }
 }
 
-/// What a server says of itself is shown in plans and kept in journals: it is tamed, too.
+/// What a server says of itself is shown in plans and kept in journals: it is sanitized, too.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_says_of_itself_is_tamed() {
+async fn what_a_server_says_of_itself_is_sanitized() {
     let body = format!(
         r#"{{"initialized":true,"sealed":false,"standby":false,"version":"1{ESCAPES}",
             "data":{{"accessor":"a","display_name":"{ESCAPES}","policies":["{ESCAPES}"],"path":"x{ESCAPES}/","type":"{ESCAPES}",

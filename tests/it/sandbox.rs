@@ -79,7 +79,7 @@ async fn a_third_access_key_is_refused() {
         issuer.issue(&crate::servers::context(), None).await.expect("issue");
     }
     let third = issuer.issue(&crate::servers::context(), None).await.expect_err("a third");
-    assert_eq!((third.kind, third.in_doubt), (stanch::provider::Kind::Limit, false));
+    assert_eq!((third.kind, third.in_doubt), (stanch::domain::ErrorKind::Limit, false));
 }
 
 #[tokio::test]
@@ -91,5 +91,5 @@ async fn a_token_that_was_used_with_another_value_is_a_conflict() {
     let (step, value) = (crate::servers::context(), |v: &str| Material::single("value", Secret::new(v)));
     store.stage(&step, &value("first-value")).await.expect("stage");
     let error = store.stage(&step, &value("other-value")).await.expect_err("another value");
-    assert_eq!(error.kind, stanch::provider::Kind::Conflict);
+    assert_eq!(error.kind, stanch::domain::ErrorKind::Conflict);
 }

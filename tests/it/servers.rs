@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stanch::clock::{Clock as _, SystemClock};
+use stanch::domain::{Check, CheckVerdict};
+use stanch::provider::CallContext;
 use stanch::provider::vault::{Settings, VaultClient};
-use stanch::provider::{CallContext, Check, CheckVerdict};
 use stanch::secret::Secret;
 use uuid::Uuid;
 

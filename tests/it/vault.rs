@@ -8,10 +8,11 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 use stanch::clock::SystemClock;
+use stanch::domain::{CheckVerdict, ErrorKind, Identity, Life};
 use stanch::provider::layout::Layout;
 use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
-use stanch::provider::{CheckVerdict, Identity, Issuer, Kind, Life, Provider, Store, Use};
+use stanch::provider::{Issuer, Provider, Store, Use};
 use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
 
@@ -46,7 +47,7 @@ fn kv2(client: Arc<VaultClient>, mount: &str, path: &str) -> Kv2Store {
     Kv2Store::new(client, Kv2Place::new(mount, path).expect("place"), field("token"), true)
 }
 
-async fn check_kinds(client: &VaultClient) -> Vec<(String, Option<Kind>)> {
+async fn check_kinds(client: &VaultClient) -> Vec<(String, Option<ErrorKind>)> {
     preflight(client, &SystemClock::new())
         .await
         .into_iter()
@@ -133,7 +134,7 @@ async fn permission_denied_is_not_the_death_of_a_token() {
     let live = token(made["auth"]["client_token"].as_str().expect("token"));
     let issuer = TokenIssuer::new(vault.client(), spec(None));
     let error = issuer.attempt(&live).await.expect_err("it may not look itself up, and lives");
-    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.kind, ErrorKind::Denied);
     issuer
         .revoke(&context(), made["auth"]["accessor"].as_str().expect("accessor"), None)
         .await
@@ -143,10 +144,10 @@ async fn permission_denied_is_not_the_death_of_a_token() {
     // And an operator without permission proves nothing either.
     let weak = TokenIssuer::new(vault.client_as(&vault.token(NOTHING).await), spec(None));
     let error = weak.life("whatever").await.expect_err("may not ask");
-    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.message.contains("auth/token/lookup-accessor") && error.hint.is_some(), "{error:?}");
     let error = weak.find(&context(), &[]).await.expect_err("may not list");
-    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.kind, ErrorKind::Denied);
 }
 
 #[tokio::test]
@@ -154,16 +155,16 @@ async fn permission_denied_is_not_the_death_of_a_token() {
 async fn a_dead_operator_token_is_told_from_a_missing_permission() {
     let vault = Vault::shared();
     let dead = vault.client_as("hvs.hunter2hunter2");
-    assert_eq!(check_kinds(&dead).await, [("identity".to_owned(), Some(Kind::Refused))]);
+    assert_eq!(check_kinds(&dead).await, [("identity".to_owned(), Some(ErrorKind::Refused))]);
     let error =
         TokenIssuer::new(Arc::clone(&dead), spec(None)).issue(&context(), None).await.expect_err("dead");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Refused, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Refused, false));
     assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("vault login")), "{error:?}");
     assert!(!format!("{error:?} {dead:?}").contains("hunter2"));
 
     let weak = vault.client_as(&vault.token(NOTHING).await);
     let error = TokenIssuer::new(weak, spec(None)).issue(&context(), None).await.expect_err("weak");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Denied, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Denied, false));
 }
 
 #[tokio::test]
@@ -242,10 +243,10 @@ async fn mounts_that_are_no_kv2_are_refused_before_any_write() {
         .await;
     vault.api("POST", &format!("{v1}/app"), json!({ "token": "x" })).await;
     for (mount, path, kind) in [
-        (v1.as_str(), "app", Kind::Unsupported),
-        ("cubbyhole", "app", Kind::Unsupported),
-        ("nosuchmount", "app", Kind::Denied),
-        ("secret/deeper", "app", Kind::Invalid),
+        (v1.as_str(), "app", ErrorKind::Unsupported),
+        ("cubbyhole", "app", ErrorKind::Unsupported),
+        ("nosuchmount", "app", ErrorKind::Denied),
+        ("secret/deeper", "app", ErrorKind::Invalid),
     ] {
         let checks = kv2(vault.client(), mount, path).preflight().await;
         assert_eq!(checks.len(), 1, "{checks:?}");
@@ -268,23 +269,23 @@ async fn kv2_without_permission_or_without_a_value_fails_preflight() {
     assert_eq!(failed.len(), 1, "all that is missing at once: {failed:?}");
     assert!(failed[0].contains("may not update the secret") && failed[0].contains("destroy"), "{failed:?}");
     let error = weak.promote(&context(), &token("y"), &token("x"), None).await.expect_err("read only");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Denied, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Denied, false));
 
     let store = kv2(vault.client(), "secret", &path);
     vault.api("DELETE", &format!("secret/data/{path}"), json!(null)).await;
     let error = store.observe().await.expect_err("deleted");
-    assert_eq!(error.kind, Kind::NotFound);
+    assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.hint.expect("hint").contains("undelete"));
-    assert_eq!(store.read(None).await.expect_err("deleted").kind, Kind::NotFound);
+    assert_eq!(store.read(None).await.expect_err("deleted").kind, ErrorKind::NotFound);
     assert_eq!(failures(&store.preflight().await).len(), 1);
 
     let missing = kv2(vault.client(), "secret", &unique("none"));
-    assert_eq!(missing.observe().await.expect_err("missing").kind, Kind::NotFound);
+    assert_eq!(missing.observe().await.expect_err("missing").kind, ErrorKind::NotFound);
     let wrong =
         Kv2Store::new(vault.client(), Kv2Place::new("secret", &path).expect("place"), field("pw"), false);
     vault.api("POST", &format!("secret/data/{path}"), json!({ "data": { "token": "x" } })).await;
     let error = wrong.read(None).await.expect_err("no such field");
-    assert!(error.kind == Kind::NotFound && error.message.contains("`pw`"), "{error:?}");
+    assert!(error.kind == ErrorKind::NotFound && error.message.contains("`pw`"), "{error:?}");
 }
 
 #[tokio::test]
@@ -294,14 +295,14 @@ async fn a_namespace_that_the_server_would_ignore_is_refused() {
     let mut settings = vault.settings(&vault.token(NOTHING).await);
     settings.namespace = Some("team-a".to_owned());
     let client = VaultClient::new(settings.clone(), DEADLINE).expect("client");
-    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Unsupported))]);
+    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(ErrorKind::Unsupported))]);
 
     // A token that may not look itself up gets the same "no" from servers of both sorts.
     let body = json!({ "policies": ["app"], "no_default_policy": true });
     let made = vault.api("POST", "auth/token/create", body).await;
     settings.token = made["auth"]["client_token"].as_str().map(Secret::new);
     let client = VaultClient::new(settings, DEADLINE).expect("client");
-    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(Kind::Denied))]);
+    assert_eq!(check_kinds(&client).await, [("namespace".to_owned(), Some(ErrorKind::Denied))]);
 }
 
 #[tokio::test]
@@ -309,7 +310,7 @@ async fn a_namespace_that_the_server_would_ignore_is_refused() {
 async fn a_vault_that_is_not_ready_says_so_and_nothing_is_in_doubt() {
     let mut own = OwnVault::start().await;
     let uninitialised = own.vault.client_as("any");
-    assert_eq!(check_kinds(&uninitialised).await, [("server".to_owned(), Some(Kind::NotReady))]);
+    assert_eq!(check_kinds(&uninitialised).await, [("server".to_owned(), Some(ErrorKind::NotReady))]);
 
     own.initialise().await;
     let client = own.vault.client();
@@ -318,12 +319,12 @@ async fn a_vault_that_is_not_ready_says_so_and_nothing_is_in_doubt() {
     let issued = issuer.issue(&context(), None).await.expect("issue");
 
     own.vault.api("PUT", "sys/seal", json!(null)).await;
-    assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(Kind::NotReady))]);
+    assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(ErrorKind::NotReady))]);
     let error = issuer.issue(&context(), None).await.expect_err("sealed");
-    assert_eq!((error.kind, error.in_doubt), (Kind::NotReady, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotReady, false), "{error:?}");
     assert!(error.hint.expect("hint").contains("unseal"));
     // A sealed Vault refuses every token, and proves nothing of any.
-    assert_eq!(issuer.attempt(&issued.material).await.expect_err("sealed").kind, Kind::NotReady);
+    assert_eq!(issuer.attempt(&issued.material).await.expect_err("sealed").kind, ErrorKind::NotReady);
     assert!(issuer.life(&issued.identity.handle).await.is_err());
 
     own.unseal().await;
@@ -331,8 +332,8 @@ async fn a_vault_that_is_not_ready_says_so_and_nothing_is_in_doubt() {
 
     own.kill();
     let error = issuer.issue(&context(), None).await.expect_err("down");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false), "{error:?}");
-    assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(Kind::Unreachable))]);
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false), "{error:?}");
+    assert_eq!(check_kinds(&client).await, [("server".to_owned(), Some(ErrorKind::Unreachable))]);
 }
 
 #[tokio::test]
@@ -342,7 +343,7 @@ async fn certificates_are_verified_and_skipping_that_is_never_silent() {
     let settings = own.vault.settings("root");
     let plain = VaultClient::new(settings.clone(), DEADLINE).expect("client");
     let checks = preflight(&plain, &SystemClock::new()).await;
-    assert_eq!(checks[0].kind, Some(Kind::Unreachable), "{checks:?}");
+    assert_eq!(checks[0].kind, Some(ErrorKind::Unreachable), "{checks:?}");
     assert!(checks[0].detail.contains("certificate"), "{checks:?}");
 
     let trusting = stanch::provider::vault::Settings { ca_cert: Some(ca), ..settings.clone() };
@@ -389,7 +390,7 @@ async fn the_real_provider_finds_vault_by_the_environment() {
     assert_eq!(standing.identity.handle, issued.identity.handle);
     assert_eq!(
         store.destroy(&context(), "1", &old).await.expect_err("not asked for").kind,
-        Kind::Unsupported
+        ErrorKind::Unsupported
     );
     issuer.revoke(&context(), &issued.identity.handle, None).await.expect("revoke");
 }
@@ -463,7 +464,7 @@ async fn a_token_is_never_sent_on() {
     .await;
     let issuer = TokenIssuer::new(fake(&standby), spec(None));
     let error = issuer.issue(&context(), None).await.expect_err("redirect");
-    assert_eq!((error.kind, error.in_doubt), (Kind::NotReady, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotReady, false), "{error:?}");
     assert_eq!(seen.load(Ordering::SeqCst), 0, "the redirect was not followed");
 }
 
@@ -480,16 +481,16 @@ async fn an_unclear_answer_to_a_write_leaves_doubt_and_to_a_read_does_not() {
         let client = fake(&serve(router).await);
         let issuer = TokenIssuer::new(Arc::clone(&client), spec(None));
         let error = issuer.issue(&context(), None).await.expect_err("no answer");
-        assert_eq!((error.kind, error.in_doubt), (Kind::NoAnswer, true), "{error:?}");
+        assert_eq!((error.kind, error.in_doubt), (ErrorKind::NoAnswer, true), "{error:?}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         let error = issuer.life("a").await.expect_err("no answer");
-        assert!(!error.in_doubt && error.kind == Kind::NoAnswer, "{error:?}");
+        assert!(!error.in_doubt && error.kind == ErrorKind::NoAnswer, "{error:?}");
         assert!(issuer.attempt(&token("t")).await.is_err());
         assert!(!check_kinds(&client).await.is_empty());
     }
     let client = fake(&format!("http://{}", closed_port()));
     let error = TokenIssuer::new(client, spec(None)).issue(&context(), None).await.expect_err("down");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Unreachable, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false), "{error:?}");
 }
 
 #[tokio::test]
@@ -501,6 +502,6 @@ async fn a_quota_says_how_long_to_wait() {
     });
     let issuer = TokenIssuer::new(fake(&serve(busy).await), spec(None));
     let error = issuer.issue(&context(), None).await.expect_err("busy");
-    assert_eq!((error.kind, error.in_doubt), (Kind::Throttled, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Throttled, false));
     assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stanch::clock::SystemClock;
+use stanch::domain::{Check, CheckVerdict, ErrorKind, Identity};
 use stanch::provider::layout::Layout;
 use stanch::provider::real::RealProvider;
 use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
-use stanch::provider::{Check, CheckVerdict, Identity, Issuer, Kind, Provider, Store, Use};
+use stanch::provider::{Issuer, Provider, Store, Use};
 use stanch::runbook::model;
 
 use crate::servers::{DEADLINE, OwnVault, Vault, context, failures, serve, unique};
@@ -133,7 +134,7 @@ async fn an_old_batch_token_is_refused_and_one_that_cannot_look_itself_up_is_kno
     let made = vault.api("POST", "auth/token/create", json!({ "type": "batch", "policies": ["app"] })).await;
     let batch = token(made["auth"]["client_token"].as_str().expect("token"));
     let error = issuer.identify(&batch).await.expect_err("a batch token");
-    assert!(error.kind == Kind::Invalid && error.message.contains("ends at"), "{error:?}");
+    assert!(error.kind == ErrorKind::Invalid && error.message.contains("ends at"), "{error:?}");
 
     let body = json!({ "policies": ["app"], "no_default_policy": true, "num_uses": 3 });
     let made = vault.api("POST", "auth/token/create", body).await;
@@ -147,7 +148,10 @@ async fn an_old_batch_token_is_refused_and_one_that_cannot_look_itself_up_is_kno
             issuer.identify(&token(none)).await.map(|_| ()).expect_err("no token"),
             issuer.attempt(&token(none)).await.map(|_| ()).expect_err("no token"),
         ] {
-            assert!(error.kind == Kind::Invalid && !format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                error.kind == ErrorKind::Invalid && !format!("{error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 }
@@ -197,7 +201,7 @@ async fn two_credentials_of_one_secret_both_land_and_neighbours_stay() {
     for (version, state) in after["data"]["versions"].as_object().expect("versions") {
         let held = store(vault.client(), &path, "a").read(Some(version)).await;
         match state["destroyed"].as_bool().expect("a flag") {
-            true => assert_eq!(held.expect_err("destroyed").kind, Kind::NotFound),
+            true => assert_eq!(held.expect_err("destroyed").kind, ErrorKind::NotFound),
             false => assert!(!held.expect("readable").same_as(&token("old-a")), "version {version} was left"),
         }
     }
@@ -253,10 +257,10 @@ async fn a_standby_that_lags_did_nothing_and_is_asked_again() {
         kv.observe().await.map(|_| ()).expect_err("observe"),
         kv.promote(&step, &new, &old, None).await.map(|_| ()).expect_err("promote"),
     ] {
-        assert_eq!((error.kind, error.in_doubt), (Kind::NotReady, false), "{error:?}");
+        assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotReady, false), "{error:?}");
     }
     for checks in [issuer.preflight(None).await, kv.preflight().await] {
-        assert!(checks.iter().any(|c| c.kind == Some(Kind::NotReady)), "it passes: {checks:?}");
+        assert!(checks.iter().any(|c| c.kind == Some(ErrorKind::NotReady)), "it passes: {checks:?}");
     }
 }
 
@@ -266,7 +270,10 @@ async fn what_answers_in_a_vaults_place_is_not_told_to_initialise_it() {
         let other = axum::Router::new().fallback(move || async move { body });
         let checks = preflight(&at(&serve(other).await), &SystemClock::new()).await;
         let server = checks.iter().find(|c| c.name == "server").expect("a check");
-        assert!(server.verdict == CheckVerdict::Fail && server.kind == Some(Kind::Invalid), "{server:?}");
+        assert!(
+            server.verdict == CheckVerdict::Fail && server.kind == Some(ErrorKind::Invalid),
+            "{server:?}"
+        );
         let hint = server.hint.as_deref().expect("a hint");
         assert!(hint.contains("address") && !hint.contains("init"), "{hint}");
     }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stanch::domain::Strategy;
+use stanch::domain::{Check, ErrorKind, Life};
 use stanch::plan::{Action, Plan};
 use stanch::provider::sandbox::{Change, Witness};
-use stanch::provider::{Check, Kind, Life};
 use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};
-use stanch::runbook::model::Strategy;
 use tokio::time::Instant;
 
 /// How long before an effect its looks may have been, where calls answer at once.
@@ -594,7 +594,7 @@ impl Books {
                 match result {
                     Ended::Unknown => {}
                     // No room: for what an earlier delivery of the same request may have made.
-                    Ended::Rejected if error.as_ref().is_some_and(|e| e.kind == Kind::Limit) => {}
+                    Ended::Rejected if error.as_ref().is_some_and(|e| e.kind == ErrorKind::Limit) => {}
                     Ended::Succeeded => self.over(step, *op),
                     Ended::Rejected => drop(self.record.open.remove(step)),
                 }

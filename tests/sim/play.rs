@@ -10,15 +10,18 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
+use stanch::domain::Phase;
+use stanch::domain::Strategy;
+use stanch::domain::{ErrorKind, Life};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
 };
-use stanch::plan::{Phase, Plan, Request, compile};
+use stanch::plan::{Plan, Request, compile};
+use stanch::provider::Provider;
 use stanch::provider::sandbox::{Fault, Sandbox};
-use stanch::provider::{Kind, Life, Provider};
 use stanch::rotation::{End, Event, State, Status, Stop};
-use stanch::runbook::model::{Credential, Runbook, Strategy};
+use stanch::runbook::model::{Credential, Runbook};
 use stanch::secret::Sealer;
 use tokio::sync::{Notify, watch};
 
@@ -183,7 +186,7 @@ impl Shared {
             event if op == "answer" && event != Some(AtCall::Lie) => ("", Fault::Twice),
             // Where a check refuses everybody, only the issuer shows that the first revocation was none.
             _ if op == "revoke" && fate.is_hollow(target) => ("answered, and not done", Fault::Hollow),
-            _ if denied => ("permission withdrawn", Fault::Reject(Kind::Denied)),
+            _ if denied => ("permission withdrawn", Fault::Reject(ErrorKind::Denied)),
             None => ("", Fault::Twice),
             Some(AtCall::LostRequest) => ("lost request", Fault::LostRequest),
             Some(AtCall::LostReply) => ("lost reply", Fault::LostReply),
@@ -204,8 +207,8 @@ impl Shared {
                 ("a check or a consumer lied", Fault::Twice)
             }
             Some(AtCall::Throttled) => ("throttled", Fault::Throttle(Duration::from_millis(1_500))),
-            Some(AtCall::Unreachable) => ("unreachable", Fault::Reject(Kind::Unreachable)),
-            Some(AtCall::Sealed) => ("not ready", Fault::Reject(Kind::NotReady)),
+            Some(AtCall::Unreachable) => ("unreachable", Fault::Reject(ErrorKind::Unreachable)),
+            Some(AtCall::Sealed) => ("not ready", Fault::Reject(ErrorKind::NotReady)),
             Some(AtCall::Slow(ms)) => ("slow", Fault::Delay(Duration::from_millis(ms))),
             Some(AtCall::Stalled(applied)) if !patient => {
                 ("no answer by the deadline", Fault::Stall(applied))
@@ -223,7 +226,7 @@ impl Shared {
             }
             Some(AtCall::Denied) => {
                 fate.denied = Some(op);
-                ("permission withdrawn", Fault::Reject(Kind::Denied))
+                ("permission withdrawn", Fault::Reject(ErrorKind::Denied))
             }
             // A value that a stranger wrote and that the run never read is nobody's to take out.
             Some(AtCall::Quoted)

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use stanch::plan::Phase;
+use stanch::domain::Phase;
+use stanch::domain::Strategy;
 use stanch::runbook::Period;
-use stanch::runbook::model::{self, Strategy};
+use stanch::runbook::model;
 use stanch::secret::Alphabet;
 
 /// A whole schedule. What befalls calls, commits and sessions stands under their number in the schedule.

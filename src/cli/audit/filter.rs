@@ -5,7 +5,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use crate::cli::{CliError, Exit, phase};
-use crate::plan::{Phase, Plan};
+use crate::domain::Phase;
+use crate::plan::Plan;
 use crate::rotation::{Ended, Event, Found, State};
 use crate::runbook::Period;
 

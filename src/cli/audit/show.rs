@@ -11,8 +11,8 @@ use super::words;
 use crate::cli::context::Context;
 use crate::cli::{CliError, Exit, Global, print};
 use crate::journal::Envelope;
-use crate::provider::outcome::harmless;
 use crate::rotation::{Event, State};
+use crate::text::printable;
 
 /// Shows the record.
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ fn text(envelope: &Envelope, event: &Event, state: Option<&State>) -> String {
     };
     let line =
         format!("{:>5} {:.0} {}@{} {words}", envelope.seq, envelope.wall, envelope.actor, envelope.host);
-    line.chars().map(harmless).collect()
+    line.chars().map(printable).collect()
 }
 
 /// As one line of JSON. What a terminal could take for more than text is escaped.
@@ -87,7 +87,7 @@ fn json(envelope: &Envelope, event: &Event) -> String {
     });
     let mut line = String::new();
     for c in value.to_string().chars() {
-        if c.is_ascii() && c != '\u{7f}' || harmless(c) == c {
+        if c.is_ascii() && c != '\u{7f}' || printable(c) == c {
             line.push(c);
         } else {
             // All of them stand below U+10000, and only inside of texts.

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Job, OldAndNew, Yield, bug, facts};
+use super::{Job, OldAndNew, bug};
 use crate::clock::since;
+use crate::domain::Phase;
+use crate::domain::Strategy;
+use crate::domain::{Check, ErrorKind, Life, Observation};
 use crate::engine::ask::{self, Asked, Inquiry};
 use crate::engine::safe;
+use crate::engine::yields::{Yield, facts};
 use crate::gate::{self, Watched};
-use crate::plan::Phase;
-use crate::provider::{CallError, Check, Issuer, Kind, Life, Observation, finds_by_run};
+use crate::kind::finds_by_run;
+use crate::provider::{CallError, Issuer};
 use crate::rotation::{Holds, Seen, Sight};
-use crate::runbook::model::{Probe, Strategy};
+use crate::runbook::model::Probe;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -118,7 +122,7 @@ impl Job {
                     "the old {name} was enabled again by somebody else after this run disabled it; it was not revoked"
                 );
                 let hint = "find out who needs it, and move them to the new one; then disable it by hand again, and resume";
-                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
         }
         // Last: a check may take its time, and somebody else may write meanwhile.
@@ -138,7 +142,7 @@ impl Job {
                     Holds::Nothing => format!("{target} holds nothing any more; nothing was changed"),
                     _ => format!("{target} holds a value that this run did not write; nothing was changed"),
                 };
-                return Err(CallError::rejected(Kind::Declined, message).hint(self.how_to_rewrite()));
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(self.how_to_rewrite()));
             }
             self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
         }
@@ -195,7 +199,7 @@ impl Job {
             "{} uses the new {name} in {} of {} instances only; the old one was not touched",
             found.consumer, found.instances, found.of
         );
-        Err(CallError::rejected(Kind::Declined, message)
+        Err(CallError::rejected(ErrorKind::Declined, message)
             .hint("see why it went back, and mend that; then resume"))
     }
 
@@ -209,7 +213,7 @@ impl Job {
         }
         let dead = |how: String| {
             CallError::rejected(
-                Kind::Declined,
+                ErrorKind::Declined,
                 format!("the old {name} is {how}: without the new one nothing would be left that works; the new one stays"),
             )
             .hint("go forward again: stanch resume --forward")
@@ -229,7 +233,7 @@ impl Job {
         // What is not among the sealed secrets any more cannot be used: the issuer's word is all there is.
         let Ok(outgoing) = self.outgoing(0) else { return Ok(()) };
         self.is_accepted(&outgoing.material, "old").await.map_err(|e| match e.kind {
-            Kind::Declined => dead(format!("not accepted ({})", e.message)),
+            ErrorKind::Declined => dead(format!("not accepted ({})", e.message)),
             _ => e,
         })
     }
@@ -281,7 +285,7 @@ impl Job {
             };
             stores.push(holds.unwrap_or_else(|e| match e.kind {
                 // The store was asked, and has no such secret: that is an answer.
-                Kind::NotFound => Holds::Nothing,
+                ErrorKind::NotFound => Holds::Nothing,
                 _ => Holds::Unreadable,
             }));
         }
@@ -319,7 +323,7 @@ impl Job {
         }
         match self.issuer().await?.twins(&context, &before).await {
             Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !keep.contains(handle)).collect())),
-            Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported | Kind::Conflict) => {
+            Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Conflict) => {
                 Ok(Err(e.message))
             }
             Err(e) => Err(e.read_only()),
@@ -361,7 +365,7 @@ impl Job {
         let known = [self.plan.credentials[c].existing.as_slice(), incoming, ours].concat();
         let found = match issuer.strangers(&known).await {
             Ok(found) => found,
-            Err(e) if matches!(e.kind, Kind::Denied | Kind::Unsupported) => {
+            Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported) => {
                 let why = e.message;
                 let detail = format!("whether there is another {name} cannot be seen: {why}");
                 return Ok(vec![Check::warn("leftovers", detail)]);

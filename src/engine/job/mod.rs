@@ -17,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::safe::{self, Held, Safe, SafeError};
+use super::yields::{Yield, facts};
 use super::{Answer, Operator};
 use crate::clock::Clock;
-use crate::journal::{Latches, SealedEntry};
-use crate::plan::{Action, Phase, Plan, Step};
-use crate::provider::{CallContext, CallError, Check, Grant, Issuer, Kind, Life, Provider, Store};
-use crate::rotation::{BEFORE, Facts, State, Status};
+use crate::domain::Phase;
+use crate::domain::{Check, ErrorKind, Life};
+use crate::journal::Latches;
+use crate::plan::{Action, Plan, Step};
+use crate::provider::{CallContext, CallError, Grant, Issuer, Provider, Store};
+use crate::rotation::{BEFORE, State, Status};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -80,14 +83,6 @@ pub(super) struct Needs {
     issue: Option<CallContext>,
     /// Every handle that the run issued and keeps: what a look by the run's tag finds and must not touch.
     kept: Vec<String>,
-}
-
-/// What a call gives back to the journal and to the safe.
-#[derive(Debug, Default)]
-pub(super) struct Yield {
-    pub(super) facts: Facts,
-    pub(super) checks: Vec<Check>,
-    pub(super) sealed: Vec<SealedEntry>,
 }
 
 /// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
@@ -321,7 +316,7 @@ impl Job {
                 };
                 let done = store.promote(&self.context, &incoming.material, &from, staged).await.map_err(
                     |e| match e.kind {
-                        Kind::Conflict => e.hint(self.how_to_rewrite()),
+                        ErrorKind::Conflict => e.hint(self.how_to_rewrite()),
                         _ => e,
                     },
                 )?;
@@ -336,7 +331,7 @@ impl Job {
                 self.look_before_the_end().await?;
                 match issuer.disable(&self.context, handle).await {
                     // One that is gone is as good as disabled.
-                    Err(e) if e.kind == Kind::NotFound && issuer.life(handle).await? == Life::Gone => {
+                    Err(e) if e.kind == ErrorKind::NotFound && issuer.life(handle).await? == Life::Gone => {
                         Ok(Yield {
                             checks: vec![Check::warn("old credential", "it is gone already")],
                             ..Yield::default()
@@ -384,7 +379,7 @@ impl Job {
             Ok(Some(_)) => "halted before it began",
             Err(_) => "the latch cannot be looked at, so it did not begin",
         };
-        Err(CallError::rejected(Kind::Cancelled, why))
+        Err(CallError::rejected(ErrorKind::Cancelled, why))
     }
 
     async fn capture(&self, c: usize, s: usize) -> Result<Yield, CallError> {
@@ -400,7 +395,7 @@ impl Job {
             let (was, is) = (shown(known), shown(&versions.current));
             let message = format!("the plan saw version {was} as current; now it is {is}");
             let hint = "another process changed it since: make a new plan";
-            return Err(CallError::rejected(Kind::Conflict, message).hint(hint));
+            return Err(CallError::rejected(ErrorKind::Conflict, message).hint(hint));
         }
         let fingerprint = self.safe.fingerprint(&material).to_string();
         let identity = self.plan.credentials[c].outgoing.clone();
@@ -457,7 +452,7 @@ impl Job {
                 Ok(Yield { checks, ..Yield::default() })
             }
             Some(wider) => Err(CallError::rejected(
-                Kind::Declined,
+                ErrorKind::Declined,
                 format!("the new {name} is wider than asked: {wider}"),
             )
             .hint("narrow the issuer's role or policies, or widen `scope` after a review")),
@@ -475,7 +470,7 @@ impl Job {
                 let (lives, needed) = (lives.as_secs(), needed.as_secs());
                 let message =
                     format!("the new {name} lives for {lives}s, and the phases take {needed}s at least");
-                Err(CallError::rejected(Kind::Declined, message)
+                Err(CallError::rejected(ErrorKind::Declined, message)
                     .hint("give it a longer life at its server, or make `overlap` and `sunset` shorter"))
             }
             _ => Ok(()),
@@ -492,26 +487,24 @@ impl Job {
             biased;
             answer = self.operator.ask(name, question) => answer,
             () = self.cancel.cancelled() => {
-                return Err(CallError::rejected(Kind::Cancelled, format!("stopped before `{question}` was answered")));
+                return Err(CallError::rejected(ErrorKind::Cancelled, format!("stopped before `{question}` was answered")));
             }
         };
         match answer {
             Answer::Yes => Ok(Yield::default()),
             Answer::No => {
-                Err(CallError::rejected(Kind::Declined, format!("`{question}` was answered with no")))
+                Err(CallError::rejected(ErrorKind::Declined, format!("`{question}` was answered with no")))
             }
             Answer::Nobody => {
-                Err(CallError::rejected(Kind::Unanswered, format!("nobody answered `{question}`"))
+                Err(CallError::rejected(ErrorKind::Unanswered, format!("nobody answered `{question}`"))
                     .hint(format!("say `--confirm {name}` when the answer is yes")))
             }
         }
     }
 
     fn own(&self, name: &str) -> Result<&model::OwnStep, CallError> {
-        let phase = self.step().phase;
-        phase
-            .spec(&self.plan.runbook.phases)
-            .and_then(|p| p.before.iter().chain(&p.after).find(|s| s.name == name))
+        let spec = self.plan.runbook.phases.of(self.step().phase);
+        spec.and_then(|p| p.before.iter().chain(&p.after).find(|s| s.name == name))
             .ok_or_else(|| bug("the plan has no such own step"))
     }
 
@@ -535,7 +528,7 @@ async fn refuse_moved(path: &str, planned: &str, store: &dyn Store) -> Result<()
     let hint = format!(
         "make the path lead to {planned} again (a symbolic link, or a mount), then type `stanch resume`"
     );
-    Err(CallError::rejected(Kind::Local, message).hint(hint))
+    Err(CallError::rejected(ErrorKind::Local, message).hint(hint))
 }
 
 /// What makes a grant wider than a scope, in a sentence; `None` when nothing does.
@@ -571,11 +564,6 @@ fn checked(checks: Vec<Check>) -> Result<Yield, CallError> {
     }
 }
 
-pub(super) fn facts<const N: usize>(pairs: [(&str, String); N]) -> Yield {
-    let facts = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    Yield { facts, ..Yield::default() }
-}
-
 fn nothing((): ()) -> Yield {
     Yield::default()
 }
@@ -585,17 +573,17 @@ fn shown(version: &Option<String>) -> &str {
 }
 
 fn bug(what: &str) -> CallError {
-    CallError::rejected(Kind::Invalid, format!("this plan does not hold together: {what}"))
+    CallError::rejected(ErrorKind::Invalid, format!("this plan does not hold together: {what}"))
 }
 
 fn lost(what: String) -> CallError {
-    CallError::rejected(Kind::Local, what).hint(
+    CallError::rejected(ErrorKind::Local, what).hint(
         "restore the run's sealed.jsonl from a backup of the state folder, or close the run (its journal names what it issued): stanch abandon --reason TEXT",
     )
 }
 
 pub(super) fn unsealed(error: &SafeError) -> CallError {
-    CallError::rejected(Kind::Local, error.to_string())
+    CallError::rejected(ErrorKind::Local, error.to_string())
 }
 
 /// The context of a step's call; `now` where it was not tried yet.

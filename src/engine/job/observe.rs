@@ -1,9 +1,11 @@
 //! Finding out what became of an earlier try.
 
-use super::{FINGERPRINT, HANDLE, Job, VERSION, WAS, bug, facts};
+use super::{FINGERPRINT, HANDLE, Job, VERSION, WAS, bug};
+use crate::domain::{ErrorKind, Identity, Life, Observation, Versions};
 use crate::engine::safe::{self, Held};
+use crate::engine::yields::facts;
 use crate::plan::Action;
-use crate::provider::{CallError, Identity, Kind, Life, Observation, Use, Versions};
+use crate::provider::{CallError, Use};
 use crate::rotation::{Facts, Found};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
@@ -47,7 +49,7 @@ impl Job {
                 let base = self.base()?;
                 match self.store(*store).await?.read(Some(base)).await {
                     Ok(_) => Ok(applied(false)),
-                    Err(e) if e.kind == Kind::NotFound => Ok(applied(true)),
+                    Err(e) if e.kind == ErrorKind::NotFound => Ok(applied(true)),
                     Err(e) => Err(e),
                 }
             }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Job, VERSION, Yield, bug, facts, nothing};
+use super::{Job, VERSION, bug, nothing};
+use crate::domain::{ErrorKind, Life, Observation};
+use crate::engine::yields::{Yield, facts};
 use crate::gate::{self, Watched};
 use crate::plan::Action;
-use crate::provider::{CallError, Issuer, Kind, Life, Observation};
+use crate::provider::{CallError, Issuer};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -142,7 +144,7 @@ impl Job {
                     found.consumer, found.instances, found.of
                 );
                 let hint = "restart the instances that did not, then roll back again";
-                return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
             self.clock.sleep(Duration::from_millis(500)).await;
         }
@@ -162,7 +164,7 @@ impl Job {
                     let target = crate::plan::store_target(&credential.stores[store]);
                     let message = format!("{target} hands out the new {name}; it was not revoked");
                     let hint = "find out which process wrote there; then resume, or roll back";
-                    return Err(CallError::rejected(Kind::Declined, message).hint(hint));
+                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
                 }
             }
         }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{at, plan, state};
+use crate::domain::Phase;
 use crate::journal::{
     Anchors, Cover, Examined, Journal as _, JournalError, KeyError, StateDir, VerifyingKeys,
     examine_index_file, examine_journal_file,
 };
-use crate::plan::Phase;
 use crate::rotation::{End, Event};
 
 const WHO: (&str, &str) = ("tester", "host");

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{at, holding, plan, state};
+use crate::domain::Phase;
 use crate::journal::{
     FileJournal, Journal as _, JournalError, KeyError, Latch, RollbackRequest, SealedEntry, StateDir,
     VerifyingKeys,
 };
-use crate::plan::Phase;
 use crate::rotation::{End, Event, Stop};
 use crate::secret::Secret;
 

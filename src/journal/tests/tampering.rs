@@ -8,11 +8,12 @@ use jiff::Timestamp;
 
 use super::plan;
 use crate::clock::Moment;
+use crate::domain::Phase;
+use crate::domain::Verdict;
 use crate::journal::chain::Frontier;
 use crate::journal::verify::{verify, verify_quickly};
 use crate::journal::{Journal as _, Report, StateDir, VerifyingKeys};
-use crate::plan::{Phase, Plan};
-use crate::provider::Verdict;
+use crate::plan::Plan;
 use crate::rotation::{Ended, Event, Facts, Op};
 
 /// A state folder with two runs of the same plan, and the bytes of their journals.

@@ -12,11 +12,12 @@ use super::client::AwsClient;
 use super::fault::BAD_SIGNATURES;
 use super::key_shape::{self, ID, SECRET};
 use super::preflight::{Needs, caller, failed, refused, simulate};
-use crate::provider::outcome::{CallError, Kind, is_name, tame};
-use crate::provider::{
-    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
-};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
+use crate::text::{is_name, sanitize};
 
 /// How many keys AWS gives a user; the quota cannot be raised.
 const MAX_KEYS: usize = 2;
@@ -73,7 +74,7 @@ impl AccessKeyIssuer {
         }
         let what = self.what("ListAccessKeys");
         let at = self.client.place(&what);
-        Err(CallError::rejected(Kind::Invalid, format!("the response to {what} at {at} has no end"))
+        Err(CallError::rejected(ErrorKind::Invalid, format!("the response to {what} at {at} has no end"))
             .hint("check `endpoint_url`, and any proxy in front of it"))
     }
 
@@ -89,7 +90,7 @@ impl AccessKeyIssuer {
             .map_err(|error| self.client.fault(&error, &self.what("GetAccessKeyLastUsed")).read_only())?;
         self.answered(&answer, "GetAccessKeyLastUsed").map_err(CallError::read_only)?;
         let used = answer.access_key_last_used().and_then(|used| used.last_used_date());
-        Ok((answer.user_name().map(tame), used.and_then(|at| Timestamp::from_second(at.secs()).ok())))
+        Ok((answer.user_name().map(sanitize), used.and_then(|at| Timestamp::from_second(at.secs()).ok())))
     }
 
     /// The keys in words, for whoever has to choose one to delete. `held` is the one that the store hands out.
@@ -107,13 +108,13 @@ impl AccessKeyIssuer {
             let status = key.status().map_or("", StatusType::as_str).to_ascii_lowercase();
             let held = if held == Some(id) { ", the one that the store hands out" } else { "" };
             let own = if own.as_deref() == Some(id) { ", the one that this run works with" } else { "" };
-            words.push(tame(&format!("{id} ({status}, {used}{held}{own})")));
+            words.push(sanitize(&format!("{id} ({status}, {used}{held}{own})")));
         }
         words.join(" and ")
     }
 
     async fn full(&self, message: String, held: Option<&str>) -> CallError {
-        CallError::rejected(Kind::Limit, message).hint(format!(
+        CallError::rejected(ErrorKind::Limit, message).hint(format!(
             "delete the one that is not needed (`aws iam delete-access-key --user-name {} --access-key-id ID`): {}",
             self.user,
             self.describe_keys(held).await
@@ -147,12 +148,12 @@ impl AccessKeyIssuer {
                     // Neither acceptance nor refusal: with a wrong secret, or a wrong clock here, a live key
                     // would look dead; and a new key's signatures fail until its secret is known everywhere.
                     (_, Some(code)) if BAD_SIGNATURES.contains(&code) => {
-                        Err(CallError { kind: Kind::NoAnswer, ..error })
+                        Err(CallError { kind: ErrorKind::NoAnswer, ..error })
                     }
-                    (Kind::Refused, _) => Ok(None),
+                    (ErrorKind::Refused, _) => Ok(None),
                     // Authentication comes before authorisation: a key that is forbidden something
                     // is a valid key. `GetCallerIdentity` itself can only be denied explicitly.
-                    (Kind::Denied, Some("AccessDenied" | "AccessDeniedException")) => {
+                    (ErrorKind::Denied, Some("AccessDenied" | "AccessDeniedException")) => {
                         Ok(Some(self.user.clone()))
                     }
                     _ => Err(error),
@@ -219,7 +220,7 @@ impl AccessKeyIssuer {
 fn unless_denied<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind == Kind::Denied => Ok(None),
+        Err(error) if error.kind == ErrorKind::Denied => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -246,7 +247,7 @@ impl Issuer for AccessKeyIssuer {
         let user = self.client.iam.get_user().user_name(&self.user).send().await;
         let arn = match user.map_err(|error| self.client.fault(&error, &what).read_only()) {
             Ok(output) => output.user.map(|user| user.arn),
-            Err(error) if error.kind == Kind::Denied => None,
+            Err(error) if error.kind == ErrorKind::Denied => None,
             Err(error) => return vec![failed(&name, &error)],
         };
         let (resource, elsewhere, caution) = match arn {
@@ -278,7 +279,7 @@ impl Issuer for AccessKeyIssuer {
             checks.push(match self.client.own_key_id().await {
                 Ok(own) if own == held => Check::fail(
                     "own credential",
-                    Kind::Invalid,
+                    ErrorKind::Invalid,
                     format!("this run works with the access key {own}, which it is about to delete"),
                     "use another profile (AWS_PROFILE), then plan again",
                 ),
@@ -294,19 +295,20 @@ impl Issuer for AccessKeyIssuer {
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let (id, _) = key_shape::parts(material)?;
-        let identity = Identity { handle: id.to_owned(), principal: format!("user/{}", tame(&self.user)) };
+        let identity =
+            Identity { handle: id.to_owned(), principal: format!("user/{}", sanitize(&self.user)) };
         if let Some(life) = self.key(id).await? {
             return Ok(Some(Standing { identity, life, uses_left: None }));
         }
         // Whose else it may be: another user's key must not be mistaken for one that is gone.
         match self.last_used(id).await {
             Ok((Some(owner), _)) if owner != self.user => Err(CallError::rejected(
-                Kind::Invalid,
-                format!("the access key {id} belongs to the user {owner}, not to {}", tame(&self.user)),
+                ErrorKind::Invalid,
+                format!("the access key {id} belongs to the user {owner}, not to {}", sanitize(&self.user)),
             )
             .hint("correct `user` of the issuer in the runbook, or the store")),
             // An id that is not known, or not of this account, is answered in several ways.
-            Err(error) if error.kind.is_transient() || error.kind == Kind::NoAnswer => Err(error),
+            Err(error) if error.kind.is_transient() || error.kind == ErrorKind::NoAnswer => Err(error),
             _ => Ok(None),
         }
     }
@@ -321,7 +323,7 @@ impl Issuer for AccessKeyIssuer {
             Ok(output) => output,
             Err(error) => {
                 let error = self.client.fault(&error, &what);
-                return Err(if error.kind == Kind::Limit {
+                return Err(if error.kind == ErrorKind::Limit {
                     self.full(error.message, None).await
                 } else {
                     error
@@ -359,20 +361,20 @@ impl Issuer for AccessKeyIssuer {
             // The secret of a key whose reply was lost is known to nobody: nobody can have used it.
             if let (_, Some(at)) = self.last_used(id).await? {
                 return Err(CallError::rejected(
-                    Kind::Conflict,
+                    ErrorKind::Conflict,
                     format!(
                         "the access key {} is new and was used at {at}: this run did not make it",
-                        tame(id)
+                        sanitize(id)
                     ),
                 )
                 .hint("look up who made it (CloudTrail, CreateAccessKey), then `stanch resolve`"));
             }
-            ours.push(tame(id));
+            ours.push(sanitize(id));
         }
         // One request makes one key: of two, at least one is another's, and they look alike.
         if ours.len() > 1 {
             return Err(CallError::rejected(
-                Kind::Conflict,
+                ErrorKind::Conflict,
                 format!(
                     "the access keys {} are new, and this run made one of them at most",
                     ours.join(" and ")
@@ -400,9 +402,9 @@ impl Issuer for AccessKeyIssuer {
             let status = key.status().map_or("unknown", StatusType::as_str).to_ascii_lowercase();
             Some(format!(
                 "the user {} has another access key, {} ({}), that this run does not know; it was not touched",
-                tame(&self.user),
-                tame(id),
-                tame(&status)
+                sanitize(&self.user),
+                sanitize(id),
+                sanitize(&status)
             ))
         });
         Ok(strange.collect())
@@ -410,8 +412,8 @@ impl Issuer for AccessKeyIssuer {
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
         if self.key(handle).await?.is_none() {
-            let message = format!("the user {} has no access key {}", tame(&self.user), tame(handle));
-            return Err(CallError::rejected(Kind::NotFound, message));
+            let message = format!("the user {} has no access key {}", sanitize(&self.user), sanitize(handle));
+            return Err(CallError::rejected(ErrorKind::NotFound, message));
         }
         // A key is as wide as its user.
         Ok(Grant { policies: self.policy_names().await?, ..Grant::default() })
@@ -435,14 +437,14 @@ impl Issuer for AccessKeyIssuer {
         match sent.map_err(|error| self.client.fault(&error, &self.what("DeleteAccessKey"))) {
             Ok(done) => self.answered(&done, "DeleteAccessKey"),
             // AWS says the same of a user that is gone, and its keys with it.
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn shares(&self) -> Result<Option<String>, CallError> {
         let account = caller(&self.client).await?.account;
-        Ok(Some(format!("iam {} user/{}", tame(&account), self.user)))
+        Ok(Some(format!("iam {} user/{}", sanitize(&account), self.user)))
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
@@ -450,7 +452,7 @@ impl Issuer for AccessKeyIssuer {
             Some(_) => Use::Accepted,
             None => {
                 let id = material.part(ID).map(Secret::expose).unwrap_or_default();
-                Use::Refused(format!("sts:GetCallerIdentity does not accept the access key {}", tame(id)))
+                Use::Refused(format!("sts:GetCallerIdentity does not accept the access key {}", sanitize(id)))
             }
         })
     }
@@ -574,7 +576,7 @@ mod tests {
     async fn of_two_new_keys_none_is_taken_for_ours() {
         let two = [("AKIAONE", at("10:00:01")), ("AKIATWO", at("10:00:02"))];
         let error = issuer(vec![list(&two), unused()]).find(&tries(), &[]).await.expect_err("undecided");
-        assert_eq!(error.kind, Kind::Conflict);
+        assert_eq!(error.kind, ErrorKind::Conflict);
         assert!(error.message.contains("AKIAONE") && error.message.contains("AKIATWO"), "{error}");
         // One of them is known to be the new credential: then the other one is not of this run.
         let known = ["AKIAONE".to_owned()];

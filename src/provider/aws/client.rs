@@ -24,9 +24,12 @@ use {
 };
 
 use super::connect::{http_client, refuse_pipes};
+use super::innermost;
 use super::wire::{Bound, Wire};
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
+use crate::text::sanitize;
 
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,7 +102,7 @@ impl AwsClient {
         }
         let config = loader.load().await;
         if config.region().is_none() {
-            return Err(CallError::rejected(Kind::Local, "no AWS region is set")
+            return Err(CallError::rejected(ErrorKind::Local, "no AWS region is set")
                 .hint("set AWS_REGION, or `region` of the connection in the runbook"));
         }
         Ok(Self::from_config(settings, config))
@@ -148,17 +151,18 @@ impl AwsClient {
     /// When the default chain has no credentials.
     pub(super) async fn own_key_id(&self) -> Result<String, CallError> {
         let missing = |why: String| {
-            CallError::rejected(Kind::Local, format!("found no AWS credentials{}: {why}", self.of_profile()))
-                .hint(
-                    "log in (`aws sso login`), or set AWS_PROFILE; `aws sts get-caller-identity` has to work",
-                )
+            CallError::rejected(
+                ErrorKind::Local,
+                format!("found no AWS credentials{}: {why}", self.of_profile()),
+            )
+            .hint("log in (`aws sso login`), or set AWS_PROFILE; `aws sts get-caller-identity` has to work")
         };
         let provider = self
             .config
             .credentials_provider()
             .ok_or_else(|| missing("no source of credentials is set up".to_owned()))?;
         let credentials =
-            provider.provide_credentials().await.map_err(|error| missing(tame(&innermost(&error))))?;
+            provider.provide_credentials().await.map_err(|error| missing(sanitize(&innermost(&error))))?;
         Ok(credentials.access_key_id().to_owned())
     }
 
@@ -166,7 +170,7 @@ impl AwsClient {
     /// endpoint where one was given, else the region. `what` begins with the service's name.
     pub(super) fn place(&self, what: &str) -> String {
         let sent = self.wire.sent(what).map(|(host, _)| host);
-        sent.unwrap_or_else(|| self.config.endpoint_url().map_or_else(|| self.region().to_owned(), tame))
+        sent.unwrap_or_else(|| self.config.endpoint_url().map_or_else(|| self.region().to_owned(), sanitize))
     }
 
     /// The access key that a call was signed with, for messages.
@@ -199,15 +203,6 @@ impl AwsClient {
 
 fn keys(id: &str, secret: &Secret) -> Credentials {
     Credentials::new(id, secret.expose(), None, None, "stanch")
-}
-
-/// The innermost cause says most.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 /// Stands in the place of the SDK's HTTP client.

@@ -11,10 +11,12 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::client::innermost;
+use super::innermost;
+use crate::domain::ErrorKind;
 use crate::provider::http::interim::Interim;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::CallError;
 use crate::provider::own_file::{self, SMALL};
+use crate::text::sanitize;
 
 /// An HTTP client like the SDK's own, which trusts the machine's certificates, or those of a bundle and no
 /// others.
@@ -26,8 +28,8 @@ pub(super) fn http_client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, C
         Some(path) => trusting(path)?,
         None => tls::TlsContext::builder().build().map_err(|error| {
             CallError::rejected(
-                Kind::Local,
-                format!("cannot set up HTTPS for AWS: {}", tame(&innermost(&error))),
+                ErrorKind::Local,
+                format!("cannot set up HTTPS for AWS: {}", sanitize(&innermost(&error))),
             )
         })?,
     };
@@ -45,7 +47,7 @@ pub(super) fn http_client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, C
 
 fn trusting(path: &str) -> Result<tls::TlsContext, CallError> {
     let bad = |why: String| {
-        CallError::rejected(Kind::Local, format!("cannot use the CA bundle {}: {why}", tame(path)))
+        CallError::rejected(ErrorKind::Local, format!("cannot use the CA bundle {}: {why}", sanitize(path)))
             .hint("check AWS_CA_BUNDLE: it names a file of CA certificates in PEM")
     };
     let pem = own_file::read(Path::new(path), SMALL).map_err(|error| bad(error.to_string()))?;
@@ -54,7 +56,7 @@ fn trusting(path: &str) -> Result<tls::TlsContext, CallError> {
     }
     let roots = tls::TrustStore::empty().with_pem_certificate(pem);
     let context = tls::TlsContext::builder().with_trust_store(roots).build();
-    context.map_err(|error| bad(tame(&innermost(&error))))
+    context.map_err(|error| bad(sanitize(&innermost(&error))))
 }
 
 /// Refuses files of settings that the SDK would wait for without a bound: pipes, and mounts that are gone.
@@ -68,9 +70,9 @@ pub(super) fn refuse_pipes(env: &dyn Fn(&str) -> Option<String>) -> Result<(), C
         let named = env(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
         let Some(path) = named.or_else(|| Some(Path::new(&env("HOME")?).join(usual))) else { continue };
         own_file::regular_or_absent(&path).map_err(|error| {
-            let path = tame(&path.display().to_string());
+            let path = sanitize(&path.display().to_string());
             CallError::rejected(
-                Kind::Local,
+                ErrorKind::Local,
                 format!("cannot use {path}, where AWS' settings are read: {error}; nothing was changed"),
             )
             .hint(format!("let {variable} name a regular file, or unset it; then type the command again"))

@@ -7,9 +7,12 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 
-use super::client::{AwsClient, innermost};
+use super::client::AwsClient;
+use super::innermost;
+use crate::domain::ErrorKind;
 use crate::provider::http::transport::{self, http_date};
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::CallError;
+use crate::text::sanitize;
 
 /// The codes that mean "slow down" across AWS.
 const THROTTLES: [&str; 11] = [
@@ -44,7 +47,7 @@ impl AwsClient {
         let at = self.place(what);
         let error = fault(error, &format!("{what} at {at}"), action_of(what));
         match error.kind {
-            Kind::Refused if error.hint.is_none() => {
+            ErrorKind::Refused if error.hint.is_none() => {
                 let key = self.key_in_use(what);
                 error.hint(format!(
                     "AWS does not accept {key}: it is unknown, inactive, deleted or expired; log in again, or set AWS_PROFILE"
@@ -66,13 +69,13 @@ where
 {
     match error {
         SdkError::ConstructionFailure(_) => {
-            CallError::rejected(Kind::Invalid, format!("cannot make the request {what}: {}", why(error)))
+            CallError::rejected(ErrorKind::Invalid, format!("cannot make the request {what}: {}", why(error)))
         }
         SdkError::TimeoutError(_) if never_connected(error) => unreachable(error, what),
         SdkError::TimeoutError(_) => CallError::unknown(format!("{what} got no response in time")),
         SdkError::DispatchFailure(_) if never_connected(error) => unreachable(error, what),
         SdkError::DispatchFailure(_) if has::<CredentialsError>(error) => {
-            CallError::rejected(Kind::Local, format!("{what} could not be sent: {}", why(error))).hint(
+            CallError::rejected(ErrorKind::Local, format!("{what} could not be sent: {}", why(error))).hint(
                 "`aws sts get-caller-identity` has to work: log in (`aws sso login`), or set AWS_PROFILE",
             )
         }
@@ -87,10 +90,10 @@ where
             let (code, message) =
                 (service.err().code().unwrap_or_default(), service.err().message().unwrap_or_default());
             let header = |name: &str| raw.headers().get(name);
-            let error = by_code(code, raw.status().as_u16(), what, action, &tame(message));
+            let error = by_code(code, raw.status().as_u16(), what, action, &sanitize(message));
             let wait = header("retry-after").and_then(|text| retry_after(text, header("date")));
             CallError { retry_after: wait, ..error }
-                .request(header("x-amzn-requestid").or(header("x-amz-request-id")).map(tame))
+                .request(header("x-amzn-requestid").or(header("x-amz-request-id")).map(sanitize))
         }
         _ => CallError::unknown(format!("{what}: {}", why(error))),
     }
@@ -100,7 +103,7 @@ fn by_code(code: &str, status: u16, what: &str, action: &str, message: &str) -> 
     let text = match (code, message) {
         ("", "") => format!("{what} was answered with HTTP status {status}"),
         ("", message) => format!("{what} was answered with HTTP status {status}: {message}"),
-        _ => format!("{what} was refused ({}): {message}", tame(code)),
+        _ => format!("{what} was refused ({}): {message}", sanitize(code)),
     };
     let rejected = |kind| CallError::rejected(kind, text.trim_end_matches(": ").to_owned());
     match code {
@@ -108,34 +111,34 @@ fn by_code(code: &str, status: u16, what: &str, action: &str, message: &str) -> 
         _ if status < 400 => CallError::unknown(format!(
             "the response to {what} (HTTP status {status}) is not one that AWS gives"
         )),
-        _ if THROTTLES.contains(&code) || status == 429 => rejected(Kind::Throttled),
-        _ if BAD_KEYS.contains(&code) => rejected(Kind::Refused),
-        _ if BAD_SIGNATURES.contains(&code) => rejected(Kind::Refused).hint(
+        _ if THROTTLES.contains(&code) || status == 429 => rejected(ErrorKind::Throttled),
+        _ if BAD_KEYS.contains(&code) => rejected(ErrorKind::Refused),
+        _ if BAD_SIGNATURES.contains(&code) => rejected(ErrorKind::Refused).hint(
             "the secret access key does not belong to the access key's id, or the clock of this machine is wrong",
         ),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" => {
-            rejected(Kind::Denied).hint(format!("ask for a policy that allows {action} on this resource"))
+            rejected(ErrorKind::Denied).hint(format!("ask for a policy that allows {action} on this resource"))
         }
         "DecryptionFailure" | "EncryptionFailure" | "KMSInvalidStateException" | "DisabledException" => {
-            rejected(Kind::Denied).hint(
+            rejected(ErrorKind::Denied).hint(
                 "the secret's KMS key cannot be used: enable it, or ask for kms:Decrypt and kms:GenerateDataKey on it",
             )
         }
         "ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => {
-            rejected(Kind::NotFound).hint("check the name, the account and the region")
+            rejected(ErrorKind::NotFound).hint("check the name, the account and the region")
         }
-        "LimitExceeded" | "LimitExceededException" => rejected(Kind::Limit),
+        "LimitExceeded" | "LimitExceededException" => rejected(ErrorKind::Limit),
         "ResourceExistsException" | "EntityAlreadyExists" | "ConcurrentModification" => {
-            rejected(Kind::Conflict)
+            rejected(ErrorKind::Conflict)
         }
-        "InvalidRequestException" if is_deleted(message) => rejected(Kind::Invalid)
+        "InvalidRequestException" if is_deleted(message) => rejected(ErrorKind::Invalid)
             .hint("it is scheduled for deletion; to keep it: `aws secretsmanager restore-secret`"),
         "RequestExpired" | "RequestTimeTooSkewed" => {
-            rejected(Kind::Invalid).hint("set the clock of this machine (NTP)")
+            rejected(ErrorKind::Invalid).hint("set the clock of this machine (NTP)")
         }
-        _ if status == 403 => rejected(Kind::Denied),
+        _ if status == 403 => rejected(ErrorKind::Denied),
         _ if status >= 500 || status == 408 => CallError::unknown(text),
-        _ => rejected(Kind::Invalid),
+        _ => rejected(ErrorKind::Invalid),
     }
 }
 
@@ -152,7 +155,7 @@ pub(super) fn is_deleted(message: &str) -> bool {
 }
 
 fn unreachable<E: Error + 'static>(error: &SdkError<E, HttpResponse>, what: &str) -> CallError {
-    CallError::rejected(Kind::Unreachable, format!("{what}: cannot connect: {}", why(error))).hint(
+    CallError::rejected(ErrorKind::Unreachable, format!("{what}: cannot connect: {}", why(error))).hint(
         "check the network, the region, the endpoint (`endpoint_url`, AWS_ENDPOINT_URL) and the proxy (HTTPS_PROXY)",
     )
 }
@@ -185,7 +188,7 @@ fn has<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn why<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {
-    tame(&innermost(error))
+    sanitize(&innermost(error))
 }
 
 #[cfg(test)]
@@ -199,13 +202,13 @@ mod tests {
     #[test]
     fn codes_become_kinds() {
         let kind = |code, status| coded(code, status, "").kind;
-        assert_eq!(kind("ThrottlingException", 400), Kind::Throttled);
-        assert_eq!(kind("AccessDenied", 403), Kind::Denied);
-        assert_eq!(kind("DecryptionFailure", 400), Kind::Denied);
-        assert_eq!(kind("InvalidClientTokenId", 403), Kind::Refused);
-        assert_eq!(kind("LimitExceeded", 409), Kind::Limit);
-        assert_eq!(kind("ResourceNotFoundException", 400), Kind::NotFound);
-        assert_eq!(kind("", 418), Kind::Invalid);
+        assert_eq!(kind("ThrottlingException", 400), ErrorKind::Throttled);
+        assert_eq!(kind("AccessDenied", 403), ErrorKind::Denied);
+        assert_eq!(kind("DecryptionFailure", 400), ErrorKind::Denied);
+        assert_eq!(kind("InvalidClientTokenId", 403), ErrorKind::Refused);
+        assert_eq!(kind("LimitExceeded", 409), ErrorKind::Limit);
+        assert_eq!(kind("ResourceNotFoundException", 400), ErrorKind::NotFound);
+        assert_eq!(kind("", 418), ErrorKind::Invalid);
     }
 
     #[test]

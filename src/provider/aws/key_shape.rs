@@ -1,6 +1,7 @@
 //! Whether a pair of texts can be an access key, before either is sent anywhere.
 
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::{Material, Secret};
 
 /// The parts of an access key.
@@ -28,7 +29,7 @@ const OTHERS: [(&str, &str); 8] = [
 /// The two parts of an access key, when they can be one.
 ///
 /// # Errors
-/// [`Kind::Invalid`], with what is wrong and without either part: the secret may stand where the id should.
+/// [`ErrorKind::Invalid`], with what is wrong and without either part: the secret may stand where the id should.
 pub(super) fn parts(material: &Material) -> Result<(&str, &Secret), CallError> {
     let (Some(id), Some(secret)) = (material.part(ID), material.part(SECRET)) else {
         return Err(invalid("a part of the access key is missing"));
@@ -85,7 +86,7 @@ fn is_id(text: &str) -> bool {
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Invalid, message).hint(
+    CallError::rejected(ErrorKind::Invalid, message).hint(
         "compare the store's fields and `fields` in the runbook with the access key; nothing was sent to AWS",
     )
 }
@@ -100,7 +101,7 @@ mod tests {
     fn why(id: &str, secret: &str) -> Option<String> {
         let pair = Material::single(ID, Secret::new(id)).with(SECRET, Secret::new(secret));
         let error = parts(&pair).err()?;
-        assert_eq!(error.kind, Kind::Invalid);
+        assert_eq!(error.kind, ErrorKind::Invalid);
         let said = format!("{error:?}");
         assert!(!said.contains(GOOD_SECRET) && !said.contains(GOOD_ID), "{said}");
         Some(error.message)

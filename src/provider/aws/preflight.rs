@@ -2,9 +2,11 @@
 
 use super::client::AwsClient;
 use crate::clock::Clock;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, CheckVerdict};
+use crate::provider::outcome::CallError;
 use crate::provider::vault::skew;
-use crate::provider::{Check, CheckVerdict};
+use crate::text::sanitize;
 
 /// Looks, read-only, at the account and at the operator.
 pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
@@ -17,14 +19,14 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
     };
     let now = clock.now().wall;
     let key = client.key_in_use("sts:");
-    let mut checks = vec![Check::pass("identity", format!("{}, with {key}", tame(&caller.arn)))];
+    let mut checks = vec![Check::pass("identity", format!("{}, with {key}", sanitize(&caller.arn)))];
     checks.push(match &client.settings.account {
         Some(wanted) if *wanted != caller.account => Check::fail(
             "account",
-            Kind::Invalid,
+            ErrorKind::Invalid,
             format!(
                 "{key} belongs to the account {}, not {wanted}; nothing was changed",
-                tame(&caller.account)
+                sanitize(&caller.account)
             ),
             "use another profile (AWS_PROFILE), or correct `account` of the connection",
         ),
@@ -35,7 +37,7 @@ pub async fn preflight(client: &AwsClient, clock: &dyn Clock) -> Vec<Check> {
                 "account",
                 format!(
                     "the account is {}; the runbook does not say which it should be",
-                    tame(&caller.account)
+                    sanitize(&caller.account)
                 ),
             )
         },
@@ -84,7 +86,7 @@ pub(super) async fn caller(client: &AwsClient) -> Result<Caller, CallError> {
     match (output.account, output.arn) {
         (Some(account), Some(arn)) => Ok(Caller { account, arn }),
         _ => Err(CallError::rejected(
-            Kind::NoAnswer,
+            ErrorKind::NoAnswer,
             format!("the response to {what} at {} names no account", client.place(what)),
         )),
     }
@@ -158,7 +160,7 @@ pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check
     };
     let (allowed, lacking) = (decided(&["allowed"]), decided(&["implicitDeny"]));
     let (denied, unsaid) = (decided(&["explicitDeny"]), decided(&[""]));
-    let (on, whom) = (tame(&needs.resource), tame(&principal));
+    let (on, whom) = (sanitize(&needs.resource), sanitize(&principal));
     let mut checks = Vec::new();
     let add = |actions: &[&str]| format!("add this policy to {whom}{}", needs.policy(actions));
     if !denied.is_empty() {
@@ -167,7 +169,12 @@ pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check
             some => (format!(", and not allowed {}", some.join(", ")), format!("; then {}", add(some))),
         };
         let detail = format!("{whom} is explicitly denied {}{also} on {on}", denied.join(", "));
-        checks.push(Check::fail(NAME, Kind::Denied, detail, format!("remove the denying statement{then}")));
+        checks.push(Check::fail(
+            NAME,
+            ErrorKind::Denied,
+            detail,
+            format!("remove the denying statement{then}"),
+        ));
     }
     match needs.elsewhere {
         _ if lacking.is_empty() || !denied.is_empty() => {}
@@ -183,7 +190,7 @@ pub(super) async fn simulate(client: &AwsClient, needs: &Needs<'_>) -> Vec<Check
         }),
         None => {
             let detail = format!("{whom} is not allowed {} on {on}", lacking.join(", "));
-            checks.push(Check::fail(NAME, Kind::Denied, detail, add(&lacking)));
+            checks.push(Check::fail(NAME, ErrorKind::Denied, detail, add(&lacking)));
         }
     }
     if !unsaid.is_empty() {
@@ -202,7 +209,7 @@ pub(super) async fn refused(
     name: &str,
     mut error: CallError,
 ) -> Vec<Check> {
-    if error.kind != Kind::Denied {
+    if error.kind != ErrorKind::Denied {
         return vec![failed(name, &error)];
     }
     let mut checks = simulate(client, needs).await;

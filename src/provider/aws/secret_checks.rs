@@ -5,8 +5,10 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::types::{ReplicationStatusType, StatusType};
 use jiff::Timestamp;
 
-use crate::provider::Check;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::Check;
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
+use crate::text::sanitize;
 
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
@@ -45,21 +47,21 @@ impl Named<'_> {
     pub(super) fn command(&self, action: &str, rest: &str) -> String {
         let command = format!(
             "aws secretsmanager {action} --secret-id {} --region {} {rest}",
-            tame(self.secret),
-            tame(self.region)
+            sanitize(self.secret),
+            sanitize(self.region)
         );
         format!("`{}`", command.trim_end())
     }
 
     /// The refusal to touch a secret in which another rotation is under way.
     pub(super) fn pending_elsewhere(&self, version: &str) -> CallError {
-        let version = tame(version);
+        let version = sanitize(version);
         let message = format!(
             "{}: the version {version} carries {PENDING} and was not staged by this run: another rotation is under way; nothing was changed",
-            tame(self.secret)
+            sanitize(self.secret)
         );
         let rest = format!("--version-stage {PENDING} --remove-from-version-id {version}");
-        CallError::rejected(Kind::Conflict, message).hint(format!(
+        CallError::rejected(ErrorKind::Conflict, message).hint(format!(
             "wait until that rotation ends, or if it is dead: {}",
             self.command("update-secret-version-stage", &rest)
         ))
@@ -84,7 +86,7 @@ impl Named<'_> {
         for version in current {
             let labels = own_labels(description, version);
             if !labels.is_empty() {
-                let (labels, version) = (tame(&labels.join("`, `")), tame(version));
+                let (labels, version) = (sanitize(&labels.join("`, `")), sanitize(version));
                 checks.push(Check::warn(
                     "labels",
                     format!(
@@ -99,10 +101,10 @@ impl Named<'_> {
 
     /// A secret that another service of AWS made and rotates itself.
     fn managed(&self, description: &DescribeSecretOutput) -> Option<Check> {
-        let service = tame(description.owning_service()?);
+        let service = sanitize(description.owning_service()?);
         Some(Check::fail(
             "managed secret",
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             format!("{} is managed by the service `{service}`, which alone may write it", self.secret),
             format!("rotate it there: {}", self.command("rotate-secret", "")),
         ))
@@ -110,10 +112,10 @@ impl Named<'_> {
 
     fn replica(&self, description: &DescribeSecretOutput) -> Option<Check> {
         let primary = description.primary_region().filter(|primary| *primary != self.region)?;
-        let primary = tame(primary);
+        let primary = sanitize(primary);
         Some(Check::fail(
             "replica",
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             format!(
                 "{} in {} is a replica, which cannot be written; its primary is in {primary}",
                 self.secret, self.region
@@ -123,13 +125,13 @@ impl Named<'_> {
     }
 
     fn copy(&self, copy: &ReplicationStatusType) -> Check {
-        let region = tame(copy.region().unwrap_or("an unnamed region"));
-        let said = copy.status_message().map(|said| format!(": {}", tame(said))).unwrap_or_default();
+        let region = sanitize(copy.region().unwrap_or("an unnamed region"));
+        let said = copy.status_message().map(|said| format!(": {}", sanitize(said))).unwrap_or_default();
         let name = format!("replica in {region}");
         match copy.status() {
             Some(StatusType::Failed) => Check::fail(
                 name,
-                Kind::Conflict,
+                ErrorKind::Conflict,
                 format!(
                     "{} is not replicated to {region} (Failed{said}): consumers there would keep the old value",
                     self.secret
@@ -165,7 +167,7 @@ impl Named<'_> {
         let next =
             next.map_or_else(|| "at a time that AWS does not say".to_owned(), |at| format!("next at {at}"));
         let by =
-            description.rotation_lambda_arn().map(|arn| format!(" by {}", tame(arn))).unwrap_or_default();
+            description.rotation_lambda_arn().map(|arn| format!(" by {}", sanitize(arn))).unwrap_or_default();
         Some(Check {
             hint: Some(format!(
                 "stop it for as long as the run lasts: {}; afterwards: {}",
@@ -185,15 +187,18 @@ impl Named<'_> {
     /// Refuses while a region still hands out an older value: asked before the old one is refused for good.
     ///
     /// # Errors
-    /// [`Kind::NotReady`] while a copy is on its way; [`Kind::Conflict`] when it failed.
+    /// [`ErrorKind::NotReady`] while a copy is on its way; [`ErrorKind::Conflict`] when it failed.
     pub(super) fn in_sync(&self, description: &DescribeSecretOutput) -> Result<(), CallError> {
         for copy in description.replication_status() {
             if copy.status() == Some(&StatusType::InSync) {
                 continue;
             }
             let check = self.copy(copy);
-            let kind =
-                if copy.status() == Some(&StatusType::Failed) { Kind::Conflict } else { Kind::NotReady };
+            let kind = if copy.status() == Some(&StatusType::Failed) {
+                ErrorKind::Conflict
+            } else {
+                ErrorKind::NotReady
+            };
             let hint = check.hint.unwrap_or_else(|| {
                 format!("wait until it is InSync: {}", self.command("describe-secret", ""))
             });
@@ -212,7 +217,7 @@ mod tests {
     use aws_sdk_secretsmanager::primitives::DateTime;
 
     use super::*;
-    use crate::provider::CheckVerdict;
+    use crate::domain::CheckVerdict;
 
     const NAMED: Named<'_> = Named { secret: "app/db", region: "eu-west-1" };
 
@@ -237,13 +242,13 @@ mod tests {
         assert!(checks[0].detail.contains("us-east-1") && checks[0].detail.contains("Access to KMS"));
         assert!(checks[0].hint.as_ref().is_some_and(|hint| hint.contains("replicate-secret-to-regions")));
         assert!(checks[1].verdict == CheckVerdict::Warn && checks[1].detail.contains("us-west-2"));
-        assert_eq!(NAMED.in_sync(&described).expect_err("failed").kind, Kind::Conflict);
+        assert_eq!(NAMED.in_sync(&described).expect_err("failed").kind, ErrorKind::Conflict);
 
         let late = DescribeSecretOutput::builder()
             .replication_status(copy("us-west-2", StatusType::InProgress))
             .build();
         let error = NAMED.in_sync(&late).expect_err("on its way");
-        assert!(error.kind == Kind::NotReady && error.message.contains("us-west-2"), "{error:?}");
+        assert!(error.kind == ErrorKind::NotReady && error.message.contains("us-west-2"), "{error:?}");
         let there = DescribeSecretOutput::builder().replication_status(copy("a", StatusType::InSync)).build();
         assert!(NAMED.in_sync(&there).is_ok());
     }

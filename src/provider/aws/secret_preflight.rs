@@ -5,10 +5,12 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use super::preflight::{Needs, failed, refused, simulate};
 use super::secret_checks::own_labels;
 use super::secretsmanager::SecretsManagerStore;
-use crate::provider::Check;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::Check;
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::provider::text::{Object, refuse_unclear};
 use crate::secret::{Material, Secret};
+use crate::text::sanitize;
 
 /// How many bytes a secret's text may have.
 const MAX_TEXT: usize = 65_536;
@@ -50,7 +52,7 @@ impl SecretsManagerStore {
         let mut checks = self.named().checks(&described);
         match self.rehearse(&described).await {
             Ok(more) => checks.extend(more),
-            Err(error) if error.kind == Kind::Denied => {
+            Err(error) if error.kind == ErrorKind::Denied => {
                 checks.extend(refused(&self.client, &needs, &name, error).await);
                 return checks;
             }
@@ -85,7 +87,7 @@ impl SecretsManagerStore {
              the new value was taken to be as long as the old one, and to have {LIKELY} characters at least",
             self.secret
         );
-        Err(CallError::rejected(Kind::Invalid, message)
+        Err(CallError::rejected(ErrorKind::Invalid, message)
             .hint("remove what is not needed from the secret, or give the credential a secret of its own; then plan again"))
     }
 
@@ -98,7 +100,7 @@ impl SecretsManagerStore {
         refuse_unclear(&now).map_err(|error| self.about(error))?;
         if self.layout.is_whole() && now.parts().count() == 1 && Object::parse(text.expose()).is_ok() {
             return Err(CallError::rejected(
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!(
                     "{}: the secret is a JSON object, and the runbook names no `field` of it",
                     self.secret
@@ -111,15 +113,15 @@ impl SecretsManagerStore {
         self.encode(&text, &self.layout.stand_in())?;
         self.refuse_long(&text, &now)?;
         let mut checks =
-            vec![Check::pass(name, format!("the current version {} can be read", tame(current)))];
+            vec![Check::pass(name, format!("the current version {} can be read", sanitize(current)))];
         let others = seen.version_ids_to_stages().into_iter().flatten();
         for (version, labels) in others.filter(|(id, _)| *id != current && !own_labels(seen, id).is_empty()) {
             if self.decode(&self.text(version).await?).is_ok_and(|held| held.same_as(&now)) {
                 let detail = format!(
                     "{}: the version {} ({}) holds the same value as the current one and is not rotated; whoever reads it keeps the old value",
                     self.secret,
-                    tame(version),
-                    tame(&labels.join(", "))
+                    sanitize(version),
+                    sanitize(&labels.join(", "))
                 );
                 checks.push(Check::warn("labels", detail));
             }

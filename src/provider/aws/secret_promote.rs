@@ -1,30 +1,15 @@
 //! One try to make a value current in a secret that others write, too.
 
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
-use uuid::Uuid;
 
 use super::secret_checks::{CURRENT, PENDING, PREVIOUS, labelled, own_labels};
+use super::secret_version::{derived, is_ours, is_sibling};
 use super::secretsmanager::SecretsManagerStore;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Promoted};
 use crate::secret::{Material, Secret};
-
-/// The id of the version that is made from `current` for the version, or the call, `seed`: the same for
-/// every attempt, and known again by whoever knows both.
-fn derived(seed: &str, current: &str) -> String {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("stanch {seed} {current}").as_bytes()).to_string()
-}
-
-/// Whether a version was staged as `staged`, or made in its place by a promotion that was cut off.
-pub(super) fn is_ours(description: &DescribeSecretOutput, version: &str, staged: &str) -> bool {
-    let all = description.version_ids_to_stages();
-    version == staged || all.is_some_and(|all| all.keys().any(|base| derived(staged, base) == version))
-}
-
-/// Whether a version was staged by another step of this run.
-pub(super) fn is_sibling(context: &CallContext, version: &str) -> bool {
-    context.siblings.iter().any(|token| token.to_string() == version)
-}
+use crate::text::sanitize;
 
 /// Whether a promotion is the way back: to the version that the plan saw as current.
 fn is_back(context: &CallContext, staged: Option<&str>) -> bool {
@@ -132,7 +117,7 @@ impl SecretsManagerStore {
             return Ok(Some(Promoted { version: current.to_owned(), was: None }));
         }
         if !now.same_as(from) {
-            let version = tame(current);
+            let version = sanitize(current);
             let error =
                 self.conflict(format!("the current version {version} holds another value than this run's"));
             return Err(error.hint("find out who changed it and which value is right, then plan again"));
@@ -146,14 +131,14 @@ impl SecretsManagerStore {
         }
         if let Err(error) = self.label(CURRENT, Some(&target), Some(current)).await {
             // The server says in one word that a parameter is wrong, and that the label has moved.
-            let moved = error.kind == Kind::Invalid && self.current(&self.describe().await?)? != current;
+            let moved = error.kind == ErrorKind::Invalid && self.current(&self.describe().await?)? != current;
             return if moved { Ok(None) } else { Err(error) };
         }
         let after = self.describe().await.map_err(CallError::doubtful)?;
         if labelled(&after, CURRENT) != [target.as_str()] {
             let error =
                 self.conflict(format!("after the move, {CURRENT} is not on the version {target} alone"));
-            return Err(CallError { kind: Kind::NoAnswer, ..error.doubtful() });
+            return Err(CallError { kind: ErrorKind::NoAnswer, ..error.doubtful() });
         }
         for version in labelled(&after, PENDING) {
             if version == target || staged == Some(version) {
@@ -242,7 +227,7 @@ mod tests {
         let context = CallContext {
             run: "run".to_owned(),
             step: "cutover/a/promote".to_owned(),
-            token: Uuid::nil(),
+            token: uuid::Uuid::nil(),
             since: jiff::Timestamp::UNIX_EPOCH,
             last: jiff::Timestamp::UNIX_EPOCH,
             siblings: Vec::new(),

@@ -12,11 +12,14 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use super::client::AwsClient;
 use super::fault::is_deleted;
 use super::secret_checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
-use super::secret_promote::{is_ours, is_sibling};
+use super::secret_version::{is_ours, is_sibling};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Observation, StoreTraits, Versions};
 use crate::provider::layout::Layout;
-use crate::provider::outcome::{CallError, Kind, is_name, tame};
-use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Promoted, Store};
 use crate::secret::{Material, Secret};
+use crate::text::{is_name, sanitize};
 
 /// How often a promotion begins anew because somebody wrote the secret between its read and its move.
 const ROUNDS: usize = 5;
@@ -50,7 +53,7 @@ impl SecretsManagerStore {
     }
 
     pub(super) fn conflict(&self, what: impl std::fmt::Display) -> CallError {
-        CallError::rejected(Kind::Conflict, format!("{}: {what}", self.secret))
+        CallError::rejected(ErrorKind::Conflict, format!("{}: {what}", self.secret))
             .hint(format!("look at it: {}", self.named().command("describe-secret", "")))
     }
 
@@ -62,7 +65,7 @@ impl SecretsManagerStore {
         let named = versions.is_none_or(|all| all.keys().all(|id| is_name(id)))
             && (versions.is_some() || seen.arn().is_some());
         if !named {
-            return Err(CallError::rejected(Kind::NoAnswer, self.strange("DescribeSecret")));
+            return Err(CallError::rejected(ErrorKind::NoAnswer, self.strange("DescribeSecret")));
         }
         Ok(seen)
     }
@@ -73,8 +76,8 @@ impl SecretsManagerStore {
             self.client.secrets.get_secret_value().secret_id(&self.secret).version_id(version).send().await;
         let output = sent.map_err(|error| {
             let error = self.client.fault(&error, &self.what("GetSecretValue")).read_only();
-            if error.kind == Kind::Invalid && is_deleted(&error.message) {
-                return CallError { kind: Kind::NotFound, ..error };
+            if error.kind == ErrorKind::Invalid && is_deleted(&error.message) {
+                return CallError { kind: ErrorKind::NotFound, ..error };
             }
             error
         })?;
@@ -82,10 +85,10 @@ impl SecretsManagerStore {
         match (output.secret_string, output.secret_binary, output.version_id.as_deref()) {
             (Some(text), _, Some(id)) if id == version => Ok(Secret::new(text)),
             (None, Some(_), _) => Err(CallError::rejected(
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 format!("{}: the secret is binary; stanch rotates only secrets of text", self.secret),
             )),
-            _ => Err(CallError::rejected(Kind::NoAnswer, self.strange("GetSecretValue"))),
+            _ => Err(CallError::rejected(ErrorKind::NoAnswer, self.strange("GetSecretValue"))),
         }
     }
 
@@ -113,11 +116,14 @@ impl SecretsManagerStore {
     /// The one version that carries `AWSCURRENT`.
     pub(super) fn current<'a>(&self, description: &'a DescribeSecretOutput) -> Result<&'a str, CallError> {
         match labelled(description, CURRENT).as_slice() {
-            [] => Err(CallError::rejected(Kind::NotFound, format!("{}: no version is current", self.secret))
-                .hint(format!(
-                    "write one: {}",
-                    self.named().command("put-secret-value", "--secret-string file://…")
-                ))),
+            [] => Err(CallError::rejected(
+                ErrorKind::NotFound,
+                format!("{}: no version is current", self.secret),
+            )
+            .hint(format!(
+                "write one: {}",
+                self.named().command("put-secret-value", "--secret-string file://…")
+            ))),
             [one] => Ok(one),
             _ => Err(self.conflict(format!("several versions carry {CURRENT}"))),
         }
@@ -164,7 +170,8 @@ impl SecretsManagerStore {
                 let error = self.client.fault(&error, &self.what("PutSecretValue"));
                 // The version exists with another text. It is ours if it holds our credential: a
                 // neighbouring field may have changed since the first attempt. Promotion compares texts.
-                if error.kind == Kind::Conflict && self.decode(&self.text(id).await?)?.same_as(material) {
+                if error.kind == ErrorKind::Conflict && self.decode(&self.text(id).await?)?.same_as(material)
+                {
                     return Ok(());
                 }
                 Err(error)
@@ -177,7 +184,7 @@ impl SecretsManagerStore {
         if description.deleted_date().is_none() {
             return Ok(());
         }
-        Err(CallError::rejected(Kind::NotFound, format!("{} is scheduled for deletion", self.secret))
+        Err(CallError::rejected(ErrorKind::NotFound, format!("{} is scheduled for deletion", self.secret))
             .hint(format!("to keep it: {}", self.named().command("restore-secret", ""))))
     }
 
@@ -306,13 +313,14 @@ impl Store for SecretsManagerStore {
     async fn place(&self) -> Result<String, CallError> {
         let arn = self.describe().await?.arn;
         // Without one, two spellings of one secret would be two targets.
-        let arn = arn.ok_or_else(|| CallError::rejected(Kind::NoAnswer, self.strange("DescribeSecret")))?;
-        Ok(format!("secretsmanager {}", tame(&arn)))
+        let arn =
+            arn.ok_or_else(|| CallError::rejected(ErrorKind::NoAnswer, self.strange("DescribeSecret")))?;
+        Ok(format!("secretsmanager {}", sanitize(&arn)))
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
         Err(CallError::rejected(
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             "Secrets Manager cannot destroy a single version: it removes versions without a label by itself",
         ))
     }

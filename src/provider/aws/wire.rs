@@ -14,7 +14,7 @@ use http_body_util::Limited;
 use jiff::Timestamp;
 
 use crate::provider::http::transport::{MAX_BODY, http_date};
-use crate::provider::outcome::tame;
+use crate::text::sanitize;
 
 /// Gives up on a reply that is longer than any of AWS': the SDK reads to the end, wherever that is.
 #[derive(Debug, Clone)]
@@ -97,8 +97,8 @@ impl Intercept for Tap {
             uri.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default())
         );
         let signed = request.headers().get("authorization").and_then(|text| text.split("Credential=").nth(1));
-        let key = signed.and_then(|scope| scope.split('/').next()).map(tame);
-        self.wire.seen(|seen| seen.sent.insert(self.service, (tame(&host), key)));
+        let key = signed.and_then(|scope| scope.split('/').next()).map(sanitize);
+        self.wire.seen(|seen| seen.sent.insert(self.service, (sanitize(&host), key)));
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags, ioctl_getflags, statx};
 use rustix::process::geteuid;
 
 use super::{from_io, replace};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 
 /// Tries all of a replacement but the last step: a file of `size` bytes with the target's owner, mode
 /// and attributes is written into its folder and removed again. A warning where a replacement would have
@@ -31,7 +32,7 @@ pub(super) fn check(target: &Path, size: usize) -> Result<Option<String>, CallEr
     let me = geteuid().as_raw();
     if over.mode() & 0o1000 != 0 && me != 0 && ![file.uid(), over.uid()].contains(&me) {
         return Err(CallError::rejected(
-            Kind::Denied,
+            ErrorKind::Denied,
             "its directory is sticky: only the owner of the file or of the directory may replace it",
         )
         .hint("run stanch as that owner, or as root"));
@@ -77,5 +78,5 @@ fn is_mounted(target: &Path, folder: &Path) -> bool {
 }
 
 fn local(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Local, message)
+    CallError::rejected(ErrorKind::Local, message)
 }

@@ -12,9 +12,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::layout::Layout;
-use super::outcome::{CallError, Kind};
+use super::outcome::CallError;
 use super::text::{Document, Spelling, refuse_unclear};
-use super::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
+use super::{CallContext, Promoted, Store};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Observation, StoreTraits, Versions};
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
 use work::{alone_on, off_loop};
@@ -111,7 +113,7 @@ impl FileStore {
         let there = self.edit(&text, &self.layout.stand_in(), None)?;
         if !self.edit(&there, &old, Some(spelling))?.same_as(&text) {
             return Err(CallError::rejected(
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 "the value is written with escapes, or over several lines: a rollback could not restore these \
                  very bytes",
             )
@@ -137,7 +139,7 @@ impl FileStore {
             }
             if !now.same_as(from) {
                 return Err(CallError::rejected(
-                    Kind::Conflict,
+                    ErrorKind::Conflict,
                     "it holds a third value, neither the old credential nor the new one; stanch left it as it is",
                 )
                 .hint("find out which person or program wrote it, then make a new plan"));
@@ -156,7 +158,7 @@ impl FileStore {
             }
         }
         Err(CallError::rejected(
-            Kind::Conflict,
+            ErrorKind::Conflict,
             format!("another program keeps writing it: stanch tried {TRIES} times and changed nothing"),
         )
         .hint("stop that program for a moment, then type `stanch resume`"))
@@ -211,7 +213,7 @@ impl Store for FileStore {
             let (text, version) = this.load(target)?;
             if wanted.is_some_and(|wanted| wanted != this.version(&text, &version)) {
                 return Err(CallError::rejected(
-                    Kind::NotFound,
+                    ErrorKind::NotFound,
                     "a file keeps no earlier versions, and this one has changed since",
                 ));
             }
@@ -222,7 +224,7 @@ impl Store for FileStore {
     }
 
     async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
-        Err(CallError::rejected(Kind::Unsupported, "a file has no versions that are not yet current"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "a file has no versions that are not yet current"))
     }
 
     async fn retire(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
@@ -252,7 +254,7 @@ impl Store for FileStore {
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
-        Err(CallError::rejected(Kind::Unsupported, "a file keeps no earlier versions"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "a file keeps no earlier versions"))
     }
 
     /// The path without links, detours and bind mounts. A hard link is a place of its own: a replacement parts
@@ -264,14 +266,14 @@ impl Store for FileStore {
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Invalid, message)
+    CallError::rejected(ErrorKind::Invalid, message)
 }
 
 fn from_io(error: &std::io::Error) -> CallError {
     let kind = match error.kind() {
-        std::io::ErrorKind::NotFound => Kind::NotFound,
-        std::io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::Local,
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        _ => ErrorKind::Local,
     };
     CallError::rejected(kind, error.to_string())
 }

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use super::call::ASK_TIMEOUT;
 use super::transport::Transport;
 use super::{at_pointer, safe_url};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::provider::{Attestation, Secret256};
 
 /// Asks every address, all at once. An instance that gives no answer still counts.
@@ -35,7 +36,7 @@ impl HttpAttest {
         let mut answers: Vec<_> = self
             .urls
             .iter()
-            .map(|url| Err(CallError::rejected(Kind::Local, format!("{} was not asked", safe_url(url)))))
+            .map(|url| Err(CallError::rejected(ErrorKind::Local, format!("{} was not asked", safe_url(url)))))
             .collect();
         while let Some(done) = tasks.join_next().await {
             if let Ok((index, answer)) = done {
@@ -47,12 +48,12 @@ impl HttpAttest {
 
     async fn ask_one(&self, url: &str) -> Result<Attestation, CallError> {
         let what = safe_url(url);
-        let bad = |why: &str| CallError::rejected(Kind::Invalid, format!("{what} {why}"));
+        let bad = |why: &str| CallError::rejected(ErrorKind::Invalid, format!("{what} {why}"));
         let request = http::Request::get(url).body(Vec::new()).map_err(|_| bad("is not an address"))?;
         let reply = self.transport.send(request, Some(ASK_TIMEOUT)).await.map_err(CallError::read_only)?;
         if !reply.status.is_success() {
             return Err(CallError::rejected(
-                Kind::NoAnswer,
+                ErrorKind::NoAnswer,
                 format!("{what} answered {}", reply.status.as_u16()),
             ));
         }

@@ -8,7 +8,8 @@ use http::header::CONTENT_TYPE;
 
 use super::transport::Transport;
 use super::{bearer, judge, main_part, safe_url};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::provider::{Call, CallContext};
 use crate::runbook::model::{HttpCall, HttpMethod};
 use crate::secret::Material;
@@ -47,9 +48,9 @@ impl Call for HttpCaller {
             request = request.header(CONTENT_TYPE, kind);
             body = fill(template, kind, material)?.into_bytes();
         }
-        let request = request
-            .body(body)
-            .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make the request {what}")))?;
+        let request = request.body(body).map_err(|_| {
+            CallError::rejected(ErrorKind::Invalid, format!("cannot make the request {what}"))
+        })?;
         let reply = self.transport.send(request, spec.timeout.map(|t| t.get())).await?;
         judge(&reply, &what).map_err(|error| {
             // A server may name the request by what it was sent.
@@ -86,16 +87,16 @@ fn fill(template: &str, content_type: &str, material: Option<&Material>) -> Resu
         filled.push_str(&rest[..at]);
         let tail = &rest[at + OPEN.len()..];
         let Some(end) = tail.find('}') else {
-            return Err(CallError::rejected(Kind::Invalid, "the body has a `${secret` without its `}`"));
+            return Err(CallError::rejected(ErrorKind::Invalid, "the body has a `${secret` without its `}`"));
         };
         let value = match tail[..end].strip_prefix('.') {
             None if end == 0 => main_part(material)?,
             Some(part) => material.and_then(|m| m.part(part)).ok_or_else(|| {
-                CallError::rejected(Kind::Invalid, format!("the credential has no part `{part}`"))
+                CallError::rejected(ErrorKind::Invalid, format!("the credential has no part `{part}`"))
             })?,
             None => {
                 return Err(CallError::rejected(
-                    Kind::Invalid,
+                    ErrorKind::Invalid,
                     "the body has a `${secret…}` that is neither `${secret}` nor `${secret.PART}`",
                 ));
             }

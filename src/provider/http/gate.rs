@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::call::ASK_TIMEOUT;
 use super::transport::Transport;
 use super::{at_pointer, safe_url};
-use crate::provider::{Gate, Judgement, Verdict};
+use crate::domain::{Judgement, Verdict};
+use crate::provider::Gate;
 
 /// Counts failures in a row, so that one bad sample does not turn a rotation back.
 #[derive(Debug)]

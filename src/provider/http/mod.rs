@@ -14,8 +14,10 @@ pub use probe::HttpProbe;
 
 use http::header::{HeaderName, HeaderValue};
 
-use super::outcome::{CallError, Kind, tame};
+use super::outcome::CallError;
+use crate::domain::ErrorKind;
 use crate::secret::{Material, Secret};
+use crate::text::sanitize;
 use transport::Reply;
 
 /// A header whose value is a secret: marked so that no `Debug` of the request shows it.
@@ -25,7 +27,7 @@ use transport::Reply;
 pub(crate) fn sensitive(text: &str, what: &str) -> Result<HeaderValue, CallError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         CallError::rejected(
-            Kind::Invalid,
+            ErrorKind::Invalid,
             format!("{what} holds a line break or another character that no header may carry"),
         )
         .hint("look for a newline at its end")
@@ -40,10 +42,11 @@ fn bearer(material: Option<&Material>) -> Result<(HeaderName, HeaderValue), Call
 }
 
 fn main_part(material: Option<&Material>) -> Result<&Secret, CallError> {
-    let material = material
-        .ok_or_else(|| CallError::rejected(Kind::Invalid, "the request wants a credential, and has none"))?;
+    let material = material.ok_or_else(|| {
+        CallError::rejected(ErrorKind::Invalid, "the request wants a credential, and has none")
+    })?;
     material.main().ok_or_else(|| {
-        CallError::rejected(Kind::Invalid, "the credential has several parts: none of them is the value")
+        CallError::rejected(ErrorKind::Invalid, "the credential has several parts: none of them is the value")
             .hint("name the part: `${secret.PART}`")
     })
 }
@@ -55,16 +58,16 @@ fn judge(reply: &Reply, what: &str) -> Result<(), CallError> {
     let rejected = |kind| CallError::rejected(kind, format!("{what} answered {status}"));
     let error = match status {
         200..=299 => return Ok(()),
-        300..=399 => rejected(Kind::Invalid)
+        300..=399 => rejected(ErrorKind::Invalid)
             .hint("it redirects, and a request with a credential is never sent on: write the final address"),
-        401 => rejected(Kind::Refused),
-        403 => rejected(Kind::Denied),
-        404 | 410 => rejected(Kind::NotFound),
+        401 => rejected(ErrorKind::Refused),
+        403 => rejected(ErrorKind::Denied),
+        404 | 410 => rejected(ErrorKind::NotFound),
         // The server gave up waiting for the request; what it did with the part that came is its own affair.
         408 => CallError::unknown(format!("{what} answered {status}")),
-        409 | 412 => rejected(Kind::Conflict),
-        429 => rejected(Kind::Throttled),
-        400..=499 => rejected(Kind::Invalid),
+        409 | 412 => rejected(ErrorKind::Conflict),
+        429 => rejected(ErrorKind::Throttled),
+        400..=499 => rejected(ErrorKind::Invalid),
         _ => CallError::unknown(format!("{what} answered {status}")),
     };
     Err(CallError { retry_after: reply.retry_after(), ..error }.request(reply.request_id()))
@@ -80,7 +83,7 @@ pub(crate) fn safe_url(text: &str) -> String {
             let _ = url.set_password(None);
             url.set_query(None);
             url.set_fragment(None);
-            tame(url.as_str())
+            sanitize(url.as_str())
         }
         _ => "an address without `http://` or `https://`".to_owned(),
     }

@@ -8,7 +8,8 @@ use http::header::HeaderName;
 use super::call::{ASK_TIMEOUT, name};
 use super::transport::Transport;
 use super::{bearer, main_part, safe_url, sensitive};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::provider::{Probe, Use};
 use crate::runbook::model::HttpMethod;
 use crate::secret::Material;
@@ -37,8 +38,9 @@ pub struct HttpProbe {
 impl Probe for HttpProbe {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         let what = format!("{} {}", name(self.method), safe_url(&self.url));
-        let invalid =
-            || CallError::rejected(Kind::Invalid, format!("cannot make the request of the probe {what}"));
+        let invalid = || {
+            CallError::rejected(ErrorKind::Invalid, format!("cannot make the request of the probe {what}"))
+        };
         let mut request = http::Request::builder().method(name(self.method)).uri(&self.url);
         if self.bearer {
             let (header, value) = bearer(Some(material))?;
@@ -59,7 +61,7 @@ impl Probe for HttpProbe {
             Ok(Use::Refused(format!("{what} answered {status}")))
         } else {
             let error = CallError::rejected(
-                if status == 429 { Kind::Throttled } else { Kind::NoAnswer },
+                if status == 429 { ErrorKind::Throttled } else { ErrorKind::NoAnswer },
                 format!("{what} answered {status}, which is neither acceptance nor refusal"),
             );
             Err(CallError { retry_after: reply.retry_after(), ..error })

@@ -19,8 +19,10 @@ use jiff::Timestamp;
 use super::interim::{Interim, MAX_INTERIM};
 use super::safe_url;
 use crate::clock::{Clock as _, SystemClock};
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
+use crate::text::sanitize;
 
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,7 +113,7 @@ impl Reply {
         ["x-request-id", "x-amzn-requestid", "x-correlation-id"]
             .iter()
             .find_map(|name| self.headers.get(*name)?.to_str().ok())
-            .map(tame)
+            .map(sanitize)
     }
 
     /// The server's clock.
@@ -187,7 +189,10 @@ impl Transport {
     /// When they are not a certificate and its key. The error does not quote them.
     pub fn with_identity(self, pem: Secret, source: &str) -> Result<Self, CallError> {
         reqwest::Identity::from_pem(pem.expose().as_bytes()).map_err(|_| {
-            CallError::rejected(Kind::Local, format!("{source} are not a certificate and its key in PEM"))
+            CallError::rejected(
+                ErrorKind::Local,
+                format!("{source} are not a certificate and its key in PEM"),
+            )
         })?;
         Ok(Self { identity: Some(pem), ..self })
     }
@@ -208,7 +213,7 @@ impl Transport {
     /// Sends one request, within `timeout` or the transport's own.
     ///
     /// # Errors
-    /// [`Kind::Unreachable`] when no connection was made; [`Kind::NoAnswer`], in doubt, when one
+    /// [`ErrorKind::Unreachable`] when no connection was made; [`ErrorKind::NoAnswer`], in doubt, when one
     /// was and no whole reply came.
     pub async fn send(
         &self,
@@ -222,8 +227,9 @@ impl Transport {
         }
         let client = self.client(request.uri())?;
         let interim = Interim::of(&mut request);
-        let mut request = reqwest::Request::try_from(request)
-            .map_err(|_| CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}")))?;
+        let mut request = reqwest::Request::try_from(request).map_err(|_| {
+            CallError::rejected(ErrorKind::Invalid, format!("cannot make a request to {place}"))
+        })?;
         *request.timeout_mut() = Some(timeout.unwrap_or(self.timeout));
 
         // A connection that was closed meanwhile is taken out by a task of its own, which gets its turn here.
@@ -302,12 +308,12 @@ impl Transport {
 fn certificates(pem: &[u8], source: &str) -> Result<(), CallError> {
     match reqwest::Certificate::from_pem_bundle(pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
-        _ => Err(CallError::rejected(Kind::Local, format!("{source} holds no CA certificate in PEM"))),
+        _ => Err(CallError::rejected(ErrorKind::Local, format!("{source} holds no CA certificate in PEM"))),
     }
 }
 
 fn setup(error: reqwest::Error) -> CallError {
-    CallError::rejected(Kind::Local, format!("cannot set up HTTP: {}", reason(&error)))
+    CallError::rejected(ErrorKind::Local, format!("cannot set up HTTP: {}", reason(&error)))
         .hint("check that this machine has CA certificates (package ca-certificates)")
 }
 
@@ -322,13 +328,13 @@ fn is_loopback(host: &str) -> bool {
 /// known to have changed nothing.
 fn classify(error: &reqwest::Error, place: &str) -> CallError {
     if error.is_connect() && reason(error).contains("InvalidContentType") {
-        CallError::rejected(Kind::Unreachable, format!("{place} does not answer in TLS"))
+        CallError::rejected(ErrorKind::Unreachable, format!("{place} does not answer in TLS"))
             .hint("it may speak plain HTTP: write `http://` if that is meant, else check the port")
     } else if error.is_connect() {
-        CallError::rejected(Kind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
+        CallError::rejected(ErrorKind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
             .hint("check the address, that the server runs, and that its certificate is trusted here")
     } else if error.is_builder() {
-        CallError::rejected(Kind::Invalid, format!("cannot make a request to {place}"))
+        CallError::rejected(ErrorKind::Invalid, format!("cannot make a request to {place}"))
     } else if error.is_timeout() {
         CallError::unknown(format!("{place} did not answer in time"))
     } else {
@@ -346,7 +352,7 @@ fn reason(error: &reqwest::Error) -> String {
         // Its text would hold the whole address.
         return "the request failed".to_owned();
     }
-    tame(&inner.to_string())
+    sanitize(&inner.to_string())
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::provider::Kind;
+use crate::domain::ErrorKind;
 
 /// What befalls one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The server refuses it; nothing changes.
-    Reject(Kind),
+    Reject(ErrorKind),
     /// It never arrives, and nobody knows.
     LostRequest,
     /// It takes effect, and the reply is lost.

@@ -6,8 +6,6 @@
 //! disable, an access key has, a KV v2 store has no labels, and so on.
 
 mod fault;
-#[cfg(feature = "simulation")]
-mod memory;
 mod parts;
 mod world;
 
@@ -19,14 +17,12 @@ use async_trait::async_trait;
 
 pub use fault::{Fault, Faults};
 #[cfg(feature = "simulation")]
-pub use memory::{Change, Witness};
+pub use world::memory::{Change, Witness};
 
 use self::parts::{SandboxConsumer, SandboxIssuer, SandboxStore};
 use self::world::{Client, Credential, Secrets, World};
-use super::{
-    Call, CallContext, CallError, Check, Consumer, Gate, Issuer, Judgement, Kind, Life, Probe, Provider,
-    Store, Use, Verdict, Versions,
-};
+use super::{Call, CallContext, CallError, Consumer, Gate, Issuer, Probe, Provider, Store, Use};
+use crate::domain::{Check, ErrorKind, Judgement, Life, Verdict, Versions};
 use crate::runbook::model;
 #[cfg(feature = "simulation")]
 use crate::secret::Secret;
@@ -279,7 +275,10 @@ impl Sandbox {
     fn transact<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, CallError> {
         let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         world.transact(act).map_err(|e| {
-            CallError::rejected(Kind::Local, format!("the sandbox's world cannot be read or written: {e}"))
+            CallError::rejected(
+                ErrorKind::Local,
+                format!("the sandbox's world cannot be read or written: {e}"),
+            )
         })
     }
 
@@ -302,14 +301,14 @@ impl Sandbox {
             )),
             Some(Fault::Throttle(wait)) => {
                 let message = format!("sandbox {target}: too many requests");
-                let error = CallError::rejected(Kind::Throttled, message);
+                let error = CallError::rejected(ErrorKind::Throttled, message);
                 Err(CallError { retry_after: Some(wait), ..error })
             }
             Some(Fault::Quote) => {
                 let held = self.transact(|world| world.newest(target))?;
                 let held: Vec<&str> = held.parts().map(|(_, secret)| secret.expose()).collect();
                 let message = format!("sandbox {target}: cannot {op} over {}", held.join(" and "));
-                Err(CallError::rejected(Kind::NotReady, message))
+                Err(CallError::rejected(ErrorKind::NotReady, message))
             }
             Some(Fault::LostRequest) => unanswered(),
             // It takes effect, and nobody hears of it, nor whether it was refused.

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use super::Sandbox;
 use super::world::{Client, Credential, Secrets, Value, World};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing, StoreTraits, Versions};
+use crate::kind::{issuer_traits, store_traits};
 use crate::provider::{
-    Attestation, CallContext, CallError, Check, Consumer, Grant, Identity, Issued, Issuer, IssuerTraits,
-    Kind, Life, Promoted, Secret256, Standing, Store, StoreTraits, Use, Versions, issuer_traits,
-    store_traits,
+    Attestation, CallContext, CallError, Consumer, Grant, Issued, Issuer, Promoted, Secret256, Store, Use,
 };
 use crate::runbook::model;
 use crate::secret::{Material, Recipe};
@@ -30,7 +30,7 @@ impl IssuerSpec {
         let traits = issuer_traits(&credential.issuer, true);
         let spec = Self {
             principal: name.to_owned(),
-            parts: crate::provider::part_names(&credential.issuer),
+            parts: crate::kind::part_names(&credential.issuer),
             policies: Vec::new(),
             ttl_ms: None,
             traits,
@@ -116,12 +116,12 @@ impl SandboxIssuer {
             return Ok(());
         }
         let message = format!("sandbox {}: this kind cannot be disabled", self.spec.principal);
-        Err(CallError::rejected(Kind::Unsupported, message))
+        Err(CallError::rejected(ErrorKind::Unsupported, message))
     }
 
     fn missing(&self, handle: &str) -> CallError {
         CallError::rejected(
-            Kind::NotFound,
+            ErrorKind::NotFound,
             format!("sandbox {}: there is no credential {handle}", self.spec.principal),
         )
     }
@@ -152,7 +152,7 @@ impl Issuer for SandboxIssuer {
             }
             (Ok(alive), Some(limit)) if alive >= limit => vec![Check::fail(
                 name,
-                Kind::Limit,
+                ErrorKind::Limit,
                 format!("{alive} of {limit} credentials are alive: there is no room for the incoming one"),
                 "revoke the one that nobody uses, then plan again",
             )],
@@ -185,7 +185,9 @@ impl Issuer for SandboxIssuer {
                     world.credentials(&self.spec.principal).filter(|(_, c)| c.life != Life::Gone).count();
                 if self.spec.coexist.is_some_and(|limit| alive >= limit) {
                     let message = format!("sandbox {}: {alive} credentials are alive", self.spec.principal);
-                    return Err(CallError::rejected(Kind::Limit, message).hint("revoke one that nobody uses"));
+                    return Err(
+                        CallError::rejected(ErrorKind::Limit, message).hint("revoke one that nobody uses")
+                    );
                 }
                 let (handle, value) = match candidate {
                     Some(candidate) => {
@@ -288,7 +290,7 @@ impl Issuer for SandboxIssuer {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         if !self.spec.traits.tries {
             let message = format!("sandbox {}: this kind can only be tried by a check", self.spec.principal);
-            return Err(CallError::rejected(Kind::Unsupported, message));
+            return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
         self.sandbox
             .call("use", &self.spec.principal, |world| {
@@ -322,7 +324,7 @@ impl SandboxStore {
 
     fn secrets(&self, world: &World) -> Result<Secrets, CallError> {
         world.secrets(&self.path).cloned().ok_or_else(|| {
-            CallError::rejected(Kind::NotFound, format!("{}: there is no such secret", self.path))
+            CallError::rejected(ErrorKind::NotFound, format!("{}: there is no such secret", self.path))
         })
     }
 
@@ -336,7 +338,7 @@ impl SandboxStore {
     ) -> Result<String, CallError> {
         if value.is_blank() {
             let message = format!("{}: an empty value is never written", self.path);
-            return Err(CallError::rejected(Kind::Invalid, message));
+            return Err(CallError::rejected(ErrorKind::Invalid, message));
         }
         let token = context.token.to_string();
         if let Some(version) = secrets.tokens.get(&token) {
@@ -345,7 +347,7 @@ impl SandboxStore {
                 Ok(version.clone())
             } else {
                 let message = format!("{}: the token of this request was used with another value", self.path);
-                Err(CallError::rejected(Kind::Conflict, message))
+                Err(CallError::rejected(ErrorKind::Conflict, message))
             };
         }
         let version = secrets.next.to_string();
@@ -384,7 +386,10 @@ impl Store for SandboxStore {
                 let secrets = self.secrets(world)?;
                 let version = version.map(str::to_owned).or(secrets.labels.current);
                 version.and_then(|v| secrets.versions.get(&v)).map(|v| world.material(v)).ok_or_else(|| {
-                    CallError::rejected(Kind::NotFound, format!("{}: there is no such version", self.path))
+                    CallError::rejected(
+                        ErrorKind::NotFound,
+                        format!("{}: there is no such version", self.path),
+                    )
                 })
             })
             .await
@@ -394,7 +399,7 @@ impl Store for SandboxStore {
     async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError> {
         if !self.traits.stages {
             let message = format!("{}: this kind of store cannot stage", self.path);
-            return Err(CallError::rejected(Kind::Unsupported, message));
+            return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
         self.sandbox
             .call("stage", &self.path, |world| {
@@ -407,7 +412,7 @@ impl Store for SandboxStore {
                 };
                 if secrets.labels.pending.as_ref().is_some_and(|p| *p != version && !ours(p)) {
                     let message = format!("{}: another version is staged already", self.path);
-                    return Err(CallError::rejected(Kind::Conflict, message));
+                    return Err(CallError::rejected(ErrorKind::Conflict, message));
                 }
                 if secrets.labels.current.as_ref() != Some(&version) {
                     secrets.labels.pending = Some(version.clone());
@@ -446,7 +451,7 @@ impl Store for SandboxStore {
                 let done = now.same_as(value);
                 if !done && !now.same_as(from) {
                     let message = format!("{}: the current version {current} holds another value", self.path);
-                    return Err(CallError::rejected(Kind::Conflict, message));
+                    return Err(CallError::rejected(ErrorKind::Conflict, message));
                 }
                 if done {
                     if secrets.labels.pending.as_ref() == Some(&current) {
@@ -485,14 +490,14 @@ impl Store for SandboxStore {
     ) -> Result<(), CallError> {
         if !self.traits.destroys {
             let message = format!("{}: versions of this store are not destroyed", self.path);
-            return Err(CallError::rejected(Kind::Unsupported, message));
+            return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
         self.sandbox
             .call("destroy", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
                 if secrets.labels.current.as_deref() == Some(version) {
                     let message = format!("{}: the current version is never destroyed", self.path);
-                    return Err(CallError::rejected(Kind::Invalid, message));
+                    return Err(CallError::rejected(ErrorKind::Invalid, message));
                 }
                 let current = secrets.labels.current.clone();
                 secrets.versions.retain(|v, held| {
@@ -570,7 +575,10 @@ impl Consumer for SandboxConsumer {
                 .into_iter()
                 .map(|digest| {
                     digest.and_then(|d| Secret256::parse(&d)).map(Attestation).ok_or_else(|| {
-                        CallError::rejected(Kind::Invalid, format!("sandbox {}: holds no value", self.name))
+                        CallError::rejected(
+                            ErrorKind::Invalid,
+                            format!("sandbox {}: holds no value", self.name),
+                        )
                     })
                 })
                 .collect(),

@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::{Place, Spelling, doubled, invalid};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
 
 /// What some reader takes for the end of a line, and others for a character of the value or a comment.
@@ -28,7 +29,7 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
     }
     let Assignment { name, word, exported } = match as_shell.as_slice() {
         [] => {
-            return Err(CallError::rejected(Kind::NotFound, format!("there is no `{key}`"))
+            return Err(CallError::rejected(ErrorKind::NotFound, format!("there is no `{key}`"))
                 .hint("check `key` in the runbook"));
         }
         [one] => one.clone(),

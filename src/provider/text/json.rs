@@ -8,7 +8,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Place, Spelling, invalid};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
 
 /// The text of a JSON object, and where its fields are.
@@ -21,7 +22,7 @@ impl<'a> Object<'a> {
     /// Finds the fields of an object.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the text is not a JSON object. The error quotes nothing of it.
+    /// [`ErrorKind::Invalid`] when the text is not a JSON object. The error quotes nothing of it.
     pub(in crate::provider) fn parse(text: &'a str) -> Result<Self, CallError> {
         let fields = members(text, 0..text.len())
             .filter(|_| text.trim_start().starts_with('{'))
@@ -32,7 +33,7 @@ impl<'a> Object<'a> {
     /// Where a field's value is.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such field; [`Kind::Invalid`] when there are two, since JSON
+    /// [`ErrorKind::NotFound`] when there is no such field; [`ErrorKind::Invalid`] when there are two, since JSON
     /// readers differ on which of them counts.
     fn range(&self, field: &str) -> Result<Range<usize>, CallError> {
         one(self.fields.iter().filter(|(name, _)| name == field), field)
@@ -41,7 +42,7 @@ impl<'a> Object<'a> {
     /// The string in a field.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such field; [`Kind::Invalid`] when there are two, or when it
+    /// [`ErrorKind::NotFound`] when there is no such field; [`ErrorKind::Invalid`] when there are two, or when it
     /// is not a string.
     pub(in crate::provider) fn string(&self, field: &str) -> Result<Secret, CallError> {
         let raw = &self.text[self.range(field)?];
@@ -53,7 +54,7 @@ impl<'a> Object<'a> {
     /// The text with other strings in these fields. Every other byte stays.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when a field does not exist; [`Kind::Invalid`] when it exists twice.
+    /// [`ErrorKind::NotFound`] when a field does not exist; [`ErrorKind::Invalid`] when it exists twice.
     pub(in crate::provider) fn with(&self, values: &[(String, Secret)]) -> Result<Secret, CallError> {
         let mut edits = values
             .iter()
@@ -149,7 +150,7 @@ fn one<'a>(
 }
 
 fn absent(key: &str) -> CallError {
-    CallError::rejected(Kind::NotFound, format!("there is no field `{key}`"))
+    CallError::rejected(ErrorKind::NotFound, format!("there is no field `{key}`"))
         .hint("check the field's name in the runbook, or write the field once by hand")
 }
 
@@ -176,14 +177,14 @@ mod tests {
             object.string("pw").expect_err("twice"),
             object.with(&[("pw".to_owned(), Secret::new("x"))]).expect_err("twice"),
         ] {
-            assert!(error.kind == Kind::Invalid && error.message.contains("twice"), "{error:?}");
+            assert!(error.kind == ErrorKind::Invalid && error.message.contains("twice"), "{error:?}");
         }
         for text in ["", "[]", "\"x\"", "{", "{} {}", "{'pw': 1}", "{\"pw\": 012}", "\u{feff}{}"] {
             assert!(Object::parse(text).is_err(), "{text}");
         }
         let object = Object::parse(r#"{"pw": 1}"#).expect("object");
-        assert_eq!(object.string("pw").expect_err("a number").kind, Kind::Invalid);
-        assert_eq!(object.string("no").expect_err("absent").kind, Kind::NotFound);
+        assert_eq!(object.string("pw").expect_err("a number").kind, ErrorKind::Invalid);
+        assert_eq!(object.string("no").expect_err("absent").kind, ErrorKind::NotFound);
     }
 
     #[test]

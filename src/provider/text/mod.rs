@@ -13,7 +13,8 @@ mod yaml;
 
 use std::ops::Range;
 
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
 
@@ -69,7 +70,7 @@ impl<'a> Document<'a> {
     /// The value, and how it is written.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such value; [`Kind::Invalid`] or [`Kind::Unsupported`] when
+    /// [`ErrorKind::NotFound`] when there is no such value; [`ErrorKind::Invalid`] or [`ErrorKind::Unsupported`] when
     /// readers of the format may take it for another one than we do, with the reason.
     pub(super) fn value(&self) -> Result<(Secret, Spelling), CallError> {
         self.locate().map(|place| (place.value, place.spelling))
@@ -79,7 +80,7 @@ impl<'a> Document<'a> {
     /// without it, it is written like the value that it takes the place of, or else in quotes.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] when no spelling gives the value to every reader and leaves all else as it is.
+    /// [`ErrorKind::Unsupported`] when no spelling gives the value to every reader and leaves all else as it is.
     pub(super) fn with_value(&self, value: &Secret, spelling: Option<Spelling>) -> Result<Secret, CallError> {
         let place = self.locate()?;
         let number = |value: &Secret| is_small_number(value.expose());
@@ -160,7 +161,7 @@ impl<'a> Document<'a> {
 /// all. For preflight: a credential that was read later, on the way back, is what it is.
 ///
 /// # Errors
-/// [`Kind::Invalid`], with the part and the reason.
+/// [`ErrorKind::Invalid`], with the part and the reason.
 pub(super) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
     for (part, value) in material.parts() {
         let text = value.expose();
@@ -221,11 +222,11 @@ fn doubled(key: &str) -> CallError {
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Invalid, message)
+    CallError::rejected(ErrorKind::Invalid, message)
 }
 
 fn unsupported(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Unsupported, message)
+    CallError::rejected(ErrorKind::Unsupported, message)
 }
 
 #[cfg(test)]

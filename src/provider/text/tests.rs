@@ -149,7 +149,7 @@ fn dotenv_values_survive_their_quoting() {
     }
     for value in ["n'e\"w", "q\"uote\\", "it's $5", "${X}", "a\rb"] {
         let error = change(FileFormat::Dotenv, "PW", text, value).expect_err(value);
-        assert_eq!(error.kind, Kind::Unsupported, "{value}: readers would differ on it");
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{value}: readers would differ on it");
     }
     for bare in ["a.b:c/d-e_f@g%h+i,j=k==", "ünï", "a!b", "a*b?[c]", "a^b", "{a}", "a~b"] {
         change(FileFormat::Dotenv, "PW", &format!("PW={bare}\n"), "new").expect(bare);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
+use granit_parser::{ErrorKind as YamlError, Event, Parser, ScalarStyle, Span};
 
 use super::{Place, Spelling, doubled, invalid, is_small_number, json, unsupported};
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
 
 /// NEL, the line separator and the paragraph separator.
@@ -79,7 +80,8 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
         }
     }
     found.ok_or_else(|| {
-        CallError::rejected(Kind::NotFound, format!("there is no `{key}`")).hint("check `key` in the runbook")
+        CallError::rejected(ErrorKind::NotFound, format!("there is no `{key}`"))
+            .hint("check `key` in the runbook")
     })
 }
 
@@ -218,7 +220,7 @@ fn events(text: &str) -> Result<Vec<(Event<'_>, Span)>, CallError> {
     while let Some(event) = parser.next_event() {
         // The error quotes the text.
         events.push(event.map_err(|error| {
-            if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+            if matches!(error.kind(), YamlError::RecursionLimitExceeded) {
                 return unsupported("the file is nested too deeply to be edited");
             }
             invalid("the file is not valid YAML")

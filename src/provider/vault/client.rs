@@ -14,10 +14,12 @@ use serde::de::DeserializeOwned;
 
 use super::Settings;
 use super::facts::Facts;
+use crate::domain::ErrorKind;
 use crate::provider::http::sensitive;
 use crate::provider::http::transport::{Reply, Transport};
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::CallError;
 use crate::secret::Secret;
+use crate::text::sanitize;
 
 /// A Vault, as one operator sees it.
 pub struct VaultClient {
@@ -180,7 +182,7 @@ impl VaultClient {
     fn under_v1(&self, mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, CallError> {
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
         let uri = format!("{}{}{}", self.origin, self.prefix, path);
-        *request.uri_mut() = uri.parse().map_err(|_| unsendable(&tame(path)))?;
+        *request.uri_mut() = uri.parse().map_err(|_| unsendable(&sanitize(path)))?;
         Ok(request)
     }
 
@@ -234,5 +236,5 @@ pub(super) fn garbled(what: &str) -> CallError {
 }
 
 pub(super) fn unsendable(what: &str) -> CallError {
-    CallError::rejected(Kind::Invalid, format!("cannot make the request {what}"))
+    CallError::rejected(ErrorKind::Invalid, format!("cannot make the request {what}"))
 }

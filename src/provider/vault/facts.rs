@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
-use super::grant::{Role, TokenInfo};
+use super::acl::Acl;
 use super::kv2_secret::{Metadata, Mount, MountConfig, Seen};
-use super::permissions::Acl;
+use super::token_info::{Birth, Role, TokenInfo};
 use crate::provider::outcome::CallError;
 
 /// The answers that are kept, for as long as the client: one run. Only good answers are: whoever asks
@@ -40,14 +40,6 @@ pub(super) struct Facts {
     pub(super) strangers: OnceCell<()>,
     /// Which step of which run a token was made for; `None` of another's. It never changes.
     pub(super) tags: Keyed<Option<(String, String)>>,
-}
-
-/// What decides whether a token may be a child of another.
-#[derive(Debug, Clone)]
-pub(super) struct Birth {
-    /// Seconds since 1970.
-    pub(super) created: i64,
-    pub(super) policies: BTreeSet<String>,
 }
 
 /// One answer a key.
@@ -176,13 +168,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::outcome::Kind;
+    use crate::domain::ErrorKind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
     async fn a_failure_is_not_kept_and_an_answer_is() {
         let once = Once::default();
-        let fails = once.get("k", async { Err::<u8, _>(CallError::rejected(Kind::NotReady, "sealed")) });
+        let fails = once.get("k", async { Err::<u8, _>(CallError::rejected(ErrorKind::NotReady, "sealed")) });
         assert!(fails.await.is_err());
         assert_eq!(*once.get("k", async { Ok(1) }).await.expect("first"), 1);
         assert_eq!(*once.get("k", async { Ok(2) }).await.expect("kept"), 1);

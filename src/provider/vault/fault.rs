@@ -3,9 +3,11 @@
 use serde::Deserialize;
 
 use super::client::{Effect, VaultClient};
+use crate::domain::ErrorKind;
 use crate::provider::http::transport::Reply;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::CallError;
 use crate::secret::Material;
+use crate::text::sanitize;
 
 const LOG_IN: &str = "the token that stanch uses is expired, revoked, or bound to another network: log in again \
                       (`vault login`)";
@@ -32,7 +34,8 @@ impl VaultClient {
         let quoted = if said.is_empty() { String::new() } else { format!(": {said}") };
         let rejected = |kind| CallError::rejected(kind, format!("{place} refused {what} ({status}){quoted}"));
         let not_ready = |state: &str, hint: &str| {
-            CallError::rejected(Kind::NotReady, format!("{place} {state}: {what} was not done")).hint(hint)
+            CallError::rejected(ErrorKind::NotReady, format!("{place} {state}: {what} was not done"))
+                .hint(hint)
         };
         match status {
             301 | 302 | 307 | 308 => not_ready(
@@ -55,27 +58,26 @@ impl VaultClient {
             }
             472 => not_ready("is a disaster-recovery secondary", "set the address to the primary cluster"),
             473 => not_ready("is a performance standby", "set the address to the active node"),
-            429 => {
-                rejected(Kind::Throttled).hint("a rate-limit quota is set: `vault read sys/quotas/config`")
-            }
-            403 if is_bad_token(said) => rejected(Kind::Refused).hint(LOG_IN),
+            429 => rejected(ErrorKind::Throttled)
+                .hint("a rate-limit quota is set: `vault read sys/quotas/config`"),
+            403 if is_bad_token(said) => rejected(ErrorKind::Refused).hint(LOG_IN),
             403 => {
                 if self.own_token_is_dead().await {
-                    rejected(Kind::Refused).hint(LOG_IN)
+                    rejected(ErrorKind::Refused).hint(LOG_IN)
                 } else {
                     let path = what.split_once(' ').map_or(what, |(_, path)| path);
-                    rejected(Kind::Denied).hint(format!(
+                    rejected(ErrorKind::Denied).hint(format!(
                         "ask for a policy that allows it; `vault token capabilities {path}` shows what you have"
                     ))
                 }
             }
-            400 if said.contains("check-and-set") => rejected(Kind::Conflict)
+            400 if said.contains("check-and-set") => rejected(ErrorKind::Conflict)
                 .hint("another version was written meanwhile: check it, then plan again"),
-            404 if said.is_empty() => rejected(Kind::NotFound)
+            404 if said.is_empty() => rejected(ErrorKind::NotFound)
                 .hint("check the name in the runbook, and that the address is Vault's own"),
-            404 => rejected(Kind::NotFound),
-            405 => rejected(Kind::Unsupported),
-            400..=499 => rejected(Kind::Invalid),
+            404 => rejected(ErrorKind::NotFound),
+            405 => rejected(ErrorKind::Unsupported),
+            400..=499 => rejected(ErrorKind::Invalid),
             _ => CallError::unknown(format!("{place} answered {status} to {what}{quoted}")),
         }
     }
@@ -111,10 +113,10 @@ impl VaultClient {
 
     /// A text of the server's as it may be shown.
     pub(super) fn quoted(&self, text: &str) -> String {
-        tame(&self.without_token(text))
+        sanitize(&self.without_token(text))
     }
 
-    /// What Vault itself says of an error, tamed. Vault does not echo values in `errors`; the
+    /// What Vault itself says of an error, sanitized. Vault does not echo values in `errors`; the
     /// token is taken out all the same.
     pub(super) fn said(&self, reply: &Reply) -> String {
         let errors: Errors = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -122,8 +124,8 @@ impl VaultClient {
         // Its lists ("2 errors occurred:\n\t* a\n\t* b") read badly on one line.
         let points: Vec<&str> = text.split("* ").map(str::trim).filter(|s| !s.is_empty()).collect();
         match points.as_slice() {
-            [head, rest @ ..] if head.ends_with("occurred:") => tame(&rest.join(", ")),
-            _ => tame(&text),
+            [head, rest @ ..] if head.ends_with("occurred:") => sanitize(&rest.join(", ")),
+            _ => sanitize(&text),
         }
     }
 }

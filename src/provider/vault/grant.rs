@@ -1,161 +1,22 @@
 //! What a token may really do, and what a role lets it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::facts::Birth;
-use super::token::TokenSpec;
+use super::token_info::{Role, TokenInfo, TokenSpec, network};
+use crate::domain::ErrorKind;
 use crate::provider::Grant;
-use crate::provider::outcome::{CallError, Kind, tame};
+use crate::provider::outcome::CallError;
 use crate::runbook::Period;
+use crate::text::sanitize;
 
 /// The tag that says who a token is for.
 pub(super) const AUDIENCE: &str = "audience";
-
-/// What Vault says of a token. vaultrs' own type lacks `bound_cidrs` and `period`.
-#[derive(Debug, Deserialize)]
-pub(super) struct TokenInfo {
-    pub(super) accessor: String,
-    #[serde(default)]
-    pub(super) display_name: String,
-    #[serde(default)]
-    pub(super) policies: Vec<String>,
-    #[serde(default)]
-    pub(super) identity_policies: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) creation_time: i64,
-    #[serde(default)]
-    creation_ttl: u64,
-    #[serde(default)]
-    pub(super) explicit_max_ttl: u64,
-    pub(super) expire_time: Option<String>,
-    #[serde(default)]
-    pub(super) ttl: u64,
-    #[serde(default)]
-    pub(super) meta: Option<HashMap<String, String>>,
-    /// 0 is without limit; less, that the last use was just taken.
-    #[serde(default)]
-    pub(super) num_uses: i64,
-    #[serde(default)]
-    pub(super) orphan: bool,
-    #[serde(default)]
-    renewable: Option<bool>,
-    #[serde(default)]
-    period: Option<u64>,
-    #[serde(default)]
-    pub(super) bound_cidrs: Option<Vec<String>>,
-    /// `service` or `batch`; servers before 1.0 do not say it.
-    #[serde(default, rename = "type")]
-    pub(super) kind: String,
-    /// The role that it was made through.
-    #[serde(default)]
-    pub(super) role: Option<String>,
-}
-
-impl TokenInfo {
-    /// Whether it is a batch token: it has no accessor, cannot be revoked, and cannot make others.
-    pub(super) fn is_batch(&self) -> bool {
-        self.kind == "batch" || self.accessor.is_empty()
-    }
-
-    pub(super) fn birth(&self) -> Birth {
-        let policies = self.policies.iter().filter(|p| *p != "default").cloned().collect();
-        Birth { created: self.creation_time, policies }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Role {
-    allowed_policies: Option<Vec<String>>,
-    allowed_policies_glob: Option<Vec<String>>,
-    disallowed_policies: Option<Vec<String>>,
-    disallowed_policies_glob: Option<Vec<String>>,
-    pub(super) orphan: bool,
-    pub(super) renewable: bool,
-    period: u64,
-    token_period: u64,
-    explicit_max_ttl: u64,
-    token_explicit_max_ttl: u64,
-    pub(super) token_num_uses: u64,
-    pub(super) token_no_default_policy: bool,
-    bound_cidrs: Option<Vec<String>>,
-    token_bound_cidrs: Option<Vec<String>>,
-    pub(super) token_type: String,
-}
-
-/// Whether a policy is in a list, or fits a pattern of another one.
-fn listed(list: &Option<Vec<String>>, globs: &Option<Vec<String>>, policy: &str) -> bool {
-    let fits = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(start) => policy.starts_with(start),
-        None => pattern == policy,
-    };
-    list.iter().flatten().any(|p| p == policy) || globs.iter().flatten().any(fits)
-}
-
-impl Role {
-    /// Whether it lets a token carry this policy.
-    pub(super) fn allows(&self, policy: &str) -> bool {
-        let allowed = listed(&self.allowed_policies, &self.allowed_policies_glob, policy);
-        (self.is_open() || allowed) && !self.disallows(policy)
-    }
-
-    /// Whether it names this policy as one that its tokens never carry.
-    pub(super) fn disallows(&self, policy: &str) -> bool {
-        listed(&self.disallowed_policies, &self.disallowed_policies_glob, policy)
-    }
-
-    /// The setting of a role, as `vault write` takes it, that does not disallow this policy any more.
-    pub(super) fn without_refusal_of(&self, policy: &str) -> String {
-        let mut settings = Vec::new();
-        for (name, list) in [
-            ("disallowed_policies", &self.disallowed_policies),
-            ("disallowed_policies_glob", &self.disallowed_policies_glob),
-        ] {
-            let refuses = |entry: &String| listed(&None, &Some(vec![entry.clone()]), policy);
-            let (gone, kept): (Vec<_>, Vec<_>) = list.iter().flatten().cloned().partition(refuses);
-            if !gone.is_empty() {
-                settings.push(format!("{name}={}", kept.join(",")));
-            }
-        }
-        settings.join(" ")
-    }
-
-    /// Whether it has no list of its own: then the operator's own policies are the bound.
-    pub(super) fn is_open(&self) -> bool {
-        let empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
-        empty(&self.allowed_policies) && empty(&self.allowed_policies_glob)
-    }
-
-    /// How long its tokens live between renewals, forever; 0 where they are not periodic.
-    pub(super) fn period(&self) -> u64 {
-        self.token_period.max(self.period)
-    }
-
-    /// The longest that its tokens live, in seconds, renewals counted; 0 without such a bound.
-    pub(super) fn explicit_max(&self) -> u64 {
-        self.token_explicit_max_ttl.max(self.explicit_max_ttl)
-    }
-
-    /// The networks that its tokens may be used from; none is every network.
-    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
-        self.token_bound_cidrs.iter().chain(&self.bound_cidrs).flatten().map(|c| network(c))
-    }
-
-    /// Whether a token of this role that can be renewed keeps to a maximum, in seconds: when a token is
-    /// renewed the server takes the role's maximum in place of the one that the token was made with.
-    pub(super) fn keeps_to(&self, max: u64) -> bool {
-        !self.renewable || (1..=max).contains(&self.explicit_max())
-    }
-}
 
 /// What a token may really do, against what was asked for. `role` is that which it was made through:
 /// `Err` where it may not be read.
 ///
 /// # Errors
-/// [`Kind::Declined`] when it cannot do what it is for.
+/// [`ErrorKind::Declined`] when it cannot do what it is for.
 pub(super) fn grant(
     info: &TokenInfo,
     spec: &TokenSpec,
@@ -167,7 +28,7 @@ pub(super) fn grant(
     policies.sort();
     policies.dedup();
 
-    let declined = |why: String| CallError::rejected(Kind::Declined, why);
+    let declined = |why: String| CallError::rejected(ErrorKind::Declined, why);
     if info.is_batch() {
         return Err(declined("the new token is a batch token, which cannot be revoked".to_owned()));
     }
@@ -215,10 +76,10 @@ pub(super) fn grant(
         }
         let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| network(c)).collect();
         for extra in bound.iter().filter(|cidr| !asked.contains(cidr)) {
-            wider.push(tame(&format!("it may be used from {extra}, which was not asked for")));
+            wider.push(sanitize(&format!("it may be used from {extra}, which was not asked for")));
         }
     } else if !bound.is_empty() {
-        notes.push(tame(&format!("it may be used from {} only", bound.join(", "))));
+        notes.push(sanitize(&format!("it may be used from {} only", bound.join(", "))));
     }
     let life = info.expire_time.as_ref().map(|_| Duration::from_secs(info.creation_ttl));
     if let Some(life) = life.filter(|life| *life < spec.ttl) {
@@ -241,11 +102,6 @@ pub(super) fn grant(
 pub(super) fn shorter(lives: u64, asked: Duration) -> String {
     let asked = Period::seconds(asked.as_secs());
     format!("the new token lives for {} only; {asked} was asked for", Period::seconds(lives))
-}
-
-/// A single address and its network of one are the same; Vault shows the shorter.
-pub(super) fn network(cidr: &str) -> &str {
-    cidr.strip_suffix("/32").or_else(|| cidr.strip_suffix("/128")).unwrap_or(cidr)
 }
 
 #[cfg(test)]
@@ -324,7 +180,7 @@ mod tests {
         assert!(notes.len() == 2 && notes[1].contains("lives for 20s only; 1m was asked for"), "{notes:?}");
         assert_eq!(found("0", "service").expect("a grant").lives, Some(Duration::from_secs(20)));
         for (uses, kind) in [("7", "service"), ("-1", "service"), ("0", "batch")] {
-            assert_eq!(found(uses, kind).expect_err(uses).kind, Kind::Declined, "{uses} {kind}");
+            assert_eq!(found(uses, kind).expect_err(uses).kind, ErrorKind::Declined, "{uses} {kind}");
         }
     }
 

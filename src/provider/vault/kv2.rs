@@ -18,9 +18,11 @@ use vaultrs::api::kv2::requests::{
 use super::client::{Effect, VaultClient, data, unsendable};
 use super::fault::scrubbed;
 use super::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Observation, StoreTraits, Versions};
 use crate::provider::layout::Layout;
-use crate::provider::outcome::{CallError, Kind};
-use crate::provider::{CallContext, Check, Observation, Promoted, Store, StoreTraits, Versions};
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Promoted, Store};
 use crate::secret::Material;
 
 /// How often a write is tried again on a version that a neighbour's writer made meanwhile. One who
@@ -43,7 +45,7 @@ impl Kv2Place {
         let clean = |text: &str, what: &str| {
             let text = text.trim_matches('/');
             if text.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-                return Err(CallError::rejected(Kind::Invalid, format!("`{text}` is not a {what}")));
+                return Err(CallError::rejected(ErrorKind::Invalid, format!("`{text}` is not a {what}")));
             }
             Ok(text.to_owned())
         };
@@ -166,7 +168,7 @@ impl Kv2Store {
                 Ok(Seen { fields, version: found, deletes: deletion_time.parse().ok(), early: false })
             }
             _ => Err(CallError::rejected(
-                Kind::NotFound,
+                ErrorKind::NotFound,
                 format!("version {found} of {} is deleted or destroyed", self.place.shown()),
             )
             .hint("`vault kv undelete` brings a deleted version back; else write the value again")),
@@ -174,7 +176,7 @@ impl Kv2Store {
     }
 
     fn absent(&self, error: CallError) -> CallError {
-        if error.kind != Kind::NotFound {
+        if error.kind != ErrorKind::NotFound {
             return error;
         }
         let place = self.place.shown();
@@ -184,7 +186,7 @@ impl Kv2Store {
 
     fn version(text: &str) -> Result<u64, CallError> {
         text.parse().map_err(|_| {
-            CallError::rejected(Kind::Invalid, format!("`{text}` is not a version of a KV v2 secret"))
+            CallError::rejected(ErrorKind::Invalid, format!("`{text}` is not a version of a KV v2 secret"))
         })
     }
 
@@ -210,7 +212,7 @@ impl Kv2Store {
         let metadata = self.metadata().await?;
         if metadata.current_version == version {
             return Err(CallError::rejected(
-                Kind::Conflict,
+                ErrorKind::Conflict,
                 format!("version {version} of {} is current: it is not destroyed", self.place.shown()),
             ));
         }
@@ -224,7 +226,7 @@ impl Kv2Store {
                 || match self.data(Some(found)).await {
                     Ok(seen) => seen.fields.material(&self.layout).is_ok_and(|m| m.same_as(outgoing)),
                     // Deleted or pruned meanwhile.
-                    Err(error) if error.kind == Kind::NotFound => false,
+                    Err(error) if error.kind == ErrorKind::NotFound => false,
                     Err(error) => return Err(error),
                 };
             if holds {
@@ -269,7 +271,7 @@ impl Store for Kv2Store {
     }
 
     async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
-        Err(CallError::rejected(Kind::Unsupported, "KV v2 has no versions that are not yet current"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "KV v2 has no versions that are not yet current"))
     }
 
     async fn retire(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
@@ -294,7 +296,7 @@ impl Store for Kv2Store {
             }
             if !now.same_as(from) {
                 return Err(CallError::rejected(
-                    Kind::Conflict,
+                    ErrorKind::Conflict,
                     format!(
                         "version {version} of {} holds another value in stanch's own field",
                         self.place.shown()
@@ -307,7 +309,7 @@ impl Store for Kv2Store {
                 Ok(written) => {
                     return Ok(Promoted { version: written.to_string(), was: Some(version.to_string()) });
                 }
-                Err(error) if error.kind == Kind::Conflict && tries < REWRITES => tries += 1,
+                Err(error) if error.kind == ErrorKind::Conflict && tries < REWRITES => tries += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -325,7 +327,7 @@ impl Store for Kv2Store {
     async fn destroy(&self, _: &CallContext, version: &str, outgoing: &Material) -> Result<(), CallError> {
         if !self.destroys {
             return Err(CallError::rejected(
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 "the runbook does not say `destroy_outgoing`",
             ));
         }

@@ -8,9 +8,9 @@ use super::client::{Effect, data};
 use super::kv2::Kv2Store;
 use super::kv2_secret::{Metadata, Mount, MountConfig};
 use super::permissions::{self, Need, capabilities, holds};
-use super::preflight::failed;
-use crate::provider::outcome::{CallError, Kind};
-use crate::provider::{Check, CheckVerdict};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, CheckVerdict};
+use crate::provider::outcome::CallError;
 
 impl Kv2Store {
     /// Everything that can be looked at, all at once.
@@ -32,14 +32,14 @@ impl Kv2Store {
         checks.push(match version {
             Ok(version) => Check::pass(name.clone(), format!("version {version} is current")),
             // The permission that is missing is named already.
-            Err(error) if error.kind == Kind::Denied => Check::warn(name.clone(), "it may not be read"),
-            Err(error) => failed(&name, &error),
+            Err(error) if error.kind == ErrorKind::Denied => Check::warn(name.clone(), "it may not be read"),
+            Err(error) => error.to_check(&name),
         });
         // A server that does not answer may answer later; what may not be read is named above.
         if let Err(error) = &metadata
             && error.kind.is_transient()
         {
-            checks.push(failed(&name, error));
+            checks.push(error.to_check(&name));
         }
         checks.extend(self.cautions(&name, metadata.ok().as_deref(), config.as_deref()));
         checks
@@ -121,7 +121,9 @@ impl Kv2Store {
         let found = match found {
             Ok(found) => found,
             // Vault gives the same answer for a mount that is not there and one that is not ours to see.
-            Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => {
+            Err(error)
+                if matches!(error.kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Invalid) =>
+            {
                 return Check::fail(
                     name,
                     error.kind,
@@ -129,13 +131,13 @@ impl Kv2Store {
                     "`vault secrets list` shows the mounts; check `mount` in the runbook, then the policies",
                 );
             }
-            Err(error) => return failed(&name, &error),
+            Err(error) => return error.to_check(&name),
         };
         let version = found.options.as_ref().and_then(|o| o.get("version")).map(String::as_str);
         if found.path.trim_matches('/') != mount {
             return Check::fail(
                 name,
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!(
                     "`{mount}` lies inside the mount `{}`",
                     self.client.quoted(found.path.trim_matches('/'))
@@ -147,13 +149,13 @@ impl Kv2Store {
             ("kv", Some("2")) => Check::pass(name, "it is KV version 2"),
             ("kv" | "generic", _) => Check::fail(
                 name,
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 "it is KV version 1, which keeps no versions: there would be no way back",
                 format!("upgrade it: `vault kv enable-versioning {mount}`"),
             ),
             (other, _) => Check::fail(
                 name,
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 format!("it is of type {}", self.client.quoted(other)),
                 "check `mount` in the runbook: it has to be a KV version 2 mount",
             ),

@@ -9,8 +9,9 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::domain::ErrorKind;
 use crate::provider::layout::Layout;
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::outcome::CallError;
 use crate::secret::{Material, Secret};
 
 /// Vault's clock comes in whole seconds, rounded down; and a version that is deleted in a moment is
@@ -27,11 +28,11 @@ impl Fields {
     pub(super) fn material(&self, layout: &Layout) -> Result<Material, CallError> {
         layout.from_fields(|field| {
             let Some((_, raw)) = self.0.iter().find(|(name, _)| name == field) else {
-                return Err(CallError::rejected(Kind::NotFound, format!("there is no field `{field}`"))
+                return Err(CallError::rejected(ErrorKind::NotFound, format!("there is no field `{field}`"))
                     .hint("check the field's name in the runbook, or write the field once by hand"));
             };
             serde_json::from_str::<String>(raw.get()).map(Secret::new).map_err(|_| {
-                CallError::rejected(Kind::Invalid, format!("the field `{field}` is not a string"))
+                CallError::rejected(ErrorKind::Invalid, format!("the field `{field}` is not a string"))
             })
         })
     }
@@ -40,7 +41,7 @@ impl Fields {
     pub(super) fn patch(&mut self, layout: &Layout, material: &Material) -> Result<(), CallError> {
         for (field, value) in layout.fields(material)? {
             let raw = serde_json::value::to_raw_value(value.expose()).map_err(|_| {
-                CallError::rejected(Kind::Invalid, format!("the value of `{field}` cannot be written"))
+                CallError::rejected(ErrorKind::Invalid, format!("the value of `{field}` cannot be written"))
             })?;
             match self.0.iter_mut().find(|(name, _)| *name == field) {
                 Some((_, old)) => *old = raw,
@@ -202,7 +203,9 @@ mod tests {
     #[test]
     fn what_readers_take_differently_is_refused() {
         assert!(serde_json::from_str::<Fields>(r#"{"token":"a","x":1,"token":"b"}"#).is_err());
-        for (text, kind) in [(r#"{"token":1}"#, Kind::Invalid), (r#"{"other":"x"}"#, Kind::NotFound)] {
+        for (text, kind) in
+            [(r#"{"token":1}"#, ErrorKind::Invalid), (r#"{"other":"x"}"#, ErrorKind::NotFound)]
+        {
             let fields: Fields = serde_json::from_str(text).expect("fields");
             assert_eq!(fields.material(&layout()).expect_err("no token").kind, kind);
         }

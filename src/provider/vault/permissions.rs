@@ -1,14 +1,15 @@
 //! What the operator may do: asked for many paths at once, and what is missing named at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rustify::enums::RequestMethod;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::acl::Acl;
 use super::client::{Effect, VaultClient, data};
-use crate::provider::Check;
-use crate::provider::outcome::{CallError, Kind};
+use crate::domain::Check;
+use crate::domain::ErrorKind;
+use crate::provider::outcome::CallError;
 
 const CAPABILITIES: &str = "sys/capabilities-self";
 const ACL: &str = "sys/internal/ui/resultant-acl";
@@ -39,47 +40,6 @@ impl Need {
     }
 }
 
-/// The rules that the operator's policies come to.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Acl {
-    exact_paths: Option<HashMap<String, Rule>>,
-    glob_paths: Option<HashMap<String, Rule>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Rule {
-    allowed_parameters: Option<HashMap<String, Option<Vec<Value>>>>,
-    denied_parameters: Option<HashMap<String, Option<Vec<Value>>>>,
-    required_parameters: Option<Vec<String>>,
-}
-
-impl Acl {
-    /// What these rules forbid of a request that sends these parameters, in a phrase. A rule for single
-    /// values says nothing here: what is sent is not known yet.
-    fn forbids(&self, path: &str, sends: &[&str]) -> Option<String> {
-        let globs = self.glob_paths.iter().flatten().filter(|(start, _)| path.starts_with(start.as_str()));
-        let longest = globs.max_by_key(|(start, _)| start.len()).map(|(_, rule)| rule);
-        let rule = self.exact_paths.as_ref().and_then(|rules| rules.get(path)).or(longest)?;
-        let denied = |name: &&&str| {
-            let values = rule.denied_parameters.as_ref().and_then(|d| d.get(**name).or_else(|| d.get("*")));
-            values.is_some_and(|values| values.as_ref().is_none_or(Vec::is_empty))
-        };
-        let left_out = |name: &&&str| {
-            let allowed = rule.allowed_parameters.as_ref().filter(|allowed| !allowed.is_empty());
-            allowed.is_some_and(|allowed| !allowed.contains_key(**name) && !allowed.contains_key("*"))
-        };
-        let refused: Vec<&str> = sends.iter().filter(|n| denied(n) || left_out(n)).copied().collect();
-        if !refused.is_empty() {
-            return Some(format!("send the parameters {}", refused.join(", ")));
-        }
-        let required = rule.required_parameters.iter().flatten();
-        let unsent: Vec<&str> = required.map(String::as_str).filter(|name| !sends.contains(name)).collect();
-        (!unsent.is_empty()).then(|| format!("leave out the parameters {}", unsent.join(", ")))
-    }
-}
-
 /// Checks every need, and names all that is missing in one check, with the policy that grants just that.
 pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> Check {
     let name = format!("permissions for {what}");
@@ -87,10 +47,10 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
     let (held, acl) = tokio::join!(capabilities(client, &paths), acl(client));
     let held = match held {
         Ok(held) => held,
-        Err(error) if error.kind == Kind::Denied => {
+        Err(error) if error.kind == ErrorKind::Denied => {
             return Check::warn(name, "Vault does not tell this token what it may do");
         }
-        Err(error) => return super::preflight::failed(&name, &error),
+        Err(error) => return error.to_check(&name),
     };
     let mut missing = Vec::new();
     let mut policy: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -123,7 +83,7 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
             narrow.join(", ")
         ));
     }
-    Check::fail(name, Kind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
+    Check::fail(name, ErrorKind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
 }
 
 /// What the operator may do on each path, in the order of the paths.

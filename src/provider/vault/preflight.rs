@@ -8,12 +8,14 @@ use serde::Deserialize;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use super::client::{Effect, VaultClient, data, unsendable};
-use super::grant::TokenInfo;
-use super::token::look_up;
+use super::lookup::look_up;
+use super::token_info::TokenInfo;
 use crate::clock::Clock;
+use crate::domain::ErrorKind;
+use crate::domain::{Check, CheckVerdict};
 use crate::provider::http::transport::Reply;
-use crate::provider::outcome::{CallError, Kind, is_name};
-use crate::provider::{Check, CheckVerdict};
+use crate::provider::outcome::CallError;
+use crate::text::is_name;
 
 /// A run may have to wait for an overlap: a token that dies within the hour is worth a word.
 const SHORT_LIFE: Duration = Duration::from_secs(3600);
@@ -68,7 +70,7 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
     let (health, reply) = match found {
         Ok(found) => found,
         Err(error) => {
-            checks.push(failed("server", &error));
+            checks.push(error.to_check("server"));
             return checks;
         }
     };
@@ -96,7 +98,7 @@ async fn health(client: &VaultClient, reply: &Reply) -> Result<Health, CallError
             return Err(client.fault(reply, "GET sys/health", Effect::Read).await);
         }
         let message = format!("{place} answered {status} and not what Vault answers");
-        return Err(CallError::rejected(Kind::Invalid, message).hint(
+        return Err(CallError::rejected(ErrorKind::Invalid, message).hint(
             "check the address: host, port, and the path where Vault is behind one; something else answers there",
         ));
     };
@@ -123,7 +125,7 @@ impl VaultClient {
 fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
     let place = client.place();
     let fail =
-        |what: &str, hint: &str| Check::fail("server", Kind::NotReady, format!("{place} {what}"), hint);
+        |what: &str, hint: &str| Check::fail("server", ErrorKind::NotReady, format!("{place} {what}"), hint);
     if !health.initialized {
         return fail("is not initialised", "initialise it: `vault operator init`");
     }
@@ -157,7 +159,7 @@ pub(crate) fn skew(place: &str, theirs: Option<Timestamp>, ours: Timestamp) -> C
     if skew > SKEW_FAIL {
         return Check::fail(
             "clock",
-            Kind::Invalid,
+            ErrorKind::Invalid,
             detail,
             "set this machine's clock (NTP), then plan again",
         );
@@ -172,7 +174,7 @@ async fn whoami(client: &VaultClient) -> Check {
     if client.settings().token.is_none() {
         return Check::fail(
             "identity",
-            Kind::Refused,
+            ErrorKind::Refused,
             "there is no Vault token",
             "log in (`vault login`), or set VAULT_TOKEN",
         );
@@ -192,10 +194,10 @@ async fn whoami(client: &VaultClient) -> Check {
             }
             Check::pass("identity", detail)
         }
-        Err(error) if error.kind == Kind::Denied => {
+        Err(error) if error.kind == ErrorKind::Denied => {
             Check::warn("identity", "the token may not look itself up: who this is cannot be said")
         }
-        Err(error) => failed("identity", &error),
+        Err(error) => error.to_check("identity"),
     }
 }
 
@@ -223,14 +225,14 @@ async fn namespace_check(client: &VaultClient, health: &Health, namespace: &str)
         Ok(false) => Check::pass("namespace", format!("the namespace is {namespace}")),
         Ok(true) => Check::fail(
             "namespace",
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             format!(
                 "{} has no namespaces and ignores `{namespace}`: everything would go to its root",
                 client.place()
             ),
             "remove `namespace` from the connection and unset VAULT_NAMESPACE, or set the right address",
         ),
-        Err(error) => failed("namespace", &error),
+        Err(error) => error.to_check("namespace"),
     }
 }
 
@@ -247,7 +249,7 @@ async fn look_at_own(client: &VaultClient) -> Result<Arc<TokenInfo>, CallError> 
     let found = match client.send(endpoint, Effect::Read).await {
         Ok(reply) => data(&reply, "auth/token/lookup-self"),
         Err(error) => match &client.settings().token {
-            Some(token) if error.kind == Kind::Denied => {
+            Some(token) if error.kind == ErrorKind::Denied => {
                 look_up(client, token).await.ok().flatten().ok_or(error)
             }
             _ => Err(error),
@@ -267,12 +269,6 @@ pub(super) async fn known_own_token(client: &VaultClient) -> Result<Arc<TokenInf
         Some(own) => Ok(own),
         None => look_at_own(client).await,
     }
-}
-
-/// A failed call as a failed check.
-pub(super) fn failed(name: &str, error: &CallError) -> Check {
-    let hint = error.hint.clone().unwrap_or_else(|| "see the message, then plan again".to_owned());
-    Check { retry_after: error.retry_after, ..Check::fail(name, error.kind, error.message.clone(), hint) }
 }
 
 #[cfg(test)]
@@ -301,12 +297,16 @@ mod tests {
     async fn a_rate_limit_at_the_first_look_is_throttling() {
         let limited = r#"{"errors":["request path \"sys/health\": rate limit quota exceeded"]}"#;
         let check = server_check(429, Some("5"), limited).await;
-        assert_eq!((check.verdict, check.kind), (CheckVerdict::Fail, Some(Kind::Throttled)), "{check:?}");
+        assert_eq!(
+            (check.verdict, check.kind),
+            (CheckVerdict::Fail, Some(ErrorKind::Throttled)),
+            "{check:?}"
+        );
         assert_eq!(check.retry_after, Some(Duration::from_secs(5)));
         let busy = server_check(503, Some("7"), "<html>busy</html>").await;
-        assert_eq!((busy.kind, busy.retry_after), (Some(Kind::NoAnswer), Some(Duration::from_secs(7))));
+        assert_eq!((busy.kind, busy.retry_after), (Some(ErrorKind::NoAnswer), Some(Duration::from_secs(7))));
         let other = server_check(503, None, "<html>hello</html>").await;
-        assert_eq!(other.kind, Some(Kind::Invalid));
+        assert_eq!(other.kind, Some(ErrorKind::Invalid));
         let standby = r#"{"initialized":true,"sealed":false,"standby":true,"version":"1.0"}"#;
         assert_eq!(server_check(429, None, standby).await.verdict, CheckVerdict::Warn);
     }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::domain::ErrorKind;
 use crate::provider::http::{safe_url, sensitive};
-use crate::provider::outcome::{CallError, Kind};
+use crate::provider::outcome::CallError;
 use crate::provider::own_file::{self, SMALL};
 use crate::secret::Secret;
 
@@ -219,7 +220,7 @@ fn token(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Secret>, CallErr
 }
 
 fn local(message: impl Into<String>) -> CallError {
-    CallError::rejected(Kind::Local, message)
+    CallError::rejected(ErrorKind::Local, message)
 }
 
 #[cfg(test)]

@@ -8,20 +8,22 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use vaultrs::api::token::requests::{
-    CreateOrphanTokenRequest, CreateRoleTokenRequest, ListAccessorRequest, LookupTokenAccessorRequest,
-    LookupTokenRequest, LookupTokenSelfRequest, ReadTokenRoleRequest, RevokeTokenAccessorRequest,
+    CreateOrphanTokenRequest, CreateRoleTokenRequest, ListAccessorRequest, LookupTokenSelfRequest,
+    ReadTokenRoleRequest, RevokeTokenAccessorRequest,
 };
 use vaultrs::api::token::responses::ListAccessorResponse;
 
 use super::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use super::fault::{is_bad_token, scrubbed};
-use super::grant::{AUDIENCE, Role, TokenInfo, grant};
-use crate::provider::http::transport::Reply;
-use crate::provider::outcome::{CallError, Kind, is_name, tame};
-use crate::provider::{
-    CallContext, Check, Grant, Identity, Issued, Issuer, IssuerTraits, Life, Observation, Standing, Use,
-};
+use super::grant::{AUDIENCE, grant};
+use super::lookup::{known, look_up, lookup};
+use super::token_info::{Role, TokenInfo, TokenSpec};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
+use crate::text::{is_name, sanitize};
 
 /// The part that a token is.
 const PART: &str = "token";
@@ -30,11 +32,8 @@ const PART: &str = "token";
 const RUN: &str = "stanch-run";
 const STEP: &str = "stanch-step";
 
-pub(super) const LOOKUP: &str = "auth/token/lookup-accessor";
 pub(super) const REVOKE: &str = "auth/token/revoke-accessor";
 pub(super) const ACCESSORS: &str = "auth/token/accessors";
-
-pub(super) const LOOKUP_TOKEN: &str = "auth/token/lookup";
 
 /// Longer than any token: a batch token carries its policies and tags and is of some hundred bytes.
 const LONGEST_TOKEN: usize = 8192;
@@ -42,27 +41,6 @@ const LONGEST_TOKEN: usize = 8192;
 /// Looking up every token of a busy Vault takes a request each: enough at once to be quick, few
 /// enough not to be noticed.
 const LOOKUPS: usize = 16;
-
-/// What the runbook asks for.
-#[derive(Debug, Clone)]
-pub struct TokenSpec {
-    /// The credential's name, for the token's display name.
-    pub name: String,
-    /// The token role; else the token is an orphan of nobody.
-    pub role: Option<String>,
-    /// The policies.
-    pub policies: Vec<String>,
-    /// The time to live.
-    pub ttl: Duration,
-    /// The longest it may live, renewals counted.
-    pub max_ttl: Option<Duration>,
-    /// How often it may be used; 0 is without limit.
-    pub num_uses: u32,
-    /// The networks that it may be used from.
-    pub bound_cidrs: Vec<String>,
-    /// Who it is for.
-    pub audience: Option<String>,
-}
 
 /// Issues tokens.
 #[derive(Debug)]
@@ -173,20 +151,23 @@ fn unusable_here(info: &TokenInfo) -> CallError {
     let why = if networks.is_empty() {
         "none of its policies lets it look itself up".to_owned()
     } else {
-        format!("it is bound to {}", tame(&networks))
+        format!("it is bound to {}", sanitize(&networks))
     };
-    CallError::rejected(Kind::Denied, format!("the token is alive, but it cannot be tried from here: {why}"))
-        .hint(
-            "give it the policy `default`, or a network that this machine is in; stanch cannot tell whether it \
+    CallError::rejected(
+        ErrorKind::Denied,
+        format!("the token is alive, but it cannot be tried from here: {why}"),
+    )
+    .hint(
+        "give it the policy `default`, or a network that this machine is in; stanch cannot tell whether it \
              works until it can use it",
-        )
+    )
 }
 
 /// The token, if its shape is that of one: what is none is sent nowhere.
 fn token(material: &Material) -> Result<&Secret, CallError> {
     let invalid = |why: &str| {
         CallError::rejected(
-            Kind::Invalid,
+            ErrorKind::Invalid,
             format!("the credential is not a Vault token: {why}; it was sent nowhere"),
         )
         .hint("check which field the store's `field` names, and what was written there")
@@ -204,45 +185,6 @@ fn token(material: &Material) -> Result<&Secret, CallError> {
         Err(invalid("it holds a character that no token has"))
     } else {
         Ok(token)
-    }
-}
-
-/// Asks, as the operator, about the token in the request's body; `None` when Vault does not know it.
-pub(super) async fn look_up(client: &VaultClient, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
-    let endpoint =
-        LookupTokenRequest::builder().token(token.expose()).build().map_err(|_| unsendable(LOOKUP_TOKEN))?;
-    let reply = client.reply_to(endpoint, Effect::Read).await?;
-    if reply.status.is_success() {
-        return known(&reply, LOOKUP_TOKEN).map(Some);
-    }
-    // These words alone are said by the look-up itself, and so to a token that is valid: of one that is
-    // not, servers say *invalid token* or *permission denied* before they look anything up.
-    if reply.status.as_u16() == 403 && client.said(&reply) == "bad token" {
-        return Ok(None);
-    }
-    Err(client.fault(&reply, &format!("POST {LOOKUP_TOKEN}"), Effect::Read).await)
-}
-
-/// What an answer says of a token. A batch token has no accessor.
-fn known(reply: &Reply, what: &str) -> Result<TokenInfo, CallError> {
-    let info: TokenInfo = data(reply, what)?;
-    if info.accessor.is_empty() || is_name(&info.accessor) {
-        Ok(info)
-    } else {
-        Err(garbled(what).read_only())
-    }
-}
-
-/// What Vault knows under an accessor; `None` when it knows nothing.
-async fn lookup(client: &VaultClient, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
-    let endpoint =
-        LookupTokenAccessorRequest::builder().accessor(accessor).build().map_err(|_| unsendable(LOOKUP))?;
-    match client.send(endpoint, Effect::Read).await {
-        Ok(reply) => known(&reply, LOOKUP).map(Some),
-        // Vault 1.21 answers 400, others 403; the words are the same. A plain 403 or 404 (of
-        // something in front of Vault) is no word on the accessor and stays an error.
-        Err(error) if error.message.contains("invalid accessor") => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -273,16 +215,18 @@ impl Issuer for TokenIssuer {
         let info = self.lookup_for(token).await.map_err(|error| scrubbed(error, material))?;
         let Some(info) = info else { return Ok(None) };
         if info.is_batch() {
-            let until =
-                info.expire_time.as_deref().map_or(String::new(), |at| format!(", and ends at {}", tame(at)));
+            let until = info
+                .expire_time
+                .as_deref()
+                .map_or(String::new(), |at| format!(", and ends at {}", sanitize(at)));
             return Err(CallError::rejected(
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!("the old credential is a batch token: it cannot be revoked{until}"),
             )
             .hint("revoke the token that it was made with, or the auth method's role; then write a service token"));
         }
         Ok(Some(Standing {
-            identity: Identity { handle: info.accessor, principal: tame(&info.display_name) },
+            identity: Identity { handle: info.accessor, principal: sanitize(&info.display_name) },
             life: Life::Active,
             uses_left: (info.num_uses != 0).then_some(u64::try_from(info.num_uses).unwrap_or(0)),
         }))
@@ -309,7 +253,7 @@ impl Issuer for TokenIssuer {
                 let found = match self.spec.max_ttl {
                     Some(max) if max <= self.spec.ttl => match self.role().await {
                         // What may not be read is settled by asking for no renewals.
-                        Some(Err(error)) if error.kind != Kind::Denied => return Err(error.read_only()),
+                        Some(Err(error)) if error.kind != ErrorKind::Denied => return Err(error.read_only()),
                         found => found.and_then(Result::ok),
                     },
                     _ => None,
@@ -380,8 +324,8 @@ impl Issuer for TokenIssuer {
         }
         let mut found = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            let info =
-                done.map_err(|_| CallError::rejected(Kind::Local, "a lookup of a token was cut short"))??;
+            let info = done
+                .map_err(|_| CallError::rejected(ErrorKind::Local, "a lookup of a token was cut short"))??;
             let Some(info) = info else { continue };
             let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).cloned();
             let tags = tag(RUN).zip(tag(STEP));
@@ -400,10 +344,9 @@ impl Issuer for TokenIssuer {
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
-        let info = self
-            .lookup(handle)
-            .await?
-            .ok_or_else(|| CallError::rejected(Kind::NotFound, "Vault knows no token under this accessor"))?;
+        let info = self.lookup(handle).await?.ok_or_else(|| {
+            CallError::rejected(ErrorKind::NotFound, "Vault knows no token under this accessor")
+        })?;
         // A token's own maximum gives way to its role's when it is renewed.
         let role = match self.role().await {
             Some(Err(error)) if error.kind.is_transient() => return Err(error),
@@ -418,11 +361,11 @@ impl Issuer for TokenIssuer {
     }
 
     async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
-        Err(CallError::rejected(Kind::Unsupported, "Vault cannot disable a token reversibly"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "Vault cannot disable a token reversibly"))
     }
 
     async fn enable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
-        Err(CallError::rejected(Kind::Unsupported, "Vault cannot disable a token reversibly"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "Vault cannot disable a token reversibly"))
     }
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
@@ -475,7 +418,7 @@ mod tests {
             ["", " ", "hvs.hunter2\n", "hvs.hunter2 x", "\"hvs.hunter2\"", "{\"t\":1}", "hvs.hunt\u{200b}er2"]
         {
             let error = shape(text).expect_err(text);
-            assert_eq!(error.kind, Kind::Invalid);
+            assert_eq!(error.kind, ErrorKind::Invalid);
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
         assert!(shape(&"x".repeat(LONGEST_TOKEN + 1)).is_err());

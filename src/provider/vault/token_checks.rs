@@ -6,15 +6,17 @@ use std::time::Duration;
 use rustify::enums::RequestMethod;
 
 use super::client::{Effect, data};
-use super::facts::Birth;
-use super::grant::{Role, TokenInfo, shorter};
+use super::grant::shorter;
 use super::kv2_secret::Mount;
+use super::lookup::{LOOKUP, LOOKUP_TOKEN};
 use super::network;
 use super::permissions::{self, Need, capabilities, holds};
-use super::preflight::{failed, known_own_token};
-use super::token::{ACCESSORS, LOOKUP, LOOKUP_TOKEN, REVOKE, TokenIssuer};
-use crate::provider::outcome::{CallError, Kind};
-use crate::provider::{Check, Identity};
+use super::preflight::known_own_token;
+use super::token::{ACCESSORS, REVOKE, TokenIssuer};
+use super::token_info::{Birth, Role, TokenInfo};
+use crate::domain::ErrorKind;
+use crate::domain::{Check, Identity};
+use crate::provider::outcome::CallError;
 use crate::runbook::Period;
 
 /// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
@@ -34,7 +36,7 @@ impl TokenIssuer {
         let own = match own {
             Ok(own) => own,
             Err(error) => {
-                checks.push(failed("own token", &error));
+                checks.push(error.to_check("own token"));
                 return checks;
             }
         };
@@ -150,7 +152,7 @@ impl TokenIssuer {
             0 => None,
             1..OWN_USES => Some(Check::fail(
                 "uses",
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!("the new token may be used {uses} times; stanch's own checks take up to {OWN_USES}"),
                 "raise `num_uses` in the runbook, or leave it out",
             )),
@@ -181,7 +183,7 @@ impl TokenIssuer {
         if !self.spec.bound_cidrs.is_empty() {
             return Some(Check::fail(
                 "role",
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 "`bound_cidrs` needs a role: Vault binds a token to networks by its role only",
                 "set `role`, and `token_bound_cidrs` on it",
             ));
@@ -189,7 +191,7 @@ impl TokenIssuer {
         let lacking = self.beyond_own(own).await?;
         Some(Check::fail(
             "policies",
-            Kind::Denied,
+            ErrorKind::Denied,
             format!(
                 "the token that stanch uses does not carry {lacking}, and may hand on only what it carries"
             ),
@@ -202,12 +204,12 @@ impl TokenIssuer {
         let check = format!("role {name}");
         let role = match role {
             Ok(role) => role,
-            Err(error) if error.kind == Kind::Denied => {
+            Err(error) if error.kind == ErrorKind::Denied => {
                 let allow = format!("path \"{path}\" {{ capabilities = [\"read\"] }}");
                 if self.spec.max_ttl.is_some_and(|max| max > self.spec.ttl) {
                     return Check::fail(
                         check,
-                        Kind::Denied,
+                        ErrorKind::Denied,
                         "the role may not be read, and only it says whether a renewed token keeps to \
                          `scope.max_ttl`",
                         format!("add to the policy of stanch's token: {allow}"),
@@ -218,23 +220,23 @@ impl TokenIssuer {
                     ..Check::warn(check, "the role may not be read: what it allows shows when it is used")
                 };
             }
-            Err(error) if error.kind == Kind::NotFound => {
+            Err(error) if error.kind == ErrorKind::NotFound => {
                 return Check::fail(
                     check,
-                    Kind::NotFound,
+                    ErrorKind::NotFound,
                     format!("there is no token role `{name}`"),
                     format!(
                         "make it (`vault write {path} allowed_policies=… orphan=true`), or correct `role`"
                     ),
                 );
             }
-            Err(error) => return failed(&check, error),
+            Err(error) => return error.to_check(&check),
         };
         let mut wrong = self.misfits(role);
         let kind = if wrong.iter().any(|(why, _)| why.starts_with("it does not allow")) {
-            Kind::Denied
+            ErrorKind::Denied
         } else {
-            Kind::Invalid
+            ErrorKind::Invalid
         };
         if role.is_open()
             && let Some(lacking) = self.beyond_own(own).await
@@ -311,7 +313,7 @@ impl TokenIssuer {
             misfit(blind(), "token_no_default_policy=false");
         }
         let bound: Vec<&str> = role.networks().collect();
-        let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| super::grant::network(c)).collect();
+        let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| super::token_info::network(c)).collect();
         if !asked.is_empty() && (bound.is_empty() || bound.iter().any(|cidr| !asked.contains(cidr))) {
             misfit(
                 "its tokens may be used from networks that `bound_cidrs` of the runbook does not name"
@@ -382,7 +384,7 @@ impl TokenIssuer {
         if own.is_batch() {
             return Check::fail(
                 NAME,
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 "the token that stanch uses is a batch token, which cannot create tokens",
                 "log in with a service token (`vault login`, or `vault token create -type=service`)",
             );
@@ -390,7 +392,7 @@ impl TokenIssuer {
         if own.num_uses != 0 && own.num_uses < OPERATOR_USES {
             return Check::fail(
                 NAME,
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 format!(
                     "the token that stanch uses may be used {} more times; a rotation that runs out of them \
                      stops half way",
@@ -409,7 +411,7 @@ impl TokenIssuer {
         if own.accessor == outgoing.handle {
             return Check::fail(
                 NAME,
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 "this run uses the very token that it is about to revoke",
                 "log in with another token (`vault login`), then plan again",
             );
@@ -420,7 +422,7 @@ impl TokenIssuer {
             match self.birth(&outgoing.handle).await {
                 Ok(Some(old)) => kinship(&own.birth(), own.role.is_some(), &old),
                 Ok(None) => Ok("the old one is gone"),
-                Err(error) => return failed(NAME, &error),
+                Err(error) => return error.to_check(NAME),
             }
         };
         match kinship {
@@ -428,7 +430,7 @@ impl TokenIssuer {
             Ok(why) => Check::warn(NAME, format!("it outlives the old token: {why}{uses}")),
             Err(()) => Check::fail(
                 NAME,
-                Kind::Invalid,
+                ErrorKind::Invalid,
                 "the token that stanch uses may be a child of the old token: revoking that would revoke it, too, \
                  in the middle of this run",
                 "log in (`vault login`), or have an orphan made: `vault token create -orphan -policy=…`; then plan \

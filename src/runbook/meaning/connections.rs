@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::runbook::finding::Finding;
-use crate::runbook::structure::quote_or;
 use crate::runbook::tree::{Node, Value};
 use crate::runbook::variables;
+use crate::runbook::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for connection in context.section("connections") {

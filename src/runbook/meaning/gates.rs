@@ -2,8 +2,8 @@
 
 use super::Context;
 use crate::runbook::finding::Finding;
-use crate::runbook::structure::quote_or;
 use crate::runbook::tree::Node;
+use crate::runbook::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for gate in context.section("gates") {

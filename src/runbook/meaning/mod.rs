@@ -16,11 +16,13 @@ mod stores;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::finding::{Finding, Severity, Span};
+use super::finding::{Finding, Severity};
 use super::period::Period;
-use super::structure::{self, nearest, quote_or, suggest};
+use super::span::Span;
+use super::structure;
 use super::tree::{Entry, Node};
 use super::variables::{self, Values};
+use super::words::{nearest, quote_or, suggest};
 
 /// Each environment is checked on its own; more than this no rotation has.
 const MAX_ENVIRONMENTS: usize = 64;

@@ -1,7 +1,8 @@
 //! Names that end up in step names, file names and messages, and texts that must say something.
 
 use super::Context;
-use crate::runbook::finding::{Finding, Span};
+use crate::runbook::finding::Finding;
+use crate::runbook::span::Span;
 use crate::runbook::tree::{Node, Value};
 
 /// Longer names do not fit on a line beside their step.

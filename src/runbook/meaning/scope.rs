@@ -3,8 +3,8 @@
 use super::{Context, period};
 use crate::runbook::finding::Finding;
 use crate::runbook::period::Period;
-use crate::runbook::structure::{nearest, quote_or, suggest};
 use crate::runbook::tree::{Entry, Node};
+use crate::runbook::words::{nearest, quote_or, suggest};
 
 /// The issuer's time to live and policies against the widest that the scope allows.
 pub(super) fn check(context: &mut Context<'_>, credential: &Entry, issuer: &Node, expires: bool) {

@@ -22,8 +22,8 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::journal::{Anchors, StateDir};
 use crate::provider::exec::withheld;
 use crate::provider::http::transport::Transport;
-use crate::provider::outcome::tame;
 use crate::rotation::Event;
+use crate::text::sanitize;
 
 /// Keeps the latest checkpoint where whoever can write the state folder cannot.
 ///
@@ -232,7 +232,7 @@ fn git(repository: &Path, arguments: &[&str], input: &str) -> Result<String, Cli
     let ended = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !ended.status.success() {
         let why = String::from_utf8_lossy(&ended.stderr);
-        return Err(failed(tame(why.lines().last().unwrap_or("it failed and says nothing"))));
+        return Err(failed(sanitize(why.lines().last().unwrap_or("it failed and says nothing"))));
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::{Note, PATIENCE};
 use crate::cli::{CliError, Exit};
 use crate::provider::http::transport::{Reply, Transport};
-use crate::provider::outcome::tame;
+use crate::text::sanitize;
 
 /// Puts the note where none is yet. The object's name holds its origin and size, so one that is
 /// there is the same, or the record was rewritten.
@@ -65,7 +65,7 @@ fn refused(reply: &Reply, what: &str) -> CliError {
     let code = body
         .split_once("<Code>")
         .and_then(|(_, rest)| rest.split_once("</Code>"))
-        .map(|(code, _)| tame(code));
+        .map(|(code, _)| sanitize(code));
     let code = code.map(|code| format!(" {code}")).unwrap_or_default();
     let exit = match status {
         401 | 403 => Exit::Denied,

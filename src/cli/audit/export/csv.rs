@@ -8,8 +8,8 @@ use std::io::Write;
 
 use crate::cli::audit::words;
 use crate::journal::Record;
-use crate::provider::outcome::harmless;
 use crate::rotation::{Event, State};
+use crate::text::printable;
 
 const COLUMNS: [&str; 17] = [
     "seq",
@@ -97,7 +97,7 @@ pub(super) fn row(out: &mut impl Write, record: &Record, state: Option<&State>) 
 fn cell(text: &str) -> String {
     // Before they are replaced: a tab and a line's end at the beginning count as well.
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    let text: String = formula.then_some('\'').into_iter().chain(text.chars().map(harmless)).collect();
+    let text: String = formula.then_some('\'').into_iter().chain(text.chars().map(printable)).collect();
     if formula || text.contains([',', '"', ' ', ';', '\'']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

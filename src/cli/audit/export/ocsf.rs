@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::cli::audit::words;
 use crate::journal::{Envelope, Record};
 use crate::plan::{Action, Plan, Step};
-use crate::provider::outcome::harmless;
 use crate::rotation::{Ended, Event, Failure, Found, Op, State, Status};
+use crate::text::printable;
 
 /// The version of the schema.
 const SCHEMA: &str = "1.3.0";
@@ -77,7 +77,7 @@ fn of(record: &Record, state: &State) -> Option<Value> {
         Event::Outcome { error, .. } => error.as_ref(),
         _ => None,
     };
-    let message: String = words(event, state).chars().map(harmless).collect();
+    let message: String = words(event, state).chars().map(printable).collect();
     let mut value = json!({
         "activity_id": activity.0,
         "activity_name": activity.1,

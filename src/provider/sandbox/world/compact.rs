@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{Keep, Life, Line, World, private};
+use super::{Keep, Line, World, private};
+use crate::domain::Life;
 
 /// How many credentials that are gone for good an issuer remembers; it knows as little of one as of none.
 const GONE: usize = 100;

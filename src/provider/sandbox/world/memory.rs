@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{Client, Credential, Keep, Line, Secrets, Value, World, handle};
-use crate::provider::Life;
+use super::{Client, Credential, Keep, Line, Secrets, Value, World, handle};
+use crate::domain::Life;
 use crate::secret::Material;
 
 /// How long a past state can still be seen.
@@ -58,7 +58,7 @@ pub trait Witness: Send + Sync {
 }
 
 /// What the world keeps in memory beside itself.
-pub(super) struct Memory {
+pub(in crate::provider::sandbox) struct Memory {
     /// Values from outside, by number.
     outside: Mutex<Vec<Material>>,
     /// What stood in the place of each change, oldest first.
@@ -77,7 +77,7 @@ enum Before {
 }
 
 impl Memory {
-    pub(super) fn seal(&self, material: &Material) -> Value {
+    pub(in crate::provider::sandbox) fn seal(&self, material: &Material) -> Value {
         let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
         let at = outside.iter().position(|m| m.same_as(material)).unwrap_or(outside.len());
         if at == outside.len() {
@@ -86,7 +86,7 @@ impl Memory {
         Value::Sealed(at.to_string())
     }
 
-    pub(super) fn open(&self, text: &str) -> Option<Material> {
+    pub(in crate::provider::sandbox) fn open(&self, text: &str) -> Option<Material> {
         let outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
         outside.get(text.parse::<usize>().ok()?).cloned()
     }
@@ -94,7 +94,7 @@ impl Memory {
 
 impl World {
     /// An empty world; `number` makes its values differ from another world's.
-    pub(super) fn in_memory(number: u64) -> Self {
+    pub(in crate::provider::sandbox) fn in_memory(number: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&number.to_be_bytes());
         let outside = Mutex::new(Vec::new());
@@ -108,14 +108,14 @@ impl World {
         }
     }
 
-    pub(super) fn set_witness(&mut self, witness: Arc<dyn Witness>) {
+    pub(in crate::provider::sandbox) fn set_witness(&mut self, witness: Arc<dyn Witness>) {
         if let Some(memory) = self.memory() {
             memory.witness = Some(witness);
         }
     }
 
     /// A change, with what stood in its place kept for a while.
-    pub(super) fn remember(&mut self, line: Line) {
+    pub(in crate::provider::sandbox) fn remember(&mut self, line: Line) {
         self.remember_at(Instant::now(), line);
     }
 
@@ -216,7 +216,11 @@ impl World {
     }
 
     /// Looks at the world as it was `lag` ago. What `act` changes is lost.
-    pub(super) fn in_the_past<T>(&mut self, lag: Duration, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::provider::sandbox) fn in_the_past<T>(
+        &mut self,
+        lag: Duration,
+        act: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let now = Instant::now();
         let Some(memory) = self.memory() else { return act(self) };
         let past = std::mem::take(&mut memory.past);
@@ -238,7 +242,11 @@ impl World {
 
     /// Does something now and lets it take effect later, unless what it replaces has changed by then,
     /// as a server would find that checks at that moment.
-    pub(super) fn later<T>(&mut self, delay: Duration, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::provider::sandbox) fn later<T>(
+        &mut self,
+        delay: Duration,
+        act: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let due = Instant::now() + delay;
         let Some(memory) = self.memory() else { return act(self) };
         let past = std::mem::take(&mut memory.past);
@@ -263,7 +271,7 @@ impl World {
     }
 
     /// Does something whose effect never comes.
-    pub(super) fn in_vain<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::provider::sandbox) fn in_vain<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let late = |world: &mut Self| world.memory().map_or(0, |m| m.late.len());
         let before = late(self);
         let result = self.later(Duration::ZERO, act);
@@ -274,7 +282,7 @@ impl World {
     }
 
     /// What was to take effect by now does.
-    pub(super) fn arrive(&mut self) {
+    pub(in crate::provider::sandbox) fn arrive(&mut self) {
         let now = Instant::now();
         let Some(memory) = self.memory() else { return };
         if memory.late.iter().all(|(due, ..)| *due > now) {
@@ -301,7 +309,7 @@ impl World {
 
     /// Whoever asked is gone, and its connections with it: what is on its way arrives within `most`, or
     /// never did.
-    pub(super) fn hurry(&mut self, most: Duration) {
+    pub(in crate::provider::sandbox) fn hurry(&mut self, most: Duration) {
         let latest = Instant::now() + most;
         if let Some(memory) = self.memory() {
             for (due, ..) in &mut memory.late {
@@ -312,7 +320,7 @@ impl World {
 
     /// The servers restart and have lost what they acknowledged within the last `unflushed`. Consumers
     /// are no servers.
-    pub(super) fn restart(&mut self, unflushed: Duration) {
+    pub(in crate::provider::sandbox) fn restart(&mut self, unflushed: Duration) {
         let now = Instant::now();
         let Some(memory) = self.memory() else { return };
         memory.late.clear();

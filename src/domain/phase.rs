@@ -3,9 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::runbook::model::{PhaseSpec, Phases, Strategy};
+/// The order of the phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Old and new are both valid until every consumer moved. No outage is expected.
+    #[default]
+    Overlap,
+    /// The old one is disabled before anything else. Consumers are down until cutover.
+    Contain,
+}
 
 /// A named part of the rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,21 +73,6 @@ impl Phase {
         match strategy {
             Strategy::Overlap => &Self::ALL,
             Strategy::Contain => &Self::CONTAIN,
-        }
-    }
-
-    /// What the runbook says about this phase.
-    pub fn spec(self, phases: &Phases) -> Option<&PhaseSpec> {
-        match self {
-            Self::Preflight => None,
-            Self::Prepare => phases.prepare.as_ref(),
-            Self::Distribute => phases.distribute.as_ref(),
-            Self::Verify => phases.verify.as_ref(),
-            Self::Cutover => phases.cutover.as_ref(),
-            Self::Overlap => phases.overlap.as_ref(),
-            Self::Sunset => phases.sunset.as_ref(),
-            Self::Revoke => phases.revoke.as_ref(),
-            Self::Proof => phases.proof.as_ref(),
         }
     }
 

@@ -12,6 +12,9 @@
 
 mod compact;
 
+#[cfg(feature = "simulation")]
+pub(super) mod memory;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -22,7 +25,7 @@ use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::provider::{Life, Versions};
+use crate::domain::{Life, Versions};
 use crate::secret::{Material, Sealer, Secret};
 
 /// Where a value comes from.
@@ -110,7 +113,7 @@ pub(super) enum Keep {
     },
     /// In memory, for simulations.
     #[cfg(feature = "simulation")]
-    Memory(super::memory::Memory),
+    Memory(memory::Memory),
 }
 
 /// All that the sandbox holds.

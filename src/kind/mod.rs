@@ -3,8 +3,17 @@
 //! The plan's file says it too, since the engine reads the plan; but a hand may have edited that file, so
 //! it is compared with this when the plan is loaded.
 
-use super::{IssuerTraits, Observation, StoreTraits};
+use crate::domain::{IssuerTraits, Observation, StoreTraits};
 use crate::runbook::model::{Issuer, Store};
+
+/// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
+pub fn part_names(issuer: &Issuer) -> &'static [&'static str] {
+    match issuer {
+        Issuer::Sandbox { .. } | Issuer::Random { .. } => &["value"],
+        Issuer::VaultToken { .. } => &["token"],
+        Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
+    }
+}
 
 /// What an issuer can do; `sandbox` where the embedded one plays it.
 pub fn issuer_traits(issuer: &Issuer, sandbox: bool) -> IssuerTraits {

@@ -1,0 +1,51 @@
+//! What a target can do, and how it is found out what became of a call to it.
+
+use serde::{Deserialize, Serialize};
+
+/// How the outcome of a call whose reply was lost is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Observation {
+    /// The call carries an idempotency token: the same bytes are sent again.
+    Token,
+    /// Compare-and-set: the version is read back and compared.
+    Conditional,
+    /// What was created carries a tag, or is one of few: it is listed.
+    Listable,
+    /// The target's state is read: alive, disabled or gone.
+    Readable,
+    /// Doing it again is harmless by contract.
+    Idempotent,
+    /// It cannot be: the run stops and asks.
+    Opaque,
+}
+
+/// What an issuer can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerTraits {
+    /// Whether the server makes the secret. If so, a secret whose reply was lost is lost.
+    pub mints: bool,
+    /// Whether a credential can be disabled and enabled again.
+    pub disables: bool,
+    /// Whether it can be told, by handle, that the outgoing credential is to be refused for good.
+    pub revokes: bool,
+    /// Whether old and new may be valid at once.
+    pub coexists: bool,
+    /// Whether a credential can be tried at the issuer itself (`Issuer::attempt`).
+    pub tries: bool,
+    /// How a lost reply to `issue` is settled.
+    pub issue: Observation,
+    /// How a lost reply to `disable`, `enable` and `revoke` is settled.
+    pub change: Observation,
+}
+
+/// What a store can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreTraits {
+    /// Whether a version can be staged without becoming current.
+    pub stages: bool,
+    /// Whether the outgoing version is to be destroyed in `revoke`.
+    pub destroys: bool,
+    /// How a lost reply is settled.
+    pub change: Observation,
+}

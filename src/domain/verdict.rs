@@ -1,0 +1,38 @@
+//! What a gate says.
+
+use serde::{Deserialize, Serialize};
+
+/// A gate's verdict, with what it was found from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it was found from, for people.
+    pub detail: String,
+}
+
+/// A gate's verdict. Only `Pass` passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The condition holds.
+    Pass,
+    /// It does not hold, and that is a reason to go back.
+    Fail,
+    /// It cannot be said yet.
+    Inconclusive,
+    /// It could not be asked.
+    Error,
+}
+
+impl Verdict {
+    /// The verdict's name, the same on screen, in the journal and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Error => "error",
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A token and a role, as Vault describes them, and as the runbook asks for them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What the runbook asks for.
+#[derive(Debug, Clone)]
+pub struct TokenSpec {
+    /// The credential's name, for the token's display name.
+    pub name: String,
+    /// The token role; else the token is an orphan of nobody.
+    pub role: Option<String>,
+    /// The policies.
+    pub policies: Vec<String>,
+    /// The time to live.
+    pub ttl: Duration,
+    /// The longest it may live, renewals counted.
+    pub max_ttl: Option<Duration>,
+    /// How often it may be used; 0 is without limit.
+    pub num_uses: u32,
+    /// The networks that it may be used from.
+    pub bound_cidrs: Vec<String>,
+    /// Who it is for.
+    pub audience: Option<String>,
+}
+
+/// What Vault says of a token. vaultrs' own type lacks `bound_cidrs` and `period`.
+#[derive(Debug, Deserialize)]
+pub(super) struct TokenInfo {
+    pub(super) accessor: String,
+    #[serde(default)]
+    pub(super) display_name: String,
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
+    #[serde(default)]
+    pub(super) identity_policies: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) creation_time: i64,
+    #[serde(default)]
+    pub(super) creation_ttl: u64,
+    #[serde(default)]
+    pub(super) explicit_max_ttl: u64,
+    pub(super) expire_time: Option<String>,
+    #[serde(default)]
+    pub(super) ttl: u64,
+    #[serde(default)]
+    pub(super) meta: Option<HashMap<String, String>>,
+    /// 0 is without limit; less, that the last use was just taken.
+    #[serde(default)]
+    pub(super) num_uses: i64,
+    #[serde(default)]
+    pub(super) orphan: bool,
+    #[serde(default)]
+    pub(super) renewable: Option<bool>,
+    #[serde(default)]
+    pub(super) period: Option<u64>,
+    #[serde(default)]
+    pub(super) bound_cidrs: Option<Vec<String>>,
+    /// `service` or `batch`; servers before 1.0 do not say it.
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
+    /// The role that it was made through.
+    #[serde(default)]
+    pub(super) role: Option<String>,
+}
+
+impl TokenInfo {
+    /// Whether it is a batch token: it has no accessor, cannot be revoked, and cannot make others.
+    pub(super) fn is_batch(&self) -> bool {
+        self.kind == "batch" || self.accessor.is_empty()
+    }
+
+    pub(super) fn birth(&self) -> Birth {
+        let policies = self.policies.iter().filter(|p| *p != "default").cloned().collect();
+        Birth { created: self.creation_time, policies }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Role {
+    pub(super) allowed_policies: Option<Vec<String>>,
+    pub(super) allowed_policies_glob: Option<Vec<String>>,
+    pub(super) disallowed_policies: Option<Vec<String>>,
+    pub(super) disallowed_policies_glob: Option<Vec<String>>,
+    pub(super) orphan: bool,
+    pub(super) renewable: bool,
+    pub(super) period: u64,
+    pub(super) token_period: u64,
+    pub(super) explicit_max_ttl: u64,
+    pub(super) token_explicit_max_ttl: u64,
+    pub(super) token_num_uses: u64,
+    pub(super) token_no_default_policy: bool,
+    pub(super) bound_cidrs: Option<Vec<String>>,
+    pub(super) token_bound_cidrs: Option<Vec<String>>,
+    pub(super) token_type: String,
+}
+
+/// Whether a policy is in a list, or fits a pattern of another one.
+fn listed(list: &Option<Vec<String>>, globs: &Option<Vec<String>>, policy: &str) -> bool {
+    let fits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(start) => policy.starts_with(start),
+        None => pattern == policy,
+    };
+    list.iter().flatten().any(|p| p == policy) || globs.iter().flatten().any(fits)
+}
+
+impl Role {
+    /// Whether it lets a token carry this policy.
+    pub(super) fn allows(&self, policy: &str) -> bool {
+        let allowed = listed(&self.allowed_policies, &self.allowed_policies_glob, policy);
+        (self.is_open() || allowed) && !self.disallows(policy)
+    }
+
+    /// Whether it names this policy as one that its tokens never carry.
+    pub(super) fn disallows(&self, policy: &str) -> bool {
+        listed(&self.disallowed_policies, &self.disallowed_policies_glob, policy)
+    }
+
+    /// The setting of a role, as `vault write` takes it, that does not disallow this policy any more.
+    pub(super) fn without_refusal_of(&self, policy: &str) -> String {
+        let mut settings = Vec::new();
+        for (name, list) in [
+            ("disallowed_policies", &self.disallowed_policies),
+            ("disallowed_policies_glob", &self.disallowed_policies_glob),
+        ] {
+            let refuses = |entry: &String| listed(&None, &Some(vec![entry.clone()]), policy);
+            let (gone, kept): (Vec<_>, Vec<_>) = list.iter().flatten().cloned().partition(refuses);
+            if !gone.is_empty() {
+                settings.push(format!("{name}={}", kept.join(",")));
+            }
+        }
+        settings.join(" ")
+    }
+
+    /// Whether it has no list of its own: then the operator's own policies are the bound.
+    pub(super) fn is_open(&self) -> bool {
+        let empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+        empty(&self.allowed_policies) && empty(&self.allowed_policies_glob)
+    }
+
+    /// How long its tokens live between renewals, forever; 0 where they are not periodic.
+    pub(super) fn period(&self) -> u64 {
+        self.token_period.max(self.period)
+    }
+
+    /// The longest that its tokens live, in seconds, renewals counted; 0 without such a bound.
+    pub(super) fn explicit_max(&self) -> u64 {
+        self.token_explicit_max_ttl.max(self.explicit_max_ttl)
+    }
+
+    /// The networks that its tokens may be used from; none is every network.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.token_bound_cidrs.iter().chain(&self.bound_cidrs).flatten().map(|c| network(c))
+    }
+
+    /// Whether a token of this role that can be renewed keeps to a maximum, in seconds: when a token is
+    /// renewed the server takes the role's maximum in place of the one that the token was made with.
+    pub(super) fn keeps_to(&self, max: u64) -> bool {
+        !self.renewable || (1..=max).contains(&self.explicit_max())
+    }
+}
+
+/// What decides whether a token may be a child of another.
+#[derive(Debug, Clone)]
+pub(super) struct Birth {
+    /// Seconds since 1970.
+    pub(super) created: i64,
+    pub(super) policies: BTreeSet<String>,
+}
+
+/// A single address and its network of one are the same; Vault shows the shorter.
+pub(super) fn network(cidr: &str) -> &str {
+    cidr.strip_suffix("/32").or_else(|| cidr.strip_suffix("/128")).unwrap_or(cidr)
+}
