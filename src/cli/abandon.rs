@@ -1,4 +1,4 @@
-//! `stanch abandon`: closes a run that can go neither on nor back.
+//! `stanch abandon`: closes a run that can neither finish nor roll back.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
 use crate::runbook::model::Store;
 
-/// Close a run that can go neither on nor back, and list what it leaves open.
+/// Close a run that can neither finish nor roll back, and list what it leaves open.
 #[derive(Debug, Args)]
 pub(super) struct AbandonArgs {
-    /// The run, or the beginning of its name; without one, the only open run.
+    /// The run, or the start of its name. Default: the only open run.
     run: Option<String>,
-    /// Why, for the record.
+    /// Record this reason.
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// Close it without asking.
@@ -34,14 +34,17 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
         return Err(CliError::new(Exit::Usage, "--reason is empty; nothing was changed"));
     }
     if context.state.is_live(&run) {
-        return Err(CliError::new(Exit::Locked, format!("a process works on {run}; nothing was changed"))
-            .hint(format!("stop it first: stanch halt {run}")));
+        return Err(CliError::new(
+            Exit::Locked,
+            format!("another process is working on {run}; nothing was changed"),
+        )
+        .hint(format!("stop it first: stanch halt {run}")));
     }
     let now = context.clock.now();
     let (mut journal, mut state) = context.state.resume(&run, context.who(), now)?;
     if let Some(end) = state.end() {
         let word = crate::output::end_word(end);
-        return Err(CliError::new(Exit::Usage, format!("run {run} is over ({word}); nothing was changed")));
+        return Err(CliError::new(Exit::Usage, format!("run {run} has ended ({word}); nothing was changed")));
     }
     let left = left_open(&state);
     if !args.yes {
@@ -53,7 +56,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
             .hint("pass --yes"));
         }
         eprintln!("Abandoning {run} leaves open:\n{}", text(&left));
-        match ask("Close it? Nothing above is cleaned up. [y/N]") {
+        match ask("Close the run? stanch cleans up nothing of the above. [y/N]") {
             Some(answer) if is_yes(&answer) => {}
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
@@ -118,7 +121,7 @@ fn scrubbed(context: &Context, journal: &FileJournal, state: &State, reason: Str
         }
     };
     clean().unwrap_or_else(|| {
-        "(the reason was not recorded: the run's sealed secrets cannot be opened to keep them out of it)"
+        "(reason not recorded: stanch cannot open the run's sealed secrets, so it cannot keep them out of the text)"
             .into()
     })
 }
@@ -141,19 +144,19 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
-        (Some(Holds::Other), _, _) => "hands out a value that this run did not write".into(),
-        (Some(Holds::Nothing), _, _) => "holds nothing: the secret, or its current version, is gone".into(),
+        (Some(Holds::Other), _, _) => "holds a value that this run did not write".into(),
+        (Some(Holds::Nothing), _, _) => "holds no value: the secret, or its current version, is gone".into(),
         (Some(Holds::Unreadable), _, _) => {
-            "could not be read, or not be compared with what this run sealed".into()
+            "could not be read, or could not be compared with the sealed values of this run".into()
         }
         _ if is(promoted, &in_doubt) => {
-            format!("hands out the old {name} (version {before}) or the new one: the outcome is unknown")
+            format!("holds the old {name} (version {before}) or the new one: the outcome is unknown")
         }
         (None | Some(Holds::Incoming), true, Some(new)) => {
-            format!("hands out the new {name} (version {new}); the old one was version {before}")
+            format!("holds the new {name} (version {new}); the old one was version {before}")
         }
         // What a way back wrote is a version of its own.
-        (_, _, restored) => format!("hands out the old {name} (version {})", restored.unwrap_or(before)),
+        (_, _, restored) => format!("holds the old {name} (version {})", restored.unwrap_or(before)),
     };
     if is(staged, &["done", "undoing"]) && !is(promoted, &["done", "undoing", "failed"]) {
         let _ = write!(text, "; the new one is staged as version {}", version(staged).unwrap_or("unknown"));
@@ -171,7 +174,7 @@ fn left_open(state: &State) -> Vec<String> {
         if let (Incoming::Issued | Incoming::Unknown | Incoming::Dead, handle) =
             (truth.incoming, &truth.handle)
         {
-            let handle = handle.as_deref().unwrap_or("not known");
+            let handle = handle.as_deref().unwrap_or("unknown");
             left.push(format!("the new {name} (handle {handle}) exists"));
         }
         if let Some(outgoing) = &planned.outgoing
@@ -179,11 +182,11 @@ fn left_open(state: &State) -> Vec<String> {
         {
             let word = match truth.outgoing {
                 Outgoing::Accepted => "is still accepted",
-                Outgoing::Disabled => "is disabled, and was not revoked",
-                Outgoing::Revoked => "was revoked, which is not proved",
+                Outgoing::Disabled => "is disabled but not revoked",
+                Outgoing::Revoked => "was revoked, not proved dead",
                 Outgoing::Gone => "is refused, though this run did not revoke it",
-                Outgoing::Refused => "is refused by a check, which is not proved to mean that it is dead",
-                _ => "is in doubt",
+                Outgoing::Refused => "is refused by a check, not proved dead",
+                _ => "is in an unknown state",
             };
             left.push(format!("the old {name} (handle {}) {word}", outgoing.handle));
         }

@@ -84,8 +84,8 @@ impl Context {
             .unwrap_or_default();
         let folder = self.state.sandbox();
         let world = Sandbox::open(&folder, self.state.sealer()?).map_err(|e| {
-            CliError::new(Exit::Failed, format!("the sandbox in {} cannot be opened: {e}", folder.display()))
-                .hint("remove the folder to begin with an empty sandbox")
+            CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
+                .hint("remove the directory to start with an empty sandbox")
         })?;
         for (name, credential) in &runbook.credentials {
             world.seed(name, credential)?;
@@ -108,7 +108,8 @@ pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
         .or_else(|| variable("XDG_STATE_HOME").map(|d| d.join("stanch")))
         .or_else(|| variable("HOME").map(|d| d.join(".local/state/stanch")))
         .ok_or_else(|| {
-            CliError::new(Exit::Usage, "there is no state folder: HOME is not set").hint("--state DIR")
+            CliError::new(Exit::Usage, "cannot find the state directory: HOME is not set")
+                .hint("pass --state DIR")
         })
 }
 
@@ -152,10 +153,11 @@ pub(super) fn style(is_terminal: bool) -> Style {
 /// A person's words for the record, made harmless. `flag` is where they were given.
 pub(super) fn words(flag: &str, text: &str) -> Result<String, CliError> {
     if crate::runbook::holds_secret(text) {
-        let message =
-            format!("`{flag}` holds what looks like a secret; it was not recorded, and is not repeated here");
+        let message = format!(
+            "`{flag}` contains text that looks like a secret; stanch did not record it and does not repeat it here"
+        );
         return Err(CliError::new(Exit::Usage, message)
-            .hint("name the credential by its handle (an accessor, an access key's id), and treat the value as leaked: your shell's history has it"));
+            .hint("name the credential by its handle (an accessor, an access key ID), and treat the value as leaked: it is in your shell history"));
     }
     Ok(text.trim().chars().map(crate::text::printable).collect())
 }

@@ -86,7 +86,7 @@ pub(super) fn doubts(
             op,
             attempt,
             tried: past.tried,
-            why: past.why.unwrap_or_else(|| "its process ended before an answer was recorded".into()),
+            why: past.why.unwrap_or_else(|| "its process ended before it recorded an answer".into()),
             looks: past.looks,
             last_look: past.last_look,
             observed: observed(plan, step, op),
@@ -120,18 +120,18 @@ impl Doubt {
         line("stanch", &self.observed);
         if let Some(last) = &self.last_look {
             let times = if self.looks == 1 { "once".into() } else { format!("{} times", self.looks) };
-            line("", &format!("it looked {times} in vain: {last}"));
+            line("", &format!("checked {times} without a result: {last}"));
         }
         if live {
-            line("now", "the process that works on the run may still find out");
+            line("now", "the process that is working on the run may still find out");
             return text;
         }
         if self.resume_looks && resumes {
-            line("look", &format!("stanch resume {run}"));
+            line("recheck", &format!("stanch resume {run}"));
         }
-        line("find out", &self.find_out);
+        line("check", &self.find_out);
         for (nth, command) in self.commands.iter().enumerate() {
-            line(if nth == 0 { "then say" } else { "or" }, command);
+            line(if nth == 0 { "then type" } else { "or" }, command);
         }
         text
     }
@@ -141,7 +141,7 @@ fn undo(op: Op) -> &'static str {
     match op {
         Op::Do => "",
         Op::Undo => "undo: ",
-        Op::Discard => "discard: ",
+        Op::Discard => "clean up: ",
     }
 }
 
@@ -174,10 +174,10 @@ impl History {
 fn observed(plan: &Plan, step: &Step, op: Op) -> String {
     let words = match (step.class, &step.action) {
         (Some(Observation::Opaque) | None, Action::Own { .. }) => {
-            "cannot look: the runbook gives the step neither `observe:` nor `class: idempotent`"
+            "cannot check: the runbook gives this step neither `observe:` nor `class: idempotent`"
         }
         (Some(Observation::Opaque) | None, _) => {
-            "cannot look: only what the runbook calls here could say whether it did it"
+            "cannot check: only the system that this step calls knows whether it worked"
         }
         (Some(Observation::Readable), Action::Own { name }) => {
             let observe = own(plan, step, name).and_then(|o| o.observe.as_ref());
@@ -186,14 +186,14 @@ fn observed(plan: &Plan, step: &Step, op: Op) -> String {
                 observe.map(argv).unwrap_or_default()
             );
         }
-        (Some(Observation::Idempotent), _) => "does it again, which is harmless",
-        (Some(Observation::Token), _) => "reads the store; the same request again carries the same token",
+        (Some(Observation::Idempotent), _) => "repeats the step, which is harmless",
+        (Some(Observation::Token), _) => "reads the store; a repeated request carries the same token",
         (Some(Observation::Conditional), _) => "reads the version back and compares it",
         (Some(Observation::Listable), Action::Issue { .. }) if op == Op::Do => {
-            "lists what the issuer has, and looks for what this step made"
+            "lists the credentials at the issuer and looks for one that this step created"
         }
         (Some(Observation::Listable | Observation::Readable), _) => {
-            "asks the issuer: is it alive, disabled or gone?"
+            "asks the issuer whether the credential is active, disabled or gone"
         }
     };
     words.into()
@@ -236,7 +236,7 @@ impl Looking<'_> {
                     | Action::Promote { store, .. }
                     | Action::Destroy { store, .. } => self.version(&credential.stores[*store], *store),
                     Action::Reload { consumer, .. } => {
-                        format!("ask {}: which version does it use?", credential.consumers[*consumer].name)
+                        format!("ask {} which version it uses", credential.consumers[*consumer].name)
                     }
                     _ => "nothing can have changed".into(),
                 }
@@ -247,7 +247,7 @@ impl Looking<'_> {
     }
 
     fn own(&self, own: Option<&OwnStep>) -> String {
-        let Some(own) = own else { return "look at what the step does".into() };
+        let Some(own) = own else { return "check what the step does".into() };
         let (exec, http) = match (&own.undo, self.op) {
             (Some(Undo::Exec(exec)), Op::Undo) => (Some(exec), None),
             (Some(Undo::Http(http)), Op::Undo) => (None, Some(http)),
@@ -262,25 +262,26 @@ impl Looking<'_> {
         let id = &self.state.plan().steps[self.at].id;
         match issuer {
             Issuer::VaultToken { .. } => format!(
-                "`vault list auth/token/accessors`, then `vault token lookup -accessor ACCESSOR` for each: ours has \
-                 `stanch-run:{}` and `stanch-step:{id}` in its meta",
+                "`vault list auth/token/accessors`, then `vault token lookup -accessor ACCESSOR` for each: the token of this step has `stanch-run:{}` and `stanch-step:{id}` in its meta",
                 self.run
             ),
             Issuer::IamAccessKey { user, .. } => {
                 let known = if existing.is_empty() {
                     String::new()
                 } else {
-                    format!(" and is none of {}", existing.join(", "))
+                    format!(" and is not one of {}", existing.join(", "))
                 };
                 format!(
-                    "`aws iam list-access-keys --user-name {}`: ours was made{}{known}",
+                    "`aws iam list-access-keys --user-name {}`: the key of this step was created{}{known}",
                     word(user),
                     self.after()
                 )
             }
             Issuer::Random { apply: Some(call), .. } => call_words(call),
-            Issuer::Random { .. } => "the value is made here: nothing else can have changed".into(),
-            Issuer::Sandbox { .. } => "look at the sandbox's world, in the state folder".into(),
+            Issuer::Random { .. } => {
+                "stanch generates the value itself: nothing else can have changed".into()
+            }
+            Issuer::Sandbox { .. } => "look into the sandbox's data, in the state directory".into(),
         }
     }
 
@@ -289,7 +290,9 @@ impl Looking<'_> {
         let handle = word(handle.unwrap_or("(none)"));
         match issuer {
             Issuer::VaultToken { .. } => {
-                format!("`vault token lookup -accessor {handle}`: it took effect if the accessor is unknown")
+                format!(
+                    "`vault token lookup -accessor {handle}`: it took effect if Vault does not know the accessor"
+                )
             }
             Issuer::IamAccessKey { user, .. } => format!(
                 "`aws iam list-access-keys --user-name {}`: it took effect if {handle} is {wanted}",
@@ -298,7 +301,9 @@ impl Looking<'_> {
             Issuer::Random { revoke: Some(call), .. } => call_words(call),
             Issuer::Random { .. } => "nothing can have changed".into(),
             Issuer::Sandbox { .. } => {
-                format!("look at the sandbox's world, in the state folder: is {handle} {wanted}?")
+                format!(
+                    "look into the sandbox's data, in the state directory: it took effect if {handle} is {wanted}"
+                )
             }
         }
     }
@@ -319,17 +324,16 @@ impl Looking<'_> {
             Store::Kv2 { mount, path, .. } => {
                 let read = format!("`vault kv metadata get -mount={} {}`", word(mount), word(path));
                 if destroyed {
-                    let old = before.unwrap_or_else(|| "the old one".into());
+                    let old = before.unwrap_or_else(|| "with the old value".into());
                     format!("{read}: it took effect if version {old} is destroyed")
                 } else {
-                    format!("{read}: it took effect if the current version was made{after}{was}")
+                    format!("{read}: it took effect if the current version was created{after}{was}")
                 }
             }
             Store::Secretsmanager { secret, .. } => {
                 let label = if staged { "AWSPENDING" } else { "AWSCURRENT" };
                 format!(
-                    "`aws secretsmanager list-secret-version-ids --secret-id {}`: which version has {label}, and was it \
-                     made{after}?{was}",
+                    "`aws secretsmanager list-secret-version-ids --secret-id {}`: it took effect if the version with {label} was created{after}{was}",
                     word(secret)
                 )
             }
@@ -340,7 +344,7 @@ impl Looking<'_> {
                 )
             }
             Store::Sandbox { path, .. } => {
-                format!("look at {} in the sandbox's world, in the state folder", word(path))
+                format!("look for {} in the sandbox's data, in the state directory", word(path))
             }
         }
     }
@@ -354,19 +358,19 @@ fn call_words(call: &Call) -> String {
     match call {
         Call::Exec(exec) => called(Some(exec), None),
         Call::Http(http) => called(None, Some(http)),
-        Call::Sandbox {} => "look at the sandbox's world, in the state folder".into(),
+        Call::Sandbox {} => "look into the sandbox's data, in the state directory".into(),
     }
 }
 
 /// What the runbook calls, in its own words; whether it did its work only its owner knows.
 fn called(exec: Option<&Exec>, http: Option<&HttpCall>) -> String {
     match (exec, http) {
-        (Some(exec), _) => format!("it runs `{}`: look whether that did its work", argv(exec)),
+        (Some(exec), _) => format!("the step runs `{}`: check whether that worked", argv(exec)),
         (None, Some(http)) => {
             let method = format!("{:?}", http.method).to_uppercase();
-            format!("it sends {method} {}: look there whether it was done", http.url)
+            format!("the step sends {method} {}: check there whether that worked", http.url)
         }
-        (None, None) => "it calls nothing: nothing can have changed".into(),
+        (None, None) => "the step calls nothing: nothing can have changed".into(),
     }
 }
 

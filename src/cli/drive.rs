@@ -24,7 +24,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError
         .enable_all()
         .worker_threads(4)
         .build()
-        .map_err(|e| CliError::new(Exit::Failed, format!("no threads can be started: {e}")))?;
+        .map_err(|e| CliError::new(Exit::Failed, format!("cannot start threads: {e}")))?;
     let result = runtime.block_on(future);
     // A question that nobody answered must not keep the process alive.
     runtime.shutdown_background();
@@ -46,7 +46,8 @@ pub(super) fn take_up(
     if let Some(end) = state.end() {
         // A crash may have come between the last record and the clearing away.
         journal.close()?;
-        let message = format!("run {run} is over ({end:?}); there is nothing to do");
+        let word = output::end_word(end);
+        let message = format!("run {run} has ended ({word}); nothing is left to do");
         return Err(CliError::new(Exit::Usage, message).hint(format!("stanch audit show {run}")));
     }
     let plan = state.plan();
@@ -58,7 +59,7 @@ pub(super) fn take_up(
     if let Some((event, refusal)) = change {
         if state.apply(&event, now.wall).is_err() {
             return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))
-                .hint(format!("see what it does: stanch status {run}")));
+                .hint(format!("see its state: stanch status {run}")));
         }
         events.push(event);
     }
@@ -73,7 +74,8 @@ pub(super) fn refuse_older(run: &str, plan: &Plan) -> Result<(), CliError> {
     if plan.format == crate::plan::FORMAT {
         return Ok(());
     }
-    let message = format!("run {run} was begun by an older version ({}); nothing was changed", plan.tool);
+    let message =
+        format!("an older version of stanch ({}) started run {run}; nothing was changed", plan.tool);
     Err(CliError::new(Exit::Failed, message)
         .hint(format!("finish it with that version, or close it: stanch abandon {run} --reason TEXT")))
 }
@@ -134,7 +136,7 @@ pub(super) async fn drive(
         // Without its secrets the run does not go on.
         let shut = matches!(e, EngineError::Safe(_));
         let error = CliError::from(e);
-        if global.json || shut { error } else { error.note(format!("go on with: stanch resume {run}")) }
+        if global.json || shut { error } else { error.note(format!("to resume: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
     let around = context.around(&run, &state, false)?;
@@ -144,7 +146,7 @@ pub(super) async fn drive(
         print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, around, now))
     };
     if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
-        eprintln!("what was tried, and how to find out what became of it: stanch status {run}");
+        eprintln!("see what stanch tried and how to check the outcome: stanch status {run}");
     }
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
@@ -176,11 +178,11 @@ async fn signals(
             first = false;
             let _ = interrupt.send(true);
             say(format!(
-                "Stopping: nothing new begins, what is under way is finished. Again to stop at once.\n\
-                 Go on later with: stanch resume {run}"
+                "Stopping: stanch finishes the calls in progress and starts no new ones. Send the signal again to stop at once.\n\
+                 To resume: stanch resume {run}"
             ));
         } else {
-            say(format!("Stopped at once. The record is safe. Go on with: stanch resume {run}"));
+            say(format!("Stopped at once. The record is safe. Resume: stanch resume {run}"));
             std::process::exit(i32::from(code.code()));
         }
     }

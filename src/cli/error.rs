@@ -222,36 +222,36 @@ impl From<JournalError> for CliError {
         let (exit, hint) = match &error {
             JournalError::Io { .. } => (
                 Exit::JournalUnwritable,
-                Some("see whether the state folder is there, is yours, can be written and has room; nothing is done without a record".into()),
+                Some("check that the state directory exists, is yours, is writable and has free space; nothing was done without a record".into()),
             ),
-            JournalError::Poisoned => (Exit::JournalUnwritable, Some("make room, then `stanch resume`".into())),
+            JournalError::Poisoned => (Exit::JournalUnwritable, Some("free some disk space, then: stanch resume".into())),
             JournalError::OtherVersion { .. } => {
-                (Exit::JournalUnwritable, Some("use the stanch that made it, or another folder: `--state DIR`".into()))
+                (Exit::JournalUnwritable, Some("use the version of stanch that made it, or another directory: --state DIR".into()))
             }
             JournalError::Key { .. } => (
                 Exit::JournalInvalid,
-                Some("restore keys/ of the state folder from a backup; a new key would make every older journal look forged".into()),
+                Some("restore keys/ in the state directory from a backup; a new key would make every older journal look forged".into()),
             ),
             JournalError::Identity { .. } => {
-                (Exit::JournalInvalid, Some("restore keys/seal.key of the state folder from a backup".into()))
+                (Exit::JournalInvalid, Some("restore keys/seal.key in the state directory from a backup".into()))
             }
             JournalError::Locked { run, .. } => {
                 (Exit::Locked, Some(format!("watch it: stanch status {run} --watch   stop it: stanch halt {run}")))
             }
             JournalError::Held { run, .. } => (
                 Exit::Locked,
-                Some(format!("see what it does, and how to finish it: stanch status {run}")),
+                Some(format!("see its state and how to finish it: stanch status {run}")),
             ),
-            JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("stanch runs lists them".into())),
-            JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them: stanch runs lists them".into())),
-            JournalError::Ambiguous { .. } => (Exit::Usage, Some("write more of the name".into())),
+            JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("list the runs: stanch runs".into())),
+            JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them; list the runs: stanch runs".into())),
+            JournalError::Ambiguous { .. } => (Exit::Usage, Some("type more of the name".into())),
             JournalError::Invalid { run, .. } => (
                 Exit::JournalInvalid,
-                Some(format!("nothing was touched; keep a copy of the folder, then: stanch audit verify {run}")),
+                Some(format!("nothing was changed; copy the state directory, then: stanch audit verify {run}")),
             ),
             JournalError::Index { .. } | JournalError::IndexGone(_) => (
                 Exit::JournalInvalid,
-                Some("nothing was touched; keep a copy of the folder, then: stanch audit verify --all   a new run can begin elsewhere: `--state DIR`".into()),
+                Some("nothing was changed; copy the state directory, then: stanch audit verify --all   to start a new run elsewhere: --state DIR".into()),
             ),
             JournalError::KeyExists(_) => (
                 Exit::Usage,
@@ -261,17 +261,17 @@ impl From<JournalError> for CliError {
                 let run = runs.first().map_or("", String::as_str);
                 (
                     Exit::Locked,
-                    Some(format!("one key signs a whole run, and nothing was changed; see how to finish it: stanch status {run}")),
+                    Some(format!("one key must sign a whole run; nothing was changed. See how to finish the run: stanch status {run}")),
                 )
             }
             JournalError::Nonsense { .. } => {
-                (Exit::JournalInvalid, Some("nothing was touched; keep a copy of the folder and report this".into()))
+                (Exit::JournalInvalid, Some("nothing was changed; copy the state directory and report this".into()))
             }
             JournalError::Damaged { .. } => {
-                (Exit::JournalInvalid, Some("nothing was touched; look at the file, and remove it if it is yours".into()))
+                (Exit::JournalInvalid, Some("nothing was changed; inspect the file, and remove it if it is yours".into()))
             }
             JournalError::NoRoom { .. } => {
-                (Exit::JournalUnwritable, Some("make room, or use another disk: `--state DIR`".into()))
+                (Exit::JournalUnwritable, Some("free some disk space, or use another disk: --state DIR".into()))
             }
         };
         Self { hint, ..Self::from_error(exit, &error) }
@@ -283,11 +283,11 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Journal(e) => Self::from(e),
             EngineError::Safe(_) => Self {
-                hint: Some("restore keys/seal.key of the state folder from a backup: without it the run can go neither on nor back; its record names what it issued: stanch audit show   to close it: stanch abandon --reason TEXT".into()),
+                hint: Some("restore keys/seal.key in the state directory from a backup: without it the run can neither resume nor roll back. To see what it issued: stanch audit show   to close it: stanch abandon --reason TEXT".into()),
                 ..Self::from_error(Exit::JournalInvalid, &error)
             },
             EngineError::Illegal(_) => Self {
-                hint: Some("what was begun is on the record; `stanch resume` looks at every target first. Please report this".into()),
+                hint: Some("every call that stanch started is on the record; `stanch resume` checks each target first. Please report this".into()),
                 ..Self::from_error(Exit::Partial, &error)
             },
         }
@@ -326,7 +326,7 @@ impl From<CompileError> for CliError {
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
         Self::from_error(Exit::BadRunbook, &error)
-            .hint("make a new one: stanch plan RUNBOOK --env ENV -o plan.json")
+            .hint("make a new plan: stanch plan RUNBOOK --env ENV -o plan.json")
     }
 }
 

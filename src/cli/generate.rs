@@ -7,17 +7,17 @@ use clap_complete::Shell;
 
 use super::{Cli, CliError, Exit, print, print_json};
 
-/// Prints completions for a shell.
+/// Print shell completions.
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
-    /// The shell.
+    /// Print completions for this shell.
     shell: Shell,
 }
 
-/// Prints the manual page.
+/// Print the manual page, or write the pages of all commands into a directory.
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Writes the pages of all commands into this folder instead.
+    /// Write the pages of all commands into this directory instead.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }

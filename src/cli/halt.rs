@@ -10,23 +10,23 @@ use crate::engine::EngineError;
 use crate::journal::{Journal as _, JournalError, Latch};
 use crate::rotation::{Event, State};
 
-/// Stops every new effect, durably, until it is cleared.
+/// Block every new effect until you clear the halt. Survives restarts.
 #[derive(Debug, Args)]
 pub(super) struct HaltArgs {
-    /// The run, or the beginning of its name; without one, the only open run.
+    /// The run, or the start of its name. Default: the only open run.
     run: Option<String>,
-    /// All runs of the state folder, also those that would begin.
+    /// Halt all runs in the state directory, including runs not started yet.
     #[arg(long, conflicts_with = "run")]
     all: bool,
-    /// Takes the latch off. Nothing goes on by itself: resume does.
+    /// Clear the halt. To continue a run, resume it.
     #[arg(long)]
     clear: bool,
-    /// Why, for the record.
+    /// Record this reason.
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     reason: String,
 }
 
-/// How long to wait until a live process has seen the latch.
+/// Wait this long for a live process to acknowledge the halt.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
 
 pub(super) fn main(global: &Global, args: &HaltArgs) -> Result<Exit, CliError> {
@@ -62,12 +62,12 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
             continue;
         }
         match record(context, &run, &Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() }) {
-            Ok(()) => eprintln!("{run}: halted; nothing was under way"),
+            Ok(()) => eprintln!("{run}: halted; no call was in progress"),
             Err(CliError { exit: Exit::Locked, .. }) => acknowledge(context, &run)?,
             Err(e) => return Err(e),
         }
     }
-    eprintln!("No effect begins until the halt is cleared: stanch halt --clear {}", run.unwrap_or("--all"));
+    eprintln!("No effect begins until you clear the halt: stanch halt --clear {}", run.unwrap_or("--all"));
     Ok(Exit::Done)
 }
 
@@ -80,7 +80,7 @@ fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
     while waited < ACKNOWLEDGE {
         let (state, _) = context.state.load(run)?;
         if state.halted().is_some() || state.end().is_some() {
-            eprintln!("{run}: halted; its process finishes what is under way");
+            eprintln!("{run}: halted; its process finishes the calls in progress");
             return Ok(());
         }
         std::thread::sleep(step);
@@ -88,9 +88,9 @@ fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
     }
     Err(CliError::new(
         Exit::Partial,
-        format!("the latch is set, but the process of {run} has not acknowledged it"),
+        format!("the halt is set, but the process of {run} has not acknowledged it"),
     )
-    .hint("it may hang in a call; end the process: that is safe, and the run can be resumed"))
+    .hint("it may hang in a call; kill the process: that is safe, and you can resume the run"))
 }
 
 fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
@@ -115,8 +115,10 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
 /// What to type once a run's own latch is off.
 fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
     Ok(match (context.state.latch(None)?, state.plan().format == crate::plan::FORMAT) {
-        (Some(_), _) => "the halt of all runs stays; when it is safe: stanch halt --all --clear".into(),
-        (None, true) => format!("go on with: stanch resume {run}"),
+        (Some(_), _) => {
+            "the halt of all runs is still set; when it is safe: stanch halt --all --clear".into()
+        }
+        (None, true) => format!("resume it: stanch resume {run}"),
         (None, false) => format!("see what is left to do: stanch status {run}"),
     })
 }

@@ -7,25 +7,25 @@ use clap::{Args, ValueEnum};
 
 use super::{CliError, Exit, Global, print};
 
-/// Writes a commented runbook to start from.
+/// Write a commented runbook to start from.
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// Where to write it; standard output when left out.
+    /// Write it to this file. Default: standard output.
     file: Option<PathBuf>,
-    /// What kind of credential it rotates.
+    /// Choose the kind of credential to rotate.
     #[arg(long, default_value = "sandbox")]
     kind: Kind,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// A credential of the embedded sandbox.
+    /// Rotate a credential of the embedded sandbox.
     Sandbox,
-    /// A Vault token in KV v2.
+    /// Rotate a Vault token in KV v2.
     VaultToken,
-    /// An IAM access key in Secrets Manager.
+    /// Rotate an IAM access key in Secrets Manager.
     IamAccessKey,
-    /// A generated value.
+    /// Rotate a generated value.
     Random,
 }
 
@@ -56,10 +56,9 @@ pub(super) fn main(_global: &Global, args: InitArgs) -> Result<Exit, CliError> {
             eprintln!("wrote {}; edit it, then: stanch validate {}", path.display(), path.display());
             Ok(Exit::Done)
         }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(CliError::new(
-            Exit::Usage,
-            format!("{} is there already; it was not touched", path.display()),
-        )),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(CliError::new(Exit::Usage, format!("{} already exists; nothing was changed", path.display())))
+        }
         Err(e) => Err(CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()))),
     }
 }

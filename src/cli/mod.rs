@@ -35,11 +35,11 @@ use write::{print, print_json};
 use crate::domain::Phase;
 use crate::domain::Strategy;
 
-/// Stops a credential leak: staged, resumable, provable credential rotation.
+/// Rotate leaked credentials in stages, with proof.
 ///
-/// stanch walks a reviewed runbook: it issues narrowly scoped credentials, delivers them, proves
-/// that every consumer moved, disables and revokes the old ones, and proves that those are dead.
-/// It can be killed at any instant and resumed, and goes back until the point of no return.
+/// stanch follows a reviewed runbook: it issues narrowly scoped credentials, delivers them, proves
+/// that every consumer moved, disables and revokes the old credentials, and proves that they are dead.
+/// Kill it at any instant and resume it. Roll back until the point of no return.
 #[derive(Debug, Parser)]
 #[command(name = "stanch", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
@@ -52,45 +52,45 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 struct Global {
-    /// The state folder; else STANCH_STATE, else stanch in the XDG state folder.
+    /// Use this state directory. Default: STANCH_STATE, else stanch in the XDG state directory.
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Results as JSON.
+    /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Writes a commented runbook to start from.
+    /// Write a commented runbook to start from.
     Init(init::InitArgs),
-    /// Finds every mistake in runbooks. Contacts nothing.
+    /// Find every mistake in runbooks. Contacts nothing.
     Validate(validate::ValidateArgs),
-    /// Shows what a run would do: connects read-only, and changes nothing.
+    /// Show what a run would do. Reads from servers, changes nothing.
     Plan(plan::PlanArgs),
-    /// Rotates.
+    /// Run a rotation.
     Run(run::RunArgs),
-    /// Shows what is true of a run now, and what to type next.
+    /// Show the state of a run and the command to type next.
     Status(status::StatusArgs),
-    /// Lists all runs.
+    /// List all runs.
     Runs,
-    /// Takes a run up again after a crash, a pause or a failure that was mended.
+    /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
-    /// Takes a run back, as far as its point of no return allows.
+    /// Roll a run back. Refused past its point of no return.
     Rollback(rollback::RollbackArgs),
-    /// Close a run that can go neither on nor back, and list what it leaves open.
+    /// Close a run that can neither finish nor roll back, and list what it leaves open.
     Abandon(abandon::AbandonArgs),
-    /// Stops every new effect, durably, until it is cleared.
+    /// Block every new effect until you clear the halt. Survives restarts.
     Halt(halt::HaltArgs),
-    /// Says what became of a step whose outcome nobody knows.
+    /// Record the outcome of a step that stanch could not determine.
     Resolve(resolve::ResolveArgs),
-    /// Reads and checks a run's record.
+    /// Read and verify the record of a run.
     Audit(audit::AuditArgs),
-    /// Prints the JSON Schema of runbooks, for editors.
+    /// Print the JSON Schema of runbooks, for editors.
     Schema,
-    /// Prints completions for a shell.
+    /// Print shell completions.
     Completions(generate::CompletionsArgs),
-    /// Prints the manual page, or writes all of them into a folder.
+    /// Print the manual page, or write the pages of all commands into a directory.
     Man(generate::ManArgs),
 }
 
@@ -100,10 +100,10 @@ struct SessionArgs {
     /// Stop cleanly after this phase.
     #[arg(long, value_name = "PHASE", value_parser = phase)]
     until: Option<Phase>,
-    /// Stop, with exit code 10, wherever the run would only wait.
+    /// Stop with exit code 10 where the run would only wait.
     #[arg(long)]
     no_wait: bool,
-    /// The answer to a manual step of this name is yes. Can be repeated.
+    /// Answer yes to the manual step of this name. Repeatable.
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
 }
@@ -111,9 +111,9 @@ struct SessionArgs {
 /// A strategy, as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StrategyArg {
-    /// Old and new are both valid until every consumer moved.
+    /// Keep both credentials valid until every consumer has moved.
     Overlap,
-    /// The new one is issued, the old one is killed at once; consumers are down until cutover.
+    /// Issue the new credential, then kill the old one at once; consumers are down until cutover.
     Contain,
 }
 

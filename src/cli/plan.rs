@@ -17,14 +17,14 @@ use crate::provider::Provider;
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
 
-/// Shows what a run would do.
+/// Show what a run would do. Reads from servers, changes nothing.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// A runbook, or a plan to show again.
+    /// The runbook to plan, or a saved plan to show again.
     file: PathBuf,
     #[command(flatten)]
     choice: Choice,
-    /// Saves the plan; `stanch run FILE` then runs exactly that.
+    /// Save the plan. `stanch run FILE` then runs exactly that plan.
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -32,23 +32,23 @@ pub(super) struct PlanArgs {
 /// What the person chose on the command line.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Choice {
-    /// The environment, one that the runbook declares. Never defaulted.
+    /// Use this environment of the runbook. There is no default.
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
-    /// Another order of the phases than the runbook's.
+    /// Use this strategy instead of the one in the runbook.
     #[arg(long)]
     strategy: Option<StrategyArg>,
-    /// Only these credentials. Can be repeated.
+    /// Rotate only this credential. Repeatable.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
-    /// The issuer's name for the credential to revoke, where the stores hold another one: HANDLE, or
-    /// CREDENTIAL=HANDLE. Can be repeated.
+    /// Revoke the credential with this handle when the stores hold a different one: HANDLE, or
+    /// CREDENTIAL=HANDLE. Repeatable.
     #[arg(long, value_name = "[CREDENTIAL=]HANDLE")]
     outgoing: Vec<String>,
-    /// Replace values that their issuers do not know, and revoke nothing for them. Needs --reason.
+    /// Replace values that their issuers do not know, and revoke nothing for them. Requires --reason.
     #[arg(long)]
     nothing_to_revoke: bool,
-    /// Why, for the record.
+    /// Record this reason.
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
 }
@@ -62,8 +62,11 @@ impl Choice {
                 (_, Some((only, _))) if runbook.credentials.len() == 1 => (only.as_str(), said.as_str()),
                 _ => {
                     let names: Vec<&str> = runbook.credentials.keys().map(String::as_str).collect();
-                    return Err(CliError::new(Exit::Usage, format!("--outgoing {said} names no credential"))
-                        .hint(format!("--outgoing CREDENTIAL=HANDLE, with one of: {}", names.join(", "))));
+                    return Err(CliError::new(
+                        Exit::Usage,
+                        format!("--outgoing {said} does not name a credential"),
+                    )
+                    .hint(format!("pass --outgoing CREDENTIAL=HANDLE, with one of: {}", names.join(", "))));
                 }
             };
             choices.outgoing.insert(name.to_owned(), handle.to_owned());
@@ -71,7 +74,7 @@ impl Choice {
         if self.nothing_to_revoke {
             let reason = self.reason.clone().filter(|r| !r.trim().is_empty());
             choices.nothing_to_revoke = Some(reason.ok_or_else(|| {
-                CliError::new(Exit::Usage, "--nothing-to-revoke needs --reason TEXT, for the record")
+                CliError::new(Exit::Usage, "--nothing-to-revoke requires --reason TEXT, for the record")
             })?);
         }
         Ok(choices)
@@ -108,7 +111,7 @@ pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
     } else {
         print(&style(std::io::stdout().is_terminal()).plain(&preview(&plan)))?;
         if let Some(path) = &args.output {
-            print(&format!("\nSaved. Run exactly this with: stanch run {}", path.display()))?;
+            print(&format!("\nSaved. To run exactly this plan: stanch run {}", path.display()))?;
         }
     }
     refusal(&plan.checks).map_or(Ok(Exit::Done), Err)
@@ -135,8 +138,9 @@ impl Input {
         let other = choice.env.as_ref().is_some_and(|e| *e != plan.environment);
         let chosen = !choice.only.is_empty() || !choice.outgoing.is_empty() || choice.nothing_to_revoke;
         if other || choice.strategy.is_some() || chosen {
-            let message = "a saved plan is run exactly as it is: --env, --strategy, --only, --outgoing and --nothing-to-revoke do not apply";
-            return Err(CliError::new(Exit::Usage, message).hint("make another plan from the runbook"));
+            let message = "a saved plan cannot be changed: --env, --strategy, --only, --outgoing and --nothing-to-revoke do not apply";
+            return Err(CliError::new(Exit::Usage, message)
+                .hint("make a new plan from the runbook: stanch plan RUNBOOK --env ENV"));
         }
         Ok(Self::Plan(Box::new(plan)))
     }
@@ -144,8 +148,8 @@ impl Input {
     fn choose(template: &Template, choice: &Choice) -> Result<Self, CliError> {
         let Some(environment) = &choice.env else {
             let declared: Vec<&str> = template.environments().collect();
-            return Err(CliError::new(Exit::Usage, "which environment? It is never guessed")
-                .hint(format!("--env, one of: {}", declared.join(", "))));
+            return Err(CliError::new(Exit::Usage, "--env is missing; stanch never guesses the environment")
+                .hint(format!("pass --env with one of: {}", declared.join(", "))));
         };
         let mut runbook = template.instantiate(environment)?;
         if let Some(strategy) = choice.strategy {
@@ -203,10 +207,10 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
 pub(super) fn refuse_values(learnt: &Learnt, runbook: &Runbook) -> Result<(), CliError> {
     let Some((field, credential)) = learnt.written_in(runbook) else { return Ok(()) };
     let message = format!(
-        "`{field}` of the runbook holds the value that a store of `{credential}` holds; nothing was changed or recorded, and it is not repeated here"
+        "`{field}` in the runbook contains the value that a store of `{credential}` holds; nothing was changed or recorded, and stanch does not repeat the value here"
     );
     Err(CliError::new(Exit::BadRunbook, message)
-        .hint("take it out of the runbook, and treat the value as leaked: the file and its history have it; then: stanch plan RUNBOOK --env ENV"))
+        .hint("remove it from the runbook and treat the value as leaked: the file and its history contain it; then: stanch plan RUNBOOK --env ENV"))
 }
 
 /// Why a run would be refused, if a check failed.

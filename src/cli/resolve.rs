@@ -10,31 +10,31 @@ use super::{CliError, Exit, Global, print_json};
 use crate::plan::Action;
 use crate::rotation::{Event, Op, State, Status};
 
-/// Records what became of a step: one whose outcome is unknown, or one that failed although it took effect.
+/// Record the outcome of a step that stanch could not determine, or of one that failed but took effect.
 #[derive(Debug, Args)]
 #[command(override_usage = "stanch resolve [OPTIONS] --as <OUTCOME> --evidence <TEXT> [RUN] <STEP>")]
 pub(super) struct ResolveArgs {
-    /// The id of the step, unknown or failed, as `stanch status` shows it; before it the run, or the beginning of its name, unless
-    /// only one is open.
+    /// The id of the unknown or failed step, as `stanch status` shows it. Put the run, or the start of its name,
+    /// before it if several runs are open.
     #[arg(value_name = "STEP")]
     first: String,
     // With the run in front. The parser's own way to leave out what comes first is at a loss when an
     // option stands between the two.
     #[arg(hide = true)]
     second: Option<String>,
-    /// What became of it.
+    /// Record this outcome.
     #[arg(long = "as", value_name = "OUTCOME")]
     outcome: Outcome,
-    /// What was looked at to know that; stands on the record.
+    /// Record what you checked to know this.
     #[arg(long, value_name = "TEXT")]
     evidence: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Outcome {
-    /// It took effect.
+    /// The step took effect.
     Applied,
-    /// It did not.
+    /// The step did not take effect.
     NotApplied,
 }
 
@@ -47,20 +47,22 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     let run = context.state.find(run.as_deref())?;
     if context.state.is_live(&run) {
         let message =
-            format!("a process works on {run}: it may still learn the answer; nothing was recorded");
+            format!("another process is working on {run} and may still find out; nothing was recorded");
         return Err(CliError::new(Exit::Locked, message)
-            .hint(format!("wait for it, or end it (that is safe); then: stanch status {run}")));
+            .hint(format!("wait for it, or kill it (that is safe); then: stanch status {run}")));
     }
     let (state, _) = context.state.load(&run)?;
     let step = unknown(&run, &state, &step_id)?;
     let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
-        return Err(CliError::new(Exit::Usage, "what was looked at? `--evidence` must say"));
+        return Err(CliError::new(Exit::Usage, "--evidence is empty; nothing was recorded")
+            .hint("pass --evidence TEXT, with what you checked"));
     }
     let applied = args.outcome == Outcome::Applied;
     if applied && state.needs_its_answer(step) {
-        let message =
-            format!("`{step_id}` cannot be settled as applied: later steps need what only its server knows");
+        let message = format!(
+            "you cannot resolve `{step_id}` as applied: later steps need the server's response, which stanch does not have"
+        );
         return Err(CliError::new(Exit::Usage, message).hint(instead(&state, step)));
     }
     // A crash leaves a step as started; only a new session makes that unknown.
@@ -82,9 +84,9 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
             "run": run, "step": step_id, "applied": applied, "evidence": evidence, "unknown": left, "next": next,
         }))?;
     } else if left.is_empty() {
-        eprintln!("on the record; {} {next}", if clear { "go on with:" } else { "see what to type next:" });
+        eprintln!("recorded; {} {next}", if clear { "to resume:" } else { "to see what to type next:" });
     } else {
-        eprintln!("on the record; still unknown: {}; see: {next}", left.join(", "));
+        eprintln!("recorded; still unknown: {}; see: {next}", left.join(", "));
     }
     Ok(Exit::Done)
 }
@@ -99,17 +101,17 @@ fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
         return Ok(step);
     }
     let message = match (state.end(), found) {
-        (Some(_), _) => format!("run {run} is over: nothing of it is unknown"),
+        (Some(_), _) => format!("run {run} has ended: the outcome of every step is known"),
         (None, None) => format!("run {run} has no step `{id}`"),
         (None, Some(step)) => {
-            format!("the outcome of `{id}` is not unknown: the step is {}", state.status(step).word())
+            format!("the outcome of `{id}` is known: the step is {}", state.status(step).word())
         }
     };
     let ids: Vec<&str> = steps.into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
     let hint = if ids.is_empty() {
-        "no outcome of this run is unknown".into()
+        "this run has no unknown outcomes".into()
     } else {
-        format!("unknown are: {}", ids.join(", "))
+        format!("steps with an unknown outcome: {}", ids.join(", "))
     };
     Err(CliError::new(Exit::Usage, message).hint(hint))
 }
@@ -122,11 +124,11 @@ fn instead(state: &State, step: usize) -> &'static str {
     );
     match state.plan().steps[step].action {
         Action::Issue { .. } => {
-            "revoke at the issuer what this run made, then say --as not-applied: it is issued anew"
+            "revoke what this run created at the issuer, then pass --as not-applied: stanch issues another credential"
         }
-        _ if undone => "say --as not-applied: the old value is written once more, which is harmless",
+        _ if undone => "pass --as not-applied: stanch writes the old value once more, which is harmless",
         _ => {
-            "when the server answers again, `stanch resume` reads it; or take the version back, then --as not-applied"
+            "when the server responds again: stanch resume   or remove the version, then pass --as not-applied"
         }
     }
 }

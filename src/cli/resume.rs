@@ -9,18 +9,18 @@ use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::Conduct;
 use crate::rotation::Event;
 
-/// Takes a run up again.
+/// Resume a run after a crash, a pause or a fixed failure.
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
-    /// The run, or the beginning of its name; without one, the only open run.
+    /// The run, or the start of its name. Default: the only open run.
     run: Option<String>,
-    /// Give up a rollback that cannot be finished: go forward again.
+    /// Give up a rollback that cannot finish, and go forward again.
     #[arg(long, conflicts_with_all = ["reissue", "rewrite"])]
     forward: bool,
-    /// Revoke the new credential of this name, and issue another one in its place.
+    /// Revoke the new credential of this name and issue another one.
     #[arg(long, value_name = "CREDENTIAL", conflicts_with = "rewrite")]
     reissue: Option<String>,
-    /// Write the new credential of this name into its stores again, over whatever they hold now.
+    /// Write the new credential of this name into its stores again, over the values that they hold now.
     #[arg(long, value_name = "CREDENTIAL")]
     rewrite: Option<String>,
     #[command(flatten)]
@@ -43,16 +43,20 @@ pub(super) fn main(global: &Global, args: &ResumeArgs) -> Result<Exit, CliError>
 /// What the person wants changed before the run goes on, and why it may not be possible.
 fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
     if args.forward {
-        let why = format!("asked for by {}", context.signature());
-        return Some((Event::Forward { why }, "the run is not rolling back, or a step is in doubt".into()));
+        let why = format!("requested by {}", context.signature());
+        return Some((
+            Event::Forward { why },
+            "cannot go forward: the run is not rolling back, or the outcome of a step is unknown".into(),
+        ));
     }
     if let Some(name) = args.rewrite.clone() {
         let refusal =
-            format!("the new {name} cannot be written again: this run has not written it yet, or goes back");
+            format!("cannot write the new {name} again: this run has not written it yet, or is rolling back");
         return Some((Event::Rewrite { credential: name }, refusal));
     }
     let name = args.reissue.clone()?;
-    let refusal = format!("the new {name} cannot be replaced: it was not issued, or a store may hand it out");
+    let refusal =
+        format!("cannot replace the new {name}: this run has not issued it, or a store may already hold it");
     Some((Event::Reissue { credential: name }, refusal))
 }
 

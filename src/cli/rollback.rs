@@ -14,21 +14,21 @@ use crate::journal::RollbackRequest;
 use crate::output;
 use crate::rotation::{Direction, End, State, Stop};
 
-/// Takes a run back.
+/// Roll a run back. Refused past its point of no return.
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
-    /// The run, or the beginning of its name; without one, the only open run.
+    /// The run, or the start of its name. Default: the only open run.
     run: Option<String>,
-    /// Back to the end of this phase only; the run can then be resumed.
+    /// Roll back only to the end of this phase. You can then resume the run.
     #[arg(long, value_name = "PHASE", value_parser = phase)]
     to: Option<Phase>,
-    /// Why, for the record.
+    /// Record this reason.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Begin without asking.
+    /// Roll back without asking.
     #[arg(long, short = 'y')]
     yes: bool,
-    /// The answer to a manual step of this name is yes. Can be repeated.
+    /// Answer yes to the manual step of this name. Repeatable.
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
 }
@@ -36,22 +36,20 @@ pub(super) struct RollbackArgs {
 pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
     let context = Context::open(global)?;
     let run = context.state.find(args.run.as_deref())?;
-    let reason = words("--reason", args.reason.as_deref().unwrap_or("asked for"))?;
+    let reason = words("--reason", args.reason.as_deref().unwrap_or("requested"))?;
     refuse_latched(&context, &run)?;
     let (state, _) = context.state.load(&run)?;
     check(&run, &state, args.to)?;
     if !args.yes && !can_ask(global) {
         return Err(CliError::new(
             Exit::Usage,
-            "nobody is there to confirm the rollback, and nothing was changed",
+            "cannot ask for confirmation (no terminal); nothing was changed",
         )
-        .hint("say --yes"));
+        .hint("pass --yes"));
     }
     if !args.yes {
-        let how_far = args.to.map_or_else(|| "all the way".to_owned(), |p| format!("to the end of {p}"));
-        match ask(&format!(
-            "Take {run} back {how_far}? The old credential becomes the current one again. [y/N]"
-        )) {
+        let how_far = args.to.map_or_else(|| "completely".to_owned(), |p| format!("to the end of {p}"));
+        match ask(&format!("Roll back {run} {how_far}? The old credential becomes current again. [y/N]")) {
             Some(answer) if is_yes(&answer) => {}
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
@@ -87,14 +85,14 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
     if let Some(end) = state.end() {
         return Err(CliError::new(
             Exit::Usage,
-            format!("run {run} is over ({end:?}); nothing can be taken back"),
+            format!("run {run} has ended ({}); it cannot be rolled back", crate::output::end_word(end)),
         ));
     }
     refuse_older(run, state.plan())?;
     if state.is_past_return() {
         return Err(CliError::new(
             Exit::Failed,
-            "the run is past the point of no return: what was revoked cannot come back, and nothing was changed",
+            "the run is past the point of no return: a revoked credential cannot be restored; nothing was changed",
         )
         .hint(format!("go forward: stanch resume {run}")));
     }
@@ -104,7 +102,7 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
         && (state.phase().and_then(rank) <= rank(to) || rank(to).is_none())
     {
         let now = state.phase().map_or("its beginning", Phase::name);
-        return Err(CliError::new(Exit::Usage, format!("the run is in {now}; {to} is not behind it")));
+        return Err(CliError::new(Exit::Usage, format!("the run is in {now} and has not passed {to}")));
     }
     Ok(())
 }
@@ -112,7 +110,7 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
 /// Waits while the run's own process rolls it back. `None` when that process was gone before it saw
 /// the request: then the request is taken back, and this process does it.
 fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>, CliError> {
-    eprintln!("asked the process that works on {run}; waiting for it");
+    eprintln!("asked the process that is working on {run} to roll back; waiting for it");
     let mut turned = false;
     loop {
         std::thread::sleep(Duration::from_millis(300));

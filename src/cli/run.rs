@@ -14,14 +14,14 @@ use crate::engine::{self, Conduct};
 use crate::plan::{Plan, SANDBOX, caveats, preview};
 use crate::rotation::State;
 
-/// Rotates.
+/// Run a rotation.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// A runbook, or a plan that `stanch plan -o` saved.
+    /// The runbook, or a plan saved with `stanch plan -o`.
     file: PathBuf,
     #[command(flatten)]
     choice: Choice,
-    /// Begin without asking.
+    /// Start without asking.
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
@@ -73,7 +73,7 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, C
                     plan::refusal(&now.checks).map_or(Ok(plan::Ready { plan: *plan, provider, learnt }), Err)
                 }
                 Some(drift) => Err(CliError::new(Exit::Stale, format!("the plan is stale: {drift}"))
-                    .hint("nothing was changed; look at what changed it, then make a new plan")),
+                    .hint("nothing was changed; find out what changed there, then make a new plan")),
             }
         }
     }
@@ -92,15 +92,18 @@ fn confirm(global: &Global, args: &RunArgs, plan: &Plan) -> Result<(), CliError>
     if !can_ask(global) {
         return Err(CliError::new(
             Exit::Usage,
-            "nobody is there to confirm the plan, and nothing was changed",
+            "cannot ask for confirmation (no terminal); nothing was changed",
         )
-        .hint(format!("say --yes, or --confirm {}", plan.runbook.name)));
+        .hint(format!("pass --yes, or --confirm {}", plan.runbook.name)));
     }
     // In the sandbox a yes is enough; elsewhere the name is typed, so that no reflex starts it.
     let (question, wanted) = if plan.environment == SANDBOX {
-        ("\nBegin? [y/N]".to_owned(), "y".to_owned())
+        ("\nStart the run? [y/N]".to_owned(), "y".to_owned())
     } else {
-        (format!("\nType `{}` to begin in {}:", plan.environment, plan.environment), plan.environment.clone())
+        (
+            format!("\nType `{}` to start the run in {}:", plan.environment, plan.environment),
+            plan.environment.clone(),
+        )
     };
     match ask(&question) {
         Some(answer) if answer == wanted || (wanted == "y" && answer.eq_ignore_ascii_case("yes")) => Ok(()),
@@ -120,12 +123,12 @@ pub(super) fn check_until(plan: &Plan, now: Option<Phase>, until: Option<Phase>)
     let rank = |p: Phase| order.iter().position(|o| *o == p);
     if rank(until).is_none() {
         let names: Vec<&str> = order.iter().map(|p| p.name()).collect();
-        let message = format!("this strategy has no phase {until}; nothing was changed");
-        return Err(CliError::new(Exit::Usage, message).hint(format!("it has: {}", names.join(", "))));
+        let message = format!("this strategy does not have the phase {until}; nothing was changed");
+        return Err(CliError::new(Exit::Usage, message).hint(format!("its phases: {}", names.join(", "))));
     }
     match now {
         Some(now) if rank(until) < rank(now) => {
-            Err(CliError::new(Exit::Usage, format!("the run is in {now}; {until} is behind it")))
+            Err(CliError::new(Exit::Usage, format!("the run is in {now} and has already passed {until}")))
         }
         _ => Ok(()),
     }

@@ -12,12 +12,12 @@ pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
     for run in context.state.runs()? {
         let summary = context.state.summary(&run);
         let word = match &summary.state {
-            Err(e) => format!("not readable: {e}"),
+            Err(e) => format!("unreadable: {e}"),
             Ok(state) => match (state.end(), state.stopped(), summary.live) {
                 (Some(end), _, _) => crate::output::end_word(end).to_owned(),
                 (None, _, true) => "running".into(),
                 (None, Some(stop), false) => format!("open: {}", crate::output::sentence(stop)),
-                (None, None, false) => "open: its process is gone; `stanch resume` goes on".into(),
+                (None, None, false) => "open: its process is gone; to resume: stanch resume".into(),
             },
         };
         let (environment, opened) = summary
@@ -31,7 +31,7 @@ pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
     if global.json {
         print_json(&json!(list))?;
     } else if rows.is_empty() {
-        eprintln!("there are no runs in {}", context.state.root().display());
+        eprintln!("no runs in {}", context.state.root().display());
     } else {
         print(&rows.join("\n"))?;
     }

@@ -13,15 +13,15 @@ use crate::plan::{ADOPTED, Planned};
 use crate::rotation::{End, Holds, Outgoing, Sight, State, Status, Truth};
 use crate::{engine, output};
 
-/// Shows what is true of a run now, and what to type next.
+/// Show the state of a run and the command to type next.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// The run, or the beginning of its name; without one, the only open run, else the last one.
+    /// The run, or the start of its name. Default: the only open run, else the last run.
     run: Option<String>,
-    /// Looks at every store and issuer first, and tells what is true now. Changes nothing, records nothing.
+    /// Check every store and issuer first. Changes nothing, records nothing.
     #[arg(long, conflicts_with = "watch")]
     check: bool,
-    /// Shows it again each second, until the run is over or nobody works on it.
+    /// Refresh every second, until the run ends or no process is working on it.
     #[arg(long, short = 'w')]
     watch: bool,
 }
@@ -39,7 +39,7 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
             let blind = blind(&state);
             if !blind.is_empty() {
                 eprintln!(
-                    "could not look at {}: what is said of it is what was seen or done before; nothing was changed",
+                    "could not check {}: the state shown for it is what stanch saw or did before; nothing was changed",
                     blind.join(", ")
                 );
                 exit = Exit::Unreachable;
@@ -56,7 +56,7 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
             }
             print(&text(&context, &run, &state, live, &doubts)?)?;
             if exit == Exit::NotProved {
-                print("  it ended as DONE, and that is no longer true: others changed something since\n")?;
+                print("  the run ended as DONE, which is no longer true: something has changed since\n")?;
             }
         }
         if !args.watch || state.end().is_some() || !live {
@@ -115,7 +115,7 @@ fn text(
     let around = context.around(run, state, live)?;
     let mut text = output::summary(style, run, state, around, now);
     if state.end().is_none() {
-        let phase = state.phase().map_or_else(|| "not begun".to_owned(), |p| p.to_string());
+        let phase = state.phase().map_or_else(|| "not started".to_owned(), |p| p.to_string());
         let who = if live { "a process is working on it" } else { "no process is working on it" };
         text.push_str(&format!("  phase {phase}; {who}\n"));
         if let Some(halted) = state.halted() {
@@ -138,7 +138,7 @@ fn text(
             .take(10)
             .collect();
         if !waiting.is_empty() {
-            text.push_str(&format!("  under way: {}\n", waiting.join(", ")));
+            text.push_str(&format!("  in progress: {}\n", waiting.join(", ")));
         }
     }
     Ok(style.plain(&text))

@@ -9,10 +9,10 @@ use super::context::style;
 use super::{CliError, Exit, Global, print_json};
 use crate::runbook::{Finding, Source, check, render, reported};
 
-/// Finds every mistake in runbooks.
+/// Find every mistake in runbooks. Contacts nothing.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The runbooks.
+    /// The runbooks to check.
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -55,5 +55,5 @@ pub(super) fn report(source: &Source, findings: &[Finding], json: bool) -> CliEr
     } else {
         show(source, findings);
     }
-    CliError::new(Exit::BadRunbook, format!("{} cannot be used; nothing was contacted", source.name))
+    CliError::new(Exit::BadRunbook, format!("{} is not valid; stanch contacted nothing", source.name))
 }

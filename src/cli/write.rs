@@ -32,7 +32,7 @@ pub(super) fn print_json(value: &serde_json::Value) -> std::result::Result<(), C
 pub(super) fn unwritten(place: &str, error: &std::io::Error) -> CliError {
     let exit = if error.kind() == ErrorKind::BrokenPipe { Exit::NotRead } else { Exit::Failed };
     CliError::new(exit, format!("cannot write the result to {place}: {error}"))
-        .hint("make room, or write it elsewhere; what the command did is done")
+        .hint("free some disk space, or write elsewhere; the command itself has taken effect")
 }
 
 /// Writes a file: a regular one, also at the end of links, is replaced as a whole and private; a device or

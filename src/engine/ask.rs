@@ -155,7 +155,7 @@ impl Inquiry<'_> {
                             (_, kind) => kind,
                         };
                         let message =
-                            format!("{} has no answer: {}; nothing was changed", self.place, error.message);
+                            format!("{} gave no answer: {}; nothing was changed", self.place, error.message);
                         return Err(CallError { kind, message, ..error });
                     }
                 }
@@ -164,16 +164,14 @@ impl Inquiry<'_> {
         };
         let place = &self.place;
         if answer == "refused" && must {
-            let message = format!(
-                "{place} refuses the old credential before it was touched: {how}; nothing was changed"
-            );
+            let message = format!("{place} already refuses the old credential: {how}; nothing was changed");
             return Err(CallError::rejected(ErrorKind::Declined, message).hint(
-                "the stores may hold another value than the one in use, or the check is wrong: correct it, then plan again",
+                "the stores may hold a different value than consumers use, or the check is wrong: correct it, then make a new plan",
             ));
         }
         let check = if answer == "refused" {
             let detail =
-                format!("{place} refuses the old credential already, so its refusal will prove nothing");
+                format!("{place} already refuses the old credential, so its refusal will prove nothing");
             Check::warn("old credential", detail)
         } else {
             Check::pass("old credential", format!("{place} accepts it, as it should before the rotation"))
@@ -202,7 +200,7 @@ impl Inquiry<'_> {
                 (Ok(Use::Accepted), _) => {
                     if !std::mem::replace(&mut said, true) {
                         (self.say)(format!(
-                            "the old credential is still accepted by {place}; waiting for it to be refused"
+                            "the old credential is still accepted by {place}; waiting for a refusal"
                         ));
                     }
                     Some(CallError::rejected(
@@ -213,19 +211,19 @@ impl Inquiry<'_> {
                 (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
                     format!(
-                        "{place} refuses the new credential as well ({how}), so its refusal of the old one proves nothing"
+                        "{place} also refuses the new credential ({how}), so its refusal of the old one proves nothing"
                     ),
                 )),
                 (Ok(Use::Refused(_)), Some(Err(error))) => Some(CallError {
                     message: format!(
-                        "{place} refused the old credential, and had no answer to the new one: {}",
+                        "{place} refused the old credential, but gave no answer for the new one: {}",
                         error.message
                     ),
                     ..error
                 }),
                 (Err(error), _) => Some(error),
                 (Ok(Use::Refused(_)), None) => {
-                    Some(CallError::rejected(ErrorKind::Invalid, "the new one was not used"))
+                    Some(CallError::rejected(ErrorKind::Invalid, "the new credential was not used"))
                 }
             };
             let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
@@ -258,7 +256,8 @@ fn is_final(error: &CallError) -> bool {
 }
 
 fn proved(row: u32, first: Timestamp) -> Yield {
-    let detail = format!("refused {row} times in a row, while the new one was accepted; first at {first:.3}");
+    let detail =
+        format!("refused {row} times in a row, while the new credential was accepted; first at {first:.3}");
     let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
     Yield { checks: vec![Check::pass("old credential", detail)], ..facts }
 }

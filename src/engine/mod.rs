@@ -98,13 +98,13 @@ pub struct Conduct {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No durable record, no effect.
-    #[error("the journal failed, so nothing more is done")]
+    #[error("the journal failed, so stanch does nothing more")]
     Journal(#[from] JournalError),
     /// Secrets cannot be sealed or opened.
-    #[error("the run's sealed secrets are not usable")]
+    #[error("stanch cannot use the sealed secrets of the run")]
     Safe(#[from] SafeError),
     /// The program contradicts itself. Stopping is all that is safe.
-    #[error("the engine made a step that its own rules forbid; nothing more is done")]
+    #[error("the engine took a step that its own rules forbid; stanch does nothing more")]
     Illegal(#[from] IllegalTransition),
 }
 
@@ -277,7 +277,7 @@ impl Session {
         if let Some((to, why)) = self.rollback.clone() {
             if self.state.is_past_return() {
                 self.rollback = None;
-                let text = format!("rollback was asked for ({why}) past the point of no return; going on");
+                let text = format!("rollback requested ({why}) past the point of no return; going forward");
                 self.hold(Event::Noted { text })?;
             } else if matches!(self.state.direction(), Direction::Back { to: now, .. } if *now == to) {
                 self.rollback = None;
@@ -414,7 +414,7 @@ impl Session {
                         }
                     });
                     let late = || {
-                        let error = CallError::unknown(format!("no answer within {} s", deadline.as_secs()));
+                        let error = CallError::unknown(format!("no answer within {}s", deadline.as_secs()));
                         if is_effect { error } else { error.read_only() }
                     };
                     let result = within(deadline, call).await.unwrap_or_else(|| Err(late()));
@@ -536,12 +536,12 @@ impl Session {
                             Found::Absent => "the target shows that it did not take effect".to_owned(),
                             Found::Orphans(handles) => {
                                 format!(
-                                    "it made {} that nobody can use: {}",
+                                    "it created {} whose secret was lost: {}",
                                     handles.len(),
                                     handles.join(", ")
                                 )
                             }
-                            Found::Repeatable => "doing it again is harmless".to_owned(),
+                            Found::Repeatable => "it is harmless to repeat".to_owned(),
                             Found::Undecided => String::new(),
                         };
                         (found, facts, detail)
@@ -628,7 +628,7 @@ impl Session {
             .collect();
         if !missed.is_empty() {
             let text = format!(
-                "could not be looked at in the end, so what is said of them is what the steps did: {}",
+                "stanch could not check these at the end, so their state is that of the last steps: {}",
                 missed.join(", ")
             );
             self.hold(Event::Noted { text })?;
@@ -734,7 +734,7 @@ impl Session {
                         wanted: Arc::clone(&held.material),
                     }),
                     (Err(e), _) => Err(silent(&e.message)),
-                    (Ok(_), None) => Err(silent("the incoming value is not known")),
+                    (Ok(_), None) => Err(silent("the new value is not known")),
                 });
             }
         }
@@ -803,7 +803,7 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
 }
 
 /// How the message of a call begins that crashed.
-const CRASHED: &str = "the program crashed in this step";
+const CRASHED: &str = "this step crashed";
 
 /// A call that crashes is one whose outcome is unknown, never one that is not there.
 async fn unless_it_crashes<T: Send + 'static>(

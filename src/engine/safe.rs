@@ -44,10 +44,10 @@ pub(super) struct Safe {
 #[derive(Debug, thiserror::Error)]
 pub enum SafeError {
     /// Sealing or opening failed.
-    #[error("a secret of this run cannot be sealed or opened")]
+    #[error("stanch cannot seal or open a secret of this run")]
     Seal(#[source] SealError),
     /// What was opened is not what was sealed.
-    #[error("a sealed secret of this run has an unknown form")]
+    #[error("a sealed secret of this run has an unknown format")]
     Form,
 }
 

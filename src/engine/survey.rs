@@ -244,8 +244,8 @@ async fn take(
 
 /// A look that crashed is an error, never an absence.
 fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
-    let why = if error.is_panic() { "the program crashed there" } else { "it was cut short" };
-    let message = format!("it could not be observed: {why}; nothing was changed");
+    let why = if error.is_panic() { "stanch crashed there" } else { "the check was cut short" };
+    let message = format!("stanch could not observe it: {why}; nothing was changed");
     let source = CallError::rejected(ErrorKind::Local, message).hint("please report this");
     SurveyError { target: target.to_owned(), source }
 }
@@ -406,7 +406,7 @@ async fn outgoing(
     if let Some(handle) = &said.handle {
         let life = issuer.life(handle).await?;
         if life == Life::Gone {
-            let message = format!("its issuer does not know {handle}, which --outgoing names");
+            let message = format!("its issuer does not know the handle {handle}, given with --outgoing");
             return Err(CallError::rejected(ErrorKind::NotFound, message).hint("check the handle"));
         }
         let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
@@ -443,7 +443,7 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
             if was.versions.current != is.versions.current && !planned.issuer.tries {
                 let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
                 return Some(format!(
-                    "credential `{}`, store {}: the plan saw version {} as current; now it is {}",
+                    "credential `{}`, store {}: the plan saw version {} as current; the current version is now {}",
                     planned.name,
                     at + 1,
                     word(&was.versions.current),
@@ -452,7 +452,7 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
             }
             if was.place != is.place {
                 return Some(format!(
-                    "credential `{}`, store {}: its name leads elsewhere now",
+                    "credential `{}`, store {}: its name now leads to a different place",
                     planned.name,
                     at + 1
                 ));
@@ -466,15 +466,15 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
         if planned.outgoing.as_ref() != identity {
             return Some(match identity {
                 Some(_) => {
-                    format!("credential `{name}`: its stores hold another credential than the plan saw")
+                    format!("credential `{name}`: its stores hold a different credential than the plan saw")
                 }
-                None => format!("credential `{name}`: its issuer does not know the old credential any more"),
+                None => format!("credential `{name}`: its issuer no longer knows the old credential"),
             });
         }
         if planned.disabled != disabled {
             let now = if disabled { "disabled" } else { "enabled" };
             return Some(format!(
-                "credential `{name}`: somebody {now} the old credential since the plan was made"
+                "credential `{name}`: another client {now} the old credential since the plan was made"
             ));
         }
     }

@@ -67,7 +67,7 @@ pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption>
             consumer: one.consumer.clone(),
             instances: 0,
             of: 1,
-            trouble: Some("the program crashed while it asked".into()),
+            trouble: Some("stanch crashed while asking".into()),
         })
         .collect();
     let mut asking = JoinSet::new();
@@ -94,7 +94,7 @@ pub fn adopted(found: &[Adoption]) -> Judgement {
     let (instances, of) = found.iter().fold((0, 0), |(i, n), a| (i + a.instances, n + a.of));
     let silent = found.iter().any(|a| a.of == 0);
     let verdict = if of > 0 && instances == of && !silent { Verdict::Pass } else { Verdict::Inconclusive };
-    let mut detail = format!("{instances}/{of} instances use the new one");
+    let mut detail = format!("{instances} of {of} instances use the new credential");
     if let Some((consumer, trouble)) = found.iter().find_map(|a| a.trouble.as_ref().map(|t| (&a.consumer, t)))
     {
         detail.push_str(&format!("; {consumer}: {trouble}"));

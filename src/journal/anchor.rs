@@ -23,7 +23,7 @@ pub struct Anchors(Vec<Anchor>);
 
 /// A text is not a list of notes.
 #[derive(Debug, thiserror::Error)]
-#[error("line {0} is not where a checkpoint's note has one")]
+#[error("line {0} is not a valid checkpoint note")]
 pub struct BadAnchor(pub usize);
 
 impl Anchors {
@@ -111,7 +111,7 @@ impl Anchors {
             let fault = |line, what| (agree, Some(Fault { line, what }));
             let Ok(Claim { size, root, .. }) = keys(*size).open(note) else {
                 let what = format!(
-                    "the anchor in {place} speaks of this record and is not signed by its key: the keys were exchanged, or the anchor is forged"
+                    "the anchor in {place} names this record but is not signed with its key: the keys were replaced, or the anchor is forged"
                 );
                 return fault(1, what);
             };
@@ -119,14 +119,14 @@ impl Anchors {
             // The checkpoint itself is the record behind those that it speaks of.
             if here <= size {
                 let what = format!(
-                    "the anchor in {place} proves that there were {} records, and {here} are here: the end was removed",
+                    "the anchor in {place} proves that there were {} records, but only {here} are here: the end was removed",
                     size + 1
                 );
                 return fault(here + 1, what);
             }
             if read.root_at(size) != Some(root) {
                 let what = format!(
-                    "the anchor in {place} proves that lines {} to {size} were others: they were rewritten, by somebody who has the key",
+                    "the anchor in {place} proves that lines {} to {size} were different: they were rewritten, with the signing key",
                     good + 1
                 );
                 return fault(good + 1, what);

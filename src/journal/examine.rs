@@ -79,12 +79,12 @@ impl StateDir {
                 let what = match standing {
                     Some(standing) => {
                         format!(
-                            "the index has had this run since {:.0}, and its journal is gone",
+                            "the index lists this run since {:.0}, but its journal is gone",
                             standing.since
                         )
                     }
                     None if anchored => {
-                        "an anchor proves that this run was there, and its journal is gone".into()
+                        "an anchor proves that this run existed, but its journal is gone".into()
                     }
                     None => return Err(JournalError::NoSuchRun(run.into())),
                 };
@@ -96,7 +96,7 @@ impl StateDir {
         let keys = keys.as_ref().unwrap_or(trusted);
         let (mut found, tail) = examine(&file, standing, keys, anchors).map_err(io("read", &path))?;
         if found.report.run.as_deref().is_some_and(|name| name != run) {
-            let what = "it is the journal of another run: it was exchanged".into();
+            let what = "it is the journal of another run: it was replaced".into();
             found.blame(Some(Fault { line: 1, what }));
         }
         match (index, standing) {
@@ -114,7 +114,7 @@ impl StateDir {
                 found.blame((found.report.records > 1).then(|| Fault {
                     line: 1,
                     what:
-                        "the index does not know this run: it was put here, or the index was cut off".into(),
+                        "the index does not list this run: the run was placed here, or the index was cut off".into(),
                 }));
             }
             (None, _) => {}
@@ -197,7 +197,7 @@ fn hold(mut index: Index, trusted: &VerifyingKeys, anchors: &Anchors) -> (Index,
     let other = anchors.subjects(INDEX_ORIGIN, trusted).find(|id| *id != index.id);
     let other = other.map(|id| Fault {
         line: 1,
-        what: format!("an anchor speaks of the index {id}, and this is {}: it was exchanged", index.id),
+        what: format!("an anchor names the index {id}, but this is {}: it was replaced", index.id),
     });
     let faults = [index.fault.take(), index.distrust(trusted), fault, other];
     index.fault = faults.into_iter().flatten().min_by_key(|fault| fault.line);
@@ -228,7 +228,7 @@ fn examine(
         }
     }
     let Some((report, tail, key)) = best else {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "there is no key to check it with"));
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "there is no key to verify it with"));
     };
     let origin = run_origin(report.run.as_deref().unwrap_or_default());
     let over = is_over(file, tail.end)?;

@@ -114,7 +114,8 @@ impl FileJournal {
             // comes before everything else.
             None => (report.records > 1).then(|| Fault {
                 line: 2,
-                what: "the index does not know this run: it was put here, or the index was cut off".into(),
+                what: "the index does not list this run: the run was placed here, or the index was cut off"
+                    .into(),
             }),
         };
         if let Some(fault) = fault {

@@ -17,7 +17,7 @@ pub(super) fn io<'a>(
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), JournalError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make the folder", path))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create the directory", path))
 }
 
 /// Opens a file that only its owner can read, and makes it where that is asked.

@@ -192,11 +192,14 @@ impl Index {
             serde_json::from_slice(line).map_err(|e| format!("it is not a record of an index: {e}"))?;
         let expected = self.frontier.leaves();
         if envelope.v != VERSION {
-            return Err(format!("it has format version {}; this program reads {VERSION}", envelope.v));
+            return Err(format!(
+                "it has format version {}; this version of stanch reads {VERSION}",
+                envelope.v
+            ));
         }
         if envelope.seq != expected {
             return Err(format!(
-                "its seq is {} where {expected} must stand: a record was removed, added or moved",
+                "its seq is {}, expected {expected}: a record was removed, added or moved",
                 envelope.seq
             ));
         }
@@ -206,21 +209,21 @@ impl Index {
             );
         }
         if envelope.line(&entry) != line {
-            return Err("it was written by something else".into());
+            return Err("it was not written by stanch".into());
         }
         match &entry {
             Entry::Begun { key } if expected == 0 => {
-                VerifyingKeys::parse(key).map_err(|e| format!("its key is not one: {e}"))?;
+                VerifyingKeys::parse(key).map_err(|e| format!("its key is not valid: {e}"))?;
                 self.id.clone_from(&envelope.index);
                 // Whether this key is to be trusted is for the reader to say: `distrust`.
                 self.keys.push(KeyRange { key: key.clone(), from: 0, until: None });
             }
-            _ if expected == 0 => return Err("the first record does not begin an index".into()),
+            _ if expected == 0 => return Err("the first record does not start an index".into()),
             _ if envelope.index != self.id => return Err("it belongs to another index".into()),
             Entry::Checkpoint { note } => {
                 self.key_at(expected)
                     .check(note, &index_origin(&self.id), expected, self.frontier.root(), &envelope.about())
-                    .map_err(|e| format!("the checkpoint is not good: {e}"))?;
+                    .map_err(|e| format!("the checkpoint is not valid: {e}"))?;
                 for (seq, wall, entry) in std::mem::take(&mut self.pending) {
                     self.apply(seq, wall, entry, expected)?;
                 }
@@ -242,7 +245,7 @@ impl Index {
     fn apply(&mut self, seq: u64, since: Timestamp, entry: Entry, signed: u64) -> Result<(), String> {
         let at = format!("record {seq}");
         match entry {
-            Entry::Begun { .. } => return Err(format!("{at} begins an index that is begun")),
+            Entry::Begun { .. } => return Err(format!("{at} starts an index that has already started")),
             Entry::Adopted { run, first, size, root } => {
                 let adopted = Some(Extent { size, root: hash(&root)? });
                 let standing = Standing { at: seq, since, first: hash(&first)?, adopted, closed: None };
@@ -263,7 +266,7 @@ impl Index {
                 _ => return Err(format!("{at} closes run {run}, which is not open")),
             },
             Entry::Rotated { key, from } => {
-                VerifyingKeys::parse(&key).map_err(|e| format!("{at}: its key is not one: {e}"))?;
+                VerifyingKeys::parse(&key).map_err(|e| format!("{at}: its key is not valid: {e}"))?;
                 if from != signed + 1 {
                     return Err(format!("{at} names a key that is not valid from the next checkpoint on"));
                 }
@@ -304,9 +307,8 @@ impl Index {
         let known = self.keys.iter().any(|range| range.key == *newest);
         (!known).then(|| Fault {
             line: 1,
-            what:
-                "the index is signed by other keys than yours: it was exchanged, or rewritten with an old key"
-                    .into(),
+            what: "the index is not signed with your keys: it was replaced, or rewritten with an old key"
+                .into(),
         })
     }
 
@@ -358,27 +360,30 @@ impl Standing {
     pub(super) fn contradiction(&self, read: &Frontier, more: bool) -> Option<Fault> {
         let fault = |line, what: String| Some(Fault { line, what });
         if read.root_at(1) != Some(self.first) {
-            return fault(1, "the index knows another first record of this run: it was exchanged".into());
+            return fault(
+                1,
+                "the index has a different first record for this run: the run was replaced".into(),
+            );
         }
         for (extent, word) in [(self.adopted, "had"), (self.closed, "was closed with")] {
             let Some(Extent { size, root }) = extent else { continue };
             let here = read.leaves();
             if here < size {
                 let what = format!(
-                    "the index says that the run {word} {size} records, and {here} are here: the end was removed"
+                    "the index says that the run {word} {size} records, but only {here} are here: the end was removed"
                 );
                 return fault(here + 1, what);
             }
             if read.root_at(size) != Some(root) {
                 let what = format!(
-                    "lines 1 to {size} are not those that the index knows: one of them was rewritten, by somebody who has the key"
+                    "lines 1 to {size} differ from those in the index: one of them was rewritten, with the signing key"
                 );
                 return fault(1, what);
             }
         }
         let closed = self.closed?;
         if read.leaves() > closed.size || more {
-            let what = format!("the run was closed with {} records, and something follows them", closed.size);
+            let what = format!("the run was closed with {} records, but more records follow", closed.size);
             return fault(closed.size + 1, what);
         }
         None
@@ -387,5 +392,5 @@ impl Standing {
 
 fn hash(text: &str) -> Result<Hash, String> {
     let bytes = hex::decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes.map(Hash).ok_or_else(|| "a hash is not one".into())
+    bytes.map(Hash).ok_or_else(|| "a hash is not valid".into())
 }

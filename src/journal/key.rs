@@ -30,17 +30,17 @@ pub enum KeyError {
     /// The key's text is not one.
     #[error("it is not a key in the signed-note format")]
     Malformed,
-    /// The note cannot be read, or its signature is not by a known key.
-    #[error("its signature is not by a known key")]
+    /// The note cannot be read, or it is not signed with a known key.
+    #[error("it is not signed with a known key")]
     Signature,
     /// There is none.
-    #[error("there is none")]
+    #[error("the key is missing")]
     Missing,
     /// The key is a good one, and not the one that is valid now.
-    #[error("it is not the key that the index names as the present one")]
+    #[error("it is not the key that the index names as current")]
     NotPresent,
     /// The signature is good, and the note is about something else.
-    #[error("its signature is good, but it speaks of another {0}")]
+    #[error("its signature is valid, but it names a different {0}")]
     Other(&'static str),
 }
 

@@ -135,10 +135,10 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// An earlier append failed, so nothing more may be appended.
-    #[error("an earlier append failed; nothing more is recorded, so nothing more is done")]
+    #[error("an earlier append failed; stanch records nothing more, so it does nothing more")]
     Poisoned,
     /// The state folder is of another version.
-    #[error("{} is a state folder of version {found}; this program reads version {expected}", path.display())]
+    #[error("{} is a state directory of version {found}; this version of stanch reads version {expected}", path.display())]
     OtherVersion {
         /// The folder.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub enum JournalError {
         expected: u32,
     },
     /// A key is not one, or a half is missing.
-    #[error("the key {} is not usable", path.display())]
+    #[error("stanch cannot use the key {}", path.display())]
     Key {
         /// The key's file.
         path: PathBuf,
@@ -157,7 +157,7 @@ pub enum JournalError {
         source: KeyError,
     },
     /// The sealing identity is not usable.
-    #[error("the sealing identity {} is not usable", path.display())]
+    #[error("stanch cannot use the sealing identity {}", path.display())]
     Identity {
         /// The identity's file.
         path: PathBuf,
@@ -166,7 +166,7 @@ pub enum JournalError {
         source: crate::secret::SealError,
     },
     /// Another process has the run.
-    #[error("run {run} is being worked on by another process ({by})")]
+    #[error("another process is working on run {run} ({by})")]
     Locked {
         /// The run.
         run: String,
@@ -174,7 +174,7 @@ pub enum JournalError {
         by: String,
     },
     /// An open run holds a target.
-    #[error("`{target}` is held by the open run {run}")]
+    #[error("the open run {run} holds `{target}`")]
     Held {
         /// What both want to write.
         target: String,
@@ -191,7 +191,7 @@ pub enum JournalError {
     #[error("several runs are open: {}", .0.join(", "))]
     SeveralOpen(Vec<String>),
     /// The name fits several runs.
-    #[error("`{name}` fits several runs: {}", runs.join(", "))]
+    #[error("`{name}` matches several runs: {}", runs.join(", "))]
     Ambiguous {
         /// What was given.
         name: String,
@@ -199,7 +199,7 @@ pub enum JournalError {
         runs: Vec<String>,
     },
     /// The journal is not good.
-    #[error("the journal of run {run} is not good: {fault}")]
+    #[error("the journal of run {run} is not valid: {fault}")]
     Invalid {
         /// The run.
         run: String,
@@ -207,7 +207,7 @@ pub enum JournalError {
         fault: Fault,
     },
     /// The index is not good.
-    #[error("the index {} is not good: {fault}", path.display())]
+    #[error("the index {} is not valid: {fault}", path.display())]
     Index {
         /// Its file.
         path: PathBuf,
@@ -218,13 +218,13 @@ pub enum JournalError {
     #[error("the index {} is gone", .0.display())]
     IndexGone(PathBuf),
     /// There is a key already.
-    #[error("there is a key already: {}", .0.display())]
+    #[error("a key already exists: {}", .0.display())]
     KeyExists(PathBuf),
     /// Runs are open where none may be.
     #[error("open runs: {}", .0.join(", "))]
     OpenRuns(Vec<String>),
     /// The records do not make sense one after the other.
-    #[error("the journal of run {run} does not make sense at record {seq}")]
+    #[error("the journal of run {run} is not consistent at record {seq}")]
     Nonsense {
         /// The run.
         run: String,
@@ -244,7 +244,7 @@ pub enum JournalError {
         source: serde_json::Error,
     },
     /// The disk has too little room.
-    #[error("the disk of {} has {free} MiB free; the run may need {needed} MiB", path.display())]
+    #[error("the disk of {} has {free} MiB free, but the run may need {needed} MiB", path.display())]
     NoRoom {
         /// The state folder.
         path: PathBuf,

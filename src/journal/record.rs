@@ -51,7 +51,7 @@ pub enum BadRecord {
     #[error("it is not a record: {0}")]
     Malformed(String),
     /// It was written by another version.
-    #[error("it has format version {0}; this program reads versions {OLDEST} to {VERSION}")]
+    #[error("it has format version {0}; this version of stanch reads versions {OLDEST} to {VERSION}")]
     Version(u32),
 }
 

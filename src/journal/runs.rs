@@ -35,7 +35,7 @@ impl StateDir {
         }
         let run = run_id(&plan.runbook.name, at);
         let hold = self.hold_path(&run);
-        replace(&hold, &serde_json::to_string(&holds).expect("a map of texts is always JSON"))?;
+        replace(&hold, &serde_json::to_string(&holds).expect("strings are always JSON"))?;
         make_dir(&self.run_dir(&run))?;
         // Where this fails the hold stays: the first record may well be durable, and then the run is
         // open. `held` removes it where no run began.

@@ -293,7 +293,7 @@ fn check(line: &[u8], progress: &mut Progress, keys: &VerifyingKeys) -> Result<R
     let expected = tail.frontier.leaves();
     if envelope.seq != expected {
         return Err(format!(
-            "its seq is {} where {expected} must stand: a record was removed, added or moved",
+            "its seq is {}, expected {expected}: a record was removed, added or moved",
             envelope.seq
         ));
     }
@@ -306,23 +306,23 @@ fn check(line: &[u8], progress: &mut Progress, keys: &VerifyingKeys) -> Result<R
             report.run = Some(envelope.run.clone());
         }
         (_, 0) => return Err("the first record does not open a run".into()),
-        (Event::Opened { .. }, _) => return Err("it opens a run that is open".into()),
+        (Event::Opened { .. }, _) => return Err("it opens a run that is already open".into()),
         _ => {}
     }
     if report.run.as_deref() != Some(&envelope.run) {
         return Err("it belongs to another run".into());
     }
     if envelope.plan != tail.digest {
-        return Err("its plan digest is not the plan's".into());
+        return Err("its plan digest does not match the plan".into());
     }
     tail.since_checkpoint += 1;
     if let Event::Checkpoint { note } = &record.event {
         keys.check(note, &run_origin(&envelope.run), expected, tail.frontier.root(), &envelope.about())
             .or_else(|e| if is_on(Sabotage::Unseen) { Ok(()) } else { Err(e) })
-            .map_err(|e| format!("the checkpoint is not good: {e}"))?;
+            .map_err(|e| format!("the checkpoint is not valid: {e}"))?;
         // The signature covers the values of the line's fields; this covers their spelling.
         if record.line() != line {
-            return Err("the checkpoint's line was written by something else".into());
+            return Err("the line of the checkpoint was not written by stanch".into());
         }
         report.checkpoints += 1;
         report.anchored = expected + 1;

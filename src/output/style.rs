@@ -69,9 +69,13 @@ impl Style {
     }
 }
 
-/// A length of time as a clock shows it: `04:09`, `1:04:09`.
+/// A duration as people say it: `9s`, `4m 9s`, `1h 4m 9s`.
 pub(super) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m:02}:{s:02}") }
+    match (h, m) {
+        (0, 0) => format!("{s}s"),
+        (0, _) => format!("{m}m {s}s"),
+        _ => format!("{h}h {m}m {s}s"),
+    }
 }

@@ -85,12 +85,12 @@ fn write(
         Seals::Whole => {}
         Seals::Gone => writeln!(
             out,
-            "  {} the run's sealed secrets are gone: restore runs/{run}/sealed.jsonl from a backup of the state folder, or close the run",
+            "  {} the sealed secrets of the run are gone: restore runs/{run}/sealed.jsonl from a backup of the state directory, or close the run",
             style.bad()
         )?,
         Seals::Shut => writeln!(
             out,
-            "  {} the run's sealed secrets cannot be opened: restore keys/seal.key from a backup of the state folder, or close the run",
+            "  {} cannot open the sealed secrets of the run: restore keys/seal.key from a backup of the state directory, or close the run",
             style.bad()
         )?,
     }
@@ -117,11 +117,11 @@ fn write(
         }
         writeln!(
             out,
-            "  until that is known the old one may still work, and what it opened (sessions, tokens) live on"
+            "  until that is proved, the old credential may still work, and sessions and tokens that it opened may live on"
         )?;
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
-        writeln!(out, "  stores and issuers were last looked at {} ago", clock(since(now, at)))?;
+        writeln!(out, "  stores and issuers: last checked {} ago", clock(since(now, at)))?;
     }
     writeln!(out, "  {}", exposure(state, now))?;
     for (what, command) in next_commands(run, state, around) {
@@ -201,8 +201,8 @@ pub(super) fn credential(truth: &Truth) -> String {
     let incoming = match truth.incoming {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
-        Incoming::Revoked => "revoked again",
-        Incoming::Dead => "issued, and NOT ACCEPTED any more",
+        Incoming::Revoked => "revoked",
+        Incoming::Dead => "issued, NO LONGER ACCEPTED",
         Incoming::Unknown => "UNKNOWN",
     };
     let outgoing = match truth.outgoing {
@@ -212,7 +212,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Dead => "dead, proved by use",
         Outgoing::Gone => "refused, though this run did not revoke it",
         Outgoing::Refused => "refused by a check, not proved dead",
-        Outgoing::Waived => "not known to its issuer, not revoked",
+        Outgoing::Waived => "unknown to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!(
@@ -226,10 +226,10 @@ pub(super) fn credential(truth: &Truth) -> String {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }
     if truth.strange > truth.nothing {
-        let _ = write!(line, ", SOMETHING ELSE in {}", truth.strange - truth.nothing);
+        let _ = write!(line, ", ANOTHER VALUE in {}", truth.strange - truth.nothing);
     }
     if truth.nothing > 0 {
-        let _ = write!(line, ", NOTHING in {}", truth.nothing);
+        let _ = write!(line, ", NO VALUE in {}", truth.nothing);
     }
     let _ = write!(line, "; old {outgoing}");
     line
@@ -243,7 +243,7 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
     match state.exposed_until() {
         Some(until) => {
             format!(
-                "exposure: the old credential stayed usable for {} of this run",
+                "exposure: the old credential stayed usable for the first {} of this run",
                 clock(since(until, state.opened()))
             )
         }
@@ -256,10 +256,10 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
                         matches!(t.outgoing, Outgoing::Refused | Outgoing::Gone | Outgoing::Waived)
                     }) =>
                 {
-                    "exposure: not known; the old credential was refused when it was last used".into()
+                    "exposure: unknown; the old credential was refused when it was last used".into()
                 }
                 Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
-                    format!("exposure: the old credential is usable; {so_far} so far")
+                    format!("exposure: the old credential is still usable; {so_far} so far")
                 }
                 _ => format!("exposure: not proved to have ended; {so_far} so far"),
             }
@@ -283,7 +283,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
-            next.push(("go back", format!("{}stanch rollback {run}", lift(run, state, around))));
+            next.push(("roll back", format!("{}stanch rollback {run}", lift(run, state, around))));
         }
         let stopped = matches!(
             state.stopped(),
@@ -326,19 +326,19 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
     match state.stopped() {
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
-            next.push(("go on", format!("{lift}stanch resume {run} --confirm {name}")));
+            next.push(("resume", format!("{lift}stanch resume {run} --confirm {name}")));
         }
         Some(Stop::Stuck { .. }) => {
-            next.push(("try again", format!("{lift}stanch rollback {run}")));
+            next.push(("retry", format!("{lift}stanch rollback {run}")));
             // Forward goes only what is going back, and not with a step in doubt.
             if state.direction() != &Direction::Forward && state.unknown().next().is_none() {
-                next.push(("or go on", format!("{lift}stanch resume {run} --forward")));
+                next.push(("or resume", format!("{lift}stanch resume {run} --forward")));
             }
         }
         Some(Stop::Unknown { .. }) => {
             let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
             if state.unknown().any(|s| !opaque(s)) {
-                next.push(("look again", format!("{lift}stanch resume {run}")));
+                next.push(("recheck", format!("{lift}stanch resume {run}")));
             }
             for step in state.unknown() {
                 let words: &[&str] =
@@ -346,11 +346,11 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
                 let id = &state.plan().steps[step].id;
                 for (nth, word) in words.iter().enumerate() {
                     let command = format!("stanch resolve {run} {id} --as {word} --evidence \"…\"");
-                    next.push((if nth == 0 { "settle" } else { "or" }, command));
+                    next.push((if nth == 0 { "resolve" } else { "or" }, command));
                 }
             }
         }
-        _ => next.push(("go on", format!("{lift}stanch resume {run}"))),
+        _ => next.push(("resume", format!("{lift}stanch resume {run}"))),
     }
     if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. })) {
         for c in
@@ -361,7 +361,7 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
         }
         for (c, truth) in state.truths().iter().enumerate() {
             if truth.is_displaced() && state.may_rewrite(c) {
-                next.push(("write", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
+                next.push(("rewrite", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
             }
         }
     }

@@ -153,7 +153,7 @@ impl View {
             if done == steps.len() && at.wall < until {
                 message = format!("{} left of {}", clock(since(until, at.wall)), waits.at_least);
             } else if done == steps.len() && !waits.until.is_empty() {
-                message = "waiting for its gates".into();
+                message = "waiting for gates".into();
             }
         }
         bar.set_message(style.plain(&message));

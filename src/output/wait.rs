@@ -43,7 +43,7 @@ pub(super) fn lagging(state: &State) -> Vec<String> {
     let behind = state.adopted().iter().filter(|(_, (instances, of))| instances < of || *of == 0);
     behind
         .map(|((credential, consumer), (instances, of))| {
-            format!("{consumer} uses the new {credential} in {instances} of {of} instances")
+            format!("{instances} of {of} instances of {consumer} use the new {credential}")
         })
         .collect()
 }
@@ -70,11 +70,11 @@ pub(super) fn waiting(state: &State, now: Timestamp) -> Option<String> {
         }
     }
     if !begun.is_empty() {
-        parts.push(format!("for an answer: {}", some(&begun)));
+        parts.push(format!("for a response: {}", some(&begun)));
     }
     if let Some(then) = later.iter().map(|(then, _)| *then).min() {
         let names: Vec<String> = later.into_iter().map(|(_, id)| id).collect();
-        parts.push(format!("to try {} again at {}", some(&names), local(then, now)));
+        parts.push(format!("to retry {} at {}", some(&names), local(then, now)));
     }
     let waits = state.phase().and_then(|phase| state.plan().phase(phase));
     if let (true, Some(waits)) = (parts.is_empty(), waits) {

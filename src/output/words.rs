@@ -9,15 +9,15 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
     let plan = state.plan();
     let of = |id: &str| step_words(plan, state, id);
     Some(match event {
-        Event::Opened { .. } => "the run is opened".into(),
-        Event::Resumed {} => "the run is taken up again".into(),
+        Event::Opened { .. } => "run opened".into(),
+        Event::Resumed {} => "run resumed".into(),
         Event::Entered { phase } => format!("phase {phase}"),
         Event::Intent { .. } | Event::Heartbeat {} | Event::Checkpoint { .. } => return None,
         Event::Outcome { step, op, result, error, latency_ms, .. } => {
             let what = match op {
                 Op::Do => of(step),
                 Op::Undo => format!("undo: {}", of(step)),
-                Op::Discard => format!("discard what a lost reply left: {}", of(step)),
+                Op::Discard => format!("clean up after a lost response: {}", of(step)),
             };
             match (result, error) {
                 (Ended::Succeeded, _) => format!("{what} ({latency_ms} ms)"),
@@ -34,9 +34,9 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             let word = match found {
                 Found::Applied => "it took effect",
                 Found::Absent => "it did not take effect",
-                Found::Repeatable => "it can be repeated",
-                Found::Orphans(_) => "it left a credential that nobody can use",
-                Found::Undecided => "it could not be found out",
+                Found::Repeatable => "it is safe to repeat",
+                Found::Orphans(_) => "it created a credential whose secret was lost; stanch will revoke it",
+                Found::Undecided => "stanch could not find out",
             };
             format!("{}: {word} ({detail})", of(step))
         }
@@ -48,7 +48,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             format!("gate {gate}: {} ({detail})", verdict.name())
         }
         Event::Adopted { credential, consumer, instances, of } => {
-            format!("{credential}: {consumer} uses the new one in {instances} of {of} instances")
+            format!("{credential}: {instances} of {of} instances of {consumer} use the new one")
         }
         Event::Turned { to, why, .. } => match to {
             Some(phase) => format!("rolling back to the end of {phase}: {why}"),
@@ -57,17 +57,17 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Returned { phase } => format!("rolled back to the end of {phase}"),
         Event::Forward { why } => format!("going forward again: {why}"),
         Event::Deferred {} => {
-            "the new credential is not ready yet; the old one is killed first, and consumers fail until it is"
+            "the new credential is not ready yet; stanch kills the old one first, and consumers fail until the new one is ready"
                 .into()
         }
-        Event::Rewrite { credential } => format!("the new {credential} is written into its stores again"),
-        Event::Reissue { credential } => format!("the new {credential} is revoked, and issued anew"),
+        Event::Rewrite { credential } => format!("writing the new {credential} into its stores again"),
+        Event::Reissue { credential } => format!("revoking the new {credential} and issuing another one"),
         Event::Seen { .. } => return None,
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
-        Event::HaltCleared { by } => format!("the halt was cleared by {by}"),
+        Event::HaltCleared { by } => format!("halt cleared by {by}"),
         Event::Noted { text } => text.clone(),
         Event::Repaired { bytes, .. } => {
-            format!("a line torn by a crash was cut off the journal ({bytes} bytes)")
+            format!("removed a line torn by a crash from the end of the journal ({bytes} bytes)")
         }
         Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
         Event::Closed { end } => format!("closed: {}", end_word(*end)),
@@ -78,7 +78,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
 fn again(state: &State, id: &str) -> Option<String> {
     let then = wait::not_before(state.status(state.step(id)?))?;
     // On the record, long after: the moment says itself which day it was.
-    Some(format!("; again at {}", wait::local(then, state.entered())))
+    Some(format!("; retry at {}", wait::local(then, state.entered())))
 }
 
 fn step_words(plan: &Plan, state: &State, id: &str) -> String {
@@ -90,7 +90,7 @@ pub fn end_word(end: End) -> &'static str {
     match end {
         End::Done => "done",
         End::RolledBack => "rolled back",
-        End::GateRolledBack => "rolled back by itself",
+        End::GateRolledBack => "rolled back automatically",
         End::Failed => "failed before anything was changed",
         End::NotProved => "closed, not proved",
         End::Abandoned => "abandoned",
@@ -100,20 +100,27 @@ pub fn end_word(end: End) -> &'static str {
 /// Why a session stopped, in a sentence.
 pub fn sentence(stop: &Stop) -> String {
     match stop {
-        Stop::Failed { step } => format!("{step} failed; what was done before stands"),
-        Stop::Unknown { steps } => format!("nobody knows what became of {}", steps.join(", ")),
+        Stop::Failed { step } => format!("{step} failed; paused, earlier steps stay in effect"),
+        Stop::Unknown { steps } => format!("the outcome of {} is unknown; paused", steps.join(", ")),
         Stop::Inconclusive { phase, gates } => {
-            format!("{phase} waited long enough for {}; nothing was taken back", gates.join(", "))
+            format!(
+                "timed out in {phase} waiting for gate {}; paused, nothing was rolled back",
+                gates.join(" and gate ")
+            )
         }
-        Stop::GateFailed { gate } => format!("gate {gate} failed; here nothing goes back by itself"),
+        Stop::GateFailed { gate } => {
+            format!("gate {gate} failed; paused, no automatic rollback at this point")
+        }
         Stop::Halted => "the halt is set".into(),
         Stop::Interrupted => "interrupted".into(),
-        Stop::Until { phase } => format!("{phase} is over, as asked"),
-        Stop::Waiting { resume_at } => format!("the run would only wait; go on at {resume_at:.0} or later"),
-        Stop::Stuck { step } => format!("{step} could not be taken back"),
-        Stop::Unanswered { step } => format!("{step} needs an answer"),
+        Stop::Until { phase } => format!("stopped after {phase}, as requested"),
+        Stop::Waiting { resume_at } => {
+            format!("the run would only wait now; resume at {resume_at:.0} or later")
+        }
+        Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
+        Stop::Unanswered { step } => format!("{step} needs your answer"),
         Stop::Overtaken { credentials } => format!(
-            "every step is done, but others have changed since what this run wrote: {}; the run stays open",
+            "every step is done, but others have since changed values that this run wrote: {}; the run stays open",
             credentials.join(", ")
         ),
         Stop::Returned { phase } => format!("rolled back to the end of {phase}"),

@@ -79,7 +79,7 @@ pub struct ObservedStore {
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The stores of one credential hold different values, so it is not clear which one leaked.
-    #[error("credential `{credential}`: the value in {second} differs from the one in {first}")]
+    #[error("credential `{credential}`: the value in {second} differs from the value in {first}")]
     Disagree {
         /// The credential.
         credential: String,
@@ -98,7 +98,7 @@ pub enum CompileError {
     },
     /// What the stores hold is no credential that its issuer knows: revoking it would revoke nothing.
     #[error(
-        "credential `{credential}`: its issuer does not know what {store} holds, so it is not the one that leaked{}",
+        "credential `{credential}`: its issuer does not know the value in {store}, so this is not the credential that leaked{}",
         siblings(.living)
     )]
     Gone {
@@ -114,7 +114,7 @@ pub enum CompileError {
     Incomplete,
     /// An issuer that replaces the value at once cannot overlap.
     #[error(
-        "credential `{credential}`: its authority keeps one value only, so the old one dies when the new one is applied"
+        "credential `{credential}`: its authority keeps only one value, so the old credential dies when stanch applies the new one"
     )]
     NoOverlap {
         /// The credential.
@@ -127,10 +127,10 @@ impl CompileError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Disagree { .. } => {
-                "find out which one its consumers use; rotate the two as separate credentials, or make them equal first"
+                "find out which value its consumers use; rotate the two as separate credentials, or make them equal first"
             }
             Self::Empty { .. } => {
-                "check the path and the environment; to put a first value there is not a rotation"
+                "check the path and the environment; writing a first value is not a rotation"
             }
             Self::Gone { living, .. } if living.is_empty() => {
                 "correct the store; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
@@ -140,7 +140,7 @@ impl CompileError {
             }
             Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
-                "give the issuer a `revoke:` if the authority can hold two values; else say `strategy: contain` and expect an outage"
+                "add `revoke:` to the issuer if the authority can hold two values; otherwise use `strategy: contain` and expect an outage"
             }
         }
     }
@@ -150,7 +150,10 @@ fn siblings(handles: &[String]) -> String {
     match handles {
         [] => String::new(),
         handles => {
-            format!("; the same principal has these, which no store here holds: {}", handles.join(", "))
+            format!(
+                "; the same principal has these credentials, which no store here holds: {}",
+                handles.join(", ")
+            )
         }
     }
 }
@@ -285,48 +288,48 @@ fn gaps(
 ) {
     for consumer in credential.consumers.iter().filter(|c| c.attest.is_none()) {
         unchecked.push(format!(
-            "{name}: consumer `{}` cannot say which version it uses; nobody will know whether it moved",
+            "{name}: consumer `{}` has no `attest`, so stanch cannot tell whether it moves",
             consumer.name
         ));
     }
     if credential.consumers.is_empty() {
         unchecked
-            .push(format!("{name}: no consumers are named; nobody will know who still uses the old one"));
+            .push(format!("{name}: the runbook names no consumers, so stanch cannot tell which ones still use the old credential"));
     }
     match &seen.outgoing {
         Outgoing::Known(standing) if standing.life == Life::Disabled => unchecked.push(format!(
-            "{name}: the old credential {} is disabled already; it will still be revoked",
+            "{name}: the old credential {} is already disabled; stanch will still revoke it",
             standing.identity.handle
         )),
         Outgoing::Known(Standing { uses_left: Some(left), identity, .. }) => unchecked.push(format!(
-            "{name}: the old credential {} can be used {left} more times; stanch does not use it before it is revoked",
+            "{name}: the old credential {} has {left} uses left; stanch does not use it before revoking it",
             identity.handle
         )),
         Outgoing::Named(standing) => unchecked.push(format!(
-            "{name}: you named {} as the old credential; its value is not known, so nothing can prove it dead by use",
+            "{name}: you named {} as the old credential; stanch does not know its value, so no check can prove it dead",
             standing.identity.handle
         )),
         Outgoing::Waived(reason) => {
-            unchecked.push(format!("{name}: nothing is revoked ({reason})"));
+            unchecked.push(format!("{name}: stanch revokes nothing ({reason})"));
         }
         Outgoing::Known(_) | Outgoing::Gone { .. } => {}
     }
     if !seen.issuer.revokes && !seen.issuer.disables {
         unchecked.push(format!(
-            "{name}: its issuer cannot be told to refuse the outgoing value; its consumers must stop accepting it"
+            "{name}: stanch cannot tell its issuer to refuse the old value; its consumers must stop accepting it"
         ));
     }
     if step::rejects(credential).is_empty() && !seen.issuer.tries {
         unchecked
-            .push(format!("{name}: no check uses the outgoing value at the end; nothing will prove it dead"));
+            .push(format!("{name}: no check uses the old value at the end, so nothing will prove it dead"));
     }
     if matches!(credential.issuer, Issuer::IamAccessKey { .. }) {
         unchecked.push(format!(
-            "{name}: sessions that were made with the outgoing key (sts:AssumeRole, sts:GetSessionToken) live on, up to 36 hours; deny them on the user and the roles"
+            "{name}: sessions created with the old key (sts:AssumeRole, sts:GetSessionToken) stay valid for up to 36 hours; deny them on the user and the roles"
         ));
         if credential.scope.policies.is_none() {
             unchecked.push(format!(
-                "{name}: `scope.policies` does not say what the user may carry; it is not compared"
+                "{name}: `scope.policies` is not set, so stanch does not check the user's policies"
             ));
         }
     }

@@ -153,10 +153,10 @@ impl PlannedPhase {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// It is not a plan.
-    #[error("this is not a plan of stanch: {0}")]
+    #[error("this is not a stanch plan: {0}")]
     Malformed(String),
     /// It was made by another version.
-    #[error("the plan has format {found}; this program reads format {FORMAT}")]
+    #[error("the plan has format {found}; this version of stanch reads format {FORMAT}")]
     Format {
         /// The format found.
         found: u64,
@@ -242,7 +242,7 @@ impl Plan {
         self.names_lead_somewhere()?;
         self.runbook_is_right()?;
         if self.sandbox != (self.environment == SANDBOX) {
-            return Err(format!("its environment is `{}`, and it says otherwise", self.environment));
+            return Err(format!("its environment is `{}`, but it says otherwise", self.environment));
         }
         for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
             let stores = planned.stores.iter().map(|s| s.traits);
@@ -250,7 +250,7 @@ impl Plan {
                 || !stores.eq(credential.stores.iter().map(store_traits))
             {
                 return Err(format!(
-                    "what it says `{}` can do does not follow from its runbook",
+                    "the abilities that it lists for `{}` do not follow from its runbook",
                     planned.name
                 ));
             }
@@ -292,7 +292,7 @@ impl Plan {
         }
         let checked = check(&Source { name: "runbook".into(), text });
         let wrong = checked.findings.into_iter().find(|finding| finding.severity == Severity::Error);
-        wrong.map_or(Ok(()), |finding| Err(format!("its runbook would be refused: {}", finding.message)))
+        wrong.map_or(Ok(()), |finding| Err(format!("its runbook is not valid: {}", finding.message)))
     }
 
     /// Whether every index and every name leads somewhere, and no step waits for ever, whichever version
@@ -307,7 +307,7 @@ impl Plan {
             let known = step.after.iter().chain(undo).all(|at| *at < self.steps.len())
                 && step.action.leads_somewhere(self);
             if !known {
-                return Err(format!("its step `{}` names what is not there", step.id));
+                return Err(format!("its step `{}` refers to something that does not exist", step.id));
             }
         }
         self.no_step_waits_for_ever()?;
@@ -317,8 +317,7 @@ impl Plan {
     /// Steps stand in an order in which they can be done: phase by phase, each behind those that it waits
     /// for. Taking them back has an order, too, which does not reach into an earlier phase.
     fn no_step_waits_for_ever(&self) -> Result<(), String> {
-        let waits =
-            |at: usize| Err(format!("its step `{}` can never be done or taken back", self.steps[at].id));
+        let waits = |at: usize| Err(format!("its step `{}` can never be done or undone", self.steps[at].id));
         let order = Phase::order(self.strategy);
         let mut ranks = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
@@ -360,12 +359,12 @@ impl Plan {
         }
         for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
             if credential.stores.len() != planned.stores.len() {
-                return Err(format!("`{}` has another number of stores", planned.name));
+                return Err(format!("`{}` has a different number of stores", planned.name));
             }
         }
         for gate in self.phases.iter().flat_map(|p| &p.until) {
             if gate != ADOPTED && !self.runbook.gates.contains_key(gate) {
-                return Err(format!("it has no gate `{gate}`"));
+                return Err(format!("it does not have the gate `{gate}`"));
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let n = plan.credentials.len();
     writeln!(out, "  strategy {strategy}, {n} credential{}, {} steps", plural(n), plan.steps.len())?;
     if plan.sandbox {
-        writeln!(out, "  Every connection is replaced by the sandbox: nothing outside is touched.")?;
+        writeln!(out, "  The sandbox replaces every connection: stanch contacts nothing outside it.")?;
     }
     let last = plan.point_of_no_return().map(|s| s.phase);
     for waits in &plan.phases {
@@ -42,7 +42,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out)?;
         if last == Some(waits.phase) {
-            writeln!(out, "  ───────── point of no return: the first such step stands here ─────────")?;
+            writeln!(out, "  ───────── point of no return: no rollback after the first ✗ below ─────────")?;
         }
         writeln!(out, "{}", waits.phase)?;
         for step in steps.iter().take(SHOWN) {
@@ -71,15 +71,13 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "Expected exposure  {exposure}")?;
     writeln!(out, "Requests           about {}", requests(plan))?;
     let policy = match plan.strategy {
-        Strategy::Overlap => {
-            "a gate that fails, or an incoming credential that is refused, rolls back by itself"
-        }
-        Strategy::Contain => "nothing rolls back by itself: that would give the attacker the credential back",
+        Strategy::Overlap => "automatic, if a gate fails or a check refuses the new credential",
+        Strategy::Contain => "never automatic: it would give the attacker a valid credential again",
     };
     writeln!(out, "Rollback           {policy}")?;
     let failed: Vec<_> = plan.checks.iter().filter(|c| c.verdict == CheckVerdict::Fail).collect();
     if !failed.is_empty() {
-        writeln!(out, "\nThe run would be refused:")?;
+        writeln!(out, "\nstanch would refuse this run:")?;
         for check in failed {
             writeln!(out, "  ✗ {}: {}", check.name, check.detail)?;
             if let Some(hint) = &check.hint {
@@ -133,47 +131,49 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     let name = |c: usize| plan.credentials[c].name.as_str();
     let store = |c: usize, s: usize| step::store_target(&plan.credential(c).1.stores[s]);
     match &step.action {
-        Action::Connection { connection } => format!("look at connection {connection}"),
-        Action::Permission { credential } => format!("look whether {} may be rotated", name(*credential)),
+        Action::Connection { connection } => format!("check connection {connection}"),
+        Action::Permission { credential } => format!("check that {} can be rotated", name(*credential)),
         Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
         Action::Baseline { credential, probe, rejects } => {
-            let list = if *rejects { "rejects" } else { "accepts" };
-            let place = probe.map_or("its issuer".into(), |p| format!("check {list} {}", p + 1));
+            let list = if *rejects { " of `rejects`" } else { "" };
+            let place = probe.map_or("its issuer".into(), |p| format!("check {}{list}", p + 1));
             format!("confirm that {place} accepts the old {}", name(*credential))
         }
         Action::Issue { credential } => format!("issue a new {}", name(*credential)),
         Action::Inspect { credential } => format!("compare the new {} with its scope", name(*credential)),
         Action::Stage { credential, store: s } => format!("stage in {}", store(*credential, *s)),
-        Action::Accept { credential, probe } => format!("use the new {}{}", name(*credential), at(*probe)),
+        Action::Accept { credential, probe } => {
+            format!("confirm that {} accepts the new {}", at(*probe), name(*credential))
+        }
         Action::Promote { credential, store: s } => format!("make current in {}", store(*credential, *s)),
         Action::Reload { credential, consumer } => {
             let consumer = &plan.credential(*credential).1.consumers[*consumer];
             match consumer.reload {
                 Some(_) => format!("tell {} to reload", consumer.name),
-                None => format!("leave it to {} to read its store again", consumer.name),
+                None => format!("leave {} to reread its store", consumer.name),
             }
         }
         Action::Disable { credential } => format!("disable the old {}", name(*credential)),
         Action::Revoke { credential } => {
-            format!("revoke the old {} and all minted from it", name(*credential))
+            format!("revoke the old {} and everything issued from it", name(*credential))
         }
         Action::Destroy { credential, store: s } => {
             format!("destroy the old version in {}", store(*credential, *s))
         }
         Action::Reject { credential, probe } => {
-            format!("use the old {}{}, demand refusal", name(*credential), at(*probe))
+            format!("confirm that {} rejects the old {}", at(*probe), name(*credential))
         }
         Action::Sweep { credential } => {
-            format!("look for a second new {} that a repeated request made", name(*credential))
+            format!("look for a second new {} created by a repeated request", name(*credential))
         }
-        Action::Own { name } => format!("own step {name}"),
+        Action::Own { name } => format!("custom step {name}"),
     }
 }
 
 fn at(probe: Option<usize>) -> String {
     match probe {
-        None => " at its issuer".into(),
-        Some(p) => format!(" at check {}", p + 1),
+        None => "its issuer".into(),
+        Some(p) => format!("check {}", p + 1),
     }
 }
 
@@ -188,15 +188,15 @@ fn undo(plan: &Plan, step: &Step) -> String {
         {
             "swap the labels back"
         }
-        Action::Promote { .. } => "write the old value again",
-        Action::Reload { .. } => "reload again, wait until it is back",
-        Action::Disable { .. } => "enable it",
+        Action::Promote { .. } => "write the old value back",
+        Action::Reload { .. } => "reload again, wait for the old credential",
+        Action::Disable { .. } => "enable it again",
         Action::Own { .. } => "its own undo",
         Action::Sweep { .. } => return String::new(),
         _ => "nothing to undo",
     };
     let doubt = match step.class {
-        Some(Observation::Opaque) => "; a lost reply needs `resolve`",
+        Some(Observation::Opaque) => "; a lost response needs `stanch resolve`",
         _ => "",
     };
     format!("↶ {how}{doubt}")
@@ -218,14 +218,14 @@ fn costs(plan: &Plan) -> (String, String) {
     let exposed: Vec<_> = plan.credentials.iter().filter(|planned| planned.waived.is_none()).collect();
     let living = plan.credentials.iter().zip(killed).filter(|(p, killed)| !killed && p.waived.is_none());
     let living: Vec<&str> = living.map(|(planned, _)| planned.name.as_str()).collect();
-    let none = exposed
-        .is_empty()
-        .then(|| "none counted: the issuer does not know the old one, and nothing is revoked".to_owned());
+    let none = exposed.is_empty().then(|| {
+        "not counted: the issuer does not know the old credential, and stanch revokes nothing".to_owned()
+    });
     let unbounded = (!living.is_empty()).then(|| {
         let (shown, more) = (living.len().min(SHOWN), living.len().saturating_sub(SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!(
-            "without end: nothing in this plan makes the old {}{more} refused",
+            "unlimited: no step of this plan disables or revokes the old {}{more}",
             living[..shown].join(", ")
         )
     });
@@ -238,24 +238,27 @@ fn costs(plan: &Plan) -> (String, String) {
             let exposure = if let Some(words) = none.or(unbounded) {
                 words
             } else if disabled == exposed.len() {
-                format!("the old one stays usable for {} and the time its gates take", words(usable))
+                format!("the old credential stays usable for {} plus the time its gates take", words(usable))
             } else {
                 format!(
-                    "the old one stays usable for {} and the time its gates take ({} of {} can be disabled before they are revoked)",
+                    "the old credential stays usable for {} plus the time its gates take ({} of {} can be disabled before revocation)",
                     words(late),
                     disabled,
                     exposed.len()
                 )
             };
-            ("none: old and new are both valid until every consumer moved".into(), exposure)
+            (
+                "none: the old and the new credential are both valid until every consumer has moved".into(),
+                exposure,
+            )
         }
         Strategy::Contain => (
             format!(
-                "from the kill until cutover: consumers are refused for {} and the time the steps take",
+                "from the kill to cutover: servers refuse consumers for {} plus the time the steps take",
                 words(waiting(&[Phase::Sunset, Phase::Distribute, Phase::Verify]))
             ),
             none.or(unbounded).unwrap_or_else(|| {
-                "the old one is refused as soon as the new one is issued, or after two seconds".into()
+                "stanch kills the old credential as soon as the new one is issued, or after 2s".into()
             }),
         ),
     }

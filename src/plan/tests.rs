@@ -284,7 +284,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
         (
             "a store less",
             &|p| drop(p["credentials"][0]["stores"].as_array_mut().expect("list").pop()),
-            "another number of stores",
+            "a different number of stores",
         ),
         (
             "a reason not to revoke what it revokes",
@@ -294,21 +294,21 @@ fn a_plan_that_a_hand_changed_is_refused() {
         (
             "the runbook's name",
             &|p| p["runbook"]["name"] = json!("../../evil"),
-            "its runbook would be refused: `../../evil` is not in the form",
+            "its runbook is not valid: `../../evil` is not in the required form",
         ),
-        ("a limit", &|p| p["runbook"]["limits"]["concurrency"] = json!(0), "its runbook would be refused"),
+        ("a limit", &|p| p["runbook"]["limits"]["concurrency"] = json!(0), "its runbook is not valid"),
         (
             "every credential",
             &|p| {
                 p["credentials"] = json!([]);
                 p["runbook"]["credentials"] = json!({});
             },
-            "its runbook would be refused",
+            "its runbook is not valid",
         ),
         (
             "a gate less",
             &|p| drop(p["runbook"]["gates"].as_object_mut().expect("map").remove("errors")),
-            "it has no gate `errors`",
+            "it does not have the gate `errors`",
         ),
     ];
     for (what, change, words) in cases {
@@ -379,7 +379,7 @@ fn a_plan_whose_steps_wait_for_ever_is_not_whole() {
             plan.whole()
         };
         let id = &step.id;
-        let refused = Err(format!("its step `{id}` can never be done or taken back"));
+        let refused = Err(format!("its step `{id}` can never be done or undone"));
         assert_eq!(spoil(&|s| s[at].after = vec![at]), refused, "behind itself");
         assert_eq!(spoil(&|s| s[at].after = vec![end - 1]), refused, "behind the last one");
         // Those that are taken back behind it would wait as well.
@@ -504,31 +504,36 @@ fn what_nobody_checks_is_named() {
     let usual = said(&|_| ());
     let dead = "its consumers must stop accepting it";
     for words in [
-        "api-key: consumer `told` cannot say which version",
-        "api-key: consumer `silent` cannot say",
-        "exporter: no consumers are named",
-        "exporter: sessions that were made",
-        "exporter: `scope.policies` does not say",
-        "shared: its issuer cannot be told",
-        "shared: no check uses the outgoing value",
+        "api-key: consumer `told` has no `attest`",
+        "api-key: consumer `silent` has no `attest`",
+        "exporter: the runbook names no consumers",
+        "exporter: sessions created",
+        "exporter: `scope.policies` is not set",
+        "shared: stanch cannot tell its issuer",
+        "shared: no check uses the old value",
     ] {
         assert!(usual.contains(words), "{words}\nin\n{usual}");
     }
-    for words in
-        ["bot: consumer `bot`", "bot-token: its issuer cannot", "bot-token: no check", "exporter: no check"]
-    {
+    for words in [
+        "bot: consumer `bot`",
+        "bot-token: stanch cannot tell its issuer",
+        "bot-token: no check",
+        "exporter: no check",
+    ] {
         assert!(!usual.contains(words), "{words}\nin\n{usual}");
     }
     let outgoing = |outgoing: Outgoing| said(&|o| o.credentials[0].outgoing = outgoing.clone());
     let disabled = Outgoing::Known(Standing { life: Life::Disabled, ..standing() });
-    assert!(outgoing(disabled).contains("api-key: the old credential old is disabled already"));
+    assert!(outgoing(disabled).contains("api-key: the old credential old is already disabled"));
     let few = Outgoing::Known(Standing { uses_left: Some(3), ..standing() });
-    assert!(outgoing(few).contains("can be used 3 more times"));
+    assert!(outgoing(few).contains("has 3 uses left"));
     assert!(outgoing(Outgoing::Named(standing())).contains("api-key: you named old"));
-    assert!(outgoing(Outgoing::Waived("it died".into())).contains("api-key: nothing is revoked (it died)"));
+    assert!(
+        outgoing(Outgoing::Waived("it died".into())).contains("api-key: stanch revokes nothing (it died)")
+    );
     let api_key = |disables, revokes| {
         said(&|o| (o.credentials[0].issuer.disables, o.credentials[0].issuer.revokes) = (disables, revokes))
-            .contains(&format!("api-key: its issuer cannot be told to refuse the outgoing value; {dead}"))
+            .contains(&format!("api-key: stanch cannot tell its issuer to refuse the old value; {dead}"))
     };
     assert!(api_key(false, false) && !api_key(true, false) && !api_key(false, true));
     let warned = said(&|o| {
@@ -540,7 +545,7 @@ fn what_nobody_checks_is_named() {
 #[test]
 fn a_preview_shows_what_would_be_refused_and_bounds_long_lists() {
     let mut plan = every_kind(Strategy::Overlap);
-    assert!(!preview(&plan).contains("would be refused") && !preview(&plan).contains("sandbox:"));
+    assert!(!preview(&plan).contains("would refuse") && !preview(&plan).contains("sandbox:"));
     plan.sandbox = true;
     plan.checks = vec![
         Check::fail("account", crate::domain::ErrorKind::Invalid, "it is another", "look again"),
@@ -549,11 +554,11 @@ fn a_preview_shows_what_would_be_refused_and_bounds_long_lists() {
     plan.unchecked = (0..24).map(|n| format!("gap {n}")).collect();
     let shown = preview(&plan);
     for words in [
-        "The run would be refused:",
+        "stanch would refuse this run:",
         "✗ account: it is another",
         "    look again",
         "gap 23",
-        "replaced by the sandbox",
+        "sandbox replaces every connection",
     ] {
         assert!(shown.contains(words), "{words}\nin\n{shown}");
     }

@@ -483,7 +483,7 @@ impl State {
                     self.status[step] = Status::Undone;
                     self.finish(step);
                 } else if attempt > self.plan.runbook.limits.attempts {
-                    self.fail(step, Op::Do, exhausted("every try's reply was lost"));
+                    self.fail(step, Op::Do, exhausted("the response to every attempt was lost"));
                 } else {
                     self.status[step] = Status::Pending { attempt, not_before: None };
                     self.work.ready.insert(step);
@@ -495,7 +495,8 @@ impl State {
     /// The call definitely changed nothing.
     fn reject(&mut self, step: usize, op: Op, attempt: u32, failure: Option<&Failure>, at: Timestamp) {
         self.forget_work(step);
-        let failure = failure.cloned().unwrap_or_else(|| exhausted("it was rejected without a reason"));
+        let failure =
+            failure.cloned().unwrap_or_else(|| exhausted("the server rejected it without a reason"));
         if failure.kind == ErrorKind::Cancelled {
             self.again(step, op, attempt, None);
             return;
@@ -597,7 +598,7 @@ impl State {
         if op == Op::Discard {
             // Revoking what is dead succeeds: it is simply done again, after a while and not for ever.
             if attempt >= self.plan.runbook.limits.attempts {
-                self.fail(step, op, exhausted("what a lost reply left could not be revoked"));
+                self.fail(step, op, exhausted("the credential of a lost response could not be revoked"));
             } else {
                 self.again(step, op, attempt + 1, not_before);
             }

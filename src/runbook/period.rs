@@ -16,7 +16,7 @@ pub struct Period(Duration);
 
 /// The text is not a length of time.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a length of time; write a number with a unit, such as 90s, 15m, 2h or 7d")]
+#[error("`{0}` is not a duration; write a number with a unit, such as 90s, 15m, 2h or 7d")]
 pub struct BadPeriod(String);
 
 /// Longer than any rotation; keeps arithmetic on moments far from its ends.
@@ -98,7 +98,7 @@ impl JsonSchema for Period {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A length of time with its unit, such as 90s, 15m, 1h30m or 7d.",
+            "description": "A duration with its unit, such as 90s, 15m, 1h30m or 7d.",
             "pattern": Self::PATTERN,
         })
     }

@@ -149,10 +149,9 @@ fn walk(node: &Node, kept: Kept, found: &mut Vec<Finding>) {
 }
 
 fn finding(at: Span) -> Finding {
-    Finding::error(LITERAL_SECRET, at, "a secret stands in the runbook; it is refused and not repeated here")
+    Finding::error(LITERAL_SECRET, at, "the runbook contains a secret; stanch refuses it and does not repeat it here")
         .hint(
-            "take it out and treat it as leaked: a runbook is reviewed, shared and kept. \
-         Tokens and keys come from the environment, as the server's own tools take them",
+            "remove the secret and treat it as leaked: runbooks are reviewed, shared and kept. stanch takes tokens and keys from the environment, like the server's own tools",
         )
 }
 

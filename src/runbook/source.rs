@@ -19,7 +19,7 @@ pub struct Source {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// There is none.
-    #[error("there is no file {}", path.display())]
+    #[error("the file {} does not exist", path.display())]
     Missing {
         /// The path that was asked for.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum ReadError {
         nearby: Vec<PathBuf>,
     },
     /// It is too large.
-    #[error("{} has more than {MAX_BYTES} bytes, which no runbook needs", path.display())]
+    #[error("{} has more than {MAX_BYTES} bytes; that is too large for a runbook", path.display())]
     TooLarge {
         /// The path that was asked for.
         path: PathBuf,
@@ -69,7 +69,7 @@ impl ReadError {
                 None => format!("nearby: {}", list(nearby)),
             }),
             Self::Directory { nearby, .. } if nearby.is_empty() => {
-                Some("name the runbook's file; `stanch init` writes one to start from".to_owned())
+                Some("name the runbook file; `stanch init` writes one to start from".to_owned())
             }
             Self::Directory { nearby, .. } => Some(format!("name one of its files: {}", list(nearby))),
             Self::TooLarge { .. } => None,

@@ -131,28 +131,29 @@ impl Check {
             let fits = Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
             let period = pattern == Period::PATTERN;
             if !fits {
-                let (code, what) = if period {
-                    ("bad-period", "a length of time")
-                } else {
-                    ("pattern", "in the form that is needed here")
-                };
+                let (code, what) =
+                    if period { ("bad-period", "a duration") } else { ("pattern", "in the required form") };
                 let hint = if period {
                     "write a number with its unit, such as 90s, 15m, 1h30m or 7d".to_owned()
                 } else {
                     format!("{} (pattern {pattern})", first_line(description))
                 };
                 self.found.push(
-                    Finding::error(code, node.span, format!("{} is not {what}", quote_or(text, "this text")))
-                        .hint(hint),
+                    Finding::error(
+                        code,
+                        node.span,
+                        format!("{} is not {what}", quote_or(text, "this value")),
+                    )
+                    .hint(hint),
                 );
             } else if period && !variables::has(text) && text.parse::<Period>().is_err() {
                 self.found.push(
                     Finding::error(
                         "bad-period",
                         node.span,
-                        format!("{} is not a usable length of time", quote_or(text, "this")),
+                        format!("{} is not a valid duration", quote_or(text, "this")),
                     )
-                    .hint("the largest unit first, and no more than ten years"),
+                    .hint("write the largest unit first, and at most ten years"),
                 );
             }
         }
@@ -172,10 +173,10 @@ impl Check {
         });
         if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
             let range = match (least, most) {
-                (Some(least), Some(most)) if least == most => format!("it must be {least}"),
-                (Some(least), Some(most)) => format!("it must be from {least} to {most}"),
-                (Some(least), None) => format!("it must be {least} or more"),
-                (None, Some(most)) => format!("it must be {most} or less"),
+                (Some(least), Some(most)) if least == most => format!("use {least}"),
+                (Some(least), Some(most)) => format!("use a number from {least} to {most}"),
+                (Some(least), None) => format!("use {least} or more"),
+                (None, Some(most)) => format!("use {most} or less"),
                 (None, None) => String::new(),
             };
             self.found
@@ -213,8 +214,11 @@ impl Check {
             Value::Map(entries) if !keys.is_empty() => {
                 if entries.len() != 1 {
                     self.found.push(
-                        Finding::error("one-of", at, "exactly one of several fields belongs here")
-                            .hint(suggest("", keys.iter().map(|(key, _)| *key), "one of")),
+                        Finding::error("one-of", at, "exactly one field is required here").hint(suggest(
+                            "",
+                            keys.iter().map(|(key, _)| *key),
+                            "one of",
+                        )),
                     );
                 }
                 for entry in entries {
@@ -242,13 +246,17 @@ impl Check {
                     None => suggest(text, names.iter().copied(), "one of"),
                 };
                 self.found.push(
-                    Finding::error("wrong-type", node.span, "expected a map with one field, found a text")
-                        .hint(hint),
+                    Finding::error(
+                        "wrong-type",
+                        node.span,
+                        "expected a mapping with one field, found a string",
+                    )
+                    .hint(hint),
                 );
             }
             _ => {
                 let names: Vec<&str> = names().collect();
-                let expected = if keys.is_empty() { "a word" } else { "a map with one field" };
+                let expected = if keys.is_empty() { "a string" } else { "a mapping with one field" };
                 let at = if node.value == Value::Null { at } else { node.span };
                 self.found.push(
                     Finding::error("wrong-type", at, format!("expected {expected}, found {}", node.kind()))
@@ -264,7 +272,7 @@ impl Check {
         let listed = || names.iter().map(String::as_str);
         if !matches!(node.value, Value::Map(_)) {
             let at = if node.value == Value::Null { at } else { node.span };
-            let message = format!("expected a map, found {}", node.kind());
+            let message = format!("expected a mapping, found {}", node.kind());
             self.found.push(Finding::error("wrong-type", at, message).hint(suggest(
                 "",
                 listed(),
@@ -292,7 +300,7 @@ impl Check {
             Finding::error(
                 "not-one-of",
                 node.span,
-                format!("{} is not known here", quote_or(text, "this text")),
+                format!("{} is not valid here", quote_or(text, "this value")),
             )
             .hint(suggest(text, allowed.iter().copied(), "one of")),
         );
@@ -316,16 +324,16 @@ impl Check {
                 finding.hint("write a number with its unit, such as 90s, 15m, 1h30m or 7d")
             }
             _ if scalar && wanted.contains(&"string") => finding
-                .hint("quote it: YAML reads it as something else without quotes, and drops leading zeros"),
+                .hint("put it in quotes: without them YAML reads it as another type and drops leading zeros"),
             Value::Text(_) if wanted.contains(&"array") => finding.hint("write a list, such as [one, two]"),
-            Value::Text(text) if text.parse::<f64>().is_ok() => finding.hint("leave the quotes out"),
+            Value::Text(text) if text.parse::<f64>().is_ok() => finding.hint("remove the quotes"),
             Value::Text(text)
                 if ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str())
                     && wanted.contains(&"boolean") =>
             {
                 finding.hint("write `true` or `false`")
             }
-            Value::Null => finding.hint("give it a value, or leave the field out"),
+            Value::Null => finding.hint("give it a value, or remove the field"),
             _ => finding,
         });
     }
@@ -393,12 +401,12 @@ fn single_key(variant: &Json) -> Option<(&str, &Json)> {
 
 fn in_words(kind: &str) -> &'static str {
     match kind {
-        "string" => "a text",
+        "string" => "a string",
         "integer" => "a whole number",
         "number" => "a number",
         "boolean" => "true or false",
         "array" => "a list",
-        "object" => "a map",
+        "object" => "a mapping",
         _ => "something else",
     }
 }

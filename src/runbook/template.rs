@@ -30,13 +30,13 @@ pub enum InstantiateError {
         declared: Vec<String>,
     },
     /// The environment's values make it too large.
-    #[error("with the values of `{environment}` in place the runbook is too large")]
+    #[error("with the values of `{environment}` filled in, the runbook is too large")]
     TooLarge {
         /// The environment.
         environment: String,
     },
     /// The values do not fit the model.
-    #[error("with the values of `{environment}` in place the runbook cannot be read")]
+    #[error("with the values of `{environment}` filled in, the runbook cannot be read")]
     Unreadable {
         /// The environment.
         environment: String,

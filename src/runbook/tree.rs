@@ -52,7 +52,7 @@ pub(crate) struct Entry {
 pub(crate) fn parse(text: &str) -> Result<Node, Finding> {
     if text.len() > MAX_BYTES {
         let at = Span { line: 1, column: 1, start: 0, end: 0 };
-        let message = format!("the file has {} bytes; a runbook may have {MAX_BYTES}", text.len());
+        let message = format!("the file has {} bytes; a runbook may have at most {MAX_BYTES}", text.len());
         return Err(Finding::error("too-large", at, message));
     }
     let options = serde_saphyr::options! {
@@ -166,9 +166,9 @@ impl Node {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
             Value::Int(_) | Value::Float(_) => "a number",
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::List(_) => "a list",
-            Value::Map(_) => "a map",
+            Value::Map(_) => "a mapping",
         }
     }
 }
@@ -193,31 +193,29 @@ fn syntax(error: &serde_saphyr::Error, text: &str) -> Finding {
     let complex = |what: &str| Finding::error("too-complex", at, format!("the file has too many {what}"));
     match error {
         Error::Budget { breach: BudgetBreach::Documents { .. }, .. } | Error::MultipleDocuments { .. } => {
-            Finding::error("yaml", at, "a second document begins here")
+            Finding::error("yaml", at, "a second document starts here")
                 .hint("a runbook is one document; use two files")
         }
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
-            complex("levels").hint(format!("a runbook may be {MAX_DEPTH} levels deep"))
+            complex("levels").hint(format!("a runbook may be at most {MAX_DEPTH} levels deep"))
         }
         Error::Budget { breach: BudgetBreach::Aliases { .. }, .. } => {
-            complex("aliases").hint(format!("a runbook may have {MAX_ALIASES} aliases"))
+            complex("aliases").hint(format!("a runbook may have at most {MAX_ALIASES} aliases"))
         }
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. } => complex("values behind its aliases")
-            .hint(format!("aliases may expand to {MAX_REPLAYED} nodes; write the blocks out")),
+            .hint(format!("aliases may expand to at most {MAX_REPLAYED} nodes; write the blocks out")),
         Error::Budget { .. } => complex("nodes").hint("a runbook is a page or two"),
-        Error::DuplicateMappingKey { .. } => {
-            Finding::error("duplicate-key", at, "this key stands here twice")
-                .hint("remove or rename one of the two")
-        }
+        Error::DuplicateMappingKey { .. } => Finding::error("duplicate-key", at, "this key is there twice")
+            .hint("remove or rename one of the two"),
         Error::NonFiniteFloat { .. } => {
-            Finding::error("yaml", at, "infinity and not-a-number are no numbers here")
+            Finding::error("yaml", at, "infinity and not-a-number are not allowed here")
         }
         _ => {
             let full = error.to_string();
             if full.contains("recursion limit exceeded") {
-                return complex("levels").hint(format!("a runbook may be {MAX_DEPTH} levels deep"));
+                return complex("levels").hint(format!("a runbook may be at most {MAX_DEPTH} levels deep"));
             }
             // The place is shown by the finding itself.
             let message = full.split(" at line ").next().unwrap_or(&full);
@@ -271,7 +269,7 @@ impl<'de> Deserialize<'de> for Key {
             Value::Text(text) => Ok(Self(text)),
             Value::Int(number) => Ok(Self(number.to_string())),
             Value::Bool(value) => Ok(Self(value.to_string())),
-            _ => Err(D::Error::custom("a key must be a text")),
+            _ => Err(D::Error::custom("a key must be a string")),
         }
     }
 }
@@ -336,7 +334,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<Value, E> {
-        Err(E::custom("a runbook has no binary values"))
+        Err(E::custom("a runbook cannot contain binary values"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
@@ -352,7 +350,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<Spanned<Key>>()? {
             if !seen.insert(key.value.0.clone()) {
-                return Err(A::Error::custom("this key stands here twice"));
+                return Err(A::Error::custom("this key is there twice"));
             }
             let value = map.next_value()?;
             entries.push(Entry { key: key.value.0, at: place(key.referenced), value });

@@ -135,12 +135,8 @@ impl Check<'_> {
                     if escaped && body && plain.starts_with("secret") {
                         let at = span.narrow(self.text, "$${");
                         self.found.push(
-                            Finding::error(
-                                "bad-variable",
-                                at,
-                                "`${secret` cannot be written literally into a body",
-                            )
-                            .hint("leave one `$` out to put the credential's value here"),
+                            Finding::error("bad-variable", at, "a body cannot contain a literal `${secret`")
+                                .hint("remove one `$` to insert the credential's value here"),
                         );
                     }
                 }
@@ -165,12 +161,13 @@ impl Check<'_> {
         if name == "secret" || name.strip_prefix("secret.").is_some_and(|part| !part.is_empty()) {
             if !body {
                 let hint = if credential {
-                    "it may stand in the `body` of a request only; programs get the value on standard input"
+                    "use it only in the `body` of a request; programs get the value on standard input"
                 } else {
-                    "an own step has no credential; tell it what it needs through `${env.KEY}`"
+                    "a custom step does not get a credential; pass it values with `${env.KEY}`"
                 };
                 self.found.push(
-                    Finding::error("secret-here", at, "the credential's value cannot stand here").hint(hint),
+                    Finding::error("secret-here", at, "the credential's value cannot be used here")
+                        .hint(hint),
                 );
             }
             return;
@@ -186,7 +183,7 @@ impl Check<'_> {
                 _ if env.is_some() => finding.hint(format!("did you mean `${{env.{name}}}`?")),
                 Some(near) => finding.hint(format!("did you mean `${{{near}}}`?")),
                 None => finding.hint(
-                    "there are `${env.KEY}`, `${environment}` and `${runbook}`; `$${` stands for a literal `${`",
+                    "use `${env.KEY}`, `${environment}` or `${runbook}`; write `$${` for a literal `${`",
                 ),
             });
             return;
@@ -210,7 +207,7 @@ impl Check<'_> {
         let known = self.environments.values().flat_map(|values| values.keys()).map(String::as_str);
         let hint = match nearest(key, known) {
             Some(near) if all => format!("did you mean `${{env.{near}}}`?"),
-            _ => "every environment must have it: the runbook is the same in all of them".to_owned(),
+            _ => "add it to every environment: they all share the runbook".to_owned(),
         };
         self.found.push(Finding::error("unknown-variable", at, message).hint(hint));
     }
@@ -222,7 +219,7 @@ impl Check<'_> {
                 Finding::error(
                     "nested-variable",
                     node.span,
-                    "a value of an environment cannot hold a variable",
+                    "a value of an environment cannot contain a variable",
                 )
                 .hint("write the value out in each environment"),
             ),

@@ -31,7 +31,7 @@ pub(crate) fn suggest<'a>(
     }
     let listed: Vec<String> =
         names.into_iter().filter(|name| quotable(name)).take(20).map(|name| format!("`{name}`")).collect();
-    if listed.is_empty() { format!("there is no {what}") } else { format!("{what}: {}", listed.join(", ")) }
+    if listed.is_empty() { format!("{what}: none") } else { format!("{what}: {}", listed.join(", ")) }
 }
 
 /// A short word in quotes; anything that could be a secret is only described.

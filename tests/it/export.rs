@@ -365,7 +365,7 @@ fn a_bad_journal_is_exported_up_to_its_first_bad_record() {
     played.put(&bad);
     for format in ["jsonl", "ocsf", "csv"] {
         let ran = played.export(format).expect(30);
-        assert!(ran.stderr.contains("NOT GOOD") && ran.stderr.contains("Exported are the 1"), "{ran:?}");
+        assert!(ran.stderr.contains("NOT VALID") && ran.stderr.contains("stanch exported the 1"), "{ran:?}");
         let exported: Vec<u64> = match format {
             "jsonl" => records(ran.stdout.as_bytes()).iter().filter_map(|r| r["seq"].as_u64()).collect(),
             "ocsf" => {

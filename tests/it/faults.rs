@@ -618,7 +618,7 @@ async fn a_store_that_somebody_wrote_back_is_not_robbed_of_its_credential() {
             panic!("{credential}: {:?}", state.stopped())
         };
         let failure = state.failure(state.step(step).expect("step")).expect("a failure");
-        assert!(failure.message.contains("hands out the old"), "{credential}: {}", failure.message);
+        assert!(failure.message.contains("holds the old"), "{credential}: {}", failure.message);
     }
 }
 
@@ -832,7 +832,7 @@ async fn a_latch_before_the_first_revocation_leaves_the_way_back() {
     let state = lab.session(Box::new(journal), state, faults, Conduct::default()).await.expect("session");
     assert_eq!((state.stopped(), state.phase()), (Some(&Stop::Halted), Some(Phase::Revoke)));
     let begun = lab.outcomes("revoke/plain/revoke", Op::Do);
-    assert_eq!(begun, [(Ended::Rejected, "halted before it began".to_owned())]);
+    assert_eq!(begun, [(Ended::Rejected, "halted before the step began".to_owned())]);
     assert!(!state.is_past_return(), "nothing was revoked");
     let back = all_the_way_back();
     let (journal, state) = lab.clear_latch();

@@ -19,6 +19,7 @@ mod files;
 mod force;
 mod hostile;
 mod journal;
+mod language;
 mod manners;
 mod network;
 mod proxy;

@@ -139,7 +139,7 @@ fn a_saved_plan_is_known_by_what_it_holds() {
         assert!(shown.stdout.contains("point of no return"), "{}", shown.stdout);
         // One that is cut off is no runbook either.
         fs::write(&saved, &fs::read(&saved).expect("plan")[..200]).expect("cut");
-        assert!(tool.run(&["plan", &saved]).expect(65).stderr.contains("not a plan"));
+        assert!(tool.run(&["plan", &saved]).expect(65).stderr.contains("not a stanch plan"));
     }
     // A runbook in JSON, with a `format` somewhere inside, is a runbook; and a pipe is read once.
     let json = tool.folder.path().join("book.json").display().to_string();
@@ -311,7 +311,7 @@ fn no_reason_puts_what_a_store_holds_on_the_record() {
     fs::remove_file(tool.state().join("keys/seal.key")).expect("key");
     tool.run(&["abandon", "--yes", "--reason", &format!("{old} leaked")]).expect(0);
     assert!(!holds(&tool.state(), old));
-    assert!(tool.run(&["audit", "show"]).expect(0).stdout.contains("the reason was not recorded"));
+    assert!(tool.run(&["audit", "show"]).expect(0).stdout.contains("reason not recorded"));
 }
 
 /// A runbook stands in its plan, word by word.
@@ -371,7 +371,7 @@ fn the_laggard_has_a_name() {
     let path = tool.runbook(&text).display().to_string();
     let ran = tool.run(&["run", &path, "--env", "test", "--yes"]).expect(13);
     for shown in [&ran.stdout, &tool.run(&["status"]).expect(0).stdout] {
-        assert!(shown.contains("web-27 uses the new svc-27 in 0 of 1 instances"), "{shown}");
+        assert!(shown.contains("0 of 1 instances of web-27 use the new svc-27"), "{shown}");
         let first = shown.lines().find(|line| line.contains("svc-")).expect("a credential");
         assert!(first.contains("svc-27"), "the unfinished comes first: {shown}");
     }
@@ -444,6 +444,6 @@ fn a_step_that_is_told_to_wait_says_until_when() {
     let ran = run(&tool, &path);
     serving.join().expect("both were asked for");
     let again =
-        ran.stderr.lines().find(|line| line.contains("; again at ")).unwrap_or_else(|| panic!("{ran:?}"));
+        ran.stderr.lines().find(|line| line.contains("; retry at ")).unwrap_or_else(|| panic!("{ran:?}"));
     assert!(again.ends_with(" UTC"), "{again}");
 }

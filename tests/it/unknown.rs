@@ -49,11 +49,11 @@ fn status_says_what_is_unknown_why_and_how_to_find_out() {
     let text = tool.run(&["status"]).expect(0).stdout;
     let resolve = format!("stanch resolve {name} {STEP} --as");
     for words in [
-        &format!("unknown: {STEP} (own step tell)"),
+        &format!("unknown: {STEP} (custom step tell)"),
         "try 1",
         "`sh` was ended by signal 9",
-        "cannot look: the runbook gives the step neither `observe:`",
-        "it runs `sh -c 'echo ran",
+        "cannot check: the runbook gives this step neither `observe:`",
+        "the step runs `sh -c 'echo ran",
         &format!("{resolve} applied --evidence"),
         &format!("{resolve} not-applied --evidence"),
     ] {
@@ -105,7 +105,7 @@ fn an_answer_is_kept_and_the_run_goes_on_with_it() {
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
         tool.run(&["audit", "verify"]).expect(0);
         let over = resolve(STEP, "late").expect(2);
-        assert!(over.stderr.contains("is over"), "{over:?}");
+        assert!(over.stderr.contains("has ended"), "{over:?}");
     }
 }
 
@@ -124,8 +124,8 @@ fn a_step_under_way_when_its_process_was_killed_can_be_answered_for_at_once() {
     running.signal("KILL");
     running.wait();
     let text = tool.run(&["status"]).expect(0).stdout;
-    assert!(text.contains("its process ended before an answer was recorded"), "{text}");
-    assert!(!text.contains("under way: "), "it is not listed twice: {text}");
+    assert!(text.contains("its process ended before it recorded an answer"), "{text}");
+    assert!(!text.contains("in progress: "), "it is not listed twice: {text}");
     // The only open run need not be named.
     tool.run(&["resolve", STEP, "--as", "applied", "--evidence", "the page shows it"]).expect(0);
     tool.run(&["resume"]).expect(NOT_PROVED);
@@ -144,7 +144,7 @@ fn the_way_back_asks_too_and_goes_on_with_the_answer() {
         let name = tool.newest();
         let text = tool.run(&["status"]).expect(0).stdout;
         assert!(
-            text.contains("(undo: own step tell)") && text.contains("it runs `sh -c 'echo ran"),
+            text.contains("(undo: custom step tell)") && text.contains("the step runs `sh -c 'echo ran"),
             "{text}"
         );
         assert_eq!(tool.status()["unknown"][0]["op"], "undo");
@@ -204,8 +204,8 @@ fn a_look_that_is_in_vain_is_named_and_taken_again() {
     let text = tool.run(&["status"]).expect(0).stdout;
     for words in [
         "`observe:` program: `sh -c",
-        "it looked 5 times in vain: `sh` ended with status 7",
-        "look      stanch resume",
+        "checked 5 times without a result: `sh` ended with status 7",
+        "recheck   stanch resume",
     ] {
         assert!(text.contains(words), "no `{words}` in:\n{text}");
     }
@@ -231,7 +231,7 @@ fn what_only_a_server_knows_nobody_can_say() {
     assert_eq!(unknown["step"], "prepare/key/issue");
     assert_eq!(unknown["commands"].as_array().map(Vec::len), Some(1), "{unknown}");
     let text = tool.run(&["status"]).expect(0).stdout;
-    assert!(text.contains("only what the runbook calls here could say") && text.contains("wc -l"), "{text}");
+    assert!(text.contains("only the system that this step calls knows") && text.contains("wc -l"), "{text}");
     let resolve = |answer: &str| {
         tool.run(&["resolve", &name, "prepare/key/issue", "--as", answer, "--evidence", "looked"])
     };

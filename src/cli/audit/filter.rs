@@ -10,41 +10,41 @@ use crate::plan::Plan;
 use crate::rotation::{Ended, Event, Found, State};
 use crate::runbook::Period;
 
-/// Which records are meant. Each option narrows them; one given several times, or with commas, means
+/// Select records. Each option narrows the selection; an option given several times, or with commas, matches
 /// any of its values.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct FilterArgs {
-    /// Only what was recorded in these phases.
+    /// Select records of these phases.
     #[arg(long, value_name = "PHASE", value_delimiter = ',', value_parser = phase)]
     phase: Vec<Phase>,
-    /// Only these steps: an id, or the beginning of one up to a slash, as `cutover/payments-key`.
+    /// Select these steps: an id, or the start of one up to a slash, such as `cutover/payments-key`.
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     step: Vec<String>,
-    /// Only these types of events.
+    /// Select these types of events.
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',',
           value_parser = PossibleValuesParser::new(Event::TYPES))]
     types: Vec<String>,
-    /// Only calls that ended so, and what was found of them later.
+    /// Select calls with this outcome, and what stanch found out about them later.
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
     outcome: Vec<Outcome>,
-    /// Only what concerns these credentials.
+    /// Select records about these credentials.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     credential: Vec<String>,
-    /// Not before: a moment, as 2026-11-24T01:02:03Z, or how long ago, as 15m.
+    /// Select records from this time on: a time such as 2026-11-24T01:02:03Z, or an age such as 15m.
     #[arg(long, value_name = "TIME", value_parser = when)]
     since: Option<When>,
-    /// Not after: a moment, or how long ago.
+    /// Select records up to this time: a time, or an age.
     #[arg(long, value_name = "TIME", value_parser = when)]
     until: Option<When>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Outcome {
-    /// It did what it should.
+    /// The call took effect.
     Succeeded,
-    /// It definitely changed nothing.
+    /// The call definitely changed nothing.
     Rejected,
-    /// Nobody knew.
+    /// The outcome was unknown.
     Unknown,
 }
 
@@ -155,11 +155,11 @@ fn unknown<'a>(what: &str, wanted: &str, there: impl Iterator<Item = &'a str>) -
     let mut there: Vec<&str> = there.collect();
     let more = there.len().saturating_sub(LISTED);
     there.truncate(LISTED);
-    let mut hint = format!("there are: {}", there.join(", "));
+    let mut hint = format!("it has: {}", there.join(", "));
     if more > 0 {
         hint.push_str(&format!(", and {more} more"));
     }
-    CliError::new(Exit::Usage, format!("the run has no {what} `{wanted}`")).hint(hint)
+    CliError::new(Exit::Usage, format!("the run does not have the {what} `{wanted}`")).hint(hint)
 }
 
 fn when(text: &str) -> Result<When, String> {
@@ -168,5 +168,5 @@ fn when(text: &str) -> Result<When, String> {
     }
     let period = text.parse::<Period>().map(When::Ago);
     period
-        .map_err(|_| "write a moment, as 2026-11-24T01:02:03Z, or how long ago, as 90s, 15m, 2h or 7d".into())
+        .map_err(|_| "write a time such as 2026-11-24T01:02:03Z, or an age such as 90s, 15m, 2h or 7d".into())
 }

@@ -7,7 +7,7 @@ use crate::cli::context::{Context, state_folder};
 use crate::cli::{CliError, Exit, Global, print, print_json};
 use crate::journal::StateDir;
 
-/// Makes, changes and shows the keys that sign checkpoints.
+/// Create, rotate and export the keys that sign checkpoints.
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
@@ -16,11 +16,11 @@ pub(super) struct KeyArgs {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum KeyCommand {
-    /// Makes the key now; else the first run does.
+    /// Create the key now. Without this, the first run creates it.
     Create,
-    /// Changes the key: the old one signs from where on the new one is valid, and is destroyed.
+    /// Rotate the key: the old key signs where the new one becomes valid, then stanch destroys it.
     Rotate,
-    /// Prints the public keys, oldest first, for whoever checks the record elsewhere.
+    /// Print the public keys, oldest first, to verify the record elsewhere.
     Export,
 }
 
@@ -29,7 +29,11 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
         KeyCommand::Create => {
             let context = Context::open(global)?;
             let key = context.state.create_key(context.who(), context.clock.now())?;
-            show(global, &key, "the key is made; keep this public half where only others can write")
+            show(
+                global,
+                &key,
+                "key created; keep this public half elsewhere, where users of this machine cannot change it",
+            )
         }
         KeyCommand::Rotate => {
             let context = Context::open(global)?;
@@ -38,9 +42,7 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
                 global,
                 &range.key,
                 &format!(
-                    "the old key signed that this one is valid from record {} of the index on; the old private half is \
-                     destroyed here, and a backup that has it can no longer sign what verifies. Keep all public \
-                     halves: stanch audit key export",
+                    "the old key signed that this key is valid from record {} of the index on. stanch destroyed the old private half here; a copy of it in a backup can no longer sign anything that verifies. Keep all public halves: stanch audit key export",
                     range.from
                 ),
             )

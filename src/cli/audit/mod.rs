@@ -14,7 +14,7 @@ use super::{CliError, Exit, Global};
 use crate::output;
 use crate::rotation::{Event, State};
 
-/// Reads and checks a run's record.
+/// Read and verify the record of a run.
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
     #[command(subcommand)]
@@ -23,15 +23,15 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// Shows the record, one line an event.
+    /// Show the record, one line per event.
     Show(show::ShowArgs),
-    /// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
+    /// Find every byte that was changed, removed, moved or added, up to the last checkpoint.
     Verify(verify::VerifyArgs),
-    /// Keeps the latest checkpoint where whoever can write the state folder cannot.
+    /// Keep the latest checkpoint out of reach of those who can write to the state directory.
     Anchor(anchor::AnchorArgs),
-    /// Makes, changes and shows the keys that sign checkpoints.
+    /// Create, rotate and export the keys that sign checkpoints.
     Key(key::KeyArgs),
-    /// Writes the record for other programs, as far as it is good.
+    /// Write the record for other programs, as far as it is valid.
     Export(export::ExportArgs),
 }
 

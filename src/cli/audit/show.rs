@@ -14,10 +14,10 @@ use crate::journal::Envelope;
 use crate::rotation::{Event, State};
 use crate::text::printable;
 
-/// Shows the record.
+/// Show the record, one line per event.
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The run, or the beginning of its name; without one, the only open run, else the last one.
+    /// The run, or the start of its name. Default: the only open run, else the last run.
     run: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -56,11 +56,11 @@ pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Resul
         return Err(error);
     }
     if let Some(fault) = report.fault {
-        let message = format!("the record is not good from here on: {fault}");
+        let message = format!("the record is not valid from here on: {fault}");
         return Err(CliError::new(Exit::JournalInvalid, message));
     }
     if shown == 0 {
-        eprintln!("none of the {} records fits", report.records);
+        eprintln!("none of the {} records matches", report.records);
     }
     Exit::Done.shown(printed)
 }

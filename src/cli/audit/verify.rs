@@ -16,19 +16,19 @@ use crate::journal::{
 };
 use crate::provider::own_file;
 
-/// Finds every byte that was changed, removed, moved or added, up to the last checkpoint.
+/// Find every byte that was changed, removed, moved or added, up to the last checkpoint.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// A run, or the beginning of its name; or the path of a journal, of a run's folder, of an index
-    /// or of a state folder. Without one: the only open run, else the last one.
+    /// The run, or the start of its name; or the path of a journal, a run's directory, an index
+    /// or a state directory. Default: the only open run, else the last run.
     run: Option<String>,
-    /// All runs, and the index: finds also runs that are gone.
+    /// Verify all runs and the index. This also finds runs that are gone.
     #[arg(long, conflicts_with = "run")]
     all: bool,
-    /// The public keys to trust (`stanch audit key export`), instead of those in the state folder.
+    /// Trust these public keys (`stanch audit key export`) instead of those in the state directory.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Checkpoints that were kept elsewhere (`stanch audit anchor`). Can be repeated.
+    /// Compare with these checkpoints, kept elsewhere (`stanch audit anchor`). Repeatable.
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
 }
@@ -68,8 +68,7 @@ pub(super) fn main(global: &Global, args: &VerifyArgs) -> Result<Exit, CliError>
     } else {
         let mut words: Vec<&str> = verdicts.iter().map(|verdict| verdict.words.as_str()).collect();
         let nothing = format!(
-            "UNANCHORED: the record is good in itself, and none of the {} anchors speaks of it: they belong \
-             elsewhere, or the whole record was exchanged",
+            "UNANCHORED: the record is consistent, but none of the {} anchors covers it: they belong to another record, or the whole record was replaced",
             anchors.len()
         );
         words.extend(silent.then_some(nothing.as_str()));
@@ -123,14 +122,14 @@ pub(super) fn text(path: &Path) -> Result<String, CliError> {
 fn keys(path: &Path) -> Result<VerifyingKeys, CliError> {
     VerifyingKeys::parse(&text(path)?).map_err(|e| {
         CliError::new(Exit::Usage, format!("{} is not a list of public keys: {e}", path.display()))
-            .hint("the right file is keys/journal.vkey, or what `stanch audit key export` prints")
+            .hint("use keys/journal.vkey, or the output of: stanch audit key export")
     })
 }
 
 fn needed(keys: Option<VerifyingKeys>) -> Result<VerifyingKeys, CliError> {
     keys.ok_or_else(|| {
-        CliError::new(Exit::Usage, "which key is to be trusted? A copy of a journal does not say")
-            .hint("--key FILE, with what `stanch audit key export` printed, or keys/journal.vkey")
+        CliError::new(Exit::Usage, "--key is missing; a copy of a journal does not say which key to trust")
+            .hint("pass --key FILE, with the output of `stanch audit key export`, or keys/journal.vkey")
     })
 }
 
@@ -139,7 +138,7 @@ pub(super) fn anchors(paths: &[PathBuf]) -> Result<Anchors, CliError> {
     for path in paths {
         anchors.read(&path.display().to_string(), &text(path)?).map_err(|e| {
             CliError::new(Exit::Usage, format!("{} is not a list of anchors: {e}", path.display()))
-                .hint("a torn note can be removed; the others count")
+                .hint("remove a torn note; the other notes still count")
         })?;
     }
     Ok(anchors)
@@ -207,11 +206,10 @@ fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Resu
         ["journal.vkey", "journal.key"].iter().any(|key| state.root().join("keys").join(key).exists());
     if is_empty && had_keys {
         let message = format!(
-            "{root} has keys that sign records, and neither a record nor an index: they were removed, or no run ever began; nothing was verified"
+            "{root} has signing keys, but neither a record nor an index: they were removed, or no run ever started; nothing was verified"
         );
-        return Err(CliError::new(Exit::JournalInvalid, message).hint(
-            "keep a copy of the folder; restore runs/ and index.jsonl from a backup, and verify that",
-        ));
+        return Err(CliError::new(Exit::JournalInvalid, message)
+            .hint("copy the directory; restore runs/ and index.jsonl from a backup, and verify those"));
     }
     if is_empty && keys.is_none() {
         return Err(nothing(state));
@@ -233,8 +231,8 @@ fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Resu
 
 /// The end of a verification that found nothing to verify.
 fn nothing(state: &StateDir) -> CliError {
-    let message = format!("there are no runs in {}; nothing was verified", state.root().display());
-    CliError::new(Exit::Usage, message).hint("name the folder that has them: --state DIR")
+    let message = format!("no runs in {}; nothing was verified", state.root().display());
+    CliError::new(Exit::Usage, message).hint("name the directory that has them: --state DIR")
 }
 
 fn of_run(
@@ -259,20 +257,19 @@ fn of_run(
     let records = found.report.records;
     match found.cover {
         Cover::NoIndex => words.less(
-            "no index says whether the run was exchanged, cut off behind a checkpoint, or others removed. \
-             The next run begins an index, which covers this one from then on",
+            "there is no index, so verify cannot tell whether the run was replaced or cut off after a checkpoint, or whether other runs were removed. The next run starts an index, which covers this run from then on",
         ),
         Cover::Unknown => words.less(&format!(
-            "the index does not know the run yet; nothing was done in it. A crash leaves this: stanch resume {run}"
+            "the index does not list the run yet; the run has done nothing. A crash causes this: stanch resume {run}"
         )),
-        Cover::Closing if live => words.less("the run just ended; look again"),
+        Cover::Closing if live => words.less("the run has just ended; verify again"),
         Cover::Closing => words.less(&format!(
-            "the run is over, and the index does not have its end. A crash leaves this: stanch resume {run}"
+            "the run has ended, but the index does not record its end. A crash causes this: stanch resume {run}"
         )),
         Cover::Open => words.more(&format!(
-            "The run is open. An end that was cut back to an older checkpoint shows only against an anchor: stanch audit anchor {run}"
+            "The run is open. Only an anchor can show that the record was cut back to an older checkpoint: stanch audit anchor {run}"
         )),
-        Cover::Closed => words.more(&format!("The run is over, and the index has its end: {records} records.")),
+        Cover::Closed => words.more(&format!("The run has ended, and the index confirms its end: {records} records.")),
     }
     Ok(words.verdict(run, &found, &format!("stanch audit show {run}")))
 }
@@ -280,9 +277,9 @@ fn of_run(
 fn of_journal(path: &Path, found: &Examined) -> Verdict {
     let mut words = Words::of(path, found);
     words.more(if found.over {
-        "The run is over: no record is missing at its end."
+        "The run has ended: no record is missing at its end."
     } else {
-        "The run was not over here. An end that was cut back to an older checkpoint shows only against an anchor, or in the state folder's index."
+        "The run had not ended here. Only an anchor, or the index of the state directory, can show that the record was cut back to an older checkpoint."
     });
     let run = found.report.run.clone().unwrap_or_default();
     words.verdict(&run, found, "compare it with the original")
@@ -309,7 +306,7 @@ impl Words {
                 String::new()
             };
             let words = format!(
-                "UNANCHORED: {} records are good; no signature covers the last {}{torn}. A run that was killed leaves this; resuming it signs them",
+                "UNANCHORED: {} records are valid; no signature covers the last {}{torn}. A killed run leaves this; resuming it signs them",
                 report.records,
                 report.unanchored()
             );
@@ -317,8 +314,8 @@ impl Words {
         } else {
             let anchors = match found.anchors {
                 0 => String::new(),
-                1 => ", as 1 anchor says".into(),
-                n => format!(", as {n} anchors say"),
+                1 => ", confirmed by 1 anchor".into(),
+                n => format!(", confirmed by {n} anchors"),
             };
             let (records, checkpoints) = (report.records, report.checkpoints);
             (Exit::Done, format!("OK: {records} records, {checkpoints} checkpoints, all signed{anchors}"))
@@ -349,9 +346,9 @@ impl Words {
 
     fn verdict(mut self, run: &str, found: &Examined, look: &str) -> Verdict {
         let report = &found.report;
-        let next = "keep a copy of the folder";
+        let next = "copy the state directory";
         if self.exit == Exit::JournalInvalid {
-            self.lines.push(format!("Next: {next}; what is good: {look}"));
+            self.lines.push(format!("Next: {next}; to see the valid part: {look}"));
         }
         let cover = match found.cover {
             Cover::NoIndex => "none",
@@ -385,8 +382,7 @@ fn of_index(path: &Path, index: &Index, agree: u64) -> Verdict {
         (Exit::JournalInvalid, not_good(path, fault, index.records(), index.records()))
     } else if index.unsigned_bytes() > 0 {
         let words = format!(
-            "UNANCHORED: the index's {} records are good; no signature covers {} bytes behind them. A crash leaves this; \
-             the next run, or a resume, cuts them off on the record",
+            "UNANCHORED: the {} records of the index are valid; no signature covers the {} bytes after them. A crash causes this; the next run, or a resume, cuts them off and records that",
             index.records(),
             index.unsigned_bytes()
         );
@@ -394,7 +390,8 @@ fn of_index(path: &Path, index: &Index, agree: u64) -> Verdict {
     } else {
         let (records, keys) = (index.records(), index.keys().len());
         let runs = index.runs().count();
-        let anchors = if agree > 0 { format!(", as {agree} of the anchors say") } else { String::new() };
+        let anchors =
+            if agree > 0 { format!(", confirmed by {agree} of the anchors") } else { String::new() };
         (
             Exit::Done,
             format!("OK: the index, {records} records, {runs} runs, {keys} keys, all signed{anchors}"),
@@ -425,15 +422,17 @@ fn not_good(path: &Path, fault: &Fault, records: u64, signed: u64) -> String {
     let good = good(records, Some(fault));
     let signed = signed.min(good);
     let rest = match (good, signed) {
-        (0, _) => "nothing of it can be relied on".to_owned(),
-        (good, signed) if good == signed => format!("lines 1 to {good} are good"),
-        (good, 0) => format!("lines 1 to {good} fit together, and no signature covers them"),
+        (0, _) => "you cannot rely on any of it".to_owned(),
+        (good, signed) if good == signed => format!("lines 1 to {good} are valid"),
+        (good, 0) => format!("lines 1 to {good} are consistent, but no signature covers them"),
         (good, signed) => {
-            format!("lines 1 to {signed} are good; lines to {good} fit, and no signature covers them")
+            format!(
+                "lines 1 to {signed} are valid; the lines up to {good} are consistent, but no signature covers them"
+            )
         }
     };
     format!(
-        "NOT GOOD: {}: line {} (seq {}): {}; {rest}",
+        "NOT VALID: {}: line {} (seq {}): {}; {rest}",
         path.display(),
         fault.line,
         fault.line - 1,

@@ -38,14 +38,14 @@ impl Job {
             Some(p) => {
                 let probes: &[Probe] =
                     if rejects { crate::plan::rejects(credential) } else { &credential.accepts };
-                let probe = probes.get(p).ok_or_else(|| bug("the plan has no such check"))?;
+                let probe = probes.get(p).ok_or_else(|| bug("the plan does not have this check"))?;
                 (
                     Asked::Probe(self.provider.probe(name, credential, probe).await?),
                     format!("check {}", p + 1),
                 )
             }
         };
-        let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan has no such phase"))?;
+        let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan does not have this phase"))?;
         Ok(Inquiry {
             who,
             place,
@@ -80,7 +80,7 @@ impl Job {
         if planned.has_baseline() && !known {
             let place = &inquiry.place;
             return Ok(ask::proves_nothing(format!(
-                "{place} was never seen to accept the old credential, so its refusal proves nothing"
+                "{place} never accepted the old credential in this run, so its refusal proves nothing"
             )));
         }
         let (outgoing, incoming) = (self.outgoing(0)?, self.incoming()?);
@@ -106,9 +106,9 @@ impl Job {
         let (c, name, credential) = self.credential()?;
         let incoming = self.incoming()?;
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
-            let message = format!("the old {name} was not touched: {}", e.message);
+            let message = format!("the old {name} was not changed: {}", e.message);
             CallError { message, ..e }
-                .hint("mend the new credential, then resume; `stanch status` shows what else is possible")
+                .hint("fix the new credential, then resume; for other ways: stanch status")
         })?;
         if !contain {
             for at in 0..credential.consumers.len() {
@@ -119,9 +119,9 @@ impl Job {
             let handle = self.outgoing_handle(c)?;
             if self.issuer().await?.life(handle).await.map_err(CallError::read_only)? == Life::Active {
                 let message = format!(
-                    "the old {name} was enabled again by somebody else after this run disabled it; it was not revoked"
+                    "another client enabled the old {name} again after this run disabled it; it was not revoked"
                 );
-                let hint = "find out who needs it, and move them to the new one; then disable it by hand again, and resume";
+                let hint = "find out which client needs it, and move it to the new one; disable the old one again by hand, then resume";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
         }
@@ -132,14 +132,14 @@ impl Job {
                 let target = crate::plan::store_target(&credential.stores[store]);
                 let message = match holds {
                     Holds::Outgoing => {
-                        format!("{target} hands out the old {name} again; nothing was changed")
+                        format!("{target} holds the old {name} again; nothing was changed")
                     }
                     Holds::Unreadable => {
                         return Err(super::lost(format!(
-                            "what {target} holds cannot be compared: the old {name} is not among the sealed secrets"
+                            "cannot compare the value in {target}: the old {name} is not among the sealed secrets"
                         )));
                     }
-                    Holds::Nothing => format!("{target} holds nothing any more; nothing was changed"),
+                    Holds::Nothing => format!("{target} no longer holds a value; nothing was changed"),
                     _ => format!("{target} holds a value that this run did not write; nothing was changed"),
                 };
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(self.how_to_rewrite()));
@@ -153,7 +153,7 @@ impl Job {
     pub(super) fn how_to_rewrite(&self) -> String {
         let name = self.credential().map(|(_, name, _)| name).unwrap_or_default();
         format!(
-            "find out which process wrote there, and stop it; then write the new value over it: stanch resume --rewrite {name}"
+            "find out which process wrote there, and stop it; then overwrite its value: stanch resume --rewrite {name}"
         )
     }
 
@@ -196,11 +196,11 @@ impl Job {
             return Ok(());
         }
         let message = format!(
-            "{} uses the new {name} in {} of {} instances only; the old one was not touched",
-            found.consumer, found.instances, found.of
+            "only {} of {} instances of {} use the new {name}; the old one was not changed",
+            found.instances, found.of, found.consumer
         );
         Err(CallError::rejected(ErrorKind::Declined, message)
-            .hint("see why it went back, and mend that; then resume"))
+            .hint("find out why the others do not, and fix that; then resume"))
     }
 
     /// Uses outgoing once more, right before it takes the place of incoming again, or is all that is left.
@@ -214,7 +214,7 @@ impl Job {
         let dead = |how: String| {
             CallError::rejected(
                 ErrorKind::Declined,
-                format!("the old {name} is {how}: without the new one nothing would be left that works; the new one stays"),
+                format!("the old {name} is {how}: without the new one, no valid credential would be left; the new one stays"),
             )
             .hint("go forward again: stanch resume --forward")
         };
@@ -336,7 +336,8 @@ impl Job {
             Ok(found) => found,
             Err(why) => {
                 let (_, name, _) = self.credential()?;
-                let detail = format!("whether a repeated request made a second {name} cannot be seen: {why}");
+                let detail =
+                    format!("stanch cannot see whether a repeated request created a second {name}: {why}");
                 return Ok(Yield { checks: vec![Check::warn("leftovers", detail)], ..Yield::default() });
             }
         };
@@ -351,7 +352,7 @@ impl Job {
         if twins.is_empty() {
             return Ok(Yield { checks: strangers, ..Yield::default() });
         }
-        let detail = format!("{} was made by a repeated request; stanch revoked it", twins.join(", "));
+        let detail = format!("a repeated request created {}; stanch revoked it", twins.join(", "));
         let mut checks = vec![Check::warn("leftovers", detail)];
         checks.extend(strangers);
         Ok(Yield { checks, ..facts([(TWINS, twins.join(" "))]) })
@@ -367,12 +368,12 @@ impl Job {
             Ok(found) => found,
             Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported) => {
                 let why = e.message;
-                let detail = format!("whether there is another {name} cannot be seen: {why}");
+                let detail = format!("stanch cannot see whether another {name} exists: {why}");
                 return Ok(vec![Check::warn("leftovers", detail)]);
             }
             Err(e) => return Err(e.read_only()),
         };
-        let hint = "find out whose it is, and delete it if it is not needed";
+        let hint = "find out which client uses it, and delete it if it is not needed";
         let warning = |detail: String| {
             // A check stands in the record alone; a person must see this one, too.
             (self.say)(format!("leftovers: {detail}; {hint}"));

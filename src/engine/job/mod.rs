@@ -258,23 +258,23 @@ impl Job {
         let (_, name, _) = self.credential()?;
         self.safe
             .get(&safe::incoming(name, self.needs.round))
-            .ok_or_else(|| lost(format!("the incoming {name} is not among the sealed secrets")))
+            .ok_or_else(|| lost(format!("the new {name} is not among the sealed secrets")))
     }
 
     fn outgoing(&self, store: usize) -> Result<Held, CallError> {
         let (_, name, _) = self.credential()?;
         self.safe
             .get(&safe::outgoing(name, store))
-            .ok_or_else(|| lost(format!("the outgoing {name} is not among the sealed secrets")))
+            .ok_or_else(|| lost(format!("the old {name} is not among the sealed secrets")))
     }
 
     fn incoming_handle(&self) -> Result<&str, CallError> {
-        self.needs.incoming.as_deref().ok_or_else(|| bug("the incoming credential has no handle"))
+        self.needs.incoming.as_deref().ok_or_else(|| bug("the new credential has no handle"))
     }
 
     fn outgoing_handle(&self, c: usize) -> Result<&str, CallError> {
         let outgoing = self.plan.credentials[c].outgoing.as_ref();
-        outgoing.map(|o| o.handle.as_str()).ok_or_else(|| bug("the outgoing credential has no handle"))
+        outgoing.map(|o| o.handle.as_str()).ok_or_else(|| bug("the old credential has no handle"))
     }
 
     /// What may stand in this step's messages and must not.
@@ -333,7 +333,7 @@ impl Job {
                     // One that is gone is as good as disabled.
                     Err(e) if e.kind == ErrorKind::NotFound && issuer.life(handle).await? == Life::Gone => {
                         Ok(Yield {
-                            checks: vec![Check::warn("old credential", "it is gone already")],
+                            checks: vec![Check::warn("old credential", "it is already gone")],
                             ..Yield::default()
                         })
                     }
@@ -375,9 +375,9 @@ impl Job {
         }
         let why = match self.latches.latch() {
             Ok(None) if !self.cancel.is_cancelled() => return Ok(()),
-            Ok(None) => "stopped before it began",
-            Ok(Some(_)) => "halted before it began",
-            Err(_) => "the latch cannot be looked at, so it did not begin",
+            Ok(None) => "stopped before the step began",
+            Ok(Some(_)) => "halted before the step began",
+            Err(_) => "cannot read the halt, so the step did not begin",
         };
         Err(CallError::rejected(ErrorKind::Cancelled, why))
     }
@@ -393,8 +393,8 @@ impl Job {
         // A neighbour in the same secret may have been written since; another credential may not.
         if versions.current != *known && !self.is_the_planned_one(c, &material).await? {
             let (was, is) = (shown(known), shown(&versions.current));
-            let message = format!("the plan saw version {was} as current; now it is {is}");
-            let hint = "another process changed it since: make a new plan";
+            let message = format!("the plan saw version {was} as current; the current version is now {is}");
+            let hint = "another process has changed it since; make a new plan";
             return Err(CallError::rejected(ErrorKind::Conflict, message).hint(hint));
         }
         let fingerprint = self.safe.fingerprint(&material).to_string();
@@ -425,7 +425,7 @@ impl Job {
         let candidate = if issuer.traits().mints { None } else { self.safe.get(&place) };
         let issued = issuer.issue(&self.context, candidate.as_ref().map(|h| h.material.as_ref())).await?;
         if issued.material.is_blank() {
-            return Err(CallError::unknown("the issuer answered with an empty credential"));
+            return Err(CallError::unknown("the issuer returned an empty credential"));
         }
         let fingerprint = self.safe.fingerprint(&issued.material).to_string();
         let handle = issued.identity.handle.clone();
@@ -439,7 +439,7 @@ impl Job {
         Ok(out)
     }
 
-    /// Whether incoming is no wider than the runbook says.
+    /// Whether incoming is not wider than the runbook allows.
     async fn inspect(&self) -> Result<Yield, CallError> {
         let (_, name, credential) = self.credential()?;
         let grant = self.issuer().await?.inspect(self.incoming_handle()?).await?;
@@ -447,13 +447,13 @@ impl Job {
         match too_wide(&credential.scope, &grant) {
             None => {
                 let about = format!("scope of the new {name}");
-                let mut checks = vec![Check::pass(about.clone(), "no wider than the runbook says")];
+                let mut checks = vec![Check::pass(about.clone(), "not wider than the runbook allows")];
                 checks.extend(grant.notes.into_iter().map(|note| Check::warn(about.clone(), note)));
                 Ok(Yield { checks, ..Yield::default() })
             }
             Some(wider) => Err(CallError::rejected(
                 ErrorKind::Declined,
-                format!("the new {name} is wider than asked: {wider}"),
+                format!("the new {name} is wider than the runbook allows: {wider}"),
             )
             .hint("narrow the issuer's role or policies, or widen `scope` after a review")),
         }
@@ -469,9 +469,9 @@ impl Job {
             Some(lives) if lives <= needed => {
                 let (lives, needed) = (lives.as_secs(), needed.as_secs());
                 let message =
-                    format!("the new {name} lives for {lives}s, and the phases take {needed}s at least");
+                    format!("the new {name} lives for {lives}s, but the phases take at least {needed}s");
                 Err(CallError::rejected(ErrorKind::Declined, message)
-                    .hint("give it a longer life at its server, or make `overlap` and `sunset` shorter"))
+                    .hint("give it a longer life at its server, or shorten `overlap` and `sunset`"))
             }
             _ => Ok(()),
         }
@@ -487,17 +487,17 @@ impl Job {
             biased;
             answer = self.operator.ask(name, question) => answer,
             () = self.cancel.cancelled() => {
-                return Err(CallError::rejected(ErrorKind::Cancelled, format!("stopped before `{question}` was answered")));
+                return Err(CallError::rejected(ErrorKind::Cancelled, format!("stopped before you answered `{question}`")));
             }
         };
         match answer {
             Answer::Yes => Ok(Yield::default()),
             Answer::No => {
-                Err(CallError::rejected(ErrorKind::Declined, format!("`{question}` was answered with no")))
+                Err(CallError::rejected(ErrorKind::Declined, format!("the answer to `{question}` was no")))
             }
             Answer::Nobody => {
-                Err(CallError::rejected(ErrorKind::Unanswered, format!("nobody answered `{question}`"))
-                    .hint(format!("say `--confirm {name}` when the answer is yes")))
+                Err(CallError::rejected(ErrorKind::Unanswered, format!("`{question}` is not answered"))
+                    .hint(format!("pass --confirm {name} if the answer is yes")))
             }
         }
     }
@@ -505,7 +505,7 @@ impl Job {
     fn own(&self, name: &str) -> Result<&model::OwnStep, CallError> {
         let spec = self.plan.runbook.phases.of(self.step().phase);
         spec.and_then(|p| p.before.iter().chain(&p.after).find(|s| s.name == name))
-            .ok_or_else(|| bug("the plan has no such own step"))
+            .ok_or_else(|| bug("the plan does not have this custom step"))
     }
 
     fn base(&self) -> Result<&str, CallError> {
@@ -523,11 +523,9 @@ async fn refuse_moved(path: &str, planned: &str, store: &dyn Store) -> Result<()
     }
     let (planned, now) = (planned.trim_start_matches("file "), now.trim_start_matches("file "));
     let message = format!(
-        "{path}: the path led to {planned} when the plan was made, and leads to {now} now; this step wrote neither"
+        "{path}: the path led to {planned} when the plan was made and now leads to {now}; this step wrote to neither"
     );
-    let hint = format!(
-        "make the path lead to {planned} again (a symbolic link, or a mount), then type `stanch resume`"
-    );
+    let hint = format!("make the path lead to {planned} again (a symbolic link, or a mount), then resume");
     Err(CallError::rejected(ErrorKind::Local, message).hint(hint))
 }
 
@@ -536,7 +534,7 @@ fn too_wide(scope: &model::Scope, grant: &Grant) -> Option<String> {
     if let (Some(allowed), Some(has)) = (&scope.policies, &grant.policies)
         && let Some(extra) = has.iter().find(|p| !allowed.contains(p))
     {
-        return Some(format!("it carries the policy `{extra}`"));
+        return Some(format!("it has the policy `{extra}`"));
     }
     if let Some(max) = scope.max_ttl {
         match grant.ttl {
@@ -551,7 +549,7 @@ fn too_wide(scope: &model::Scope, grant: &Grant) -> Option<String> {
     if let (Some(wanted), Some(is)) = (&scope.audience, &grant.audience)
         && wanted != is
     {
-        return Some(format!("it is for `{is}` and not for `{wanted}`"));
+        return Some(format!("its audience is `{is}`, not `{wanted}`"));
     }
     grant.wider.first().cloned()
 }
@@ -573,12 +571,12 @@ fn shown(version: &Option<String>) -> &str {
 }
 
 fn bug(what: &str) -> CallError {
-    CallError::rejected(ErrorKind::Invalid, format!("this plan does not hold together: {what}"))
+    CallError::rejected(ErrorKind::Invalid, format!("this plan is not consistent: {what}"))
 }
 
 fn lost(what: String) -> CallError {
     CallError::rejected(ErrorKind::Local, what).hint(
-        "restore the run's sealed.jsonl from a backup of the state folder, or close the run (its journal names what it issued): stanch abandon --reason TEXT",
+        "restore sealed.jsonl of the run from a backup of the state directory, or close the run (its journal names the credentials that it issued): stanch abandon --reason TEXT",
     )
 }
 

@@ -68,7 +68,7 @@ impl Job {
                 };
                 self.provider.call(&call).await?.perform(&self.context, None).await.map(nothing)
             }
-            _ => Err(bug("the step has nothing to take back")),
+            _ => Err(bug("the step has nothing to undo")),
         }
     }
 
@@ -110,7 +110,7 @@ impl Job {
         match issuer.life(handle).await {
             Ok(Life::Gone) => Ok(()),
             Ok(_) => {
-                let message = format!("its issuer took the revocation of {handle}, and still knows it");
+                let message = format!("its issuer accepted the revocation of {handle}, but still knows it");
                 Err(CallError::unknown(message))
             }
             Err(error) => Err(error.doubtful()),
@@ -140,10 +140,10 @@ impl Job {
             let waited = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start));
             if waited >= RETURN_PATIENCE {
                 let message = format!(
-                    "{} went back to the old {name} in {} of {} instances only",
-                    found.consumer, found.instances, found.of
+                    "only {} of {} instances of {} use the old {name} again",
+                    found.instances, found.of, found.consumer
                 );
-                let hint = "restart the instances that did not, then roll back again";
+                let hint = "restart the other instances, then roll back again";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
             self.clock.sleep(Duration::from_millis(500)).await;
@@ -162,7 +162,7 @@ impl Job {
             for store in 0..credential.stores.len() {
                 if self.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
                     let target = crate::plan::store_target(&credential.stores[store]);
-                    let message = format!("{target} hands out the new {name}; it was not revoked");
+                    let message = format!("{target} holds the new {name}; it was not revoked");
                     let hint = "find out which process wrote there; then resume, or roll back";
                     return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
                 }

@@ -165,7 +165,7 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
         assert_eq!(fault(&found, "the end was removed"), kept as u64 + 1);
     }
     write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
-    assert_eq!(fault(&cover(&state, &one), "something follows"), whole.len() as u64 + 1);
+    assert_eq!(fault(&cover(&state, &one), "more records follow"), whole.len() as u64 + 1);
     fs::copy(state.journal_path(&two), &path).expect("exchanged");
     assert_eq!(fault(&cover(&state, &one), "the journal of another run"), 1);
     // An earlier fault of the journal's own is the one that is told.
@@ -175,16 +175,16 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     // The index tells of an earlier line than the journal itself.
     let broken = whole[0].replacen("tester", "jester", 1);
     write(&path, [broken, whole[1..].concat()].concat()).expect("changed");
-    assert_eq!(fault(&cover(&state, &one), "another first record"), 1);
+    assert_eq!(fault(&cover(&state, &one), "a different first record"), 1);
     // What follows the end of a run that is over keeps it from being taken up.
     write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
     assert!(matches!(
         state.resume(&one, WHO, at(9)),
-        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("something follows")
+        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("more records follow")
     ));
     fs::remove_file(&path).expect("removed");
     let found = cover(&state, &one);
-    assert_eq!(fault(&found, "the index has had this run since"), 1);
+    assert_eq!(fault(&found, "the index lists this run since"), 1);
     assert_eq!(
         (found.report.run.as_deref(), found.report.records, found.over),
         (Some(one.as_str()), 0, false)
@@ -210,10 +210,10 @@ fn a_run_that_the_index_does_not_know_shows_once_something_was_done() {
     let before = fs::read(state.index_path()).expect("an index");
     let late = run(&state, Run::Closed);
     write(state.index_path(), before).expect("cut off");
-    assert_eq!(fault(&cover(&state, &late), "the index does not know this run"), 1);
+    assert_eq!(fault(&cover(&state, &late), "the index does not list this run"), 1);
     assert!(matches!(
         state.resume(&late, WHO, at(9)),
-        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("does not know this run")
+        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("does not list this run")
     ));
     // A crash may come between the first record and the index.
     let path = state.journal_path(&late);
@@ -261,11 +261,11 @@ fn anchors_hold_a_journal_to_what_it_was() {
     let other = |size| key.sign(&origin, size, tlog_tiles::Hash([9; 32]), "envelope 00").expect("a note");
     let first = all[0].lines().nth(1).expect("a size").parse::<u64>().expect("a number");
     let found = check(&anchors(&[all[0], &other(first + 2)]));
-    assert_eq!((fault(&found, "were others"), found.anchors), (first + 1, 1));
+    assert_eq!((fault(&found, "were different"), found.anchors), (first + 1, 1));
     // One that the key of this journal did not sign.
     let foreign = crate::journal::key::SigningKey::parse(&crate::journal::key::SigningKey::generate());
     let forged = foreign.expect("own key").sign(&origin, 2, tlog_tiles::Hash([9; 32]), "x").expect("a note");
-    assert_eq!(fault(&check(&anchors(&[&forged])), "not signed by its key"), 1);
+    assert_eq!(fault(&check(&anchors(&[&forged])), "not signed with its key"), 1);
     // One that speaks of something else proves nothing here.
     let elsewhere = key.sign("stanch-journal/else", 2, tlog_tiles::Hash([9; 32]), "x").expect("a note");
     assert_eq!(
@@ -277,7 +277,7 @@ fn anchors_hold_a_journal_to_what_it_was() {
     // A run that is gone together with the index.
     fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
     let gone = state.examine(&name, None, &keys, &kept).expect("the anchors know it");
-    assert_eq!(fault(&gone, "an anchor proves that this run was there"), 1);
+    assert_eq!(fault(&gone, "an anchor proves that this run existed"), 1);
     assert!(matches!(
         state.examine(&name, None, &keys, &anchors(&[&elsewhere])),
         Err(JournalError::NoSuchRun(_))
@@ -320,12 +320,12 @@ fn an_index_is_held_against_keys_and_anchors() {
     drop(run(&another, Run::Closed));
     let theirs = another.verifying_keys().expect("keys");
     let (copy, _) = examine_index_file(&another.index_path(), &keys, &Anchors::default()).expect("read");
-    assert!(copy.fault().expect("a fault").what.contains("signed by other keys"));
+    assert!(copy.fault().expect("a fault").what.contains("not signed with your keys"));
     let both = VerifyingKeys::parse(&[keys.lines(), theirs.lines()].concat().join("\n")).expect("keys");
     let (copy, _) = examine_index_file(&another.index_path(), &both, &Anchors::default()).expect("read");
     assert_eq!(copy.fault(), None);
     let (copy, _) = examine_index_file(&another.index_path(), &both, &kept).expect("read");
-    assert!(copy.fault().expect("a fault").what.contains("an anchor speaks of the index"));
+    assert!(copy.fault().expect("a fault").what.contains("an anchor names the index"));
     // Nothing at all.
     write(&path, "").expect("emptied");
     let (copy, _) = examine_index_file(&path, &keys, &Anchors::default()).expect("read");

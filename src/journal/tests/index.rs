@@ -137,14 +137,14 @@ fn no_signature_makes_sense_of_nonsense() {
     let begun = Entry::Begun { key: public(&key()) };
     let bad = |run: &str| Entry::Opened { run: run.into(), first: "00".into() };
     for (entries, words) in [
-        (vec![begun], "begins an index that is begun"),
+        (vec![begun], "starts an index that has already started"),
         (vec![adopted("a"), adopted("a")], "record 3 adopts run a again"),
         (vec![opened("a"), opened("a")], "record 3 opens run a again"),
         (vec![opened("a"), adopted("a")], "record 3 adopts run a again"),
         (vec![closed("a")], "record 2 closes run a, which is not open"),
         (vec![opened("a"), closed("a"), closed("a")], "record 4 closes run a, which is not open"),
-        (vec![bad("a")], "a hash is not one"),
-        (vec![Entry::Rotated { key: "none".into(), from: 4 }], "record 2: its key is not one"),
+        (vec![bad("a")], "a hash is not valid"),
+        (vec![Entry::Rotated { key: "none".into(), from: 4 }], "record 2: its key is not valid"),
         (vec![Entry::Rotated { key: public(&key()), from: 3 }], "not valid from the next checkpoint on"),
         (vec![Entry::Rotated { key: public(&key()), from: 5 }], "not valid from the next checkpoint on"),
         (vec![opened("a"), Entry::Rotated { key: public(&key()), from: 5 }], "while run a is open"),
@@ -153,9 +153,9 @@ fn no_signature_makes_sense_of_nonsense() {
         assert!(said.contains(words), "{said}");
     }
     let mut empty = Book { key: key(), index: Index::empty([]), text: Vec::new() };
-    assert!(empty.add(&opened("a")).expect_err("not begun").contains("does not begin an index"));
+    assert!(empty.add(&opened("a")).expect_err("not begun").contains("does not start an index"));
     assert!(
-        empty.add(&Entry::Begun { key: "none".into() }).expect_err("no key").contains("its key is not one")
+        empty.add(&Entry::Begun { key: "none".into() }).expect_err("no key").contains("its key is not valid")
     );
     let repaired = Entry::Repaired { bytes: 1, sha256: hex_of(0) };
     let mut book = Book::begun();
@@ -172,13 +172,13 @@ fn a_line_stands_where_it_was_written() {
         book.line(&envelope.line(&opened("a"))).expect_err("it was changed")
     };
     assert!(said(&|e| e.v = 2).contains("format version 2"));
-    assert!(said(&|e| e.seq += 1).contains("its seq is 3 where 2 must stand"));
+    assert!(said(&|e| e.seq += 1).contains("its seq is 3, expected 2"));
     assert!(said(&|e| e.prev = hex_of(7)).contains("its prev is not the hash"));
     assert!(said(&|e| e.index = "another".into()).contains("belongs to another index"));
     let mut book = Book::begun();
     let mut line = book.envelope().line(&opened("a"));
     line.push(b' ');
-    assert!(book.line(&line).expect_err("a space").contains("written by something else"));
+    assert!(book.line(&line).expect_err("a space").contains("not written by stanch"));
     assert!(book.line(b"{}").expect_err("nothing").contains("not a record of an index"));
 }
 
@@ -194,7 +194,7 @@ fn a_checkpoint_speaks_of_this_index_and_of_all_before_it() {
     let origin = index_origin("an index");
     assert!(
         said(&|b, size, about| b.note(&index_origin("b"), size, about))
-            .contains("the checkpoint is not good")
+            .contains("the checkpoint is not valid")
     );
     assert!(said(&|b, size, about| b.note(&origin, size - 1, about)).contains("number of records"));
     assert!(said(&|b, size, _| b.note(&origin, size, "envelope 00")).contains("envelope"));
@@ -204,7 +204,7 @@ fn a_checkpoint_speaks_of_this_index_and_of_all_before_it() {
             let note = foreign.sign(&origin, size, b.index.frontier.root(), about).expect("a note");
             Entry::Checkpoint { note }
         })
-        .contains("not by a known key")
+        .contains("not signed with a known key")
     );
 }
 
@@ -235,11 +235,11 @@ fn each_key_signs_its_own_range() {
     };
     assert_eq!((trusted(&[&old]), trusted(&[&old, &new])), (None, None));
     let fault = trusted(&[&old, &key()]).expect("not his index");
-    assert!(fault.line == 1 && fault.what.contains("signed by other keys"), "{fault}");
+    assert!(fault.line == 1 && fault.what.contains("not signed with your keys"), "{fault}");
     // The old key's word does not count any more.
     book.key = old;
     book.add(&opened("later")).expect("added");
-    assert!(book.sign().expect_err("the old key").contains("not by a known key"));
+    assert!(book.sign().expect_err("the old key").contains("not signed with a known key"));
 }
 
 #[test]
@@ -316,13 +316,13 @@ fn a_run_is_what_the_index_says_of_it() {
         [standing(None, None), standing(Some(3), None), standing(Some(3), Some(6)), standing(None, Some(6))]
     {
         assert_eq!(check(&good, &lines, false), None);
-        sees(&good, &lines[1..], false, 1, "another first record");
+        sees(&good, &lines[1..], false, 1, "a different first record");
     }
     assert_eq!(check(&standing(None, None), &changed, true), None, "an open run goes on");
-    sees(&standing(Some(3), None), &lines[..2], false, 3, "had 3 records, and 2 are here");
-    sees(&standing(Some(3), None), &changed, false, 1, "lines 1 to 3 are not those");
-    sees(&standing(None, Some(6)), &lines[..5], false, 6, "was closed with 6 records, and 5 are here");
-    sees(&standing(None, Some(6)), &changed, false, 1, "lines 1 to 6 are not those");
-    sees(&standing(None, Some(5)), &lines, false, 6, "closed with 5 records, and something follows");
-    sees(&standing(None, Some(6)), &lines, true, 7, "closed with 6 records, and something follows");
+    sees(&standing(Some(3), None), &lines[..2], false, 3, "had 3 records, but only 2 are here");
+    sees(&standing(Some(3), None), &changed, false, 1, "lines 1 to 3 differ from those");
+    sees(&standing(None, Some(6)), &lines[..5], false, 6, "was closed with 6 records, but only 5 are here");
+    sees(&standing(None, Some(6)), &changed, false, 1, "lines 1 to 6 differ from those");
+    sees(&standing(None, Some(5)), &lines, false, 6, "closed with 5 records, but more records follow");
+    sees(&standing(None, Some(6)), &lines, true, 7, "closed with 6 records, but more records follow");
 }

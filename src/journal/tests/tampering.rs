@@ -152,7 +152,7 @@ fn a_run_is_opened_once_and_first() {
     lines.insert(1, lines[0].clone());
     chain_anew(&mut lines, 1);
     let (line, what) = folder.fault(&lines, "opened twice");
-    assert!(line == 2 && what.contains("it opens a run that is open"), "{line}: {what}");
+    assert!(line == 2 && what.contains("it opens a run that is already open"), "{line}: {what}");
     let mut lines = folder.lines();
     lines.remove(0);
     chain_anew(&mut lines, 0);
@@ -321,7 +321,7 @@ fn another_runs_records_and_checkpoints_do_not_pass() {
         if CHECKPOINTS.contains(&at) {
             let (line, words) = folder.fault(&moved, "renamed");
             assert_eq!(line, at);
-            assert!(words.contains("another journal"), "{words}");
+            assert!(words.contains("a different journal"), "{words}");
         }
     }
     // The whole of the other run's journal, under this one's name: good, and not this run's.

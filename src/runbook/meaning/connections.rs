@@ -63,8 +63,8 @@ fn well_formed(context: &mut Context<'_>, node: Option<&Node>) {
     let good = split(text).is_some_and(|(_, host)| !host.is_empty());
     if !good || text.contains(char::is_whitespace) {
         context.add(
-            Finding::error("bad-address", node.span, "this is not an address")
-                .hint("begin with https://, then the host"),
+            Finding::error("bad-address", node.span, "this is not a URL")
+                .hint("start with https://, followed by the host"),
         );
     }
 }
@@ -78,8 +78,12 @@ pub(super) fn carries_to(context: &mut Context<'_>, node: Option<&Node>) {
     let known = context.found.iter().any(|finding| finding.code == "plain-http" && finding.at == node.span);
     if !local && !known {
         context.add(
-            Finding::warning("plain-http", node.span, "the credential would cross the network in plain text")
-                .hint("use https"),
+            Finding::warning(
+                "plain-http",
+                node.span,
+                "stanch would send the credential over the network in plain text",
+            )
+            .hint("use https"),
         );
     }
 }
@@ -101,8 +105,8 @@ fn is_pointer(context: &mut Context<'_>, node: Option<&Node>) {
     let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { return };
     if !text.is_empty() && !text.starts_with('/') {
         context.add(
-            Finding::error("bad-pointer", node.span, "a JSON pointer begins with `/`")
-                .hint("such as `/rate`, or `/data/0/value`"),
+            Finding::error("bad-pointer", node.span, "a JSON pointer starts with `/`")
+                .hint("write it such as `/rate` or `/data/0/value`"),
         );
     }
 }

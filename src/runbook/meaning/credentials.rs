@@ -12,11 +12,11 @@ use crate::secret::{Alphabet, Recipe};
 pub(super) fn check(context: &mut Context<'_>) {
     if let Some(entry) = context.root.entry("credentials")
         && entry.value.entries().is_empty()
-        && entry.value.kind() == "a map"
+        && entry.value.kind() == "a mapping"
     {
         context.add(
             Finding::error("no-credential", entry.at, "no credential is declared")
-                .hint("a rotation needs one"),
+                .hint("add at least one under `credentials`"),
         );
     }
     for credential in context.section("credentials") {
@@ -61,7 +61,7 @@ fn random(context: &mut Context<'_>, credential: &Entry, issuer: &Node) {
     {
         let at = issuer.get("length").or(issuer.get("alphabet")).unwrap_or(issuer).span;
         context.add(
-            Finding::error("weak-secret", at, error.to_string()).hint("leave `length` out for 40 characters"),
+            Finding::error("weak-secret", at, error.to_string()).hint("remove `length` for 40 characters"),
         );
     }
     if issuer.get("apply").is_some() && issuer.get("revoke").is_none() {
@@ -70,7 +70,7 @@ fn random(context: &mut Context<'_>, credential: &Entry, issuer: &Node) {
             Finding::warning(
                 "no-revoke",
                 at,
-                "the authority is told to accept the incoming value, but never to refuse the outgoing one",
+                "the runbook tells the authority to accept the new value, but never to refuse the old value",
             )
             .hint("add `revoke`, or make sure that `apply` replaces the old value"),
         );
@@ -81,7 +81,7 @@ fn random(context: &mut Context<'_>, credential: &Entry, issuer: &Node) {
             Finding::warning(
                 "unproven",
                 credential.at,
-                "nothing proves that the incoming value works or that the outgoing one is dead",
+                "nothing proves that the new value works or that the old value is dead",
             )
             .hint("add a check under `accepts`"),
         );
@@ -93,8 +93,8 @@ fn probes(context: &mut Context<'_>, credential: &Entry) {
         && matches!(&rejects.value.value, Value::List(items) if items.is_empty())
     {
         context.add(
-            Finding::warning("unproven", rejects.at, "nothing proves that the outgoing credential is dead")
-                .hint("leave `rejects` out, so that `accepts` must refuse it"),
+            Finding::warning("unproven", rejects.at, "nothing proves that the old credential is dead")
+                .hint("remove `rejects`; then the checks under `accepts` must refuse it"),
         );
     }
     for list in ["accepts", "rejects"] {
@@ -116,8 +116,8 @@ fn probes(context: &mut Context<'_>, credential: &Entry) {
                     )
                 }
                 (true, Some(header)) => context.add(
-                    Finding::error("bearer-and-header", header.at, "`bearer` and `header` are both given")
-                        .hint("keep one of them"),
+                    Finding::error("bearer-and-header", header.at, "`bearer` and `header` are both set")
+                        .hint("keep only one of them"),
                 ),
                 _ => {}
             }
@@ -141,13 +141,13 @@ fn consumers(context: &mut Context<'_>, credential: &Node) {
         let Some(http) = consumer.get("attest").and_then(|attest| attest.get("http")) else { continue };
         let urls = http.get("urls").filter(|urls| !urls.items().is_empty());
         let message = match (http.get("url"), urls) {
-            (None, None) => "`url` or `urls` is needed: whom to ask",
-            (Some(_), Some(_)) => "`url` and `urls` are both given",
+            (None, None) => "`url` or `urls` is missing",
+            (Some(_), Some(_)) => "`url` and `urls` are both set",
             _ => continue,
         };
         context.add(
             Finding::error("attest-address", http.span, message)
-                .hint("`url` for one instance, `urls` with one for each of several"),
+                .hint("use `url` for one instance, or `urls` with one URL per instance"),
         );
     }
 }
@@ -228,9 +228,9 @@ fn order(context: &mut Context<'_>) {
             Finding::error(
                 "circular-order",
                 at,
-                format!("credentials wait for each other: {}", names.join(", ")),
+                format!("these credentials wait for each other: {}", names.join(", ")),
             )
-            .hint("take one name out of `after`"),
+            .hint("remove one name from `after`"),
         );
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn check(context: &mut Context<'_>) {
                     gate.at,
                     "the gate `adopted` is built in and cannot be defined",
                 )
-                .hint("rename this one"),
+                .hint("rename this gate"),
             );
         } else if !context.gates.contains(&gate.key) {
             let message = format!("no phase waits for the gate {}", quote_or(&gate.key, "of this name"));
@@ -25,11 +25,11 @@ pub(super) fn check(context: &mut Context<'_>) {
         let Some(http) = gate.value.get("http") else { continue };
         let number = |name| http.get(name).and_then(|node: &Node| node.to_json().as_f64());
         match (number("at_least"), number("at_most")) {
-            (None, None) if http.kind() == "a map" => context.add(
+            (None, None) if http.kind() == "a mapping" => context.add(
                 Finding::error(
                     "gate-without-bounds",
                     gate.at,
-                    "this gate has no bound, so it would always pass",
+                    "this gate has no limit, so it would always pass",
                 )
                 .hint("add `at_most`, `at_least` or both"),
             ),

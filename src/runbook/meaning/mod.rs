@@ -59,7 +59,7 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
             found.push(Finding::error(
                 "too-large",
                 root.span,
-                "the runbook is too large with this environment's values in place",
+                "with the values of this environment filled in, the runbook is too large",
             ));
             return found;
         };
@@ -88,34 +88,38 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
 fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding> {
     let Some(entry) = root.entry("environments") else { return Vec::new() };
     let mut found = Vec::new();
-    if entry.value.kind() != "a map" {
+    if entry.value.kind() != "a mapping" {
         return found;
     }
     if environments.is_empty() {
         found.push(Finding::error("no-environment", entry.at, "no environment is declared").hint(
-            "declare each place that this may run in, such as `environments: {production: {}, staging: {}}`",
+            "declare each environment in which this may run, such as `environments: {production: {}, staging: {}}`",
         ));
     } else if environments.len() > MAX_ENVIRONMENTS {
         found.push(Finding::error(
             "too-many",
             entry.at,
-            format!("more than {MAX_ENVIRONMENTS} environments"),
+            format!("there are more than {MAX_ENVIRONMENTS} environments"),
         ));
     } else if !environments.contains_key("sandbox") {
         found.push(
             Finding::note(
                 "no-sandbox",
                 entry.at,
-                "there is no environment `sandbox`, so this cannot be drilled",
+                "there is no environment `sandbox`, so you cannot practise this runbook",
             )
             .hint(
-                "add `sandbox` with harmless values; it replaces every connection with the embedded sandbox",
+                "add `sandbox` with harmless values; there, the embedded sandbox replaces every connection",
             ),
         );
     }
     for value in entry.value.entries().iter().flat_map(|environment| environment.value.entries()) {
         if value.value.text().is_some_and(|text| text.len() > MAX_VALUE) {
-            found.push(Finding::error("too-large", value.at, format!("a value may have {MAX_VALUE} bytes")));
+            found.push(Finding::error(
+                "too-large",
+                value.at,
+                format!("a value may have at most {MAX_VALUE} bytes"),
+            ));
         }
     }
     found
@@ -195,7 +199,7 @@ impl<'a> Context<'a> {
                     .map(|entry| entry.key.as_str())
                     .collect();
                 let message = format!(
-                    "{} is a connection of type `{found}`; `{wanted}` is needed here",
+                    "{} is a connection of type `{found}`; this needs type `{wanted}`",
                     quote_or(name, "this")
                 );
                 let hint = suggest(name, fitting, &format!("connections of type `{wanted}`"));

@@ -35,8 +35,8 @@ fn name(context: &mut Context<'_>, name: &str, at: Span) {
         && name.chars().all(plain);
     if !good {
         context.add(
-            Finding::error("bad-name", at, "this name cannot be used")
-                .hint("letters, digits, `-`, `_` and `.`, up to 63 of them, and a letter or a digit first"),
+            Finding::error("bad-name", at, "this name is not valid")
+                .hint("use up to 63 letters, digits, `-`, `_` and `.`, starting with a letter or digit"),
         );
     }
 }
@@ -46,8 +46,8 @@ fn filled(context: &mut Context<'_>, node: &Node) {
     match &node.value {
         Value::Text(text) if text.trim().is_empty() => {
             context.add(
-                Finding::error("empty-text", node.span, "this text is empty")
-                    .hint("leave the field out, or fill it in"),
+                Finding::error("empty-text", node.span, "this string is empty")
+                    .hint("fill in the field, or remove it"),
             );
         }
         Value::List(items) => items.iter().for_each(|item| filled(context, item)),

@@ -58,7 +58,7 @@ fn waits(context: &mut Context<'_>, phase: &Entry) {
     {
         context.add(
             Finding::error("bounds", entry.at, format!("`at_most` ({most}) is below `at_least` ({least})"))
-                .hint("`at_most` is when the run pauses if the gates do not pass"),
+                .hint("`at_most` is the time after which the run pauses if the gates do not pass"),
         );
     }
 }
@@ -72,14 +72,14 @@ fn repeats(context: &mut Context<'_>, phase: &Entry) {
         if let Some(entry) = phase.value.entry(field) {
             context.add(
                 Finding::warning("no-effect", entry.at, format!("`{field}` has no effect in this phase"))
-                    .hint("only `verify` and `proof` ask several times"),
+                    .hint("only `verify` and `proof` repeat their checks"),
             );
         }
     }
 }
 
 fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
-    if step.kind() != "a map" {
+    if step.kind() != "a mapping" {
         return;
     }
     let given: Vec<&Entry> = ["exec", "http", "manual"].iter().filter_map(|kind| step.entry(kind)).collect();
@@ -87,11 +87,11 @@ fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
         [_] => {}
         [] => context.add(
             Finding::error("own-step", step.span, "the step does nothing")
-                .hint("give it one of `exec`, `http` and `manual`"),
+                .hint("add one of `exec`, `http` and `manual`"),
         ),
         [_, second, ..] => context.add(
-            Finding::error("own-step", second.at, "the step does several things")
-                .hint("give it exactly one of `exec`, `http` and `manual`; make two steps of it"),
+            Finding::error("own-step", second.at, "the step has several actions")
+                .hint("keep exactly one of `exec`, `http` and `manual`; split it into several steps"),
         ),
     }
     let manual = matches!(given[..], [only] if only.key == "manual");
@@ -101,9 +101,9 @@ fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
             Finding::error(
                 "no-undo",
                 step.get("name").unwrap_or(step).span,
-                "the phase cannot be undone before its gate: this step has no `undo`",
+                "stanch could not roll back this phase before its gate: this step has no `undo`",
             )
-            .hint("add `undo` with what takes it back, or `undo: none` if nothing needs to"),
+            .hint("add `undo` with the action that reverses it, or `undo: none` if it needs no undo"),
         ),
         Some(undo) if !undoable => context.add(Finding::warning(
             "no-effect",
@@ -115,14 +115,14 @@ fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
     if let Some(observe) = step.entry("observe")
         && manual
     {
-        context.add(Finding::warning("no-effect", observe.at, "a question to a person is not observed"));
+        context.add(Finding::warning("no-effect", observe.at, "`observe` does not apply to a manual step"));
     }
     let requests = [step.get("http"), undo.and_then(|undo| undo.value.get("http"))];
     for request in requests.into_iter().flatten().filter(|request| request.is_true("bearer")) {
         let at = request.entry("bearer").map_or(request.span, |entry| entry.at);
         context.add(
-            Finding::error("secret-here", at, "an own step has no credential to send")
-                .hint("let a program send it, with what it finds in its own place"),
+            Finding::error("secret-here", at, "a custom step does not have a credential to send")
+                .hint("let a program send the request with a credential from its own configuration"),
         );
     }
 }
@@ -145,7 +145,7 @@ fn adoption(context: &mut Context<'_>, contain: bool) {
                 Finding::error(
                     "adopted-without-attest",
                     *at,
-                    "no consumer attests which version it uses, so `adopted` could never pass",
+                    "no consumer has `attest`, so the gate `adopted` could never pass",
                 )
                 .hint("add `attest` to the consumers, or wait for another gate"),
             );
@@ -165,7 +165,7 @@ fn adoption(context: &mut Context<'_>, contain: bool) {
                 Finding::warning(
                     "silent-consumer",
                     at,
-                    "this consumer does not attest: `adopted` passes without knowing of it",
+                    "this consumer has no `attest`: `adopted` passes without checking it",
                 )
                 .hint("add `attest`"),
             );
@@ -185,9 +185,9 @@ fn adoption(context: &mut Context<'_>, contain: bool) {
             Finding::warning(
                 "ungated-revoke",
                 at,
-                "nothing is waited for before the outgoing credential is destroyed",
+                "the run waits for nothing before it destroys the old credential",
             )
-            .hint("let consumers attest, or name a gate under `phases.sunset.until`"),
+            .hint("add `attest` to the consumers, or name a gate under `phases.sunset.until`"),
         );
     }
 }
@@ -206,7 +206,7 @@ fn names(context: &mut Context<'_>) {
                 at,
                 format!("there is another step {}", quote_or(name, "of this name")),
             )
-            .hint("`--confirm NAME` and `resolve NAME` must know which one is meant"),
+            .hint("rename one of them: `--confirm NAME` and `resolve NAME` need a unique name"),
         );
     }
 }

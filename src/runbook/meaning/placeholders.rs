@@ -21,9 +21,9 @@ fn walk(node: &Node, source: &str, found: &mut Vec<Finding>) {
                     Finding::warning(
                         "placeholder",
                         node.span.narrow(source, placeholder),
-                        format!("`{placeholder}` is still to be filled in"),
+                        format!("the placeholder `{placeholder}` is not filled in"),
                     )
-                    .hint("write what is meant; a run outside of the sandbox is refused until then"),
+                    .hint("replace it with the real value; until then stanch refuses to run this outside the sandbox"),
                 );
             }
         }

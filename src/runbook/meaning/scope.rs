@@ -18,14 +18,14 @@ pub(super) fn check(context: &mut Context<'_>, credential: &Entry, issuer: &Node
     // What the structural check said of `scope` and of a misspelt `max_ttl` is enough.
     let said = scope.is_some_and(|scope| {
         let keys = || scope.value.entries().iter().map(|entry| entry.key.as_str());
-        scope.value.kind() != "a map"
+        scope.value.kind() != "a mapping"
             || !keys().any(|key| key == "max_ttl") && nearest("max_ttl", keys()).is_some()
     });
     if limit.is_none_or(|node| node.kind() == "nothing") && expires && !said {
         let at = scope.map_or(credential.at, |scope| scope.at);
         context.add(
             Finding::error("missing-max-ttl", at, "`scope.max_ttl` is missing: this credential expires")
-                .hint("say the longest that it may live, such as `scope: {max_ttl: 24h}`; it is checked right after issuing"),
+                .hint("set the longest lifetime, such as `scope: {max_ttl: 24h}`; stanch checks it right after it issues the credential"),
         );
     }
     if let (Some(ttl), Some(limit)) = (period(issuer.get("ttl")), period(limit))
@@ -36,7 +36,7 @@ pub(super) fn check(context: &mut Context<'_>, credential: &Entry, issuer: &Node
             Finding::error(
                 "ttl-exceeds-scope",
                 node.span,
-                format!("the credential lives {ttl}, but its scope allows {limit}"),
+                format!("the credential lives for {ttl}, but its scope allows only {limit}"),
             )
             .hint("lower `ttl`, or raise `scope.max_ttl` after a review"),
         );
@@ -69,7 +69,7 @@ pub(super) fn unlimited(context: &mut Context<'_>, credential: &Entry, unknown: 
                 entry.at,
                 "this credential never expires, so `max_ttl` would refuse every new one",
             )
-            .hint("leave `max_ttl` out, or use an issuer whose credentials expire"),
+            .hint("remove `max_ttl`, or use an issuer whose credentials expire"),
         );
     }
     for name in unknown {
@@ -78,11 +78,9 @@ pub(super) fn unlimited(context: &mut Context<'_>, credential: &Entry, unknown: 
                 Finding::warning(
                     "no-effect",
                     entry.at,
-                    format!(
-                        "`{name}` has no effect: the issuer keeps nothing that it could be compared with"
-                    ),
+                    format!("`{name}` has no effect: the issuer stores nothing to compare it with"),
                 )
-                .hint("leave it out: nothing would check it"),
+                .hint("remove it: nothing would check it"),
             );
         }
     }
@@ -104,7 +102,7 @@ fn outlives(context: &mut Context<'_>, issuer: &Node) {
             Finding::error(
                 "short-life",
                 node.span,
-                format!("the new credential lives {ttl}, and the phases alone wait {waited}: it would be dead before the run ends"),
+                format!("the new credential lives for {ttl}, but the phases alone wait for {waited}: it would expire before the run ends"),
             )
             .hint("raise `ttl` (and `scope.max_ttl`), or lower `at_least` of the phases"),
         );

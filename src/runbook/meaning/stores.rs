@@ -31,8 +31,8 @@ pub(super) fn check(context: &mut Context<'_>) {
                     format!("the credential {}", quote_or(&other.key, "before it"))
                 };
                 context.add(
-                    Finding::error("same-target", store.span, format!("{whose} writes the same place"))
-                        .hint("one place holds one value: give each its own path or field"),
+                    Finding::error("same-target", store.span, format!("{whose} writes to the same place"))
+                        .hint("one place holds one value: give each store its own path or field"),
                 );
                 break;
             }
@@ -93,8 +93,8 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
     };
     if store.get("field").is_some() {
         context.add(
-            Finding::error("field-and-fields", fields.at, "`field` and `fields` are both given")
-                .hint("`field` for a credential of one part, `fields` for one of several"),
+            Finding::error("field-and-fields", fields.at, "`field` and `fields` are both set")
+                .hint("use `field` for a credential with one part, `fields` for one with several parts"),
         );
     }
     let parts: &[&str] = match credential.value.get("issuer").and_then(|issuer| issuer.text_of("type")) {
@@ -121,14 +121,14 @@ fn file(context: &mut Context<'_>, store: &Node) {
     let key = store.entry("key").filter(|key| key.value.text().is_some());
     match (store.text_of("format"), key) {
         (Some("text"), Some(key)) => context.add(
-            Finding::error("file-key", key.at, "a file of format `text` has no keys")
-                .hint("leave `key` out: the whole file is the value"),
+            Finding::error("file-key", key.at, "a file of format `text` does not have keys")
+                .hint("remove `key`: the whole file is the value"),
         ),
         (Some("dotenv" | "json" | "yaml"), None) => {
             let at = store.get("format").map_or(store.span, |format| format.span);
             context.add(
-                Finding::error("file-key", at, "`key` is missing: which entry of the file to write")
-                    .hint("`/a/b` reaches into JSON and YAML"),
+                Finding::error("file-key", at, "`key` is missing: it names the entry of the file to write")
+                    .hint("for JSON and YAML, `/a/b` names a nested entry"),
             );
         }
         _ => {}

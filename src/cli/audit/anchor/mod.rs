@@ -25,14 +25,14 @@ use crate::provider::http::transport::Transport;
 use crate::rotation::Event;
 use crate::text::sanitize;
 
-/// Keeps the latest checkpoint where whoever can write the state folder cannot.
+/// Keep the latest checkpoint out of reach of those who can write to the state directory.
 ///
-/// It proves from then on that the record began with just these records: `stanch audit verify
-/// --anchor FILE` finds what was cut off or rewritten since, also by somebody who has the key.
+/// The checkpoint proves from then on that the record began with exactly these records. `stanch audit verify
+/// --anchor FILE` finds records that were cut off or rewritten since, even with the signing key.
 #[derive(Debug, Args)]
 pub(super) struct AnchorArgs {
-    /// The run, or the beginning of its name; without one, the index, which stands for all runs that
-    /// are over.
+    /// The run, or the start of its name. Default: the index, which covers all runs that
+    /// have ended.
     run: Option<String>,
     #[command(flatten)]
     place: Places,
@@ -41,19 +41,19 @@ pub(super) struct AnchorArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Places {
-    /// Appends it to a file, on another machine's disk or a medium that only grows.
+    /// Append the checkpoint to a file, on the disk of another machine or on append-only media.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Puts it into a bucket, as an object that never replaces one: BUCKET or BUCKET/PREFIX.
+    /// Put the checkpoint into a bucket, never replacing an object: BUCKET or BUCKET/PREFIX.
     #[arg(long, value_name = "BUCKET")]
     s3: Option<String>,
-    /// Appends it to the git note (refs/notes/stanch) of a commit in this repository; push the ref.
+    /// Append the checkpoint to the git note (refs/notes/stanch) of a commit in this repository. Push the ref.
     #[arg(long, value_name = "REPOSITORY")]
     git: Option<PathBuf>,
-    /// The commit for --git.
+    /// Use this commit for --git.
     #[arg(long, value_name = "REVISION", default_value = "HEAD", requires = "git")]
     commit: String,
-    /// Posts it, as text, to an address: https, or this machine.
+    /// Post the checkpoint, as text, to this URL: https, or this machine.
     #[arg(long, value_name = "URL")]
     http: Option<String>,
 }
@@ -115,20 +115,20 @@ fn latest(state: &StateDir, run: Option<&str>, before: &Anchors) -> Result<Note,
     let trusted = state.verifying_keys()?;
     let index = state.examine_index(&trusted, before)?;
     if let Some(fault) = index.as_ref().and_then(|(index, _)| index.fault()) {
-        return refuse(format!("the index is not good: {fault}"), "stanch audit verify --all".into());
+        return refuse(format!("the index is not valid: {fault}"), "stanch audit verify --all".into());
     }
     let index = index.map(|(index, _)| index);
     let text = match (run, index) {
         (None, Some(index)) => index.note().to_owned(),
         (None, None) => {
-            return Err(CliError::new(Exit::Usage, "there is no index yet: no run was opened")
-                .hint("stanch audit key create begins it"));
+            return Err(CliError::new(Exit::Usage, "there is no index yet: no run has started")
+                .hint("to create it: stanch audit key create"));
         }
         (Some(run), index) => {
             let found = state.examine(run, index.as_ref(), &trusted, before)?;
             if let Some(fault) = found.report.fault {
                 return refuse(
-                    format!("the record is not good: {fault}"),
+                    format!("the record is not valid: {fault}"),
                     format!("stanch audit verify {run}"),
                 );
             }
@@ -140,7 +140,7 @@ fn latest(state: &StateDir, run: Option<&str>, before: &Anchors) -> Result<Note,
             })?;
             text.ok_or_else(|| {
                 CliError::new(Exit::Unanchored, format!("run {run} has no checkpoint yet"))
-                    .hint("it gets one at its next phase")
+                    .hint("it gets one at its next phase change")
             })?
         }
     };
@@ -157,7 +157,7 @@ fn to_file(path: &Path, note: &Note, before: &Anchors) -> Result<String, CliErro
     }
     let failed = |e: std::io::Error| {
         CliError::new(Exit::Failed, format!("cannot keep the checkpoint in {place}: {e}"))
-            .hint("see whether the folder is there and has room, then say it again")
+            .hint("check that the directory exists and has free space, then repeat the command")
     };
     let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
     let mut file = match made {
@@ -212,7 +212,7 @@ fn to_git(repository: &Path, revision: &str, note: &Note) -> Result<String, CliE
 fn git(repository: &Path, arguments: &[&str], input: &str) -> Result<String, CliError> {
     let failed = |what: String| {
         CliError::new(Exit::Failed, format!("git {} in {}: {what}", arguments[0], repository.display()))
-            .hint("see whether it is a repository of yours with a commit, and git knows your name")
+            .hint("check that it is your repository, has a commit, and that git knows your name")
     };
     let mut command = Command::new("git");
     command.arg("-C").arg(repository).args(arguments);
@@ -232,26 +232,28 @@ fn git(repository: &Path, arguments: &[&str], input: &str) -> Result<String, Cli
     let ended = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !ended.status.success() {
         let why = String::from_utf8_lossy(&ended.stderr);
-        return Err(failed(sanitize(why.lines().last().unwrap_or("it failed and says nothing"))));
+        return Err(failed(sanitize(why.lines().last().unwrap_or("it failed without a message"))));
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
 async fn to_http(url: &str, note: &Note) -> Result<String, CliError> {
     let usage = |what: &str| CliError::new(Exit::Usage, format!("--http: {what}"));
-    let uri: http::Uri = url.parse().map_err(|_| usage("it is not an address"))?;
+    let uri: http::Uri = url.parse().map_err(|_| usage("not a URL"))?;
     let near = ["127.0.0.1", "[::1]", "localhost"].contains(&uri.host().unwrap_or_default());
     if uri.authority().is_none_or(|a| a.as_str().contains('@')) {
-        return Err(usage("an address with a host, and without a name or password"));
+        return Err(usage("pass a URL with a host, without a user name or password"));
     }
     if !(uri.scheme_str() == Some("https") || near && uri.scheme_str() == Some("http")) {
-        return Err(usage("https only; over plain http somebody between could say that it was kept"));
+        return Err(usage(
+            "use https: over plain http, an attacker on the network could fake the confirmation",
+        ));
     }
     let place = crate::provider::http::safe_url(url);
     let request = http::Request::post(uri)
         .header(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")
         .body(note.text.clone().into_bytes())
-        .map_err(|_| usage("it is not an address"))?;
+        .map_err(|_| usage("not a URL"))?;
     let reply = Transport::new(PATIENCE).send(request, None).await?;
     match reply.status.as_u16() {
         200..=299 => Ok(format!("kept at {place}")),
@@ -259,14 +261,14 @@ async fn to_http(url: &str, note: &Note) -> Result<String, CliError> {
             Exit::Failed,
             format!("nothing was kept: {place} answered {status}, a redirect"),
         )
-        .hint("redirects are never followed; write the final address")),
+        .hint("stanch never follows redirects; pass the final URL")),
         status @ (401 | 403) => {
             Err(CliError::new(Exit::Denied, format!("nothing was kept: {place} answered {status}")))
         }
         status => Err(CliError::new(
             Exit::Unreachable,
-            format!("nobody knows whether it was kept: {place} answered {status}"),
+            format!("unknown whether the checkpoint was kept: {place} answered {status}"),
         )
-        .hint("say it again: it does no harm")),
+        .hint("repeat the command: that is harmless")),
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn put(target: &str, note: &Note, now: Timestamp) -> Result<Str
     if bucket.is_empty() || !target.chars().all(plain) {
         return Err(CliError::new(
             Exit::Usage,
-            "--s3: a bucket, or BUCKET/PREFIX, of letters, digits, `-`, `.` and `_`",
+            "--s3 is not valid: pass BUCKET or BUCKET/PREFIX, of letters, digits, `-`, `.` and `_`",
         ));
     }
     // So that the bucket's list is in order.
@@ -46,15 +46,18 @@ pub(super) async fn put(target: &str, note: &Note, now: Timestamp) -> Result<Str
             }
             if there.status.as_u16() == 200 {
                 let message = format!(
-                    "{place} holds another checkpoint over as many records: the record was rewritten since"
+                    "{place} holds a different checkpoint for the same number of records: the record was rewritten since"
                 );
-                return Err(CliError::new(Exit::JournalInvalid, message)
-                    .hint("keep a copy of the state folder; get the object, then: stanch audit verify --anchor FILE"));
+                return Err(CliError::new(Exit::JournalInvalid, message).hint(
+                    "copy the state directory, download the object, then: stanch audit verify --anchor FILE",
+                ));
             }
-            Err(refused(&there, &format!("{place} is there and cannot be read")))
+            Err(refused(&there, &format!("{place} exists, but stanch cannot read it")))
         }
-        409 => Err(CliError::new(Exit::Unreachable, format!("somebody else writes {place} now"))
-            .hint("say it again: nothing is replaced")),
+        409 => {
+            Err(CliError::new(Exit::Unreachable, format!("another client is writing {place} at this moment"))
+                .hint("repeat the command: it replaces nothing"))
+        }
         _ => Err(refused(&reply, &format!("nothing was kept in {place}"))),
     }
 }
@@ -74,9 +77,9 @@ fn refused(reply: &Reply, what: &str) -> CliError {
     };
     let error = CliError::new(exit, format!("{what}: the server answered {status}{code}"));
     match status {
-        403 => error.hint("it needs s3:PutObject there, and s3:GetObject to see that an object is the same"),
-        404 => error.hint("is there such a bucket, in AWS_REGION?"),
-        500.. => error.hint("say it again: nothing is replaced"),
+        403 => error.hint("stanch needs s3:PutObject there, and s3:GetObject to compare an existing object"),
+        404 => error.hint("check that this bucket exists in AWS_REGION"),
+        500.. => error.hint("repeat the command: it replaces nothing"),
         _ => error,
     }
 }
@@ -96,24 +99,22 @@ impl Server {
             CliError::new(Exit::Failed, format!("nothing was kept: {what}")).hint(hint)
         };
         let region =
-            config.region().ok_or_else(|| missing("there is no AWS region", "set AWS_REGION"))?.to_string();
+            config.region().ok_or_else(|| missing("no AWS region is set", "set AWS_REGION"))?.to_string();
         let own = std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|url| !url.is_empty());
         let endpoint = own.or_else(|| config.endpoint_url().map(str::to_owned)).unwrap_or_else(|| {
             let partition = if region.starts_with("cn-") { ".cn" } else { "" };
             format!("https://s3.{region}.amazonaws.com{partition}")
         });
         let provider =
-            config.credentials_provider().ok_or_else(|| missing("there are no AWS credentials", LOGIN))?;
-        let identity = provider
-            .provide_credentials()
-            .await
-            .map_err(|_| missing("there are no AWS credentials", LOGIN))?;
+            config.credentials_provider().ok_or_else(|| missing("no AWS credentials found", LOGIN))?;
+        let identity =
+            provider.provide_credentials().await.map_err(|_| missing("no AWS credentials found", LOGIN))?;
         let url = format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/'));
         Ok(Self { url, region, identity, transport: Transport::new(PATIENCE) })
     }
 
     async fn send(&self, method: &str, body: &[u8], now: Timestamp) -> Result<Reply, CliError> {
-        let failed = || CliError::new(Exit::Failed, "nothing was kept: the request cannot be signed");
+        let failed = || CliError::new(Exit::Failed, "nothing was kept: stanch cannot sign the request");
         let mut request = http::Request::builder().method(method).uri(&self.url);
         if method == "PUT" {
             request =

@@ -16,26 +16,26 @@ use crate::cli::{CliError, Exit};
 use crate::journal::Record;
 use crate::rotation::{Event, State};
 
-/// Writes the record for other programs.
+/// Write the record for other programs, as far as it is valid.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The run, or the beginning of its name; without one, the only open run, else the last one.
+    /// The run, or the start of its name. Default: the only open run, else the last run.
     run: Option<String>,
-    /// As what.
+    /// Choose the format.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Write into this file instead of standard output. A regular file is replaced as a whole, and private.
+    /// Write to this file instead of standard output. A regular file is replaced as a whole and kept private.
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// The records as they are, one JSON object a line: what was exported can be verified again.
+    /// Write the records unchanged, one JSON object per line. You can verify such an export again.
     Jsonl,
-    /// Events of the Open Cybersecurity Schema Framework, one JSON object a line: what became of each effect.
+    /// Write events of the Open Cybersecurity Schema Framework, one JSON object per line: the outcome of each effect.
     Ocsf,
-    /// One row a record, for spreadsheets.
+    /// Write one row per record, for spreadsheets.
     Csv,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliErro
     }
     let good = verdicts.last().map_or(0, |v| v.good);
     if verdicts.iter().any(|v| v.exit == Exit::JournalInvalid) {
-        eprintln!("Exported are the {good} records before that.");
+        eprintln!("stanch exported the {good} records before that.");
     }
     let written = match &args.output {
         None => {
