@@ -56,7 +56,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
             .hint("pass --yes"));
         }
         eprintln!("Abandoning {run} leaves open:\n{}", text(&left));
-        match ask("Close the run? stanch cleans up nothing of the above. [y/N]") {
+        match ask("Close the run? stanch does not clean up any of this. [y/N]") {
             Some(answer) if is_yes(&answer) => {}
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }

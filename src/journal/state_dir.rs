@@ -52,7 +52,7 @@ impl StateDir {
     /// # Errors
     /// When it is not there, or has another version.
     pub fn look(root: &Path) -> Result<Self, JournalError> {
-        fs::metadata(root).map_err(io("look at", root))?;
+        fs::metadata(root).map_err(io("read", root))?;
         let dir = Self { root: root.to_owned() };
         dir.version()?;
         Ok(dir)
@@ -97,7 +97,7 @@ impl StateDir {
         // A step leaves two records of about 700 bytes; tries, gates and checkpoints leave more. Ten
         // times that, and never less than 16 MiB, since a full disk stops a run halfway.
         let needed = 16 + ((steps as u64 * 14_000) >> 20);
-        let stat = rustix::fs::statvfs(&self.root).map_err(|e| io("look at", &self.root)(e.into()))?;
+        let stat = rustix::fs::statvfs(&self.root).map_err(|e| io("read", &self.root)(e.into()))?;
         let free = (stat.f_bavail * stat.f_frsize) >> 20;
         if free < needed {
             return Err(JournalError::NoRoom { path: self.root.clone(), free, needed });

@@ -108,7 +108,7 @@ fn write(
     if state.end().is_none() {
         let lagging = wait::lagging(state);
         if !lagging.is_empty() {
-            writeln!(out, "  not yet: {}", wait::some(&lagging))?;
+            writeln!(out, "  not moved yet: {}", wait::some(&lagging))?;
         }
     }
     if state.end() == Some(End::NotProved) {
