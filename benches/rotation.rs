@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
+use stanch::domain::Period;
 use stanch::engine::{Answer, Choices, Conduct, Engine, Observer, Operator, survey};
 use stanch::journal::{FileJournal, Journal, JournalError, Latches, RollbackRequest, SealedEntry, StateDir};
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
 use stanch::provider::{CallContext, Provider};
 use stanch::rotation::{End, Event, State};
-use stanch::runbook::Period;
 use stanch::runbook::model;
 
 type Error = Box<dyn std::error::Error>;

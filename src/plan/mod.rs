@@ -14,11 +14,12 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::Period;
 use crate::domain::Strategy;
 use crate::domain::{Check, Identity, IssuerTraits, Phase, StoreTraits, Versions};
 use crate::kind::{issuer_traits, store_traits};
 use crate::runbook::model::{Credential, Runbook};
-use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
+use crate::runbook::{MAX_BYTES, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 #[cfg(feature = "tool")]

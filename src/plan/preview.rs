@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{ADOPTED, Action, Plan, Step, step};
+use crate::domain::Period;
 use crate::domain::Phase;
 use crate::domain::Strategy;
 use crate::domain::{CheckVerdict, Observation};
-use crate::runbook::Period;
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;

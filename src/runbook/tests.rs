@@ -5,6 +5,8 @@ mod properties;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::domain::Period;
+use crate::runbook::read::tree;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

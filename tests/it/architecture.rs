@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
     ("domain", &["text"]),
-    ("runbook", &["domain", "secret", "text"]),
+    // `runbook/read`: a text as a tree, and findings about it.
+    ("read", &["text"]),
+    ("runbook", &["read", "domain", "secret"]),
     ("kind", &["runbook", "domain"]),
     ("plan", &["kind", "runbook", "domain", "text"]),
     ("rotation", &["plan", "domain", "clock", "sabotage"]),
@@ -121,7 +123,7 @@ fn sources() -> Vec<File> {
             .collect();
         let text = fs::read_to_string(&path).expect("source");
         let rust = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", inner.display()));
-        File { room: module[0].clone(), path: inner, module, text: without_comments(&text), rust }
+        File { room: room(&module).to_owned(), path: inner, module, text: without_comments(&text), rust }
     };
     paths.into_iter().map(file).filter(|file| !["lib", "main"].contains(&file.room.as_str())).collect()
 }
@@ -296,9 +298,13 @@ fn is_test_file(file: &File) -> bool {
     file.path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs")
 }
 
-/// The room that a name leads to.
-fn room(name: &Name) -> &str {
-    name.first().map_or("", String::as_str)
+/// The room that a name leads to. One room is a part of another's folder.
+fn room(name: &[String]) -> &str {
+    match name {
+        [first, second, ..] if first == "runbook" && second == "read" => "read",
+        [first, ..] => first,
+        [] => "",
+    }
 }
 
 #[test]

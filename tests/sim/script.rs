@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 use serde::{Deserialize, Serialize};
+use stanch::domain::Period;
 use stanch::domain::Phase;
 use stanch::domain::Strategy;
-use stanch::runbook::Period;
 use stanch::runbook::model;
 use stanch::secret::Alphabet;
 

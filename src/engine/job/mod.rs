@@ -542,7 +542,7 @@ fn too_wide(scope: &model::Scope, grant: &Grant) -> Option<String> {
         match grant.ttl {
             None => return Some(format!("it never expires; at most {max} is allowed")),
             Some(ttl) if ttl > max.get() => {
-                let ttl = crate::runbook::Period::seconds(ttl.as_secs());
+                let ttl = crate::domain::Period::seconds(ttl.as_secs());
                 return Some(format!("it lives for {ttl}; at most {max} is allowed"));
             }
             Some(_) => {}

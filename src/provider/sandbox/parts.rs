@@ -26,7 +26,7 @@ pub(super) struct IssuerSpec {
 
 impl IssuerSpec {
     pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
-        let millis = |p: crate::runbook::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
+        let millis = |p: crate::domain::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
         let traits = issuer_traits(&credential.issuer, true);
         let spec = Self {
             principal: name.to_owned(),

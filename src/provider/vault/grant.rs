@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::token_info::{Role, TokenInfo, TokenSpec, network};
 use crate::domain::ErrorKind;
+use crate::domain::Period;
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
-use crate::runbook::Period;
 use crate::text::sanitize;
 
 /// The tag that says who a token is for.

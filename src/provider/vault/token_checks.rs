@@ -15,9 +15,9 @@ use super::preflight::known_own_token;
 use super::token::{ACCESSORS, REVOKE, TokenIssuer};
 use super::token_info::{Birth, Role, TokenInfo};
 use crate::domain::ErrorKind;
+use crate::domain::Period;
 use crate::domain::{Check, Identity};
 use crate::provider::outcome::CallError;
-use crate::runbook::Period;
 
 /// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
 /// be undone, and beside every refusal of the old one. With fewer uses than this there is none left for

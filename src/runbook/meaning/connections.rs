@@ -1,10 +1,10 @@
 //! Connections and addresses: that they are used, well formed and not in plain text.
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Node, Value};
-use crate::runbook::variables;
-use crate::runbook::words::quote_or;
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Node, Value};
+use crate::runbook::read::variables;
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for connection in context.section("connections") {

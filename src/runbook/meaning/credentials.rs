@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::connections::carries_to;
 use super::{Context, scope, twice};
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Entry, Node, Value};
-use crate::runbook::words::{quote_or, suggest};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node, Value};
+use crate::runbook::read::words::{quote_or, suggest};
 use crate::secret::{Alphabet, Recipe};
 
 pub(super) fn check(context: &mut Context<'_>) {

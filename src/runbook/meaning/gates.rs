@@ -1,9 +1,9 @@
 //! Gates: their bounds, and that each is waited for.
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::Node;
-use crate::runbook::words::quote_or;
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::Node;
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for gate in context.section("gates") {

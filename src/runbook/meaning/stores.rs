@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Entry, Node};
-use crate::runbook::words::quote_or;
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     // Per target, who writes which field; `None` is the whole of it.
@@ -104,7 +104,7 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
     };
     for entry in fields.value.entries() {
         if !parts.contains(&entry.key.as_str()) {
-            let hint = crate::runbook::words::suggest(&entry.key, parts.iter().copied(), "its parts");
+            let hint = crate::runbook::read::words::suggest(&entry.key, parts.iter().copied(), "its parts");
             context.add(
                 Finding::error(
                     "unknown-part",

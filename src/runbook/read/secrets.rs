@@ -239,7 +239,7 @@ fn mask(text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runbook::tree;
+    use crate::runbook::read::tree;
 
     #[test]
     fn every_pattern_compiles_and_finds_its_kind() {

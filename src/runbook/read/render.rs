@@ -5,9 +5,9 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-use super::Source;
 use super::finding::{Finding, LITERAL_SECRET, Severity};
 use super::secrets;
+use super::source::Source;
 use super::span::{Span, floor};
 use crate::text;
 
