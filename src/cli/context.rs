@@ -14,7 +14,7 @@ use crate::provider::Provider;
 use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
 use crate::rotation::State;
-use crate::runbook::model::{Connection, Runbook};
+use crate::runbook::model::Runbook;
 
 /// What commands share.
 pub(super) struct Context {
@@ -74,14 +74,8 @@ impl Context {
                 deadline,
             )));
         }
-        let latency = runbook
-            .connections
-            .values()
-            .find_map(|c| match c {
-                Connection::Sandbox { latency } => *latency,
-                Connection::Vault { .. } | Connection::Aws { .. } => None,
-            })
-            .unwrap_or_default();
+        let latency =
+            runbook.connections.values().find_map(|connection| connection.latency()).unwrap_or_default();
         let folder = self.state.sandbox();
         let world = Sandbox::open(&folder, self.state.sealer()?).map_err(|e| {
             CliError::new(Exit::Failed, format!("the sandbox in {} cannot be opened: {e}", folder.display()))

@@ -5,7 +5,7 @@ use crate::domain::Period;
 use crate::domain::Phase;
 use crate::domain::Strategy;
 use crate::domain::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
-use crate::runbook::model::{Issuer, Runbook};
+use crate::runbook::model::Runbook;
 
 /// What the person who asked for the plan chose.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
     let mut unchecked = Vec::new();
     let mut credentials = Vec::with_capacity(observed.credentials.len());
     for ((name, credential), seen) in runbook.credentials.iter().zip(observed.credentials) {
-        let target = |index: usize| step::store_target(&credential.stores[index]);
+        let target = |index: usize| credential.stores[index].target();
         if let Some(empty) = seen.stores.iter().position(|s| s.versions.current.is_none()) {
             return Err(CompileError::Empty { credential: name.clone(), store: target(empty) });
         }
@@ -320,14 +320,5 @@ fn gaps(
         unchecked
             .push(format!("{name}: no check uses the outgoing value at the end; nothing will prove it dead"));
     }
-    if matches!(credential.issuer, Issuer::IamAccessKey { .. }) {
-        unchecked.push(format!(
-            "{name}: sessions that were made with the outgoing key (sts:AssumeRole, sts:GetSessionToken) live on, up to 36 hours; deny them on the user and the roles"
-        ));
-        if credential.scope.policies.is_none() {
-            unchecked.push(format!(
-                "{name}: `scope.policies` does not say what the user may carry; it is not compared"
-            ));
-        }
-    }
+    unchecked.extend(credential.issuer.gaps(name, &credential.scope));
 }

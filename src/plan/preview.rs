@@ -131,7 +131,7 @@ fn gate_words<'a>(plan: &'a Plan, gate: &'a str) -> String {
 /// One step in words.
 pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     let name = |c: usize| plan.credentials[c].name.as_str();
-    let store = |c: usize, s: usize| step::store_target(&plan.credential(c).1.stores[s]);
+    let store = |c: usize, s: usize| plan.credential(c).1.stores[s].target();
     match &step.action {
         Action::Connection { connection } => format!("look at connection {connection}"),
         Action::Permission { credential } => format!("look whether {} may be rotated", name(*credential)),

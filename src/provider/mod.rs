@@ -161,12 +161,26 @@ pub trait Issuer: Send + Sync {
     async fn existing(&self) -> Result<Vec<String>, CallError>;
 
     /// What a repeated or late `issue` with this context has left, at a time when the run knows what it issued.
-    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's.
+    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's. `expected` are
+    /// handles that the run made and has not revoked: a list that lacks one of them is older than it, and may
+    /// lack a twin as well.
     ///
     /// # Errors
-    /// As for [`Issuer::find`].
-    async fn twins(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
-        self.find(context, before).await
+    /// As for [`Issuer::find`], and [`ErrorKind::NotReady`](crate::domain::ErrorKind::NotReady) when the list
+    /// lags.
+    async fn twins(
+        &self,
+        context: &CallContext,
+        before: &[String],
+        expected: &[String],
+    ) -> Result<Vec<String>, CallError> {
+        let found = self.find(context, before).await?;
+        for handle in expected.iter().filter(|handle| !found.contains(handle)) {
+            if self.life(handle).await? != Life::Gone {
+                return Err(CallError::lagging(handle));
+            }
+        }
+        Ok(found)
     }
 
     /// What exists now beside the handles in `known`, where an operator should look whose it is: each a

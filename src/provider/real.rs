@@ -23,7 +23,16 @@ use super::{Call, Consumer, Gate, Issuer, Probe, Provider, Store, aws, vault};
 use crate::clock::Clock;
 use crate::domain::ErrorKind;
 use crate::domain::{Check, CheckVerdict};
-use crate::kind::part_names;
+use crate::kind::aws::Aws;
+use crate::kind::aws::access_key::IamAccessKey;
+use crate::kind::aws::secretsmanager::Secretsmanager;
+use crate::kind::exec::{ExecAttest, ExecProbe};
+use crate::kind::file::File;
+use crate::kind::random::Random;
+use crate::kind::vault::Vault;
+use crate::kind::vault::kv2::Kv2;
+use crate::kind::vault::token::VaultToken;
+use crate::kind::{self, Attest, Connection};
 use crate::runbook::model;
 use crate::secret::{Recipe, Secret};
 
@@ -47,7 +56,7 @@ const PROXY_VARIABLES: [&str; 8] = [
 
 /// Real servers, files and programs. One client for each connection, made when first needed.
 pub struct RealProvider {
-    connections: BTreeMap<String, model::Connection>,
+    connections: BTreeMap<String, Connection>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
     env: Environment,
@@ -65,18 +74,14 @@ impl fmt::Debug for RealProvider {
 
 impl RealProvider {
     /// `deadline` is how long one call may take (`limits.deadline`).
-    pub fn new(
-        connections: BTreeMap<String, model::Connection>,
-        clock: Arc<dyn Clock>,
-        deadline: Duration,
-    ) -> Self {
+    pub fn new(connections: BTreeMap<String, Connection>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
         Self::with_environment(connections, clock, deadline, Arc::new(|name| std::env::var(name).ok()))
     }
 
     /// The same, with another environment for what is read here; the AWS default chain still reads
     /// the process's own.
     pub fn with_environment(
-        connections: BTreeMap<String, model::Connection>,
+        connections: BTreeMap<String, Connection>,
         clock: Arc<dyn Clock>,
         deadline: Duration,
         env: Environment,
@@ -92,7 +97,7 @@ impl RealProvider {
         }
     }
 
-    fn connection(&self, name: &str) -> Result<&model::Connection, CallError> {
+    fn connection(&self, name: &str) -> Result<&Connection, CallError> {
         self.connections.get(name).ok_or_else(|| invalid(format!("there is no connection `{name}`")))
     }
 
@@ -114,8 +119,8 @@ impl RealProvider {
     }
 
     /// How a Vault is reached; `None` for other connections.
-    fn vault_settings(&self, connection: &model::Connection) -> Option<Result<vault::Settings, CallError>> {
-        let model::Connection::Vault { address, namespace, ca_cert } = connection else { return None };
+    fn vault_settings(&self, connection: &Connection) -> Option<Result<vault::Settings, CallError>> {
+        let Connection::Vault(Vault { address, namespace, ca_cert }) = connection else { return None };
         let (address, namespace, ca) = (address.as_deref(), namespace.as_deref(), ca_cert.as_deref());
         Some(vault::Settings::resolve(address, namespace, ca, self.env.as_ref()))
     }
@@ -134,7 +139,7 @@ impl RealProvider {
     }
 
     async fn aws(&self, name: &str) -> Result<Arc<AwsClient>, CallError> {
-        let model::Connection::Aws { region, account, profile, endpoint_url } = self.connection(name)? else {
+        let Connection::Aws(Aws { region, account, profile, endpoint_url }) = self.connection(name)? else {
             return Err(invalid(format!("the connection `{name}` is not of the type `aws`")));
         };
         let mut clients = self.clouds.lock().await;
@@ -182,11 +187,11 @@ impl Provider for RealProvider {
         let env = |name: &&str| (self.env)(name).map(Secret::new);
         let tokens = self.connections.values().filter_map(|c| match c {
             // It may come from a file.
-            model::Connection::Vault { address, .. } => {
+            Connection::Vault(Vault { address, .. }) => {
                 let settings = vault::Settings::resolve(address.as_deref(), None, None, self.env.as_ref());
                 settings.ok()?.token
             }
-            model::Connection::Aws { .. } | model::Connection::Sandbox { .. } => None,
+            Connection::Aws(_) | Connection::Sandbox(_) => None,
         });
         let proxies = PROXY_VARIABLES.iter().filter_map(env).flat_map(|address| passwords(&address));
         SECRET_VARIABLES.iter().filter_map(env).chain(tokens).chain(proxies).collect()
@@ -198,15 +203,15 @@ impl Provider for RealProvider {
 
     async fn preflight(&self, connection: &str) -> Vec<Check> {
         let checks = match self.connection(connection) {
-            Ok(model::Connection::Vault { .. }) => match self.vault(connection).await {
+            Ok(Connection::Vault(_)) => match self.vault(connection).await {
                 Ok(client) => Ok(vault::preflight(&client, self.clock.as_ref()).await),
                 Err(error) => Err(error),
             },
-            Ok(model::Connection::Aws { .. }) => match self.aws(connection).await {
+            Ok(Connection::Aws(_)) => match self.aws(connection).await {
                 Ok(client) => Ok(aws::preflight(&client, self.clock.as_ref()).await),
                 Err(error) => Err(error),
             },
-            Ok(model::Connection::Sandbox { .. }) => Err(sandbox("connection")),
+            Ok(Connection::Sandbox(_)) => Err(sandbox("connection")),
             Err(error) => Err(error),
         };
         checks.unwrap_or_else(|error| {
@@ -221,13 +226,14 @@ impl Provider for RealProvider {
 
     async fn issuer(&self, name: &str, credential: &model::Credential) -> Result<Arc<dyn Issuer>, CallError> {
         Ok(match &credential.issuer {
-            model::Issuer::Sandbox { .. } => return Err(sandbox("issuer")),
-            model::Issuer::Random { alphabet, length, apply, revoke } => {
+            kind::Issuer::Sandbox(_) => return Err(sandbox("issuer")),
+            kind::Issuer::Random(Random { alphabet, length, apply, revoke }) => {
                 let recipe = Recipe::new(*alphabet, *length).map_err(|error| invalid(error.to_string()))?;
                 let call = |call: &Option<model::Call>| call.as_ref().map(|c| self.own_call(c)).transpose();
                 Arc::new(RandomIssuer::new(recipe, call(apply)?, call(revoke)?))
             }
-            model::Issuer::VaultToken { connection, role, policies, ttl, num_uses, bound_cidrs } => {
+            kind::Issuer::VaultToken(token) => {
+                let VaultToken { connection, role, policies, ttl, num_uses, bound_cidrs } = token;
                 let spec = TokenSpec {
                     name: name.to_owned(),
                     role: role.clone(),
@@ -240,7 +246,7 @@ impl Provider for RealProvider {
                 };
                 Arc::new(TokenIssuer::new(self.vault(connection).await?, spec))
             }
-            model::Issuer::IamAccessKey { connection, user } => {
+            kind::Issuer::IamAccessKey(IamAccessKey { connection, user }) => {
                 Arc::new(AccessKeyIssuer::new(self.aws(connection).await?, user.clone()))
             }
         })
@@ -252,20 +258,21 @@ impl Provider for RealProvider {
         credential: &model::Credential,
         index: usize,
     ) -> Result<Arc<dyn Store>, CallError> {
-        let parts = part_names(&credential.issuer);
+        let parts = credential.issuer.kind().parts;
         let store = credential.stores.get(index).ok_or_else(|| invalid("there is no such store"))?;
         Ok(match store {
-            model::Store::Sandbox { .. } => return Err(sandbox("store")),
-            model::Store::Kv2 { connection, mount, path, field, fields, destroy_outgoing } => {
+            kind::Store::Sandbox(_) => return Err(sandbox("store")),
+            kind::Store::Kv2(kv2) => {
+                let Kv2 { connection, mount, path, field, fields, destroy_outgoing } = kv2;
                 let layout = Layout::new(parts, field.as_deref(), fields)?;
                 let place = Kv2Place::new(mount, path)?;
                 Arc::new(Kv2Store::new(self.vault(connection).await?, place, layout, *destroy_outgoing))
             }
-            model::Store::Secretsmanager { connection, secret, field, fields } => {
+            kind::Store::Secretsmanager(Secretsmanager { connection, secret, field, fields }) => {
                 let layout = Layout::new(parts, field.as_deref(), fields)?;
                 Arc::new(SecretsManagerStore::new(self.aws(connection).await?, secret.clone(), layout))
             }
-            model::Store::File { path, format, key } => {
+            kind::Store::File(File { path, format, key }) => {
                 let layout = Layout::new(parts, None, &BTreeMap::new())?;
                 Arc::new(FileStore::new(path, *format, key.clone(), layout)?)
             }
@@ -282,15 +289,15 @@ impl Provider for RealProvider {
         let reload = consumer.reload.as_ref().map(|call| self.own_call(call)).transpose()?;
         let question = match &consumer.attest {
             None => Question::None,
-            Some(model::Attest::Http { url, urls, fingerprint }) => {
+            Some(Attest::Http(kind::http::HttpAttest { url, urls, fingerprint })) => {
                 let urls = url.iter().chain(urls).cloned().collect();
                 Question::Http(HttpAttest::new(self.transport()?, urls, fingerprint.clone()))
             }
-            Some(model::Attest::Exec { argv, timeout }) => {
+            Some(Attest::Exec(ExecAttest { argv, timeout })) => {
                 let timeout = timeout.map_or(self.deadline, |period| period.get());
                 Question::Exec(Program::plain(argv, timeout))
             }
-            Some(model::Attest::Sandbox { .. }) => return Err(sandbox("consumer")),
+            Some(Attest::Sandbox(_)) => return Err(sandbox("consumer")),
         };
         Ok(Arc::new(OwnConsumer::new(reload, question)))
     }
@@ -302,17 +309,17 @@ impl Provider for RealProvider {
         probe: &model::Probe,
     ) -> Result<Arc<dyn Probe>, CallError> {
         Ok(match probe {
-            model::Probe::Http { method, url, bearer, header, expect, refuse } => Arc::new(HttpProbe {
+            kind::Probe::Http(spec) => Arc::new(HttpProbe {
                 transport: self.transport()?,
-                method: *method,
-                url: url.clone(),
-                bearer: *bearer,
-                header: header.clone(),
-                expect: *expect,
-                refuse: refuse.clone(),
+                method: spec.method,
+                url: spec.url.clone(),
+                bearer: spec.bearer,
+                header: spec.header.clone(),
+                expect: spec.expect,
+                refuse: spec.refuse.clone(),
             }),
-            model::Probe::Exec(exec) => Arc::new(Program::new(exec, self.deadline)),
-            model::Probe::Sandbox { .. } => return Err(sandbox("probe")),
+            kind::Probe::Exec(ExecProbe(exec)) => Arc::new(Program::new(exec, self.deadline)),
+            kind::Probe::Sandbox(_) => return Err(sandbox("probe")),
         })
     }
 
@@ -322,19 +329,19 @@ impl Provider for RealProvider {
 
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
         Ok(match gate {
-            model::Gate::Http { url, json, at_most, at_least, failures, .. } => Arc::new(HttpGate::new(
+            kind::Gate::Http(spec) => Arc::new(HttpGate::new(
                 self.transport()?,
-                url.clone(),
-                json.clone(),
-                *at_most,
-                *at_least,
-                *failures,
+                spec.url.clone(),
+                spec.json.clone(),
+                spec.at_most,
+                spec.at_least,
+                spec.failures,
             )),
-            model::Gate::Exec { argv, timeout, failures, .. } => {
+            kind::Gate::Exec(kind::exec::ExecGate { argv, timeout, failures, .. }) => {
                 let timeout = timeout.map_or(self.deadline, |period| period.get());
                 Arc::new(ExecGate::new(Program::plain(argv, timeout), *failures))
             }
-            model::Gate::Sandbox { .. } => return Err(sandbox("gate")),
+            kind::Gate::Sandbox(_) => return Err(sandbox("gate")),
         })
     }
 }

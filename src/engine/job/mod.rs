@@ -247,7 +247,7 @@ impl Job {
     async fn store(&self, store: usize) -> Result<Arc<dyn Store>, CallError> {
         let (c, name, credential) = self.credential()?;
         let made = self.provider.store(name, credential, store).await?;
-        if let model::Store::File { path, .. } = &credential.stores[store] {
+        if let Some(path) = credential.stores[store].local_path() {
             let planned = &self.plan.credentials[c].stores[store].place;
             refuse_moved(path, planned, made.as_ref()).await?;
         }
@@ -300,7 +300,10 @@ impl Job {
                 Ok(facts([(VERSION, version)]))
             }
             Action::Accept { probe, .. } => self.accept(*probe).await,
-            Action::Sweep { .. } => self.sweep(&self.needs.kept).await,
+            Action::Sweep { .. } => {
+                let incoming = self.needs.incoming.as_deref();
+                self.sweep(&self.needs.kept, incoming).await
+            }
             Action::Promote { store, .. } => {
                 let (incoming, outgoing) = (self.incoming()?, self.outgoing(*store)?);
                 let base = self.base()?;

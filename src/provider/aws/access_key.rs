@@ -391,7 +391,7 @@ impl Issuer for AccessKeyIssuer {
 
     /// A user has two keys at most: beside the old one and the new one a repeated request makes none. A key
     /// that appears later carries no mark of this run, and is only named.
-    async fn twins(&self, _: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+    async fn twins(&self, _: &CallContext, _: &[String], _: &[String]) -> Result<Vec<String>, CallError> {
         Ok(Vec::new())
     }
 
@@ -581,7 +581,7 @@ mod tests {
         // One of them is known to be the new credential: then the other one is not of this run.
         let known = ["AKIAONE".to_owned()];
         let keys = issuer(vec![list(&two), unused()]);
-        assert_eq!(keys.twins(&tries(), &known).await.expect("an answer"), Vec::<String>::new());
+        assert_eq!(keys.twins(&tries(), &known, &[]).await.expect("an answer"), Vec::<String>::new());
     }
 
     /// A key that the run does not know is named, and left alone.

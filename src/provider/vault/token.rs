@@ -84,6 +84,57 @@ impl TokenIssuer {
         let _ = self.client.facts.strangers.get_or_try_init(|| ask).await;
     }
 
+    /// One request for the list, and one for each token that was not there before and that no earlier
+    /// call looked up: tags never change. Without a step in the context, whatever carries the run's tag
+    /// is found.
+    async fn search(
+        &self,
+        context: &CallContext,
+        before: &[String],
+        expected: &[String],
+    ) -> Result<Vec<String>, CallError> {
+        let list = self.accessors().await?;
+        for accessor in expected.iter().filter(|accessor| !list.contains(accessor)) {
+            // A standby may be behind; what the list lacks because it was revoked is not known either.
+            if self.lookup(accessor).await?.is_some() {
+                return Err(CallError::lagging(accessor));
+            }
+        }
+        let places = Arc::new(Semaphore::new(LOOKUPS));
+        let run = context.run.clone();
+        let step = Some(context.step.clone()).filter(|step| !step.is_empty());
+        let ours = move |tags: Option<(String, String)>| {
+            tags.is_some_and(|(of, at)| of == run && step.as_ref().is_none_or(|step| *step == at))
+        };
+        let before: HashSet<&str> = before.iter().map(String::as_str).collect();
+        let mut tasks = JoinSet::new();
+        for accessor in list.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
+            // One of ours is looked up again: it may be dead by now, and the list lags.
+            if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
+                continue;
+            }
+            let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
+            tasks.spawn(async move {
+                let _place = places.acquire_owned().await;
+                lookup(&client, &accessor).await
+            });
+        }
+        let mut found = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let info = done
+                .map_err(|_| CallError::rejected(ErrorKind::Local, "a lookup of a token was cut short"))??;
+            let Some(info) = info else { continue };
+            let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).cloned();
+            let tags = tag(RUN).zip(tag(STEP));
+            self.client.facts.tags.set(&info.accessor, tags.clone());
+            if ours(tags) {
+                found.push(info.accessor);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     pub(super) async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
         lookup(&self.client, accessor).await
     }
@@ -298,44 +349,17 @@ impl Issuer for TokenIssuer {
         })
     }
 
-    /// One request for the list, and one for each token that was not there before and that no earlier
-    /// call looked up: tags never change. Without a step in the context, whatever carries the run's tag
-    /// is found.
     async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
-        let list = self.accessors().await?;
-        let places = Arc::new(Semaphore::new(LOOKUPS));
-        let run = context.run.clone();
-        let step = Some(context.step.clone()).filter(|step| !step.is_empty());
-        let ours = move |tags: Option<(String, String)>| {
-            tags.is_some_and(|(of, at)| of == run && step.as_ref().is_none_or(|step| *step == at))
-        };
-        let before: HashSet<&str> = before.iter().map(String::as_str).collect();
-        let mut tasks = JoinSet::new();
-        for accessor in list.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
-            // One of ours is looked up again: it may be dead by now, and the list lags.
-            if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
-                continue;
-            }
-            let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
-            tasks.spawn(async move {
-                let _place = places.acquire_owned().await;
-                lookup(&client, &accessor).await
-            });
-        }
-        let mut found = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            let info = done
-                .map_err(|_| CallError::rejected(ErrorKind::Local, "a lookup of a token was cut short"))??;
-            let Some(info) = info else { continue };
-            let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).cloned();
-            let tags = tag(RUN).zip(tag(STEP));
-            self.client.facts.tags.set(&info.accessor, tags.clone());
-            if ours(tags) {
-                found.push(info.accessor);
-            }
-        }
-        found.sort();
-        Ok(found)
+        self.search(context, before, &[]).await
+    }
+
+    async fn twins(
+        &self,
+        context: &CallContext,
+        before: &[String],
+        expected: &[String],
+    ) -> Result<Vec<String>, CallError> {
+        self.search(context, before, expected).await
     }
 
     async fn existing(&self) -> Result<Vec<String>, CallError> {

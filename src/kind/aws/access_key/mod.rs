@@ -1,0 +1,5 @@
+//! Access keys of IAM users.
+
+mod spec;
+
+pub use spec::IamAccessKey;

@@ -1,0 +1,5 @@
+//! AWS Secrets Manager.
+
+mod spec;
+
+pub use spec::Secretsmanager;

@@ -1,0 +1,5 @@
+//! Files on this machine.
+
+mod spec;
+
+pub use spec::{File, FileFormat};

@@ -1,0 +1,5 @@
+//! Values that are generated here.
+
+mod spec;
+
+pub use spec::Random;

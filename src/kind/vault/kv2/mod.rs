@@ -1,0 +1,5 @@
+//! Vault KV version 2.
+
+mod spec;
+
+pub use spec::Kv2;

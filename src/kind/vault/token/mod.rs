@@ -1,0 +1,5 @@
+//! Vault tokens.
+
+mod spec;
+
+pub use spec::VaultToken;
