@@ -4,10 +4,14 @@
 //! kind is a folder and a line here; what it must answer is in `spec`.
 
 pub mod aws;
+#[cfg(feature = "tool")]
+mod consumer;
 pub mod exec;
 pub mod file;
 pub mod http;
 pub mod random;
+#[cfg(feature = "tool")]
+pub mod real;
 pub mod sandbox;
 pub mod spec;
 pub mod vault;
@@ -28,7 +32,7 @@ use self::spec::{AttestSpec, FamilySpec, GateSpec, IssuerSpec, Kind, ProbeSpec, 
 macro_rules! kinds {
     (
         $(#[$meta:meta])*
-        $name:ident as $spec:ident, $table:ident:
+        $name:ident as $spec:ident + $server:ident, $table:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
     ) => {
         #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -52,62 +56,104 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    /// A server, and how to reach it. Tokens and keys never stand here: they come from the
-    /// environment, as the server's own tools take them.
-    #[serde(tag = "type", rename_all = "kebab-case")]
-    Connection as FamilySpec, FAMILIES:
-    Vault => vault::Vault,
-    Aws => aws::Aws,
-    Sandbox => sandbox::World,
+macro_rules! families {
+    ($make:ident) => {
+        $make! {
+            /// A server, and how to reach it. Tokens and keys never stand here: they come from the
+            /// environment, as the server's own tools take them.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Connection as FamilySpec + FamilyServer, FAMILIES:
+            Vault => vault::Vault,
+            Aws => aws::Aws,
+            Sandbox => sandbox::World,
+        }
+    };
 }
+families!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use families;
 
-kinds! {
-    /// Who issues a credential.
-    #[serde(tag = "type", rename_all = "kebab-case")]
-    Issuer as IssuerSpec, ISSUERS:
-    Sandbox => sandbox::SandboxIssuer,
-    Random => random::Random,
-    VaultToken => vault::token::VaultToken,
-    IamAccessKey => aws::access_key::IamAccessKey,
+macro_rules! issuers {
+    ($make:ident) => {
+        $make! {
+            /// Who issues a credential.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Issuer as IssuerSpec + IssuerServer, ISSUERS:
+            Sandbox => sandbox::SandboxIssuer,
+            Random => random::Random,
+            VaultToken => vault::token::VaultToken,
+            IamAccessKey => aws::access_key::IamAccessKey,
+        }
+    };
 }
+issuers!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use issuers;
 
-kinds! {
-    /// A versioned place that consumers read from.
-    #[serde(tag = "type", rename_all = "kebab-case")]
-    Store as StoreSpec, STORES:
-    Sandbox => sandbox::SandboxStore,
-    Kv2 => vault::kv2::Kv2,
-    Secretsmanager => aws::secretsmanager::Secretsmanager,
-    File => file::File,
+macro_rules! stores {
+    ($make:ident) => {
+        $make! {
+            /// A versioned place that consumers read from.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Store as StoreSpec + StoreServer, STORES:
+            Sandbox => sandbox::SandboxStore,
+            Kv2 => vault::kv2::Kv2,
+            Secretsmanager => aws::secretsmanager::Secretsmanager,
+            File => file::File,
+        }
+    };
 }
+stores!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use stores;
 
-kinds! {
-    /// How a consumer says which version of a credential it uses.
-    #[serde(rename_all = "lowercase")]
-    Attest as AttestSpec, ATTESTATIONS:
-    Http => http::HttpAttest,
-    Exec => exec::ExecAttest,
-    Sandbox => sandbox::SandboxAttest,
+macro_rules! attestations {
+    ($make:ident) => {
+        $make! {
+            /// How a consumer says which version of a credential it uses.
+            #[serde(rename_all = "lowercase")]
+            Attest as AttestSpec + AttestServer, ATTESTATIONS:
+            Http => http::HttpAttest,
+            Exec => exec::ExecAttest,
+            Sandbox => sandbox::SandboxAttest,
+        }
+    };
 }
+attestations!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use attestations;
 
-kinds! {
-    /// A check against a relying party that uses the credential.
-    #[serde(rename_all = "lowercase")]
-    Probe as ProbeSpec, PROBES:
-    Http => http::HttpProbe,
-    Exec => exec::ExecProbe,
-    Sandbox => sandbox::SandboxProbe,
+macro_rules! probes {
+    ($make:ident) => {
+        $make! {
+            /// A check against a relying party that uses the credential.
+            #[serde(rename_all = "lowercase")]
+            Probe as ProbeSpec + ProbeServer, PROBES:
+            Http => http::HttpProbe,
+            Exec => exec::ExecProbe,
+            Sandbox => sandbox::SandboxProbe,
+        }
+    };
 }
+probes!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use probes;
 
-kinds! {
-    /// A condition between phases.
-    #[serde(rename_all = "lowercase")]
-    Gate as GateSpec, GATES:
-    Http => http::HttpGate,
-    Exec => exec::ExecGate,
-    Sandbox => sandbox::SandboxGate,
+macro_rules! gates {
+    ($make:ident) => {
+        $make! {
+            /// A condition between phases.
+            #[serde(rename_all = "lowercase")]
+            Gate as GateSpec + GateServer, GATES:
+            Http => http::HttpGate,
+            Exec => exec::ExecGate,
+            Sandbox => sandbox::SandboxGate,
+        }
+    };
 }
+gates!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use gates;
 
 /// The kind with this name.
 pub fn named(table: &[&'static Kind], name: Option<&str>) -> Option<&'static Kind> {

@@ -10,13 +10,7 @@
 //! ([`Observation`](crate::domain::Observation)). No method retries: that is the engine's duty, and each try is on the record.
 
 #[cfg(feature = "tool")]
-pub mod aws;
-#[cfg(feature = "tool")]
-pub mod consumer;
-#[cfg(feature = "tool")]
 pub mod exec;
-#[cfg(feature = "tool")]
-pub mod file;
 #[cfg(feature = "tool")]
 pub mod http;
 #[cfg(feature = "tool")]
@@ -25,16 +19,12 @@ pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod own_file;
 #[cfg(feature = "tool")]
-pub mod random;
-#[cfg(feature = "tool")]
 pub mod reach;
-#[cfg(feature = "tool")]
-pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
-mod text;
+pub mod streak;
 #[cfg(feature = "tool")]
-pub mod vault;
+pub(crate) mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -335,6 +325,13 @@ pub trait Consumer: Send + Sync {
     /// What each instance says it uses. An instance that gives no answer is an `Err` in the list:
     /// it counts, and it is not a yes.
     async fn attest(&self) -> Vec<Result<Attestation, CallError>>;
+}
+
+/// How a consumer says what it uses.
+#[async_trait]
+pub trait Question: Send + Sync {
+    /// What each instance says; see [`Consumer::attest`].
+    async fn ask(&self) -> Vec<Result<Attestation, CallError>>;
 }
 
 /// What one instance of a consumer says that it uses: the SHA-256 (lower-case hex) of the value.

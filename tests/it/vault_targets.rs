@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use stanch::clock::SystemClock;
 use stanch::domain::{Check, CheckVerdict, ErrorKind, Identity};
 use stanch::kind;
+use stanch::kind::real::RealProvider;
+use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
+use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
+use stanch::kind::vault::{VaultClient, preflight};
 use stanch::provider::layout::Layout;
-use stanch::provider::real::RealProvider;
-use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
 use stanch::provider::{Issuer, Provider, Store, Use};
 use stanch::runbook::model;
 

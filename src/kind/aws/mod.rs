@@ -1,42 +1,33 @@
-//! Amazon Web Services.
+//! Amazon Web Services, through its own SDK.
 
 pub mod access_key;
+#[cfg(feature = "tool")]
+mod client;
+#[cfg(feature = "tool")]
+mod connect;
+#[cfg(feature = "tool")]
+mod fault;
+#[cfg(feature = "tool")]
+mod preflight;
 pub mod secretsmanager;
+#[cfg(feature = "tool")]
+mod server;
+mod spec;
+#[cfg(feature = "tool")]
+mod wire;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+#[cfg(feature = "tool")]
+pub use client::{AwsClient, Settings};
+#[cfg(feature = "tool")]
+pub use preflight::preflight;
+pub use spec::Aws;
 
-use super::spec::{FamilySpec, Kind};
-
-/// Amazon Web Services, or a server that speaks its protocols.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Aws {
-    /// The region; else the AWS default chain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// The account that the credentials must belong to; compared with STS before any write.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^(\d{12}|\$\{.*\})$"))]
-    pub account: Option<String>,
-    /// The profile of the shared configuration files; else `AWS_PROFILE`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// Another endpoint for every service; else `AWS_ENDPOINT_URL`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint_url: Option<String>,
-}
-
-impl Aws {
-    pub(super) const KIND: Kind = Kind::named("aws");
-}
-
-impl FamilySpec for Aws {
-    fn kind(&self) -> &'static Kind {
-        &Self::KIND
+/// The innermost cause says most.
+#[cfg(feature = "tool")]
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
     }
-
-    fn address(&self) -> Option<&str> {
-        self.endpoint_url.as_deref()
-    }
+    inner.to_string()
 }

@@ -1,38 +1,39 @@
 //! HashiCorp Vault and OpenBao.
 
+#[cfg(feature = "tool")]
+mod acl;
+#[cfg(feature = "tool")]
+mod client;
+#[cfg(feature = "tool")]
+mod facts;
+#[cfg(feature = "tool")]
+mod fault;
 pub mod kv2;
+#[cfg(feature = "tool")]
+mod kv2_secret;
+#[cfg(feature = "tool")]
+mod lookup;
+#[cfg(feature = "tool")]
+mod network;
+#[cfg(feature = "tool")]
+mod permissions;
+#[cfg(feature = "tool")]
+mod preflight;
+#[cfg(feature = "tool")]
+mod server;
+#[cfg(feature = "tool")]
+mod settings;
+mod spec;
 pub mod token;
+#[cfg(feature = "tool")]
+mod token_info;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::spec::{FamilySpec, Kind};
-
-/// HashiCorp Vault or OpenBao.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Vault {
-    /// The server's address; else `VAULT_ADDR`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// The namespace; else `VAULT_NAMESPACE`. Refused where the server has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// A file with the CA certificate in PEM; else `VAULT_CACERT`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_cert: Option<String>,
-}
-
-impl Vault {
-    pub(super) const KIND: Kind = Kind::named("vault");
-}
-
-impl FamilySpec for Vault {
-    fn kind(&self) -> &'static Kind {
-        &Self::KIND
-    }
-
-    fn address(&self) -> Option<&str> {
-        self.address.as_deref()
-    }
-}
+#[cfg(feature = "tool")]
+pub use client::VaultClient;
+#[cfg(feature = "tool")]
+pub use preflight::preflight;
+#[cfg(feature = "tool")]
+pub(crate) use preflight::skew;
+#[cfg(feature = "tool")]
+pub use settings::{More, Settings};
+pub use spec::Vault;

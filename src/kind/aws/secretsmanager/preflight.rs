@@ -2,11 +2,11 @@
 
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 
-use super::preflight::{Needs, failed, refused, simulate};
-use super::secret_checks::own_labels;
-use super::secretsmanager::SecretsManagerStore;
+use super::checks::own_labels;
+use super::server::SecretsManagerStore;
 use crate::domain::Check;
 use crate::domain::ErrorKind;
+use crate::kind::aws::preflight::{Needs, failed, refused, simulate};
 use crate::provider::outcome::CallError;
 use crate::provider::text::{Object, refuse_unclear};
 use crate::secret::{Material, Secret};
@@ -27,7 +27,7 @@ const ACTIONS: [&str; 4] = [
 
 impl SecretsManagerStore {
     /// Looks, read-only, at all that a run would meet.
-    pub(super) async fn look(&self) -> Vec<Check> {
+    pub(in crate::kind::aws) async fn look(&self) -> Vec<Check> {
         let name = format!("secret {}", self.secret);
         let found = self.describe().await;
         let arn = found.as_ref().ok().and_then(|seen| seen.arn()).map(str::to_owned);
@@ -136,7 +136,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::provider::aws::AwsClient;
+    use crate::kind::aws::AwsClient;
     use crate::provider::http::transport::Reply;
     use crate::provider::layout::Layout;
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::call::ASK_TIMEOUT;
-use super::transport::Transport;
-use super::{at_pointer, safe_url};
 use crate::domain::ErrorKind;
+use crate::provider::http::call::ASK_TIMEOUT;
+use crate::provider::http::transport::Transport;
+use crate::provider::http::{at_pointer, safe_url};
 use crate::provider::outcome::CallError;
-use crate::provider::{Attestation, Secret256};
+use crate::provider::{Attestation, Question, Secret256};
 
 /// Asks every address, all at once. An instance that gives no answer still counts.
 #[derive(Debug, Clone)]
@@ -19,14 +20,10 @@ pub struct HttpAttest {
     pointer: String,
 }
 
-impl HttpAttest {
-    /// `pointer` leads to the fingerprint in each answer.
-    pub fn new(transport: Arc<Transport>, urls: Vec<String>, pointer: String) -> Self {
-        Self { transport, urls, pointer }
-    }
-
-    /// One answer, or one error, for each address, in their order.
-    pub async fn ask(&self) -> Vec<Result<Attestation, CallError>> {
+#[async_trait]
+impl Question for HttpAttest {
+    // One answer, or one error, for each address, in their order.
+    async fn ask(&self) -> Vec<Result<Attestation, CallError>> {
         let mut tasks = JoinSet::new();
         for (index, url) in self.urls.iter().cloned().enumerate() {
             let this = self.clone();
@@ -44,6 +41,13 @@ impl HttpAttest {
             }
         }
         answers
+    }
+}
+
+impl HttpAttest {
+    /// `pointer` leads to the fingerprint in each answer.
+    pub fn new(transport: Arc<Transport>, urls: Vec<String>, pointer: String) -> Self {
+        Self { transport, urls, pointer }
     }
 
     async fn ask_one(&self, url: &str) -> Result<Attestation, CallError> {

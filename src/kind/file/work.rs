@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 
 /// A disk that is this late is not one that a rotation can wait for; a network mount whose server is
@@ -28,7 +29,7 @@ pub(super) async fn off_loop<T: Send + 'static>(
             // The other side is gone when it waited too long.
             let _ = done.send(work());
         })
-        .map_err(|error| super::from_io(&error))?;
+        .map_err(|error| from_io(&error))?;
     match tokio::time::timeout(DEADLINE, waiting).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(CallError::unknown("the work on the file was cut short")),
@@ -56,6 +57,15 @@ pub(super) async fn alone_on(target: &Path) -> Result<OwnedMutexGuard<()>, CallE
     tokio::time::timeout(DEADLINE, lock.lock_owned())
         .await
         .map_err(|_| late("another step has been writing the file").read_only())
+}
+
+pub(super) fn from_io(error: &std::io::Error) -> CallError {
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        _ => ErrorKind::Local,
+    };
+    CallError::rejected(kind, error.to_string())
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 
-use super::secret_checks::{CURRENT, PENDING, PREVIOUS, labelled, own_labels};
-use super::secret_version::{derived, is_ours, is_sibling};
-use super::secretsmanager::SecretsManagerStore;
+use super::checks::{CURRENT, PENDING, PREVIOUS, labelled, own_labels};
+use super::server::SecretsManagerStore;
+use super::version::{derived, is_ours, is_sibling};
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Promoted};
@@ -19,7 +19,7 @@ fn is_back(context: &CallContext, staged: Option<&str>) -> bool {
 impl SecretsManagerStore {
     /// Moves the labels of others from one version to another. Before `AWSCURRENT` moves, so that a
     /// promotion that is cut off is seen as not done, and done again.
-    pub(super) async fn move_labels(
+    pub(in crate::kind::aws) async fn move_labels(
         &self,
         seen: &DescribeSecretOutput,
         from: &str,
@@ -94,7 +94,7 @@ impl SecretsManagerStore {
     }
 
     /// One try to make a value current; `None` when somebody wrote the secret between the read and the move.
-    pub(super) async fn try_promote(
+    pub(in crate::kind::aws) async fn try_promote(
         &self,
         context: &CallContext,
         value: &Material,
@@ -185,7 +185,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::provider::aws::AwsClient;
+    use crate::kind::aws::AwsClient;
     use crate::provider::http::transport::Reply;
     use crate::provider::layout::Layout;
 

@@ -7,17 +7,17 @@ use crate::provider::CallContext;
 
 /// The id of the version that is made from `current` for the version, or the call, `seed`: the same for
 /// every attempt, and known again by whoever knows both.
-pub(super) fn derived(seed: &str, current: &str) -> String {
+pub(in crate::kind::aws) fn derived(seed: &str, current: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("stanch {seed} {current}").as_bytes()).to_string()
 }
 
 /// Whether a version was staged as `staged`, or made in its place by a promotion that was cut off.
-pub(super) fn is_ours(description: &DescribeSecretOutput, version: &str, staged: &str) -> bool {
+pub(in crate::kind::aws) fn is_ours(description: &DescribeSecretOutput, version: &str, staged: &str) -> bool {
     let all = description.version_ids_to_stages();
     version == staged || all.is_some_and(|all| all.keys().any(|base| derived(staged, base) == version))
 }
 
 /// Whether a version was staged by another step of this run.
-pub(super) fn is_sibling(context: &CallContext, version: &str) -> bool {
+pub(in crate::kind::aws) fn is_sibling(context: &CallContext, version: &str) -> bool {
     context.siblings.iter().any(|token| token.to_string() == version)
 }

@@ -4,6 +4,9 @@
 //! *promote* writes with `cas` on the version that it just read, if the own fields hold what they
 //! should. A neighbour that is written meanwhile only makes it read again.
 
+use super::spec::Kv2;
+use crate::kind::real::{RealProvider, StoreServer};
+use crate::runbook::model::Credential;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +18,11 @@ use vaultrs::api::kv2::requests::{
     DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest,
 };
 
-use super::client::{Effect, VaultClient, data, unsendable};
-use super::fault::scrubbed;
-use super::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::kind::vault::client::{Effect, VaultClient, data, unsendable};
+use crate::kind::vault::fault::scrubbed;
+use crate::kind::vault::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Promoted, Store};
@@ -52,29 +55,29 @@ impl Kv2Place {
         Ok(Self { mount: clean(mount, "mount")?, path: clean(path, "path of a secret")? })
     }
 
-    pub(super) fn mount(&self) -> &str {
+    pub(in crate::kind::vault) fn mount(&self) -> &str {
         &self.mount
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::kind::vault) fn path(&self) -> &str {
         &self.path
     }
 
-    pub(super) fn api(&self, kind: &str) -> String {
+    pub(in crate::kind::vault) fn api(&self, kind: &str) -> String {
         format!("{}/{kind}/{}", self.mount, self.path)
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::kind::vault) fn shown(&self) -> String {
         format!("{}/{}", self.mount, self.path)
     }
 }
 
 /// One secret of a KV v2 mount.
 pub struct Kv2Store {
-    pub(super) client: Arc<VaultClient>,
-    pub(super) place: Kv2Place,
+    pub(in crate::kind::vault) client: Arc<VaultClient>,
+    pub(in crate::kind::vault) place: Kv2Place,
     layout: Layout,
-    pub(super) destroys: bool,
+    pub(in crate::kind::vault) destroys: bool,
     /// What the last look found, until it is read: a version's content never changes, so that who
     /// looks which version is current and then reads it sends one request.
     seen: Mutex<Option<Seen>>,
@@ -113,7 +116,7 @@ impl Kv2Store {
 
     /// Looks which version is current, for a preflight. Returns it. What a plan found a moment ago, in this
     /// process, need not be asked again: whoever writes later meets the check of the own field in `promote`.
-    pub(super) async fn look_early(&self) -> Result<u64, CallError> {
+    pub(in crate::kind::vault) async fn look_early(&self) -> Result<u64, CallError> {
         let _looking = self.looking.lock().await;
         let key = self.place.shown();
         let found = match self.client.facts.looked.take(&key) {
@@ -128,11 +131,11 @@ impl Kv2Store {
     }
 
     /// When the version that was last seen deletes itself.
-    pub(super) fn deletes_at(&self) -> Option<Timestamp> {
+    pub(in crate::kind::vault) fn deletes_at(&self) -> Option<Timestamp> {
         self.seen().as_ref()?.deletes
     }
 
-    pub(super) async fn metadata(&self) -> Result<Metadata, CallError> {
+    pub(in crate::kind::vault) async fn metadata(&self) -> Result<Metadata, CallError> {
         let what = self.place.api("metadata");
         let endpoint = ReadSecretMetadataRequest::builder()
             .mount(&self.place.mount)
@@ -361,14 +364,24 @@ fn at(place: &Kv2Place, error: CallError) -> CallError {
     CallError { message: format!("{}/{}: {}", place.mount, place.path, error.message), ..error }
 }
 
+#[async_trait]
+impl StoreServer for Kv2 {
+    async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
+        let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
+        let place = Kv2Place::new(&self.mount, &self.path)?;
+        let client = at.client(&self.connection, "vault").await?;
+        Ok(Arc::new(Kv2Store::new(client, place, layout, self.destroy_outgoing)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
+    use crate::kind::vault::Settings;
     use crate::provider::http::transport::Reply;
-    use crate::provider::vault::Settings;
 
     async fn place(namespace: Option<&str>, mount: &str) -> String {
         let settings = Settings::resolve(Some("http://vault:8200"), namespace, None, &|_| None);

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use rustify::enums::RequestMethod;
 
-use super::client::{Effect, data};
 use super::grant::shorter;
-use super::kv2_secret::Mount;
-use super::lookup::{LOOKUP, LOOKUP_TOKEN};
-use super::network;
-use super::permissions::{self, Need, capabilities, holds};
-use super::preflight::known_own_token;
-use super::token::{ACCESSORS, REVOKE, TokenIssuer};
-use super::token_info::{Birth, Role, TokenInfo};
+use super::server::{ACCESSORS, REVOKE, TokenIssuer};
 use crate::domain::ErrorKind;
 use crate::domain::Period;
 use crate::domain::{Check, Identity};
+use crate::kind::vault::client::{Effect, data};
+use crate::kind::vault::kv2_secret::Mount;
+use crate::kind::vault::lookup::{LOOKUP, LOOKUP_TOKEN};
+use crate::kind::vault::network;
+use crate::kind::vault::permissions::{self, Need, capabilities, holds};
+use crate::kind::vault::preflight::known_own_token;
+use crate::kind::vault::token_info::{Birth, Role, TokenInfo};
 use crate::provider::outcome::CallError;
 
 /// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
@@ -28,7 +28,7 @@ const OPERATOR_USES: i64 = 100;
 
 impl TokenIssuer {
     /// Everything that can be looked at: what is missing or does not fit is named at once.
-    pub(super) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
+    pub(in crate::kind::vault) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         let ((permissions, lists, role, mount), own) =
             tokio::join!(self.gather(), known_own_token(&self.client));
         let mut checks = vec![permissions];
@@ -58,7 +58,7 @@ impl TokenIssuer {
     }
 
     /// What [`Self::checks`] asks that the client keeps.
-    pub(super) async fn ask_ahead(&self) {
+    pub(in crate::kind::vault) async fn ask_ahead(&self) {
         tokio::join!(self.gather(), self.know_strangers());
     }
 
@@ -313,7 +313,8 @@ impl TokenIssuer {
             misfit(blind(), "token_no_default_policy=false");
         }
         let bound: Vec<&str> = role.networks().collect();
-        let asked: Vec<&str> = spec.bound_cidrs.iter().map(|c| super::token_info::network(c)).collect();
+        let asked: Vec<&str> =
+            spec.bound_cidrs.iter().map(|c| crate::kind::vault::token_info::network(c)).collect();
         if !asked.is_empty() && (bound.is_empty() || bound.iter().any(|cidr| !asked.contains(cidr))) {
             misfit(
                 "its tokens may be used from networks that `bound_cidrs` of the runbook does not name"
@@ -467,7 +468,8 @@ fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::vault::{Settings, TokenSpec, VaultClient};
+    use crate::kind::vault::token::TokenSpec;
+    use crate::kind::vault::{Settings, VaultClient};
 
     /// Tokens without the policy `default` cannot look themselves up, whichever setting keeps it from them.
     #[test]

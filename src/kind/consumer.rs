@@ -4,30 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::exec::Program;
-use super::http::HttpAttest;
-use super::outcome::CallError;
-use super::{Attestation, Call, CallContext, Consumer};
-
-/// How a consumer attests.
-pub enum Question {
-    /// It does not.
-    None,
-    /// Each instance has an address.
-    Http(HttpAttest),
-    /// A program asks them.
-    Exec(Program),
-}
+use crate::provider::{Attestation, Call, CallContext, CallError, Consumer, Question};
 
 /// A consumer of the runbook's own.
-pub struct OwnConsumer {
+pub(super) struct OwnConsumer {
     reload: Option<Arc<dyn Call>>,
-    question: Question,
+    question: Option<Arc<dyn Question>>,
 }
 
 impl OwnConsumer {
     /// A consumer without `reload` reads its store by itself.
-    pub fn new(reload: Option<Arc<dyn Call>>, question: Question) -> Self {
+    pub(super) fn new(reload: Option<Arc<dyn Call>>, question: Option<Arc<dyn Question>>) -> Self {
         Self { reload, question }
     }
 }
@@ -44,9 +31,8 @@ impl Consumer for OwnConsumer {
 
     async fn attest(&self) -> Vec<Result<Attestation, CallError>> {
         match &self.question {
-            Question::None => Vec::new(),
-            Question::Http(attest) => attest.ask().await,
-            Question::Exec(program) => program.attest().await,
+            Some(question) => question.ask().await,
+            None => Vec::new(),
         }
     }
 }

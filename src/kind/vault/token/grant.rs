@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use super::token_info::{Role, TokenInfo, TokenSpec, network};
 use crate::domain::ErrorKind;
 use crate::domain::Period;
+use crate::kind::vault::token_info::{Role, TokenInfo, TokenSpec, network};
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 
 /// The tag that says who a token is for.
-pub(super) const AUDIENCE: &str = "audience";
+pub(in crate::kind::vault) const AUDIENCE: &str = "audience";
 
 /// What a token may really do, against what was asked for. `role` is that which it was made through:
 /// `Err` where it may not be read.
 ///
 /// # Errors
 /// [`ErrorKind::Declined`] when it cannot do what it is for.
-pub(super) fn grant(
+pub(in crate::kind::vault) fn grant(
     info: &TokenInfo,
     spec: &TokenSpec,
     role: Option<Result<&Role, ()>>,
@@ -99,7 +99,7 @@ pub(super) fn grant(
 }
 
 /// That a token lives shorter than it was asked for, in a sentence.
-pub(super) fn shorter(lives: u64, asked: Duration) -> String {
+pub(in crate::kind::vault) fn shorter(lives: u64, asked: Duration) -> String {
     let asked = Period::seconds(asked.as_secs());
     format!("the new token lives for {} only; {asked} was asked for", Period::seconds(lives))
 }

@@ -1,6 +1,9 @@
 //! Access keys of IAM users. A user may have two, they carry no tags, and their reply is all there
 //! ever is of the secret.
 
+use super::spec::IamAccessKey;
+use crate::kind::real::{IssuerServer, RealProvider};
+use crate::runbook::model::Credential;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,12 +11,12 @@ use aws_sdk_iam::operation::RequestId;
 use aws_sdk_iam::types::{AccessKeyMetadata, StatusType};
 use jiff::{SignedDuration, Timestamp};
 
-use super::client::AwsClient;
-use super::fault::BAD_SIGNATURES;
-use super::key_shape::{self, ID, SECRET};
-use super::preflight::{Needs, caller, failed, refused, simulate};
+use super::shape::{self, ID, SECRET};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::kind::aws::client::AwsClient;
+use crate::kind::aws::fault::BAD_SIGNATURES;
+use crate::kind::aws::preflight::{Needs, caller, failed, refused, simulate};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
@@ -136,7 +139,7 @@ impl AccessKeyIssuer {
 
     /// Asks STS with the very keys: `None` when it does not accept them.
     async fn introduce(&self, material: &Material) -> Result<Option<String>, CallError> {
-        let (id, secret) = key_shape::parts(material)?;
+        let (id, secret) = shape::parts(material)?;
         let what = format!("sts:GetCallerIdentity with the access key {id}");
         match self.client.sts_as(id, secret).get_caller_identity().send().await {
             Ok(output) => Ok(Some(output.arn.unwrap_or_else(|| self.user.clone()))),
@@ -294,7 +297,7 @@ impl Issuer for AccessKeyIssuer {
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
-        let (id, _) = key_shape::parts(material)?;
+        let (id, _) = shape::parts(material)?;
         let identity =
             Identity { handle: id.to_owned(), principal: format!("user/{}", sanitize(&self.user)) };
         if let Some(life) = self.key(id).await? {
@@ -455,6 +458,18 @@ impl Issuer for AccessKeyIssuer {
                 Use::Refused(format!("sts:GetCallerIdentity does not accept the access key {}", sanitize(id)))
             }
         })
+    }
+}
+
+#[async_trait]
+impl IssuerServer for IamAccessKey {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        Ok(Arc::new(AccessKeyIssuer::new(at.client(&self.connection, "aws").await?, self.user.clone())))
     }
 }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use rustify::enums::RequestMethod;
 
-use super::client::{Effect, data};
-use super::kv2::Kv2Store;
-use super::kv2_secret::{Metadata, Mount, MountConfig};
-use super::permissions::{self, Need, capabilities, holds};
+use super::server::Kv2Store;
 use crate::domain::ErrorKind;
 use crate::domain::{Check, CheckVerdict};
+use crate::kind::vault::client::{Effect, data};
+use crate::kind::vault::kv2_secret::{Metadata, Mount, MountConfig};
+use crate::kind::vault::permissions::{self, Need, capabilities, holds};
 use crate::provider::outcome::CallError;
 
 impl Kv2Store {
     /// Everything that can be looked at, all at once.
-    pub(super) async fn checks(&self) -> Vec<Check> {
+    pub(in crate::kind::vault) async fn checks(&self) -> Vec<Check> {
         let name = format!("secret {}", self.place.shown());
         let needs = self.needs();
         let (mount, permissions, version, metadata, config) = tokio::join!(

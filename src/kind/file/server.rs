@@ -1,25 +1,26 @@
 //! A file on this machine as a store: replaced atomically, one value in it changed, the rest kept.
 
-mod attributes;
-mod check;
-mod mounts;
-mod replace;
-mod work;
-
+use super::spec::File;
+use crate::kind::real::{RealProvider, StoreServer};
+use crate::runbook::model::Credential;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::layout::Layout;
-use super::outcome::CallError;
-use super::text::{Document, Spelling, refuse_unclear};
-use super::{CallContext, Promoted, Store};
+use super::work::from_io;
+use super::work::{alone_on, off_loop};
+use super::{check, mounts, replace};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::provider::layout::Layout;
+use crate::provider::outcome::CallError;
+use crate::provider::text::{Document, Spelling, refuse_unclear};
+use crate::provider::{CallContext, Promoted, Store};
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
-use work::{alone_on, off_loop};
 
 /// Far above any configuration file; a wrong path must not fill our memory.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -269,11 +270,10 @@ fn invalid(message: impl Into<String>) -> CallError {
     CallError::rejected(ErrorKind::Invalid, message)
 }
 
-fn from_io(error: &std::io::Error) -> CallError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-        _ => ErrorKind::Local,
-    };
-    CallError::rejected(kind, error.to_string())
+#[async_trait]
+impl StoreServer for File {
+    async fn connect(&self, credential: &Credential, _: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
+        let layout = Layout::new(credential.issuer.kind().parts, None, &BTreeMap::new())?;
+        Ok(Arc::new(FileStore::new(&self.path, self.format, self.key.clone(), layout)?))
+    }
 }

@@ -1,13 +1,17 @@
 //! Values that are generated here, and the user's own authority that is told about them.
 
+use super::spec::Random;
+use crate::domain::Call as CallSpec;
+use crate::kind::real::{IssuerServer, RealProvider, invalid};
+use crate::runbook::model::Credential;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::outcome::CallError;
-use super::{Call, CallContext, Grant, Issued, Issuer, Use};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::provider::outcome::CallError;
+use crate::provider::{Call, CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Recipe};
 
 /// The part that a generated value is.
@@ -139,4 +143,18 @@ fn handle(context: &CallContext) -> String {
 
 fn unsupported(message: &str) -> CallError {
     CallError::rejected(ErrorKind::Unsupported, message)
+}
+
+#[async_trait]
+impl IssuerServer for Random {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        let recipe = Recipe::new(self.alphabet, self.length).map_err(|error| invalid(error.to_string()))?;
+        let call = |call: &Option<CallSpec>| call.as_ref().map(|call| at.own_call(call)).transpose();
+        Ok(Arc::new(RandomIssuer::new(recipe, call(&self.apply)?, call(&self.revoke)?)))
+    }
 }

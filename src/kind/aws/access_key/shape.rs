@@ -5,8 +5,8 @@ use crate::provider::outcome::CallError;
 use crate::secret::{Material, Secret};
 
 /// The parts of an access key.
-pub(super) const ID: &str = "access_key_id";
-pub(super) const SECRET: &str = "secret_access_key";
+pub(in crate::kind::aws) const ID: &str = "access_key_id";
+pub(in crate::kind::aws) const SECRET: &str = "secret_access_key";
 
 /// How long an id may be, and of what it is made: the API reference of IAM, `AccessKey`.
 const ID_LENGTH: std::ops::RangeInclusive<usize> = 16..=128;
@@ -30,7 +30,7 @@ const OTHERS: [(&str, &str); 8] = [
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`], with what is wrong and without either part: the secret may stand where the id should.
-pub(super) fn parts(material: &Material) -> Result<(&str, &Secret), CallError> {
+pub(in crate::kind::aws) fn parts(material: &Material) -> Result<(&str, &Secret), CallError> {
     let (Some(id), Some(secret)) = (material.part(ID), material.part(SECRET)) else {
         return Err(invalid("a part of the access key is missing"));
     };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::HeaderName;
 
-use super::call::{ASK_TIMEOUT, name};
-use super::transport::Transport;
-use super::{bearer, main_part, safe_url, sensitive};
 use crate::domain::ErrorKind;
+use crate::provider::http::call::{ASK_TIMEOUT, name};
+use crate::provider::http::transport::Transport;
+use crate::provider::http::{bearer, main_part, safe_url, sensitive};
 use crate::provider::outcome::CallError;
 use crate::provider::{Probe, Use};
 use crate::runbook::model::HttpMethod;

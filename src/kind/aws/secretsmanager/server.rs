@@ -4,17 +4,20 @@
 //! new text is put as a pending version first, and becomes current only in place of the version that it was
 //! made from. Whatever others wrote meanwhile is read and kept.
 
+use super::spec::Secretsmanager;
+use crate::kind::real::{RealProvider, StoreServer};
+use crate::runbook::model::Credential;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 
-use super::client::AwsClient;
-use super::fault::is_deleted;
-use super::secret_checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
-use super::secret_version::{is_ours, is_sibling};
+use super::checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
+use super::version::{is_ours, is_sibling};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::kind::aws::client::AwsClient;
+use crate::kind::aws::fault::is_deleted;
 use crate::provider::layout::Layout;
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Promoted, Store};
@@ -27,9 +30,9 @@ const ROUNDS: usize = 5;
 /// One secret.
 #[derive(Debug)]
 pub struct SecretsManagerStore {
-    pub(super) client: Arc<AwsClient>,
-    pub(super) secret: String,
-    pub(super) layout: Layout,
+    pub(in crate::kind::aws) client: Arc<AwsClient>,
+    pub(in crate::kind::aws) secret: String,
+    pub(in crate::kind::aws) layout: Layout,
 }
 
 impl SecretsManagerStore {
@@ -42,7 +45,7 @@ impl SecretsManagerStore {
         format!("secretsmanager:{action} on {}", self.secret)
     }
 
-    pub(super) fn named(&self) -> Named<'_> {
+    pub(in crate::kind::aws) fn named(&self) -> Named<'_> {
         Named { secret: &self.secret, region: self.client.region() }
     }
 
@@ -52,12 +55,12 @@ impl SecretsManagerStore {
         format!("the response to {what} at {} did not come from AWS", self.client.place(&what))
     }
 
-    pub(super) fn conflict(&self, what: impl std::fmt::Display) -> CallError {
+    pub(in crate::kind::aws) fn conflict(&self, what: impl std::fmt::Display) -> CallError {
         CallError::rejected(ErrorKind::Conflict, format!("{}: {what}", self.secret))
             .hint(format!("look at it: {}", self.named().command("describe-secret", "")))
     }
 
-    pub(super) async fn describe(&self) -> Result<DescribeSecretOutput, CallError> {
+    pub(in crate::kind::aws) async fn describe(&self) -> Result<DescribeSecretOutput, CallError> {
         let sent = self.client.secrets.describe_secret().secret_id(&self.secret).send().await;
         let seen =
             sent.map_err(|error| self.client.fault(&error, &self.what("DescribeSecret")).read_only())?;
@@ -71,7 +74,7 @@ impl SecretsManagerStore {
     }
 
     /// The text of a version.
-    pub(super) async fn text(&self, version: &str) -> Result<Secret, CallError> {
+    pub(in crate::kind::aws) async fn text(&self, version: &str) -> Result<Secret, CallError> {
         let sent =
             self.client.secrets.get_secret_value().secret_id(&self.secret).version_id(version).send().await;
         let output = sent.map_err(|error| {
@@ -92,18 +95,22 @@ impl SecretsManagerStore {
         }
     }
 
-    pub(super) fn decode(&self, text: &Secret) -> Result<Material, CallError> {
+    pub(in crate::kind::aws) fn decode(&self, text: &Secret) -> Result<Material, CallError> {
         self.layout.decode(text).map_err(|error| self.about(error))
     }
 
     /// A text with only the own fields replaced.
-    pub(super) fn encode(&self, text: &Secret, material: &Material) -> Result<Secret, CallError> {
+    pub(in crate::kind::aws) fn encode(
+        &self,
+        text: &Secret,
+        material: &Material,
+    ) -> Result<Secret, CallError> {
         self.layout.encode(text, material).map_err(|error| self.about(error))
     }
 
     /// An error about the text, with the secret's name. Where the text is not what the runbook's fields
     /// need, nothing is advised that would replace it as a whole.
-    pub(super) fn about(&self, error: CallError) -> CallError {
+    pub(in crate::kind::aws) fn about(&self, error: CallError) -> CallError {
         let hint = error.hint.unwrap_or_else(|| {
             let read = self.named().command("get-secret-value", "");
             format!(
@@ -114,7 +121,10 @@ impl SecretsManagerStore {
     }
 
     /// The one version that carries `AWSCURRENT`.
-    pub(super) fn current<'a>(&self, description: &'a DescribeSecretOutput) -> Result<&'a str, CallError> {
+    pub(in crate::kind::aws) fn current<'a>(
+        &self,
+        description: &'a DescribeSecretOutput,
+    ) -> Result<&'a str, CallError> {
         match labelled(description, CURRENT).as_slice() {
             [] => Err(CallError::rejected(
                 ErrorKind::NotFound,
@@ -131,7 +141,7 @@ impl SecretsManagerStore {
 
     /// Writes a pending version whose id is `id`, the call's idempotency token, in the place of those of the
     /// run's own that are pending now.
-    pub(super) async fn put(
+    pub(in crate::kind::aws) async fn put(
         &self,
         id: &str,
         text: &Secret,
@@ -180,7 +190,10 @@ impl SecretsManagerStore {
     }
 
     /// A secret in its deletion window can be described, and in imitations of AWS even written.
-    pub(super) fn refuse_deleted(&self, description: &DescribeSecretOutput) -> Result<(), CallError> {
+    pub(in crate::kind::aws) fn refuse_deleted(
+        &self,
+        description: &DescribeSecretOutput,
+    ) -> Result<(), CallError> {
         if description.deleted_date().is_none() {
             return Ok(());
         }
@@ -189,7 +202,7 @@ impl SecretsManagerStore {
     }
 
     /// Moves a label. The server refuses when it is not where we think it is.
-    pub(super) async fn label(
+    pub(in crate::kind::aws) async fn label(
         &self,
         label: &str,
         to: Option<&str>,
@@ -323,5 +336,14 @@ impl Store for SecretsManagerStore {
             ErrorKind::Unsupported,
             "Secrets Manager cannot destroy a single version: it removes versions without a label by itself",
         ))
+    }
+}
+
+#[async_trait]
+impl StoreServer for Secretsmanager {
+    async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
+        let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
+        let client = at.client(&self.connection, "aws").await?;
+        Ok(Arc::new(SecretsManagerStore::new(client, self.secret.clone(), layout)))
     }
 }

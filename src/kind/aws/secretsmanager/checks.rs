@@ -10,12 +10,12 @@ use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 
-pub(super) const CURRENT: &str = "AWSCURRENT";
-pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
-pub(super) const PENDING: &str = "AWSPENDING";
+pub(in crate::kind::aws) const CURRENT: &str = "AWSCURRENT";
+pub(in crate::kind::aws) const PREVIOUS: &str = "AWSPREVIOUS";
+pub(in crate::kind::aws) const PENDING: &str = "AWSPENDING";
 
 /// The versions that carry a label. More than one is a fault of the server, and is seen.
-pub(super) fn labelled<'a>(description: &'a DescribeSecretOutput, label: &str) -> Vec<&'a str> {
+pub(in crate::kind::aws) fn labelled<'a>(description: &'a DescribeSecretOutput, label: &str) -> Vec<&'a str> {
     let mut ids: Vec<&str> = description
         .version_ids_to_stages()
         .into_iter()
@@ -28,7 +28,10 @@ pub(super) fn labelled<'a>(description: &'a DescribeSecretOutput, label: &str) -
 }
 
 /// The labels on a version that are neither AWS' nor a rotation's: others read the secret by them.
-pub(super) fn own_labels<'a>(description: &'a DescribeSecretOutput, version: &str) -> Vec<&'a str> {
+pub(in crate::kind::aws) fn own_labels<'a>(
+    description: &'a DescribeSecretOutput,
+    version: &str,
+) -> Vec<&'a str> {
     let stages = description.version_ids_to_stages().and_then(|all| all.get(version));
     let mut labels: Vec<&str> = stages.into_iter().flatten().map(String::as_str).collect();
     labels.retain(|label| ![CURRENT, PREVIOUS, PENDING].contains(label));
@@ -37,14 +40,14 @@ pub(super) fn own_labels<'a>(description: &'a DescribeSecretOutput, version: &st
 }
 
 /// A secret, as commands name it.
-pub(super) struct Named<'a> {
-    pub(super) secret: &'a str,
-    pub(super) region: &'a str,
+pub(in crate::kind::aws) struct Named<'a> {
+    pub(in crate::kind::aws) secret: &'a str,
+    pub(in crate::kind::aws) region: &'a str,
 }
 
 impl Named<'_> {
     /// A command about it, to type.
-    pub(super) fn command(&self, action: &str, rest: &str) -> String {
+    pub(in crate::kind::aws) fn command(&self, action: &str, rest: &str) -> String {
         let command = format!(
             "aws secretsmanager {action} --secret-id {} --region {} {rest}",
             sanitize(self.secret),
@@ -54,7 +57,7 @@ impl Named<'_> {
     }
 
     /// The refusal to touch a secret in which another rotation is under way.
-    pub(super) fn pending_elsewhere(&self, version: &str) -> CallError {
+    pub(in crate::kind::aws) fn pending_elsewhere(&self, version: &str) -> CallError {
         let version = sanitize(version);
         let message = format!(
             "{}: the version {version} carries {PENDING} and was not staged by this run: another rotation is under way; nothing was changed",
@@ -68,7 +71,7 @@ impl Named<'_> {
     }
 
     /// What forbids a run, or is worth knowing.
-    pub(super) fn checks(&self, description: &DescribeSecretOutput) -> Vec<Check> {
+    pub(in crate::kind::aws) fn checks(&self, description: &DescribeSecretOutput) -> Vec<Check> {
         let mut checks = Vec::new();
         checks.extend(self.managed(description));
         checks.extend(self.replica(description));
@@ -188,7 +191,7 @@ impl Named<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] while a copy is on its way; [`ErrorKind::Conflict`] when it failed.
-    pub(super) fn in_sync(&self, description: &DescribeSecretOutput) -> Result<(), CallError> {
+    pub(in crate::kind::aws) fn in_sync(&self, description: &DescribeSecretOutput) -> Result<(), CallError> {
         for copy in description.replication_status() {
             if copy.status() == Some(&StatusType::InSync) {
                 continue;

@@ -1,5 +1,8 @@
 //! Vault tokens, made through a role, tagged with the run, watched and revoked by accessor.
 
+use super::spec::VaultToken;
+use crate::kind::real::{IssuerServer, RealProvider};
+use crate::runbook::model::Credential;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +16,13 @@ use vaultrs::api::token::requests::{
 };
 use vaultrs::api::token::responses::ListAccessorResponse;
 
-use super::client::{Effect, VaultClient, auth, data, garbled, unsendable};
-use super::fault::{is_bad_token, scrubbed};
 use super::grant::{AUDIENCE, grant};
-use super::lookup::{known, look_up, lookup};
-use super::token_info::{Role, TokenInfo, TokenSpec};
 use crate::domain::ErrorKind;
 use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
+use crate::kind::vault::fault::{is_bad_token, scrubbed};
+use crate::kind::vault::lookup::{known, look_up, lookup};
+use crate::kind::vault::token_info::{Role, TokenInfo, TokenSpec};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
@@ -32,8 +35,8 @@ const PART: &str = "token";
 const RUN: &str = "stanch-run";
 const STEP: &str = "stanch-step";
 
-pub(super) const REVOKE: &str = "auth/token/revoke-accessor";
-pub(super) const ACCESSORS: &str = "auth/token/accessors";
+pub(in crate::kind::vault) const REVOKE: &str = "auth/token/revoke-accessor";
+pub(in crate::kind::vault) const ACCESSORS: &str = "auth/token/accessors";
 
 /// Longer than any token: a batch token carries its policies and tags and is of some hundred bytes.
 const LONGEST_TOKEN: usize = 8192;
@@ -45,8 +48,8 @@ const LOOKUPS: usize = 16;
 /// Issues tokens.
 #[derive(Debug)]
 pub struct TokenIssuer {
-    pub(super) client: Arc<VaultClient>,
-    pub(super) spec: TokenSpec,
+    pub(in crate::kind::vault) client: Arc<VaultClient>,
+    pub(in crate::kind::vault) spec: TokenSpec,
 }
 
 impl TokenIssuer {
@@ -55,7 +58,7 @@ impl TokenIssuer {
         Self { client, spec }
     }
 
-    pub(super) fn create_path(&self) -> String {
+    pub(in crate::kind::vault) fn create_path(&self) -> String {
         match &self.spec.role {
             Some(role) => format!("auth/token/create/{role}"),
             None => "auth/token/create-orphan".to_owned(),
@@ -73,7 +76,7 @@ impl TokenIssuer {
 
     /// Remembers which tokens are there while a run is planned: what it makes later is not among them, so
     /// that a busy Vault is not asked about each of its tokens when the run looks for its own.
-    pub(super) async fn know_strangers(&self) {
+    pub(in crate::kind::vault) async fn know_strangers(&self) {
         let ask = async {
             for accessor in self.accessors().await? {
                 self.client.facts.tags.set(&accessor, None);
@@ -135,12 +138,15 @@ impl TokenIssuer {
         Ok(found)
     }
 
-    pub(super) async fn lookup(&self, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
+    pub(in crate::kind::vault) async fn lookup(
+        &self,
+        accessor: &str,
+    ) -> Result<Option<TokenInfo>, CallError> {
         lookup(&self.client, accessor).await
     }
 
     /// The role, as it was when this run first asked.
-    pub(super) async fn role(&self) -> Option<Result<Arc<Role>, CallError>> {
+    pub(in crate::kind::vault) async fn role(&self) -> Option<Result<Arc<Role>, CallError>> {
         let name = self.spec.role.as_deref()?;
         let path = format!("auth/token/roles/{name}");
         let ask = async {
@@ -154,7 +160,7 @@ impl TokenIssuer {
     /// Whether the new token is made so that it cannot be renewed: where it is to live for all of its
     /// longest life at once there is nothing to renew, and a server that takes a maximum from the role
     /// alone would let a renewal outlive it.
-    pub(super) fn is_fixed(&self, role: Option<&Role>) -> bool {
+    pub(in crate::kind::vault) fn is_fixed(&self, role: Option<&Role>) -> bool {
         let max = self.spec.max_ttl.filter(|max| *max <= self.spec.ttl);
         let kept = |max: Duration| role.is_some_and(|role| role.keeps_to(max.as_secs()));
         self.spec.role.is_some() && max.is_some_and(|max| !kept(max))
@@ -424,6 +430,28 @@ impl Issuer for TokenIssuer {
 /// A duration as Vault reads it. Fractions are rounded up: a zero would mean "the default".
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_millis().div_ceil(1000).max(1))
+}
+
+#[async_trait]
+impl IssuerServer for VaultToken {
+    async fn connect(
+        &self,
+        name: &str,
+        credential: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        let spec = TokenSpec {
+            name: name.to_owned(),
+            role: self.role.clone(),
+            policies: self.policies.clone(),
+            ttl: self.ttl.get(),
+            max_ttl: credential.scope.max_ttl.map(|period| period.get()),
+            num_uses: self.num_uses,
+            bound_cidrs: self.bound_cidrs.clone(),
+            audience: credential.scope.audience.clone(),
+        };
+        Ok(Arc::new(TokenIssuer::new(at.client(&self.connection, "vault").await?, spec)))
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::client::AwsClient;
 use crate::clock::Clock;
 use crate::domain::ErrorKind;
 use crate::domain::{Check, CheckVerdict};
+use crate::kind::vault::skew;
 use crate::provider::outcome::CallError;
-use crate::provider::vault::skew;
 use crate::text::sanitize;
 
 /// Looks, read-only, at the account and at the operator.

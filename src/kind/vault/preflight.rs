@@ -275,7 +275,7 @@ pub(super) async fn known_own_token(client: &VaultClient) -> Result<Arc<TokenInf
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::provider::vault::Settings;
+    use crate::kind::vault::Settings;
 
     async fn server_check(status: u16, retry_after: Option<&'static str>, body: &str) -> Check {
         let settings = Settings::resolve(Some("http://vault:8200"), None, None, &|_| None).expect("settings");

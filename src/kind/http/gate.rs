@@ -4,50 +4,16 @@
 //! analysis. What is not a number is *inconclusive*.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::call::ASK_TIMEOUT;
-use super::transport::Transport;
-use super::{at_pointer, safe_url};
 use crate::domain::{Judgement, Verdict};
 use crate::provider::Gate;
-
-/// Counts failures in a row, so that one bad sample does not turn a rotation back.
-#[derive(Debug)]
-pub struct Streak {
-    needed: u32,
-    seen: AtomicU32,
-}
-
-impl Streak {
-    /// A failure is one after `needed` in a row.
-    pub fn new(needed: u32) -> Self {
-        Self { needed: needed.max(1), seen: AtomicU32::new(0) }
-    }
-
-    /// Weighs one judgement. Only a pass ends the row: an answer that says nothing does not make
-    /// the failures before it undone.
-    pub fn weigh(&self, judgement: Judgement) -> Judgement {
-        match judgement.verdict {
-            Verdict::Pass => {
-                self.seen.store(0, Ordering::Relaxed);
-                judgement
-            }
-            Verdict::Fail => {
-                let seen = self.seen.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                if seen >= self.needed {
-                    return judgement;
-                }
-                let detail = format!("{} (failure {seen} of {})", judgement.detail, self.needed);
-                Judgement { verdict: Verdict::Inconclusive, detail }
-            }
-            Verdict::Inconclusive | Verdict::Error => judgement,
-        }
-    }
-}
+use crate::provider::http::call::ASK_TIMEOUT;
+use crate::provider::http::transport::Transport;
+use crate::provider::http::{at_pointer, safe_url};
+use crate::provider::streak::Streak;
 
 /// Reads a number by JSON pointer.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags, ioctl_getflags, statx};
 use rustix::process::geteuid;
 
-use super::{from_io, replace};
+use super::replace;
+use super::work::from_io;
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 
