@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
+use stanch::domain::Period;
 use stanch::engine::{Answer, Choices, Conduct, Engine, Observer, Operator, survey};
 use stanch::journal::{FileJournal, Journal, JournalError, Latches, RollbackRequest, SealedEntry, StateDir};
+use stanch::kind;
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
 use stanch::provider::{CallContext, Provider};
 use stanch::rotation::{End, Event, State};
-use stanch::runbook::Period;
 use stanch::runbook::model;
 
 type Error = Box<dyn std::error::Error>;
@@ -380,25 +381,25 @@ fn runbook(count: usize) -> model::Runbook {
         .map(|n| {
             let name = format!("credential-{n:05}");
             let credential = model::Credential {
-                issuer: model::Issuer::Sandbox {
+                issuer: model::Issuer::Sandbox(kind::sandbox::SandboxIssuer {
                     connection: CONNECTION.into(),
                     policies: Vec::new(),
                     ttl: None,
                     coexist: None,
                     can_disable: true,
-                },
+                }),
                 scope: model::Scope::default(),
-                stores: vec![model::Store::Sandbox {
+                stores: vec![model::Store::Sandbox(kind::sandbox::SandboxStore {
                     connection: CONNECTION.into(),
                     path: format!("apps/{name}"),
                     labels: true,
-                }],
+                })],
                 consumers: vec![model::Consumer {
                     name: "app".into(),
                     reload: Some(model::Call::Sandbox {}),
-                    attest: Some(model::Attest::Sandbox { instances: 1 }),
+                    attest: Some(model::Attest::Sandbox(kind::sandbox::SandboxAttest { instances: 1 })),
                 }],
-                accepts: vec![model::Probe::Sandbox { policy: None }],
+                accepts: vec![model::Probe::Sandbox(kind::sandbox::SandboxProbe { policy: None })],
                 rejects: None,
                 after: Vec::new(),
             };
@@ -413,7 +414,11 @@ fn runbook(count: usize) -> model::Runbook {
         severity: model::Severity::Medium,
         environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
         strategy: model::Strategy::Overlap,
-        connections: [(CONNECTION.to_owned(), model::Connection::Sandbox { latency: None })].into(),
+        connections: [(
+            CONNECTION.to_owned(),
+            model::Connection::Sandbox(kind::sandbox::World { latency: None }),
+        )]
+        .into(),
         credentials,
         phases: model::Phases { verify: sure(), proof: sure(), ..Default::default() },
         gates: BTreeMap::new(),

@@ -11,7 +11,6 @@ use crate::engine::{self, EngineError};
 use crate::journal::{FileJournal, Journal as _};
 use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
-use crate::runbook::model::Store;
 
 /// Close a run that can neither finish nor roll back, and list what it leaves open.
 #[derive(Debug, Args)]
@@ -94,7 +93,7 @@ fn sweep(context: &Context, state: &State) {
     let look = async {
         for (name, credential) in &plan.runbook.credentials {
             let files = credential.stores.iter().enumerate();
-            for (at, _) in files.filter(|(_, store)| matches!(store, Store::File { .. })) {
+            for (at, _) in files.filter(|(_, store)| store.local_path().is_some()) {
                 // A look at a file removes leftovers first.
                 if let Ok(store) = provider.store(name, credential, at).await {
                     let _ = store.observe().await;
@@ -194,7 +193,7 @@ fn left_open(state: &State) -> Vec<String> {
             continue;
         }
         for (at, store) in credential.stores.iter().enumerate() {
-            left.push(format!("{}: {}", crate::plan::store_target(store), held(state, c, at)));
+            left.push(format!("{}: {}", store.target(), held(state, c, at)));
         }
         for consumer in &credential.consumers {
             let asked = state.adopted().get(&(name.clone(), consumer.name.clone()));

@@ -8,13 +8,13 @@ use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{has_captured, try_open};
 use crate::journal::StateDir;
+use crate::kind::real::RealProvider;
 use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
-use crate::provider::real::RealProvider;
 use crate::provider::sandbox::Sandbox;
 use crate::rotation::State;
-use crate::runbook::model::{Connection, Runbook};
+use crate::runbook::model::Runbook;
 
 /// What commands share.
 pub(super) struct Context {
@@ -74,14 +74,8 @@ impl Context {
                 deadline,
             )));
         }
-        let latency = runbook
-            .connections
-            .values()
-            .find_map(|c| match c {
-                Connection::Sandbox { latency } => *latency,
-                Connection::Vault { .. } | Connection::Aws { .. } => None,
-            })
-            .unwrap_or_default();
+        let latency =
+            runbook.connections.values().find_map(|connection| connection.latency()).unwrap_or_default();
         let folder = self.state.sandbox();
         let world = Sandbox::open(&folder, self.state.sealer()?).map_err(|e| {
             CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))

@@ -10,9 +10,11 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::CliError;
 use crate::domain::Observation;
+use crate::kind::spec::{IssuerDoubt, IssuerLook, StoreChange, StoreLook};
+use crate::kind::{argv_words, called};
 use crate::plan::{Action, Plan, Step, describe};
 use crate::rotation::{Ended, Event, Found, Op, State, Status};
-use crate::runbook::model::{Call, Exec, HttpCall, Issuer, OwnStep, Store, Undo};
+use crate::runbook::model::{Issuer, OwnStep, Store, Undo};
 use crate::text::sanitize;
 
 /// One such step.
@@ -183,7 +185,7 @@ fn observed(plan: &Plan, step: &Step, op: Op) -> String {
             let observe = own(plan, step, name).and_then(|o| o.observe.as_ref());
             return format!(
                 "asks the step's `observe:` program: `{}`",
-                observe.map(argv).unwrap_or_default()
+                observe.map(argv_words).unwrap_or_default()
             );
         }
         (Some(Observation::Idempotent), _) => "repeats the step, which is harmless",
@@ -218,10 +220,11 @@ impl Looking<'_> {
                 let (planned, credential) = plan.credential(c);
                 match action {
                     Action::Issue { .. } if self.op == Op::Do => {
-                        self.made(&credential.issuer, &planned.existing)
+                        self.issuer(&credential.issuer, IssuerDoubt::Issued { known: &planned.existing })
                     }
                     Action::Issue { .. } => {
-                        self.life(&credential.issuer, self.state.fact(self.at, "handle"), "gone")
+                        let handle = self.state.fact(self.at, "handle");
+                        self.issuer(&credential.issuer, IssuerDoubt::Life { handle, wanted: "gone" })
                     }
                     Action::Disable { .. } | Action::Revoke { .. } => {
                         let handle = planned.outgoing.as_ref().map(|o| o.handle.as_str());
@@ -230,11 +233,17 @@ impl Looking<'_> {
                             (_, Op::Undo) => "active again",
                             _ => "disabled",
                         };
-                        self.life(&credential.issuer, handle, wanted)
+                        self.issuer(&credential.issuer, IssuerDoubt::Life { handle, wanted })
                     }
-                    Action::Stage { store, .. }
-                    | Action::Promote { store, .. }
-                    | Action::Destroy { store, .. } => self.version(&credential.stores[*store], *store),
+                    Action::Stage { store, .. } => {
+                        self.store(&credential.stores[*store], *store, StoreChange::Stage)
+                    }
+                    Action::Promote { store, .. } => {
+                        self.store(&credential.stores[*store], *store, StoreChange::Promote)
+                    }
+                    Action::Destroy { store, .. } => {
+                        self.store(&credential.stores[*store], *store, StoreChange::Destroy)
+                    }
                     Action::Reload { consumer, .. } => {
                         format!("ask {} which version it uses", credential.consumers[*consumer].name)
                     }
@@ -257,139 +266,23 @@ impl Looking<'_> {
         called(exec, http)
     }
 
-    /// Whether an issuer made something.
-    fn made(&self, issuer: &Issuer, existing: &[String]) -> String {
-        let id = &self.state.plan().steps[self.at].id;
-        match issuer {
-            Issuer::VaultToken { .. } => format!(
-                "`vault list auth/token/accessors`, then `vault token lookup -accessor ACCESSOR` for each: the token of this step has `stanch-run:{}` and `stanch-step:{id}` in its meta",
-                self.run
-            ),
-            Issuer::IamAccessKey { user, .. } => {
-                let known = if existing.is_empty() {
-                    String::new()
-                } else {
-                    format!(" and is not one of {}", existing.join(", "))
-                };
-                format!(
-                    "`aws iam list-access-keys --user-name {}`: the key of this step was created{}{known}",
-                    word(user),
-                    self.after()
-                )
-            }
-            Issuer::Random { apply: Some(call), .. } => call_words(call),
-            Issuer::Random { .. } => {
-                "stanch generates the value itself: nothing else can have changed".into()
-            }
-            Issuer::Sandbox { .. } => "look into the sandbox's data, in the state directory".into(),
-        }
-    }
-
-    /// Whether a credential is as it should have become.
-    fn life(&self, issuer: &Issuer, handle: Option<&str>, wanted: &str) -> String {
-        let handle = word(handle.unwrap_or("(none)"));
-        match issuer {
-            Issuer::VaultToken { .. } => {
-                format!(
-                    "`vault token lookup -accessor {handle}`: it took effect if Vault does not know the accessor"
-                )
-            }
-            Issuer::IamAccessKey { user, .. } => format!(
-                "`aws iam list-access-keys --user-name {}`: it took effect if {handle} is {wanted}",
-                word(user)
-            ),
-            Issuer::Random { revoke: Some(call), .. } => call_words(call),
-            Issuer::Random { .. } => "nothing can have changed".into(),
-            Issuer::Sandbox { .. } => {
-                format!(
-                    "look into the sandbox's data, in the state directory: it took effect if {handle} is {wanted}"
-                )
-            }
-        }
+    fn issuer(&self, issuer: &Issuer, about: IssuerDoubt<'_>) -> String {
+        let step = &self.state.plan().steps[self.at].id;
+        issuer.look(&IssuerLook { run: self.run, step, since: self.since, about })
     }
 
     /// Whether a store has what it should have.
-    fn version(&self, store: &Store, index: usize) -> String {
+    fn store(&self, store: &Store, index: usize, change: StoreChange) -> String {
         let plan = self.state.plan();
-        let step = &plan.steps[self.at];
-        let c = step.action.credential();
+        let c = plan.steps[self.at].action.credential();
         let capture = |s: &Step| matches!(s.action, Action::Capture { credential, store } if Some(credential) == c && store == index);
         let before = plan.steps.iter().position(capture).and_then(|at| self.state.fact(at, "version"));
-        let before = before.filter(|v| !v.is_empty()).map(word);
-        let was = before.as_ref().map(|b| format!("; before the run it was {b}")).unwrap_or_default();
-        let destroyed = matches!(step.action, Action::Destroy { .. });
-        let staged = matches!(step.action, Action::Stage { .. });
-        let after = self.after();
-        match store {
-            Store::Kv2 { mount, path, .. } => {
-                let read = format!("`vault kv metadata get -mount={} {}`", word(mount), word(path));
-                if destroyed {
-                    let old = before.unwrap_or_else(|| "with the old value".into());
-                    format!("{read}: it took effect if version {old} is destroyed")
-                } else {
-                    format!("{read}: it took effect if the current version was created{after}{was}")
-                }
-            }
-            Store::Secretsmanager { secret, .. } => {
-                let label = if staged { "AWSPENDING" } else { "AWSCURRENT" };
-                format!(
-                    "`aws secretsmanager list-secret-version-ids --secret-id {}`: it took effect if the version with {label} was created{after}{was}",
-                    word(secret)
-                )
-            }
-            Store::File { path, .. } => {
-                format!(
-                    "`ls -l --time-style=full-iso {}`: it took effect if the file was changed{after}",
-                    word(path)
-                )
-            }
-            Store::Sandbox { path, .. } => {
-                format!("look for {} in the sandbox's data, in the state directory", word(path))
-            }
-        }
+        store.look(&StoreLook { since: self.since, before: before.filter(|v| !v.is_empty()), change })
     }
-
-    fn after(&self) -> String {
-        self.since.map(|at| format!(" at {at:.0} or later")).unwrap_or_default()
-    }
-}
-
-fn call_words(call: &Call) -> String {
-    match call {
-        Call::Exec(exec) => called(Some(exec), None),
-        Call::Http(http) => called(None, Some(http)),
-        Call::Sandbox {} => "look into the sandbox's data, in the state directory".into(),
-    }
-}
-
-/// What the runbook calls, in its own words; whether it did its work only its owner knows.
-fn called(exec: Option<&Exec>, http: Option<&HttpCall>) -> String {
-    match (exec, http) {
-        (Some(exec), _) => format!("the step runs `{}`: check whether that worked", argv(exec)),
-        (None, Some(http)) => {
-            let method = format!("{:?}", http.method).to_uppercase();
-            format!("the step sends {method} {}: check there whether that worked", http.url)
-        }
-        (None, None) => "the step calls nothing: nothing can have changed".into(),
-    }
-}
-
-fn argv(exec: &Exec) -> String {
-    exec.argv().iter().map(|a| word(a)).collect::<Vec<_>>().join(" ")
 }
 
 /// A step of the runbook's own, as the runbook has it.
 fn own<'a>(plan: &'a Plan, step: &Step, name: &str) -> Option<&'a OwnStep> {
     let spec = plan.runbook.phases.of(step.phase)?;
     spec.before.iter().chain(&spec.after).find(|s| s.name == name)
-}
-
-/// A word as a shell takes it.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }

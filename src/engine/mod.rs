@@ -768,11 +768,7 @@ impl Session {
         let provider = Arc::clone(&self.engine.provider);
         let deadline = self.plan.runbook.limits.deadline.get();
         self.calls.spawn(async move {
-            let every = match &spec {
-                model::Gate::Http { every, .. }
-                | model::Gate::Exec { every, .. }
-                | model::Gate::Sandbox { every, .. } => every.get(),
-            };
+            let every = spec.every();
             let gate = provider.gate(&spec).await;
             loop {
                 let judgement = match &gate {

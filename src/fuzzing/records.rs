@@ -6,7 +6,6 @@ use super::walk::walk;
 use super::{Dice, steers};
 use crate::domain::Strategy;
 use crate::domain::{Identity, Life, Standing, Versions};
-use crate::kind::{issuer_traits, store_traits};
 use crate::plan::{
     Observed, ObservedCredential, ObservedStore, Outgoing, Plan, PlanError, Request, SANDBOX, compile,
     preview,
@@ -57,7 +56,7 @@ fn observe(runbook: &Runbook, sandbox: bool, dice: &mut Dice) -> Observed {
         .credentials
         .values()
         .map(|credential| ObservedCredential {
-            issuer: issuer_traits(&credential.issuer, sandbox),
+            issuer: credential.issuer.traits(sandbox),
             outgoing: match dice.roll(4) {
                 0 => Outgoing::Waived("dead".to_owned()),
                 1 => Outgoing::Named(standing(Life::Active, None)),
@@ -70,7 +69,7 @@ fn observe(runbook: &Runbook, sandbox: bool, dice: &mut Dice) -> Observed {
                 .stores
                 .iter()
                 .map(|store| ObservedStore {
-                    traits: store_traits(store),
+                    traits: store.traits(),
                     versions: Versions { current: Some("1".to_owned()), previous: None, pending: None },
                     place: dice.roll(3).to_string(),
                 })

@@ -1,72 +1,222 @@
-//! What each kind can do, as a function of the runbook's words alone.
+//! The kinds: of connections, issuers, stores, gates, attestations and checks.
 //!
-//! The plan's file says it too, since the engine reads the plan; but a hand may have edited that file, so
-//! it is compared with this when the plan is loaded.
+//! Each list below makes the enum that runbooks are read into, and the table that everything else asks. A new
+//! kind is a folder and a line here; what it must answer is in `spec`.
 
-use crate::domain::{IssuerTraits, Observation, StoreTraits};
-use crate::runbook::model::{Issuer, Store};
+pub mod aws;
+#[cfg(feature = "tool")]
+mod consumer;
+pub mod exec;
+pub mod file;
+pub mod http;
+pub mod random;
+#[cfg(feature = "tool")]
+pub mod real;
+pub mod sandbox;
+pub mod spec;
+pub mod vault;
 
-/// The parts that an issuer's credentials are made of. Stores and probes rely on these names.
-pub fn part_names(issuer: &Issuer) -> &'static [&'static str] {
-    match issuer {
-        Issuer::Sandbox { .. } | Issuer::Random { .. } => &["value"],
-        Issuer::VaultToken { .. } => &["token"],
-        Issuer::IamAccessKey { .. } => &["access_key_id", "secret_access_key"],
-    }
-}
+use std::collections::BTreeMap;
+use std::ops::Deref;
 
-/// What an issuer can do; `sandbox` where the embedded one plays it.
-pub fn issuer_traits(issuer: &Issuer, sandbox: bool) -> IssuerTraits {
-    let minting = IssuerTraits {
-        mints: true,
-        disables: false,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
-    match issuer {
-        Issuer::Sandbox { coexist, can_disable, .. } => {
-            IssuerTraits { disables: *can_disable, coexists: *coexist != Some(1), ..minting }
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Call, Exec, HttpCall, Period};
+use crate::runbook::read::tree::Node;
+use crate::text::shell_word;
+
+use self::spec::{AttestSpec, FamilySpec, GateSpec, IssuerSpec, Kind, ProbeSpec, StoreSpec};
+
+/// Makes an enum of kinds, the one match over it, and the table of the kinds.
+macro_rules! kinds {
+    (
+        $(#[$meta:meta])*
+        $name:ident as $spec:ident + $server:ident, $table:ident:
+        $($variant:ident => $($path:ident)::+),+ $(,)?
+    ) => {
+        #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+        $(#[$meta])*
+        pub enum $name {
+            $(#[expect(missing_docs, reason = "its kind says it")] $variant($($path)::+)),+
         }
-        Issuer::VaultToken { .. } => minting,
-        Issuer::IamAccessKey { .. } => IssuerTraits { disables: true, ..minting },
-        Issuer::Random { apply, revoke, .. } => {
-            let told = |call: bool| if call { Observation::Opaque } else { Observation::Idempotent };
-            IssuerTraits {
-                mints: false,
-                tries: false,
-                revokes: revoke.is_some(),
-                // An authority that can be told to drop the old value holds both until then. One that
-                // cannot has replaced the old by the new.
-                coexists: revoke.is_some() || apply.is_none(),
-                issue: if sandbox { Observation::Listable } else { told(apply.is_some()) },
-                change: if sandbox { Observation::Readable } else { told(revoke.is_some()) },
-                ..minting
+
+        impl Deref for $name {
+            type Target = dyn $spec;
+
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Self::$variant(spec) => spec),+
+                }
             }
         }
-    }
-}
 
-/// The connection whose issuer finds whatever carries a run's tag in one look, for all credentials at once;
-/// `None` where each credential has to be looked at by itself.
-pub fn finds_by_run(issuer: &Issuer) -> Option<&str> {
-    match issuer {
-        Issuer::VaultToken { connection, .. } => Some(connection),
-        Issuer::Sandbox { .. } | Issuer::IamAccessKey { .. } | Issuer::Random { .. } => None,
-    }
-}
-
-/// What a store can do.
-pub fn store_traits(store: &Store) -> StoreTraits {
-    let (stages, destroys) = match store {
-        Store::Sandbox { labels, .. } => (*labels, false),
-        // AWS removes a version that carries no label by itself.
-        Store::Secretsmanager { .. } => (true, false),
-        Store::Kv2 { destroy_outgoing, .. } => (false, *destroy_outgoing),
-        Store::File { .. } => (false, false),
+        #[doc = concat!("Every kind of `", stringify!($name), "`.")]
+        pub const $table: &[&Kind] = &[$(&<$($path)::+>::KIND),+];
     };
-    let change = if stages { Observation::Token } else { Observation::Conditional };
-    StoreTraits { stages, destroys, change }
+}
+
+macro_rules! families {
+    ($make:ident) => {
+        $make! {
+            /// A server, and how to reach it. Tokens and keys never stand here: they come from the
+            /// environment, as the server's own tools take them.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Connection as FamilySpec + FamilyServer, FAMILIES:
+            Vault => vault::Vault,
+            Aws => aws::Aws,
+            Sandbox => sandbox::World,
+        }
+    };
+}
+families!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use families;
+
+macro_rules! issuers {
+    ($make:ident) => {
+        $make! {
+            /// Who issues a credential.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Issuer as IssuerSpec + IssuerServer, ISSUERS:
+            Sandbox => sandbox::SandboxIssuer,
+            Random => random::Random,
+            VaultToken => vault::token::VaultToken,
+            IamAccessKey => aws::access_key::IamAccessKey,
+        }
+    };
+}
+issuers!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use issuers;
+
+macro_rules! stores {
+    ($make:ident) => {
+        $make! {
+            /// A versioned place that consumers read from.
+            #[serde(tag = "type", rename_all = "kebab-case")]
+            Store as StoreSpec + StoreServer, STORES:
+            Sandbox => sandbox::SandboxStore,
+            Kv2 => vault::kv2::Kv2,
+            Secretsmanager => aws::secretsmanager::Secretsmanager,
+            File => file::File,
+        }
+    };
+}
+stores!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use stores;
+
+macro_rules! attestations {
+    ($make:ident) => {
+        $make! {
+            /// How a consumer says which version of a credential it uses.
+            #[serde(rename_all = "lowercase")]
+            Attest as AttestSpec + AttestServer, ATTESTATIONS:
+            Http => http::HttpAttest,
+            Exec => exec::ExecAttest,
+            Sandbox => sandbox::SandboxAttest,
+        }
+    };
+}
+attestations!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use attestations;
+
+macro_rules! probes {
+    ($make:ident) => {
+        $make! {
+            /// A check against a relying party that uses the credential.
+            #[serde(rename_all = "lowercase")]
+            Probe as ProbeSpec + ProbeServer, PROBES:
+            Http => http::HttpProbe,
+            Exec => exec::ExecProbe,
+            Sandbox => sandbox::SandboxProbe,
+        }
+    };
+}
+probes!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use probes;
+
+macro_rules! gates {
+    ($make:ident) => {
+        $make! {
+            /// A condition between phases.
+            #[serde(rename_all = "lowercase")]
+            Gate as GateSpec + GateServer, GATES:
+            Http => http::HttpGate,
+            Exec => exec::ExecGate,
+            Sandbox => sandbox::SandboxGate,
+        }
+    };
+}
+gates!(kinds);
+#[cfg(feature = "tool")]
+pub(crate) use gates;
+
+/// The kind with this name.
+pub fn named(table: &[&'static Kind], name: Option<&str>) -> Option<&'static Kind> {
+    table.iter().copied().find(|kind| Some(kind.name) == name)
+}
+
+/// A server, by what its connection says and not by its name, without these fields.
+fn server(store: &Node, connection: Option<&Node>, without: &[&str]) -> Option<String> {
+    let name = store.text_of("connection")?;
+    let mut server = connection.map_or_else(|| name.into(), Node::to_json);
+    if let Some(fields) = server.as_object_mut() {
+        without.iter().for_each(|field| drop(fields.remove(*field)));
+    }
+    Some(server.to_string())
+}
+
+/// A path in a store, without the slashes around it.
+fn path(store: &Node, key: &str) -> Option<String> {
+    Some(store.text_of(key)?.trim_matches('/').to_owned())
+}
+
+/// Which fields a store writes, as its target shows them.
+fn fields(field: &Option<String>, fields: &BTreeMap<String, String>) -> String {
+    match field {
+        Some(field) => format!("#{field}"),
+        None if fields.is_empty() => String::new(),
+        None => format!("#{}", fields.values().cloned().collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// A program with its arguments, as a shell takes them.
+pub(crate) fn argv_words(exec: &Exec) -> String {
+    exec.argv().iter().map(|a| shell_word(a)).collect::<Vec<_>>().join(" ")
+}
+
+/// What the runbook calls, in its own words; whether it did its work only its owner knows.
+pub(crate) fn called(exec: Option<&Exec>, http: Option<&HttpCall>) -> String {
+    match (exec, http) {
+        (Some(exec), _) => format!("the step runs `{}`: check whether that worked", argv_words(exec)),
+        (None, Some(http)) => {
+            let method = format!("{:?}", http.method).to_uppercase();
+            format!("the step sends {method} {}: check there whether that worked", http.url)
+        }
+        (None, None) => "the step calls nothing: nothing can have changed".into(),
+    }
+}
+
+fn call_words(call: &Call) -> String {
+    match call {
+        Call::Exec(exec) => called(Some(exec), None),
+        Call::Http(http) => called(None, Some(http)),
+        Call::Sandbox {} => "look into the sandbox's data, in the state directory".into(),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn every() -> Period {
+    Period::seconds(5)
 }

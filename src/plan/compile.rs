@@ -1,11 +1,11 @@
 //! From a runbook and what was observed to a plan.
 
 use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, step};
+use crate::domain::Period;
 use crate::domain::Phase;
 use crate::domain::Strategy;
 use crate::domain::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
-use crate::runbook::Period;
-use crate::runbook::model::{Issuer, Runbook};
+use crate::runbook::model::Runbook;
 
 /// What the person who asked for the plan chose.
 #[derive(Debug, Clone)]
@@ -170,7 +170,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
     let mut unchecked = Vec::new();
     let mut credentials = Vec::with_capacity(observed.credentials.len());
     for ((name, credential), seen) in runbook.credentials.iter().zip(observed.credentials) {
-        let target = |index: usize| step::store_target(&credential.stores[index]);
+        let target = |index: usize| credential.stores[index].target();
         if let Some(empty) = seen.stores.iter().position(|s| s.versions.current.is_none()) {
             return Err(CompileError::Empty { credential: name.clone(), store: target(empty) });
         }
@@ -323,14 +323,5 @@ fn gaps(
         unchecked
             .push(format!("{name}: no check uses the old value at the end, so nothing will prove it dead"));
     }
-    if matches!(credential.issuer, Issuer::IamAccessKey { .. }) {
-        unchecked.push(format!(
-            "{name}: sessions created with the old key (sts:AssumeRole, sts:GetSessionToken) stay valid for up to 36 hours; deny them on the user and the roles"
-        ));
-        if credential.scope.policies.is_none() {
-            unchecked.push(format!(
-                "{name}: `scope.policies` is not set, so stanch does not check the user's policies"
-            ));
-        }
-    }
+    unchecked.extend(credential.issuer.gaps(name, &credential.scope));
 }

@@ -14,18 +14,18 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::Period;
 use crate::domain::Strategy;
 use crate::domain::{Check, Identity, IssuerTraits, Phase, StoreTraits, Versions};
-use crate::kind::{issuer_traits, store_traits};
 use crate::runbook::model::{Credential, Runbook};
-use crate::runbook::{MAX_BYTES, Period, Severity, Source, check};
+use crate::runbook::{MAX_BYTES, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 #[cfg(feature = "tool")]
 pub(crate) use preview::describe;
 pub use preview::{caveats, preview};
+pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
-pub(crate) use step::{rejects, store_target};
 
 /// The version of the plan's format.
 pub const FORMAT: u32 = 2;
@@ -246,8 +246,8 @@ impl Plan {
         }
         for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
             let stores = planned.stores.iter().map(|s| s.traits);
-            if planned.issuer != issuer_traits(&credential.issuer, self.sandbox)
-                || !stores.eq(credential.stores.iter().map(store_traits))
+            if planned.issuer != credential.issuer.traits(self.sandbox)
+                || !stores.eq(credential.stores.iter().map(|store| store.traits()))
             {
                 return Err(format!(
                     "the abilities that it lists for `{}` do not follow from its runbook",

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{ADOPTED, Action, Plan, Step, step};
+use crate::domain::Period;
 use crate::domain::Phase;
 use crate::domain::Strategy;
 use crate::domain::{CheckVerdict, Observation};
-use crate::runbook::Period;
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;
@@ -129,7 +129,7 @@ fn gate_words<'a>(plan: &'a Plan, gate: &'a str) -> String {
 /// One step in words.
 pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     let name = |c: usize| plan.credentials[c].name.as_str();
-    let store = |c: usize, s: usize| step::store_target(&plan.credential(c).1.stores[s]);
+    let store = |c: usize, s: usize| plan.credential(c).1.stores[s].target();
     match &step.action {
         Action::Connection { connection } => format!("check connection {connection}"),
         Action::Permission { credential } => format!("check that {} can be rotated", name(*credential)),

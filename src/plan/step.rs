@@ -8,7 +8,6 @@ use super::{Plan, Planned};
 use crate::domain::Observation;
 use crate::domain::Phase;
 use crate::domain::Strategy;
-use crate::kind::finds_by_run;
 use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
@@ -158,35 +157,9 @@ impl Step {
     }
 }
 
-/// What a store writes, for people and for telling targets apart.
-pub(crate) fn store_target(store: &Store) -> String {
-    let fields = |field: &Option<String>, fields: &BTreeMap<String, String>| match field {
-        Some(field) => format!("#{field}"),
-        None if fields.is_empty() => String::new(),
-        None => format!("#{}", fields.values().cloned().collect::<Vec<_>>().join(",")),
-    };
-    match store {
-        Store::Sandbox { path, .. } => format!("sandbox {path}"),
-        Store::Kv2 { mount, path, field, fields: many, .. } => {
-            format!("kv2 {mount}/{path}{}", fields(field, many))
-        }
-        Store::Secretsmanager { secret, field, fields: many, .. } => {
-            format!("secretsmanager {secret}{}", fields(field, many))
-        }
-        Store::File { path, key, .. } => {
-            format!("file {path}{}", key.as_ref().map(|k| format!("#{k}")).unwrap_or_default())
-        }
-    }
-}
-
 /// A store's word in step ids.
 fn store_word(stores: &[Store], index: usize) -> String {
-    let word = |s: &Store| match s {
-        Store::Sandbox { .. } => "sandbox",
-        Store::Kv2 { .. } => "kv2",
-        Store::Secretsmanager { .. } => "secretsmanager",
-        Store::File { .. } => "file",
-    };
+    let word = |s: &Store| s.kind().name;
     let this = word(&stores[index]);
     let nth = stores[..index].iter().filter(|s| word(s) == this).count() + 1;
     if nth == 1 { this.to_owned() } else { format!("{this}-{nth}") }
@@ -371,8 +344,10 @@ impl Builder<'_> {
                     tail = self.ask(phase, c, "reject", rejects(credential).len(), after.clone());
                 }
                 // One look finds what the run left anywhere on such a connection.
-                let first = finds_by_run(&credential.issuer).is_none_or(|on| self.swept.insert(on));
-                if issuer.issue == Observation::Listable && first {
+                let issuer = &credential.issuer;
+                let on = issuer.connection().filter(|_| issuer.finds_by_run());
+                let first = on.is_none_or(|on| self.swept.insert(on));
+                if planned.issuer.issue == Observation::Listable && first {
                     let action = Action::Sweep { credential: c };
                     tail.push(self.push(phase, id("sweep"), action, after, Some(Observation::Idempotent)));
                 }

@@ -51,7 +51,7 @@ fn overlap_waits_for_adoption_where_it_can_be_seen() {
 /// What the adapters would say of themselves and of targets in order.
 pub(crate) fn observe(runbook: &Runbook) -> Observed {
     let observed = |credential: &Credential| ObservedCredential {
-        issuer: issuer_traits(&credential.issuer, false),
+        issuer: credential.issuer.traits(false),
         outgoing: Outgoing::Known(standing()),
         existing: vec![],
         shares: None,
@@ -68,7 +68,7 @@ fn standing() -> Standing {
 
 fn observed_store(store: &Store) -> ObservedStore {
     let versions = Versions { current: Some("7".into()), previous: None, pending: None };
-    ObservedStore { traits: store_traits(store), versions, place: step::store_target(store) }
+    ObservedStore { traits: store.traits(), versions, place: store.target() }
 }
 
 fn request() -> Request {

@@ -14,11 +14,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::http::Streak;
 use super::outcome::CallError;
-use super::{Attestation, Call, CallContext, Gate, Probe, Secret256, Use};
-use crate::domain::ErrorKind;
-use crate::domain::{Judgement, Verdict};
+use super::{Attestation, Call, CallContext, Probe, Secret256, Use};
+use crate::domain::{ErrorKind, Judgement, Verdict};
 use crate::runbook::model::{Exec, ExecInput};
 use crate::secret::{Material, Secret};
 use crate::text::sanitize;
@@ -271,38 +269,22 @@ impl Probe for Program {
     }
 }
 
-/// A program as a gate: exit status 0 passes, 1 fails, anything else is an error.
-#[derive(Debug)]
-pub struct ExecGate {
-    program: Program,
-    streak: Streak,
-}
-
-impl ExecGate {
-    /// A failure is one after `failures` in a row.
-    pub fn new(program: Program, failures: u32) -> Self {
-        Self { program, streak: Streak::new(failures) }
-    }
-}
-
-#[async_trait]
-impl Gate for ExecGate {
-    async fn evaluate(&self) -> Judgement {
-        match self.program.run(None, None).await {
+impl Program {
+    /// Runs it as a condition: exit status 0 passes, 1 fails, anything else is an error.
+    pub async fn judge(&self) -> Judgement {
+        match self.run(None, None).await {
             Ok(ended) => {
                 let verdict = match ended.code {
                     Some(0) => Verdict::Pass,
                     Some(1) => Verdict::Fail,
                     _ => Verdict::Error,
                 };
-                self.streak.weigh(Judgement { verdict, detail: ended.describe(&self.program.name()) })
+                Judgement { verdict, detail: ended.describe(&self.name()) }
             }
             Err(error) => Judgement { verdict: Verdict::Error, detail: error.message },
         }
     }
-}
 
-impl Program {
     /// Runs it as an attestation: each line of its output is one instance's answer. A line that is
     /// no fingerprint is an instance that gave no answer; no line at all is one, too.
     pub async fn attest(&self) -> Vec<Result<Attestation, CallError>> {

@@ -10,13 +10,7 @@
 //! ([`Observation`](crate::domain::Observation)). No method retries: that is the engine's duty, and each try is on the record.
 
 #[cfg(feature = "tool")]
-pub mod aws;
-#[cfg(feature = "tool")]
-pub mod consumer;
-#[cfg(feature = "tool")]
 pub mod exec;
-#[cfg(feature = "tool")]
-pub mod file;
 #[cfg(feature = "tool")]
 pub mod http;
 #[cfg(feature = "tool")]
@@ -25,16 +19,12 @@ pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod own_file;
 #[cfg(feature = "tool")]
-pub mod random;
-#[cfg(feature = "tool")]
 pub mod reach;
-#[cfg(feature = "tool")]
-pub mod real;
 pub mod sandbox;
 #[cfg(feature = "tool")]
-mod text;
+pub mod streak;
 #[cfg(feature = "tool")]
-pub mod vault;
+pub(crate) mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,12 +151,26 @@ pub trait Issuer: Send + Sync {
     async fn existing(&self) -> Result<Vec<String>, CallError>;
 
     /// What a repeated or late `issue` with this context has left, at a time when the run knows what it issued.
-    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's.
+    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's. `expected` are
+    /// handles that the run made and has not revoked: a list that lacks one of them is older than it, and may
+    /// lack a twin as well.
     ///
     /// # Errors
-    /// As for [`Issuer::find`].
-    async fn twins(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
-        self.find(context, before).await
+    /// As for [`Issuer::find`], and [`ErrorKind::NotReady`](crate::domain::ErrorKind::NotReady) when the list
+    /// lags.
+    async fn twins(
+        &self,
+        context: &CallContext,
+        before: &[String],
+        expected: &[String],
+    ) -> Result<Vec<String>, CallError> {
+        let found = self.find(context, before).await?;
+        for handle in expected.iter().filter(|handle| !found.contains(handle)) {
+            if self.life(handle).await? != Life::Gone {
+                return Err(CallError::lagging(handle));
+            }
+        }
+        Ok(found)
     }
 
     /// What exists now beside the handles in `known`, where an operator should look whose it is: each a
@@ -321,6 +325,13 @@ pub trait Consumer: Send + Sync {
     /// What each instance says it uses. An instance that gives no answer is an `Err` in the list:
     /// it counts, and it is not a yes.
     async fn attest(&self) -> Vec<Result<Attestation, CallError>>;
+}
+
+/// How a consumer says what it uses.
+#[async_trait]
+pub trait Question: Send + Sync {
+    /// What each instance says; see [`Consumer::attest`].
+    async fn ask(&self) -> Vec<Result<Attestation, CallError>>;
 }
 
 /// What one instance of a consumer says that it uses: the SHA-256 (lower-case hex) of the value.

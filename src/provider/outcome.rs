@@ -40,6 +40,12 @@ impl CallError {
         Self { in_doubt: true, ..Self::rejected(ErrorKind::NoAnswer, message) }
     }
 
+    /// A list of credentials that is older than one which the run made.
+    pub fn lagging(handle: &str) -> Self {
+        let message = format!("the issuer's list does not show {handle} yet, which this run made");
+        Self::rejected(ErrorKind::NotReady, message)
+    }
+
     /// For what goes wrong after a call that may have changed something.
     #[must_use]
     pub fn doubtful(mut self) -> Self {

@@ -4,35 +4,26 @@
 //! drawn from the model (`structure`) and against what the schema cannot say (`meaning`); what is
 //! free of errors becomes a [`Template`], and with an environment's values a [`model::Runbook`].
 
-mod finding;
 mod meaning;
 pub mod model;
 mod named;
-mod period;
-mod render;
-mod secrets;
-mod source;
-mod span;
+pub(crate) mod read;
 mod structure;
 mod template;
 #[cfg(test)]
 mod tests;
-mod tree;
-mod variables;
-mod words;
 
-pub use finding::{Finding, Severity};
 #[cfg(feature = "tool")]
 pub(crate) use meaning::placeholders::placeholder;
 pub use named::{AllNamed, Named};
-pub use period::{BadPeriod, Period};
-pub use render::{Reported, render, reported};
-pub use secrets::in_words as holds_secret;
-pub use source::{ReadError, Source};
-pub use span::Span;
+pub use read::finding::{Finding, Severity};
+pub use read::render::{Reported, render, reported};
+pub use read::secrets::in_words as holds_secret;
+pub use read::source::{ReadError, Source};
+pub use read::span::Span;
+pub use read::tree::MAX_BYTES;
 pub use structure::schema;
 pub use template::{InstantiateError, Template};
-pub use tree::MAX_BYTES;
 
 /// More findings than this help nobody; the rest is counted.
 const MAX_FINDINGS: usize = 200;
@@ -57,8 +48,8 @@ impl Checked {
 pub fn check(source: &Source) -> Checked {
     let text = source.text.as_str();
     let too_large = text.len() > MAX_BYTES;
-    let mut findings = if too_large { Vec::new() } else { secrets::in_text(text) };
-    let tree = match tree::parse(text) {
+    let mut findings = if too_large { Vec::new() } else { read::secrets::in_text(text) };
+    let tree = match read::tree::parse(text) {
         Ok(tree) => Some(tree),
         Err(finding) => {
             findings.push(finding);
@@ -67,14 +58,14 @@ pub fn check(source: &Source) -> Checked {
     };
     let mut runbook = None;
     if let Some(tree) = tree {
-        for finding in secrets::in_tree(&tree) {
+        for finding in read::secrets::in_tree(&tree) {
             // What the text showed already is not said twice.
             let known = |other: &Finding| other.at.start < finding.at.end && finding.at.start < other.at.end;
             if !findings.iter().any(known) {
                 findings.push(finding);
             }
         }
-        if tree.value == tree::Value::Null {
+        if tree.value == read::tree::Value::Null {
             let at = Span { line: 1, column: 1, ..Span::default() };
             findings.push(
                 Finding::error("empty", at, "the file is empty")
@@ -91,7 +82,7 @@ pub fn check(source: &Source) -> Checked {
             }
         }
     }
-    finding::sort(&mut findings);
+    read::finding::sort(&mut findings);
     findings.dedup();
     if findings.len() > MAX_FINDINGS {
         let rest = findings.len() - MAX_FINDINGS;
@@ -99,6 +90,6 @@ pub fn check(source: &Source) -> Checked {
         let at = findings.last().map(|finding| finding.at).unwrap_or_default();
         findings.push(Finding::note("more", at, format!("{rest} more findings are not shown")));
     }
-    secrets::redact(&mut findings);
+    read::secrets::redact(&mut findings);
     Checked { findings, runbook }
 }

@@ -1,10 +1,8 @@
 //! What a runbook names outside of itself: programs and addresses. Every field is taken apart here, so
 //! that a new one makes the compiler ask whether it names something.
 
-use super::model::{
-    Attest, Call, Connection, Consumer, Credential, Exec, Gate, HttpCall, Issuer, OwnStep, PhaseSpec, Phases,
-    Probe, Runbook, Store, Undo,
-};
+use super::model::{Call, Consumer, Credential, Exec, HttpCall, OwnStep, PhaseSpec, Phases, Runbook, Undo};
+use crate::kind::spec::Names;
 
 /// A program or an address, and what of the runbook names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +44,9 @@ impl Runbook {
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {
-            match connection {
-                // What the environment says in their stead is looked at by the connection itself.
-                Connection::Vault { address: Some(url), namespace: _, ca_cert: _ }
-                | Connection::Aws { region: _, account: _, profile: _, endpoint_url: Some(url) } => {
-                    all.address(url, &format!("connection {name}"));
-                }
-                Connection::Vault { address: None, .. }
-                | Connection::Aws { endpoint_url: None, .. }
-                | Connection::Sandbox { latency: _ } => {}
+            // What the environment says in its stead is looked at by the connection itself.
+            if let Some(url) = connection.address() {
+                all.address(url, &format!("connection {name}"));
             }
         }
         credentials.iter().for_each(|(name, credential)| all.credential(name, credential));
@@ -63,13 +55,7 @@ impl Runbook {
         phases.into_iter().flatten().for_each(|phase| all.phase(phase));
         for (name, gate) in gates {
             let place = format!("gate {name}");
-            match gate {
-                Gate::Http { url, json: _, at_most: _, at_least: _, every: _, failures: _ } => {
-                    all.address(url, &place);
-                }
-                Gate::Exec { argv, every: _, timeout: _, failures: _ } => all.program(argv, &place),
-                Gate::Sandbox { at_most: _, every: _ } => {}
-            }
+            gate.names().into_iter().for_each(|names| all.names(names, &place));
         }
         all
     }
@@ -77,49 +63,32 @@ impl Runbook {
 
 impl AllNamed {
     fn credential(&mut self, name: &str, credential: &Credential) {
-        let Credential { issuer, scope: _, stores, consumers, accepts, rejects, after: _ } = credential;
+        let Credential { issuer, scope: _, stores: _, consumers, accepts, rejects, after: _ } = credential;
         let at = |what: &str| format!("credential {name}, {what}");
-        match issuer {
-            Issuer::Random { alphabet: _, length: _, apply, revoke } => {
-                for (what, call) in [("apply", apply), ("revoke", revoke)] {
-                    if let Some(call) = call {
-                        self.call(call, &at(what));
-                    }
-                }
-            }
-            Issuer::Sandbox { .. } | Issuer::VaultToken { .. } | Issuer::IamAccessKey { .. } => {}
-        }
-        for store in stores {
-            match store {
-                Store::Sandbox { .. }
-                | Store::Kv2 { .. }
-                | Store::Secretsmanager { .. }
-                | Store::File { .. } => {}
-            }
+        for (what, names) in issuer.names() {
+            self.names(names, &at(what));
         }
         for Consumer { name, reload, attest } in consumers {
             if let Some(call) = reload {
                 self.call(call, &at(&format!("reload of {name}")));
             }
             let place = at(&format!("attest of {name}"));
-            match attest {
-                Some(Attest::Http { url, urls, fingerprint: _ }) => {
-                    url.iter().chain(urls).for_each(|url| self.address(url, &place));
-                }
-                Some(Attest::Exec { argv, timeout: _ }) => self.program(argv, &place),
-                Some(Attest::Sandbox { instances: _ }) | None => {}
-            }
+            let names = attest.iter().flat_map(|attest| attest.names());
+            names.for_each(|names| self.names(names, &place));
         }
         for (what, probes) in [("accepts", Some(accepts)), ("rejects", rejects.as_ref())] {
-            for probe in probes.into_iter().flatten() {
-                match probe {
-                    Probe::Http { url, method: _, bearer: _, header: _, expect: _, refuse: _ } => {
-                        self.address(url, &at(what));
-                    }
-                    Probe::Exec(exec) => self.exec(exec, &at(what)),
-                    Probe::Sandbox { policy: _ } => {}
-                }
+            for names in probes.into_iter().flatten().flat_map(|probe| probe.names()) {
+                self.names(names, &at(what));
             }
+        }
+    }
+
+    fn names(&mut self, names: Names<'_>, place: &str) {
+        match names {
+            Names::Program(argv) => self.program(argv, place),
+            Names::Exec(exec) => self.exec(exec, place),
+            Names::Call(call) => self.call(call, place),
+            Names::Address(url) => self.address(url, place),
         }
     }
 

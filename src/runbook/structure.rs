@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 
-use super::finding::Finding;
-use super::period::Period;
-use super::span::Span;
-use super::tree::{Entry, Node, Value};
-use super::words::{nearest, quote_or, suggest};
-use super::{model, variables};
+use super::model;
+use super::read::finding::Finding;
+use super::read::span::Span;
+use super::read::tree::{Entry, Node, Value};
+use super::read::variables;
+use super::read::words::{nearest, quote_or, suggest};
+use crate::domain::Period;
 
 /// A file with more mistakes than this is not a runbook; looking on would only take time.
 const MAX_FOUND: usize = 1000;

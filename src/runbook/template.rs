@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::finding::Finding;
-use super::tree::Node;
-use super::variables::{self, Values};
-use super::words::suggest;
+use super::read::finding::Finding;
+use super::read::tree::Node;
+use super::read::variables::{self, Values};
+use super::read::words::suggest;
 use super::{meaning, model};
 
 /// A checked runbook whose variables are still open.

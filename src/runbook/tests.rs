@@ -5,6 +5,10 @@ mod properties;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::domain::Period;
+use crate::kind::random::Random;
+use crate::kind::vault::kv2::Kv2;
+use crate::runbook::read::tree;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -407,12 +411,13 @@ fn an_environment_puts_its_values_in_place() {
     let runbook = template.instantiate("staging").unwrap();
     assert_eq!(runbook.limits.deadline, Period::seconds(3600));
     let credential = &runbook.credentials["k"];
-    let model::Issuer::Random { apply: Some(model::Call::Http(call)), .. } = &credential.issuer else {
+    let model::Issuer::Random(Random { apply: Some(model::Call::Http(call)), .. }) = &credential.issuer
+    else {
         panic!()
     };
     assert_eq!(call.url, "https://staging.x/n");
     assert_eq!(call.body.as_deref(), Some("${secret} ${x} $$"));
-    let model::Store::Kv2 { mount, path, .. } = &credential.stores[0] else { panic!() };
+    let model::Store::Kv2(Kv2 { mount, path, .. }) = &credential.stores[0] else { panic!() };
     assert_eq!((mount.as_str(), path.as_str()), ("other", "a/${b}"));
     let error = template.instantiate("stagign").unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("did you mean `staging`?"));

@@ -12,8 +12,8 @@ use rustix::fs::{
     FlockOperation, IFlags, XattrFlags, flock, getxattr, ioctl_getflags, ioctl_setflags, setxattr,
 };
 use stanch::domain::{CheckVerdict, ErrorKind};
+use stanch::kind::file::FileStore;
 use stanch::provider::Store;
-use stanch::provider::file::FileStore;
 use stanch::provider::layout::Layout;
 use stanch::runbook::model::FileFormat;
 use stanch::secret::{Material, Secret};

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use stanch::clock::SystemClock;
 use stanch::domain::{Check, CheckVerdict, ErrorKind, Verdict};
-use stanch::provider::aws::{AccessKeyIssuer, AwsClient, SecretsManagerStore};
+use stanch::kind::aws::AwsClient;
+use stanch::kind::aws::access_key::AccessKeyIssuer;
+use stanch::kind::aws::secretsmanager::SecretsManagerStore;
+use stanch::kind::real::RealProvider;
+use stanch::kind::vault::VaultClient;
+use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
+use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
 use stanch::provider::layout::Layout;
-use stanch::provider::real::RealProvider;
-use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient};
 use stanch::provider::{CallError, Issuer, Provider, Store};
 use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
@@ -208,13 +212,13 @@ fn checked(checks: Vec<Check>) -> Result {
 
 /// Every call to Vault.
 async fn vault(url: &str) -> Vec<(&'static str, Result)> {
-    let settings = stanch::provider::vault::Settings {
+    let settings = stanch::kind::vault::Settings {
         address: url.parse().expect("address"),
         token: Some(Secret::new(OPERATOR)),
         namespace: None,
         ca_cert: None,
         skip_verify: false,
-        more: stanch::provider::vault::More::default(),
+        more: stanch::kind::vault::More::default(),
     };
     let client = Arc::new(VaultClient::new(settings, DEADLINE).expect("client"));
     let spec = TokenSpec {
@@ -233,7 +237,7 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
     let store = Kv2Store::new(Arc::clone(&client), place, layout, true);
     let context = context();
     vec![
-        ("connection", checked(stanch::provider::vault::preflight(&client, &SystemClock::new()).await)),
+        ("connection", checked(stanch::kind::vault::preflight(&client, &SystemClock::new()).await)),
         ("permission", checked(issuer.preflight(None).await)),
         ("mount", checked(store.preflight().await)),
         ("issue", shown(issuer.issue(&context, None).await)),
@@ -252,7 +256,7 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
 
 /// Every call to AWS.
 async fn aws(url: &str) -> Vec<(&'static str, Result)> {
-    let settings = stanch::provider::aws::Settings {
+    let settings = stanch::kind::aws::Settings {
         region: Some("us-east-1".to_owned()),
         endpoint_url: Some(url.to_owned()),
         keys: Some(("AKIAOPERATOR".to_owned(), Secret::new(OPERATOR))),
@@ -266,7 +270,7 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
         Material::single("access_key_id", Secret::new(APP_KEY)).with("secret_access_key", Secret::new(VALUE));
     let context = context();
     vec![
-        ("connection", checked(stanch::provider::aws::preflight(&client, &SystemClock::new()).await)),
+        ("connection", checked(stanch::kind::aws::preflight(&client, &SystemClock::new()).await)),
         ("user", checked(issuer.preflight(None).await)),
         ("secret", checked(store.preflight().await)),
         ("issue", shown(issuer.issue(&context, None).await)),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stanch::clock::{Clock as _, SystemClock};
 use stanch::domain::{Check, CheckVerdict};
+use stanch::kind::vault::{Settings, VaultClient};
 use stanch::provider::CallContext;
-use stanch::provider::vault::{Settings, VaultClient};
 use stanch::secret::Secret;
 use uuid::Uuid;
 
@@ -119,7 +119,7 @@ impl Vault {
             namespace: None,
             ca_cert: None,
             skip_verify: false,
-            more: stanch::provider::vault::More::default(),
+            more: stanch::kind::vault::More::default(),
         }
     }
 

@@ -9,9 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 use stanch::clock::SystemClock;
 use stanch::domain::{CheckVerdict, ErrorKind, Identity, Life};
+use stanch::kind::real::RealProvider;
+use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
+use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
+use stanch::kind::vault::{VaultClient, preflight};
 use stanch::provider::layout::Layout;
-use stanch::provider::real::RealProvider;
-use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
 use stanch::provider::{Issuer, Provider, Store, Use};
 use stanch::runbook::model;
 use stanch::secret::{Material, Secret};
@@ -346,12 +348,12 @@ async fn certificates_are_verified_and_skipping_that_is_never_silent() {
     assert_eq!(checks[0].kind, Some(ErrorKind::Unreachable), "{checks:?}");
     assert!(checks[0].detail.contains("certificate"), "{checks:?}");
 
-    let trusting = stanch::provider::vault::Settings { ca_cert: Some(ca), ..settings.clone() };
+    let trusting = stanch::kind::vault::Settings { ca_cert: Some(ca), ..settings.clone() };
     let trusting = VaultClient::new(trusting, DEADLINE).expect("client");
     let checks = preflight(&trusting, &SystemClock::new()).await;
     assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Pass), "{checks:?}");
 
-    let blind = stanch::provider::vault::Settings { skip_verify: true, ..settings };
+    let blind = stanch::kind::vault::Settings { skip_verify: true, ..settings };
     let blind = VaultClient::new(blind, DEADLINE).expect("client");
     let checks = preflight(&blind, &SystemClock::new()).await;
     assert_eq!(failures(&checks), Vec::<String>::new());
@@ -436,13 +438,13 @@ fn fake(address: &str) -> Arc<VaultClient> {
 
 impl Vault {
     fn client_at(address: &str) -> Arc<VaultClient> {
-        let settings = stanch::provider::vault::Settings {
+        let settings = stanch::kind::vault::Settings {
             address: address.parse().expect("address"),
             token: Some(Secret::new("hvs.hunter2hunter2")),
             namespace: None,
             ca_cert: None,
             skip_verify: false,
-            more: stanch::provider::vault::More::default(),
+            more: stanch::kind::vault::More::default(),
         };
         Arc::new(VaultClient::new(settings, Duration::from_secs(2)).expect("client"))
     }

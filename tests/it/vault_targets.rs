@@ -9,9 +9,12 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stanch::clock::SystemClock;
 use stanch::domain::{Check, CheckVerdict, ErrorKind, Identity};
+use stanch::kind;
+use stanch::kind::real::RealProvider;
+use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
+use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
+use stanch::kind::vault::{VaultClient, preflight};
 use stanch::provider::layout::Layout;
-use stanch::provider::real::RealProvider;
-use stanch::provider::vault::{Kv2Place, Kv2Store, TokenIssuer, TokenSpec, VaultClient, preflight};
 use stanch::provider::{Issuer, Provider, Store, Use};
 use stanch::runbook::model;
 
@@ -329,14 +332,14 @@ async fn a_private_ca_is_trusted_by_the_runbooks_own_requests() {
         "issuer: {type: vault-token, connection: v, policies: [app], ttl: 10m}\nstores: []\n",
     )
     .expect("YAML");
-    let probe = model::Probe::Http {
+    let probe = model::Probe::Http(kind::http::HttpProbe {
         method: model::HttpMethod::Get,
         url,
         bearer: true,
         header: None,
         expect: 200,
         refuse: vec![401, 403],
-    };
+    });
     for (ca, trusted) in [(Some(ca.display().to_string()), true), (None, false)] {
         let (address, ca) = (own.vault.address.clone(), ca.clone());
         let env = move |name: &str| match name {

@@ -660,14 +660,7 @@ fn paths(plan: &Plan) -> Vec<Vec<String>> {
 }
 
 fn places(credential: &Credential) -> Vec<String> {
-    use stanch::runbook::model::Store;
-    let place = |store: &Store| match store {
-        Store::Sandbox { path, .. } => format!("sandbox:{path}"),
-        Store::Kv2 { mount, path, .. } => format!("kv2:{mount}/{path}"),
-        Store::Secretsmanager { secret, .. } => format!("secretsmanager:{secret}"),
-        Store::File { path, .. } => format!("file:{path}"),
-    };
-    credential.stores.iter().map(place).collect()
+    credential.stores.iter().map(|store| store.stand_in()).collect()
 }
 
 struct Run {
@@ -1000,7 +993,7 @@ impl Run {
                 .runbook
                 .credentials
                 .values()
-                .any(|c| matches!(c.issuer, stanch::runbook::model::Issuer::Random { .. }));
+                .any(|c| matches!(c.issuer, stanch::runbook::model::Issuer::Random(_)));
         if suspicious && let Some(leak) = secrets.iter().find(|s| text.contains(s.expose())) {
             let at = text.find(leak.expose()).unwrap_or_default();
             let line = text[..at].matches('\n').count();

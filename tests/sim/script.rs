@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 use serde::{Deserialize, Serialize};
+use stanch::domain::Period;
 use stanch::domain::Phase;
 use stanch::domain::Strategy;
-use stanch::runbook::Period;
+use stanch::kind;
 use stanch::runbook::model;
 use stanch::secret::Alphabet;
 
@@ -313,7 +314,8 @@ impl Script {
             let list = if own.before { &mut spec.before } else { &mut spec.after };
             list.push(own.step(at));
         }
-        let errors = model::Gate::Sandbox { at_most: 0.5, every: Period::millis(500) };
+        let errors =
+            model::Gate::Sandbox(kind::sandbox::SandboxGate { at_most: 0.5, every: Period::millis(500) });
         model::Runbook {
             version: 1,
             name: "simulated".into(),
@@ -323,19 +325,23 @@ impl Script {
             environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
             strategy: self.strategy,
             connections: [
-                ("world".to_owned(), model::Connection::Sandbox { latency: None }),
+                ("world".to_owned(), model::Connection::Sandbox(kind::sandbox::World { latency: None })),
                 (
                     "vault".to_owned(),
-                    model::Connection::Vault { address: None, namespace: None, ca_cert: None },
+                    model::Connection::Vault(kind::vault::Vault {
+                        address: None,
+                        namespace: None,
+                        ca_cert: None,
+                    }),
                 ),
                 (
                     "aws".to_owned(),
-                    model::Connection::Aws {
+                    model::Connection::Aws(kind::aws::Aws {
                         region: Some("eu-west-1".into()),
                         account: None,
                         profile: None,
                         endpoint_url: None,
-                    },
+                    }),
                 ),
             ]
             .into(),
@@ -361,28 +367,33 @@ impl Spec {
         let policies = vec!["read".to_owned()];
         let ttl = Period::seconds(3600);
         let issuer = match self.issuer {
-            IssuerKind::Plain { can_disable, coexist } => model::Issuer::Sandbox {
-                connection: "world".into(),
-                policies: policies.clone(),
-                ttl: Some(ttl),
-                coexist,
-                can_disable,
-            },
-            IssuerKind::Vault => model::Issuer::VaultToken {
+            IssuerKind::Plain { can_disable, coexist } => {
+                model::Issuer::Sandbox(kind::sandbox::SandboxIssuer {
+                    connection: "world".into(),
+                    policies: policies.clone(),
+                    ttl: Some(ttl),
+                    coexist,
+                    can_disable,
+                })
+            }
+            IssuerKind::Vault => model::Issuer::VaultToken(kind::vault::token::VaultToken {
                 connection: "vault".into(),
                 role: None,
                 policies: policies.clone(),
                 ttl,
                 num_uses: 0,
                 bound_cidrs: vec![],
-            },
-            IssuerKind::Iam => model::Issuer::IamAccessKey { connection: "aws".into(), user: name(at) },
-            IssuerKind::Random => model::Issuer::Random {
+            }),
+            IssuerKind::Iam => model::Issuer::IamAccessKey(kind::aws::access_key::IamAccessKey {
+                connection: "aws".into(),
+                user: name(at),
+            }),
+            IssuerKind::Random => model::Issuer::Random(kind::random::Random {
                 alphabet: Alphabet::Alphanumeric,
                 length: 40,
                 apply: Some(model::Call::Sandbox {}),
                 revoke: Some(model::Call::Sandbox {}),
-            },
+            }),
         };
         // A value that is made here carries no policies and never expires.
         let scoped = !matches!(self.issuer, IssuerKind::Random);
@@ -390,7 +401,9 @@ impl Spec {
         let consumers = self.consumers.iter().enumerate().map(|(c, kind)| model::Consumer {
             name: format!("app{c}"),
             reload: kind.reloads.then_some(model::Call::Sandbox {}),
-            attest: kind.instances.map(|instances| model::Attest::Sandbox { instances }),
+            attest: kind
+                .instances
+                .map(|instances| model::Attest::Sandbox(kind::sandbox::SandboxAttest { instances })),
         });
         model::Credential {
             issuer,
@@ -398,13 +411,17 @@ impl Spec {
             stores,
             consumers: consumers.collect(),
             accepts: (self.probe && scoped)
-                .then(|| model::Probe::Sandbox { policy: Some("read".into()) })
+                .then(|| model::Probe::Sandbox(kind::sandbox::SandboxProbe { policy: Some("read".into()) }))
                 .into_iter()
-                .chain((!scoped).then_some(model::Probe::Sandbox { policy: None }))
+                .chain(
+                    (!scoped).then_some(model::Probe::Sandbox(kind::sandbox::SandboxProbe { policy: None })),
+                )
                 .collect(),
-            rejects: self
-                .blind
-                .then(|| vec![model::Probe::Sandbox { policy: Some("nobody has this".into()) }]),
+            rejects: self.blind.then(|| {
+                vec![model::Probe::Sandbox(kind::sandbox::SandboxProbe {
+                    policy: Some("nobody has this".into()),
+                })]
+            }),
             after: self.after.iter().map(|a| name(*a)).collect(),
         }
     }
@@ -424,20 +441,25 @@ impl StoreKind {
         };
         let field = (!two).then(|| "value".to_owned());
         match self {
-            Self::Sandbox { labels } => {
-                model::Store::Sandbox { connection: "world".into(), path: place, labels }
-            }
-            Self::Kv2 { destroys } => model::Store::Kv2 {
+            Self::Sandbox { labels } => model::Store::Sandbox(kind::sandbox::SandboxStore {
+                connection: "world".into(),
+                path: place,
+                labels,
+            }),
+            Self::Kv2 { destroys } => model::Store::Kv2(kind::vault::kv2::Kv2 {
                 connection: "vault".into(),
                 mount: "secret".into(),
                 path: place,
                 field,
                 fields,
                 destroy_outgoing: destroys,
-            },
-            Self::SecretsManager => {
-                model::Store::Secretsmanager { connection: "aws".into(), secret: place, field, fields }
-            }
+            }),
+            Self::SecretsManager => model::Store::Secretsmanager(kind::aws::secretsmanager::Secretsmanager {
+                connection: "aws".into(),
+                secret: place,
+                field,
+                fields,
+            }),
         }
     }
 }

@@ -5,10 +5,10 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use crate::cli::{CliError, Exit, phase};
+use crate::domain::Period;
 use crate::domain::Phase;
 use crate::plan::Plan;
 use crate::rotation::{Ended, Event, Found, State};
-use crate::runbook::Period;
 
 /// Select records. Each option narrows the selection; an option given several times, or with commas, matches
 /// any of its values.

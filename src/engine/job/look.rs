@@ -12,7 +12,6 @@ use crate::engine::ask::{self, Asked, Inquiry};
 use crate::engine::safe;
 use crate::engine::yields::{Yield, facts};
 use crate::gate::{self, Watched};
-use crate::kind::finds_by_run;
 use crate::provider::{CallError, Issuer};
 use crate::rotation::{Holds, Seen, Sight};
 use crate::runbook::model::Probe;
@@ -129,7 +128,7 @@ impl Job {
         for store in 0..credential.stores.len() {
             let holds = self.holds(store).await.map_err(CallError::read_only)?;
             if holds != Holds::Incoming {
-                let target = crate::plan::store_target(&credential.stores[store]);
+                let target = credential.stores[store].target();
                 let message = match holds {
                     Holds::Outgoing => {
                         format!("{target} holds the old {name} again; nothing was changed")
@@ -310,19 +309,27 @@ impl Job {
 
     /// What carries this run's tag and is not to be kept: something on the way may have repeated a request,
     /// or held it back. The inner error says why the issuer cannot tell.
-    pub(super) async fn leftovers(&self, keep: &[String]) -> Result<Result<Vec<String>, String>, CallError> {
+    /// Handles that the run keeps, or is about to revoke, tell whether the issuer's list is new enough.
+    pub(super) async fn leftovers(
+        &self,
+        keep: &[String],
+        incoming: Option<&str>,
+    ) -> Result<Result<Vec<String>, String>, CallError> {
         let (c, _, credential) = self.credential()?;
         let Some(context) = self.needs.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
             return Ok(Ok(Vec::new()));
         };
         let mut context = context.clone();
         let mut before = self.plan.credentials[c].existing.clone();
-        if !keep.is_empty() && finds_by_run(&credential.issuer).is_some() {
+        let mut expected: Vec<String> = incoming.map(str::to_owned).into_iter().collect();
+        if !keep.is_empty() && credential.issuer.finds_by_run() {
             context.step.clear();
             before.extend_from_slice(keep);
+            expected = keep.to_vec();
         }
-        match self.issuer().await?.twins(&context, &before).await {
-            Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !keep.contains(handle)).collect())),
+        let ours = |handle: &String| keep.contains(handle) || Some(handle.as_str()) == incoming;
+        match self.issuer().await?.twins(&context, &before, &expected).await {
+            Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !ours(handle)).collect())),
             Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Conflict) => {
                 Ok(Err(e.message))
             }
@@ -331,8 +338,8 @@ impl Job {
     }
 
     /// Revokes what a repeated request to create left behind.
-    pub(super) async fn sweep(&self, keep: &[String]) -> Result<Yield, CallError> {
-        let found = match self.leftovers(keep).await? {
+    pub(super) async fn sweep(&self, keep: &[String], incoming: Option<&str>) -> Result<Yield, CallError> {
+        let found = match self.leftovers(keep, incoming).await? {
             Ok(found) => found,
             Err(why) => {
                 let (_, name, _) = self.credential()?;

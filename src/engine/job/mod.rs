@@ -247,7 +247,7 @@ impl Job {
     async fn store(&self, store: usize) -> Result<Arc<dyn Store>, CallError> {
         let (c, name, credential) = self.credential()?;
         let made = self.provider.store(name, credential, store).await?;
-        if let model::Store::File { path, .. } = &credential.stores[store] {
+        if let Some(path) = credential.stores[store].local_path() {
             let planned = &self.plan.credentials[c].stores[store].place;
             refuse_moved(path, planned, made.as_ref()).await?;
         }
@@ -300,7 +300,10 @@ impl Job {
                 Ok(facts([(VERSION, version)]))
             }
             Action::Accept { probe, .. } => self.accept(*probe).await,
-            Action::Sweep { .. } => self.sweep(&self.needs.kept).await,
+            Action::Sweep { .. } => {
+                let incoming = self.needs.incoming.as_deref();
+                self.sweep(&self.needs.kept, incoming).await
+            }
             Action::Promote { store, .. } => {
                 let (incoming, outgoing) = (self.incoming()?, self.outgoing(*store)?);
                 let base = self.base()?;
@@ -540,7 +543,7 @@ fn too_wide(scope: &model::Scope, grant: &Grant) -> Option<String> {
         match grant.ttl {
             None => return Some(format!("it never expires; at most {max} is allowed")),
             Some(ttl) if ttl > max.get() => {
-                let ttl = crate::runbook::Period::seconds(ttl.as_secs());
+                let ttl = crate::domain::Period::seconds(ttl.as_secs());
                 return Some(format!("it lives for {ttl}; at most {max} is allowed"));
             }
             Some(_) => {}

@@ -67,7 +67,7 @@ impl Job {
                 let life = self.issuer().await?.life(self.incoming_handle()?).await?;
                 let gone = life == Life::Gone;
                 // What a repeated request made goes in the same step. Who cannot see it is warned by `do`.
-                Ok(applied(gone && self.leftovers(&[]).await?.is_ok_and(|left| left.is_empty())))
+                Ok(applied(gone && self.leftovers(&[], None).await?.is_ok_and(|left| left.is_empty())))
             }
             Action::Stage { store, .. } => {
                 let versions = self.store(*store).await?.observe().await?;
@@ -94,7 +94,10 @@ impl Job {
         };
         let nobody = &self.plan.runbook.credentials;
         let (name, credential) = nobody.first_key_value().ok_or_else(|| bug("the plan has no credential"))?;
-        let probe = self.provider.probe(name, credential, &model::Probe::Exec(observe)).await?;
+        let probe = self
+            .provider
+            .probe(name, credential, &model::Probe::Exec(crate::kind::exec::ExecProbe(observe)))
+            .await?;
         Ok(probe.attempt(&Material::default()).await? == Use::Accepted)
     }
 

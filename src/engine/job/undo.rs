@@ -32,8 +32,11 @@ impl Job {
                     self.outgoing_is_accepted().await?;
                 }
                 self.refuse_handed_out().await?;
+                // While the new one still lives, a list without it is known to be too old.
+                let swept = self.sweep(&[], Some(handle)).await?;
+                self.refuse_stopped()?;
                 self.end(issuer.as_ref(), handle, incoming.as_deref()).await?;
-                self.sweep(&[]).await
+                Ok(swept)
             }
             Action::Stage { store, .. } => {
                 let staged = self.needs.staged.as_deref().ok_or_else(|| bug("nothing is staged"))?;
@@ -161,7 +164,7 @@ impl Job {
         if let Ok(held) = self.incoming() {
             for store in 0..credential.stores.len() {
                 if self.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
-                    let target = crate::plan::store_target(&credential.stores[store]);
+                    let target = credential.stores[store].target();
                     let message = format!("{target} holds the new {name}; it was not revoked");
                     let hint = "find out which process wrote there; then resume, or roll back";
                     return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));

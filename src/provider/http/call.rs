@@ -61,7 +61,7 @@ impl Call for HttpCaller {
 }
 
 /// A method's name on the wire.
-pub(super) fn name(method: HttpMethod) -> &'static str {
+pub(crate) fn name(method: HttpMethod) -> &'static str {
     match method {
         HttpMethod::Get => "GET",
         HttpMethod::Head => "HEAD",
@@ -133,7 +133,7 @@ fn escaping(content_type: &str) -> fn(&str) -> String {
 
 /// The longest that a probe or an attestation waits, where the runbook has no word for it: they
 /// are asked again and again, and a slow one must not hold up the others.
-pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

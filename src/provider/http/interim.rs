@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// How many interim replies a request may get. Servers send one or two.
-pub(in crate::provider) const MAX_INTERIM: usize = 20;
+pub(crate) const MAX_INTERIM: usize = 20;
 
 /// Counts the interim replies to one request.
 #[derive(Debug, Default)]
-pub(in crate::provider) struct Interim(Arc<Notify>);
+pub(crate) struct Interim(Arc<Notify>);
 
 impl Interim {
     /// Counts those to this request from now on.
-    pub(in crate::provider) fn of<B>(request: &mut http::Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &mut http::Request<B>) -> Self {
         let this = Self::default();
         let (too_many, seen) = (Arc::clone(&this.0), AtomicUsize::new(0));
         hyper::ext::on_informational(request, move |_| {
@@ -27,7 +27,7 @@ impl Interim {
     }
 
     /// Waits until there were too many: then the request is given up, and its connection with it.
-    pub(in crate::provider) async fn too_many(&self) {
+    pub(crate) async fn too_many(&self) {
         self.0.notified().await;
     }
 }

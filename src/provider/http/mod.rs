@@ -1,16 +1,10 @@
 //! HTTP: the bounded transport, and what runbooks do over it.
 
-mod attest;
-mod call;
-mod gate;
-pub(in crate::provider) mod interim;
-mod probe;
+pub(crate) mod call;
+pub(crate) mod interim;
 pub mod transport;
 
-pub use attest::HttpAttest;
 pub use call::HttpCaller;
-pub use gate::{HttpGate, Streak};
-pub use probe::HttpProbe;
 
 use http::header::{HeaderName, HeaderValue};
 
@@ -36,12 +30,12 @@ pub(crate) fn sensitive(text: &str, what: &str) -> Result<HeaderValue, CallError
     Ok(value)
 }
 
-fn bearer(material: Option<&Material>) -> Result<(HeaderName, HeaderValue), CallError> {
+pub(crate) fn bearer(material: Option<&Material>) -> Result<(HeaderName, HeaderValue), CallError> {
     let value = sensitive(&format!("Bearer {}", main_part(material)?.expose()), "the credential")?;
     Ok((http::header::AUTHORIZATION, value))
 }
 
-fn main_part(material: Option<&Material>) -> Result<&Secret, CallError> {
+pub(crate) fn main_part(material: Option<&Material>) -> Result<&Secret, CallError> {
     let material = material.ok_or_else(|| {
         CallError::rejected(ErrorKind::Invalid, "the request wants a credential, and has none")
     })?;
@@ -90,7 +84,7 @@ pub(crate) fn safe_url(text: &str) -> String {
 }
 
 /// A number or a text at a JSON pointer of a body.
-fn at_pointer(reply: &Reply, pointer: &str) -> Option<serde_json::Value> {
+pub(crate) fn at_pointer(reply: &Reply, pointer: &str) -> Option<serde_json::Value> {
     let document: serde_json::Value = serde_json::from_slice(&reply.body).ok()?;
     document.pointer(pointer).cloned()
 }

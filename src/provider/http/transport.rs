@@ -124,10 +124,7 @@ impl Reply {
 
 /// How long a `Retry-After` asks to wait (RFC 9110, 10.2.3): seconds, or until a date, which counts from
 /// what the clock says; an hour at most.
-pub(in crate::provider) fn retry_after(
-    text: &str,
-    clock: impl FnOnce() -> Option<Timestamp>,
-) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, clock: impl FnOnce() -> Option<Timestamp>) -> Option<Duration> {
     let wait = match text.trim().parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         // A date that is past asks for nothing.
@@ -137,7 +134,7 @@ pub(in crate::provider) fn retry_after(
 }
 
 /// A date as HTTP writes it.
-pub(in crate::provider) fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp())
 }
 

@@ -209,7 +209,7 @@ impl Sandbox {
         let issuer = parts::IssuerSpec::of(name, credential);
         self.transact(|world| {
             let known = credential.stores.iter().find_map(|store| {
-                let secrets = world.secrets(&parts::store_path(store))?;
+                let secrets = world.secrets(&store.stand_in())?;
                 secrets.versions.get(secrets.labels.current.as_ref()?).cloned()
             });
             let value = known.unwrap_or_else(|| {
@@ -230,7 +230,7 @@ impl Sandbox {
                 value
             });
             for store in &credential.stores {
-                let path = parts::store_path(store);
+                let path = store.stand_in();
                 if world.secrets(&path).is_none() {
                     let version = "1".to_owned();
                     let secrets = Secrets {
@@ -381,10 +381,7 @@ impl Provider for Sandbox {
         credential: &model::Credential,
         probe: &model::Probe,
     ) -> Result<Arc<dyn Probe>, CallError> {
-        let policy = match probe {
-            model::Probe::Sandbox { policy } => policy.clone(),
-            model::Probe::Http { .. } | model::Probe::Exec(_) => None,
-        };
+        let policy = probe.policy().map(str::to_owned);
         let principal = parts::IssuerSpec::of(name, credential).principal;
         Ok(Arc::new(RelyingParty { sandbox: self.clone(), principal, policy }))
     }
@@ -394,11 +391,7 @@ impl Provider for Sandbox {
     }
 
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
-        let at_most = match gate {
-            model::Gate::Sandbox { at_most, .. } => *at_most,
-            // What the real gate would look at does not exist here; errors of consumers do.
-            model::Gate::Http { .. } | model::Gate::Exec { .. } => 0.0,
-        };
+        let at_most = gate.stand_in();
         let before = self.transact(|world| world.traffic())?;
         Ok(Arc::new(ErrorRate { sandbox: self.clone(), at_most, before }))
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::Sandbox;
 use super::world::{Client, Credential, Secrets, Value, World};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing, StoreTraits, Versions};
-use crate::kind::{issuer_traits, store_traits};
+use crate::kind::spec::StandIn;
 use crate::provider::{
     Attestation, CallContext, CallError, Consumer, Grant, Issued, Issuer, Promoted, Secret256, Store, Use,
 };
@@ -26,49 +26,18 @@ pub(super) struct IssuerSpec {
 
 impl IssuerSpec {
     pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
-        let millis = |p: crate::runbook::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
-        let traits = issuer_traits(&credential.issuer, true);
-        let spec = Self {
-            principal: name.to_owned(),
-            parts: crate::kind::part_names(&credential.issuer),
-            policies: Vec::new(),
-            ttl_ms: None,
-            traits,
-            coexist: None,
-            recipe: None,
-        };
-        match &credential.issuer {
-            model::Issuer::Sandbox { policies, ttl, coexist, .. } => Self {
-                policies: policies.clone(),
-                ttl_ms: ttl.map(millis),
-                coexist: coexist.map(|n| n as usize),
-                ..spec
-            },
-            model::Issuer::VaultToken { policies, ttl, .. } => {
-                Self { policies: policies.clone(), ttl_ms: Some(millis(*ttl)), ..spec }
-            }
-            model::Issuer::IamAccessKey { user, .. } => Self {
-                principal: user.clone(),
-                policies: credential.scope.policies.clone().unwrap_or_default(),
-                coexist: Some(2),
-                ..spec
-            },
-            model::Issuer::Random { alphabet, length, .. } => Self {
-                // `apply` and `revoke` are simulated: the authority is this world.
-                recipe: Recipe::new(*alphabet, *length).ok(),
-                ..spec
-            },
+        let millis = |p: crate::domain::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
+        let issuer = &credential.issuer;
+        let StandIn { principal, policies, ttl, coexist, recipe } = issuer.stand_in(&credential.scope);
+        Self {
+            principal: principal.unwrap_or_else(|| name.to_owned()),
+            parts: issuer.kind().parts,
+            policies,
+            ttl_ms: ttl.map(millis),
+            traits: issuer.traits(true),
+            coexist,
+            recipe,
         }
-    }
-}
-
-/// Where a store's secret stands in the world.
-pub(super) fn store_path(store: &model::Store) -> String {
-    match store {
-        model::Store::Sandbox { path, .. } => format!("sandbox:{path}"),
-        model::Store::Kv2 { mount, path, .. } => format!("kv2:{mount}/{path}"),
-        model::Store::Secretsmanager { secret, .. } => format!("secretsmanager:{secret}"),
-        model::Store::File { path, .. } => format!("file:{path}"),
     }
 }
 
@@ -79,11 +48,7 @@ pub(super) fn client_name(credential: &str, consumer: &model::Consumer) -> Strin
 
 /// How many instances a consumer has.
 pub(super) fn instances(consumer: &model::Consumer) -> usize {
-    match &consumer.attest {
-        Some(model::Attest::Sandbox { instances }) => *instances as usize,
-        Some(model::Attest::Http { urls, .. }) => urls.len().max(1),
-        Some(model::Attest::Exec { .. }) | None => 1,
-    }
+    consumer.attest.as_ref().map_or(1, |attest| attest.instances())
 }
 
 pub(super) struct SandboxIssuer {
@@ -319,7 +284,7 @@ pub(super) struct SandboxStore {
 
 impl SandboxStore {
     pub(super) fn new(sandbox: Sandbox, store: &model::Store) -> Self {
-        Self { sandbox, path: store_path(store), traits: store_traits(store) }
+        Self { sandbox, path: store.stand_in(), traits: store.traits() }
     }
 
     fn secrets(&self, world: &World) -> Result<Secrets, CallError> {
@@ -522,7 +487,7 @@ pub(super) struct SandboxConsumer {
 impl SandboxConsumer {
     pub(super) fn new(sandbox: Sandbox, name: &str, credential: &model::Credential, index: usize) -> Self {
         let consumer = &credential.consumers[index];
-        let path = credential.stores.first().map(store_path).unwrap_or_default();
+        let path = credential.stores.first().map(|store| store.stand_in()).unwrap_or_default();
         Self { sandbox, name: client_name(name, consumer), path, caches: consumer.reload.is_some() }
     }
 

@@ -13,7 +13,7 @@ use crate::provider::outcome::CallError;
 use crate::secret::Secret;
 
 /// The text of a JSON object, and where its fields are.
-pub(in crate::provider) struct Object<'a> {
+pub(crate) struct Object<'a> {
     text: &'a str,
     fields: Vec<(String, Range<usize>)>,
 }
@@ -23,7 +23,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the text is not a JSON object. The error quotes nothing of it.
-    pub(in crate::provider) fn parse(text: &'a str) -> Result<Self, CallError> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, CallError> {
         let fields = members(text, 0..text.len())
             .filter(|_| text.trim_start().starts_with('{'))
             .ok_or_else(|| invalid("the value is not a JSON object"))?;
@@ -44,7 +44,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such field; [`ErrorKind::Invalid`] when there are two, or when it
     /// is not a string.
-    pub(in crate::provider) fn string(&self, field: &str) -> Result<Secret, CallError> {
+    pub(crate) fn string(&self, field: &str) -> Result<Secret, CallError> {
         let raw = &self.text[self.range(field)?];
         let string: String =
             serde_json::from_str(raw).map_err(|_| invalid(format!("the field `{field}` is not a string")))?;
@@ -55,7 +55,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when a field does not exist; [`ErrorKind::Invalid`] when it exists twice.
-    pub(in crate::provider) fn with(&self, values: &[(String, Secret)]) -> Result<Secret, CallError> {
+    pub(crate) fn with(&self, values: &[(String, Secret)]) -> Result<Secret, CallError> {
         let mut edits = values
             .iter()
             .map(|(field, value)| Ok((self.range(field)?, quoted(value.expose()))))

@@ -18,11 +18,11 @@ use crate::provider::outcome::CallError;
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
 
-pub(super) use json::Object;
+pub(crate) use json::Object;
 
 /// How a value is written, as far as its bytes do not follow from the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(crate) enum Spelling {
     /// Without quotes.
     Bare,
     /// In single quotes.
@@ -36,12 +36,12 @@ impl Spelling {
         [(Self::Bare, "bare"), (Self::Single, "single"), (Self::Double, "double")];
 
     /// Its word, which a file's version ends with.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         Self::ALL.iter().find(|(spelling, _)| *spelling == self).map_or("", |(_, word)| word)
     }
 
     /// The reverse of [`Spelling::word`].
-    pub(super) fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, name)| *name == word).map(|(spelling, _)| *spelling)
     }
 }
@@ -56,14 +56,14 @@ struct Place {
 }
 
 /// A text and the name of one value in it.
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     format: FileFormat,
     key: &'a str,
     text: &'a str,
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(format: FileFormat, key: Option<&'a str>, text: &'a str) -> Self {
+    pub(crate) fn new(format: FileFormat, key: Option<&'a str>, text: &'a str) -> Self {
         Self { format, key: key.unwrap_or_default(), text }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Document<'a> {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such value; [`ErrorKind::Invalid`] or [`ErrorKind::Unsupported`] when
     /// readers of the format may take it for another one than we do, with the reason.
-    pub(super) fn value(&self) -> Result<(Secret, Spelling), CallError> {
+    pub(crate) fn value(&self) -> Result<(Secret, Spelling), CallError> {
         self.locate().map(|place| (place.value, place.spelling))
     }
 
@@ -81,7 +81,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] when no spelling gives the value to every reader and leaves all else as it is.
-    pub(super) fn with_value(&self, value: &Secret, spelling: Option<Spelling>) -> Result<Secret, CallError> {
+    pub(crate) fn with_value(&self, value: &Secret, spelling: Option<Spelling>) -> Result<Secret, CallError> {
         let place = self.locate()?;
         let number = |value: &Secret| is_small_number(value.expose());
         // A text of digits becomes a number without quotes: only where there was a number, too.
@@ -162,7 +162,7 @@ impl<'a> Document<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`], with the part and the reason.
-pub(super) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
+pub(crate) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
     for (part, value) in material.parts() {
         let text = value.expose();
         let unclear = |why: &str, hint: &str| {

@@ -1,10 +1,11 @@
 //! Connections and addresses: that they are used, well formed and not in plain text.
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Node, Value};
-use crate::runbook::variables;
-use crate::runbook::words::quote_or;
+use crate::kind::http::{carries_to, split};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Node, Value};
+use crate::runbook::read::variables;
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for connection in context.section("connections") {
@@ -19,7 +20,7 @@ pub(super) fn check(context: &mut Context<'_>) {
         for address in ["address", "endpoint_url"] {
             let node = connection.value.get(address);
             well_formed(context, node);
-            carries_to(context, node);
+            carries_to(node, &mut context.found);
         }
     }
     walk(context, context.root);
@@ -41,7 +42,7 @@ fn walk(context: &mut Context<'_>, node: &Node) {
                 node.is_true("bearer") && node.get("expect").is_none() && node.get("refuse").is_none()
                     || node.text_of("body").is_some_and(|body| body.contains("${secret"));
             if carries {
-                carries_to(context, node.get("url"));
+                carries_to(node.get("url"), &mut context.found);
             }
             for pointer in ["json", "fingerprint"] {
                 if node.get("url").is_some() || node.get("urls").is_some() {
@@ -67,38 +68,6 @@ fn well_formed(context: &mut Context<'_>, node: Option<&Node>) {
                 .hint("start with https://, followed by the host"),
         );
     }
-}
-
-/// Warns where a credential would cross a network in plain text.
-pub(super) fn carries_to(context: &mut Context<'_>, node: Option<&Node>) {
-    let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { return };
-    let Some(("http", host)) = split(text) else { return };
-    let local =
-        host == "localhost" || host.starts_with("127.") || host == "[::1]" || host.ends_with(".localhost");
-    let known = context.found.iter().any(|finding| finding.code == "plain-http" && finding.at == node.span);
-    if !local && !known {
-        context.add(
-            Finding::warning(
-                "plain-http",
-                node.span,
-                "stanch would send the credential over the network in plain text",
-            )
-            .hint("use https"),
-        );
-    }
-}
-
-/// Scheme and host of an http address.
-fn split(text: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let end = if host.starts_with('[') {
-        host.find(']').map_or(host.len(), |end| end + 1)
-    } else {
-        host.find(':').unwrap_or(host.len())
-    };
-    Some((scheme, &host[..end]))
 }
 
 fn is_pointer(context: &mut Context<'_>, node: Option<&Node>) {

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::connections::carries_to;
 use super::{Context, scope, twice};
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Entry, Node, Value};
-use crate::runbook::words::{quote_or, suggest};
-use crate::secret::{Alphabet, Recipe};
+use crate::kind::spec::{Expires, Kind};
+use crate::kind::{self, ATTESTATIONS, ISSUERS, PROBES};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node, Value};
+use crate::runbook::read::words::{quote_or, suggest};
 
 pub(super) fn check(context: &mut Context<'_>) {
     if let Some(entry) = context.root.entry("credentials")
@@ -22,7 +22,7 @@ pub(super) fn check(context: &mut Context<'_>) {
     for credential in context.section("credentials") {
         issuer(context, credential);
         probes(context, credential);
-        consumers(context, &credential.value);
+        consumers(context, credential);
     }
     names(context);
     order(context);
@@ -30,61 +30,20 @@ pub(super) fn check(context: &mut Context<'_>) {
 
 fn issuer(context: &mut Context<'_>, credential: &Entry) {
     let Some(issuer) = credential.value.get("issuer") else { return };
-    match issuer.text_of("type") {
-        Some("vault-token") => {
-            context.connection(issuer, "vault");
-            scope::check(context, credential, issuer, true);
-        }
-        Some("sandbox") => {
-            context.connection(issuer, "sandbox");
-            scope::check(context, credential, issuer, issuer.get("ttl").is_some());
-        }
-        Some("iam-access-key") => {
-            context.connection(issuer, "aws");
-            scope::unlimited(context, credential, &["audience"]);
-        }
-        Some("random") => {
-            random(context, credential, issuer);
-            scope::unlimited(context, credential, &["audience", "policies"]);
-        }
-        _ => {}
+    let Some(kind) = kind::named(ISSUERS, issuer.text_of("type")) else { return };
+    if let Some(family) = kind.family {
+        context.connection(issuer, family);
     }
-}
-
-fn random(context: &mut Context<'_>, credential: &Entry, issuer: &Node) {
-    let alphabet = issuer
-        .get("alphabet")
-        .map_or(Some(Alphabet::default()), |node| serde_json::from_value(node.to_json()).ok());
-    let length = issuer.get("length").map_or(Some(40), |node| node.to_json().as_u64());
-    if let (Some(alphabet), Some(length)) = (alphabet, length)
-        && let Err(error) = Recipe::new(alphabet, usize::try_from(length).unwrap_or(usize::MAX))
-    {
-        let at = issuer.get("length").or(issuer.get("alphabet")).unwrap_or(issuer).span;
-        context.add(
-            Finding::error("weak-secret", at, error.to_string()).hint("remove `length` for 40 characters"),
-        );
-    }
-    if issuer.get("apply").is_some() && issuer.get("revoke").is_none() {
-        let at = issuer.entry("apply").map_or(issuer.span, |entry| entry.at);
-        context.add(
-            Finding::warning(
-                "no-revoke",
-                at,
-                "the runbook tells the authority to accept the new value, but never to refuse the old value",
-            )
-            .hint("add `revoke`, or make sure that `apply` replaces the old value"),
-        );
-    }
-    let proven = credential.value.get("accepts").is_some_and(|probes| !probes.items().is_empty());
-    if !proven {
-        context.add(
-            Finding::warning(
-                "unproven",
-                credential.at,
-                "nothing proves that the new value works or that the old value is dead",
-            )
-            .hint("add a check under `accepts`"),
-        );
+    let expires = match kind.scope.expires {
+        Expires::Always => true,
+        Expires::WithTtl => issuer.get("ttl").is_some(),
+        Expires::Never => false,
+    };
+    (kind.check)(credential, issuer, &mut context.found);
+    if kind.scope.expires == Expires::Never {
+        scope::unlimited(context, credential, kind.scope.ignored);
+    } else {
+        scope::check(context, credential, issuer, expires);
     }
 }
 
@@ -99,56 +58,25 @@ fn probes(context: &mut Context<'_>, credential: &Entry) {
     }
     for list in ["accepts", "rejects"] {
         for probe in credential.value.get(list).map(Node::items).unwrap_or_default() {
-            let Some(http) = probe.get("http") else { continue };
-            let bearer = http.is_true("bearer");
-            let header = http.entry("header").filter(|header| header.value.text().is_some());
-            match (bearer, header) {
-                (false, None)
-                    if http.get("bearer").is_none_or(|bearer| bearer.value == Value::Bool(false)) =>
-                {
-                    context.add(
-                        Finding::warning(
-                            "probe-without-credential",
-                            http.span,
-                            "this check does not send the credential, so it proves nothing",
-                        )
-                        .hint("add `bearer: true` or `header: NAME`"),
-                    )
-                }
-                (true, Some(header)) => context.add(
-                    Finding::error("bearer-and-header", header.at, "`bearer` and `header` are both set")
-                        .hint("keep only one of them"),
-                ),
-                _ => {}
-            }
-            carries_to(context, http.get("url"));
-            if let (Some(expect), Some(refuse)) = (http.get("expect"), http.get("refuse")) {
-                let both = refuse.items().iter().find(|status| status.value == expect.value);
-                if let Some(both) = both {
-                    context.add(Finding::error(
-                        "both-answers",
-                        both.span,
-                        "this status cannot mean both accepted and refused",
-                    ));
-                }
-            }
+            kinds(context, credential, probe, PROBES);
         }
     }
 }
 
-fn consumers(context: &mut Context<'_>, credential: &Node) {
-    for consumer in credential.get("consumers").map(Node::items).unwrap_or_default() {
-        let Some(http) = consumer.get("attest").and_then(|attest| attest.get("http")) else { continue };
-        let urls = http.get("urls").filter(|urls| !urls.items().is_empty());
-        let message = match (http.get("url"), urls) {
-            (None, None) => "`url` or `urls` is missing",
-            (Some(_), Some(_)) => "`url` and `urls` are both set",
-            _ => continue,
-        };
-        context.add(
-            Finding::error("attest-address", http.span, message)
-                .hint("use `url` for one instance, or `urls` with one URL per instance"),
-        );
+/// What the kinds that a node names say of it.
+fn kinds(context: &mut Context<'_>, credential: &Entry, node: &Node, table: &[&'static Kind]) {
+    for entry in node.entries() {
+        if let Some(kind) = kind::named(table, Some(&entry.key)) {
+            (kind.check)(credential, &entry.value, &mut context.found);
+        }
+    }
+}
+
+fn consumers(context: &mut Context<'_>, credential: &Entry) {
+    for consumer in credential.value.get("consumers").map(Node::items).unwrap_or_default() {
+        if let Some(attest) = consumer.get("attest") {
+            kinds(context, credential, attest, ATTESTATIONS);
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Gates: their bounds, and that each is waited for.
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::Node;
-use crate::runbook::words::quote_or;
+use crate::kind::{self, GATES};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     for gate in context.section("gates") {
@@ -22,26 +22,10 @@ pub(super) fn check(context: &mut Context<'_>) {
                 Finding::warning("unused-gate", gate.at, message).hint("name it under a phase's `until`"),
             );
         }
-        let Some(http) = gate.value.get("http") else { continue };
-        let number = |name| http.get(name).and_then(|node: &Node| node.to_json().as_f64());
-        match (number("at_least"), number("at_most")) {
-            (None, None) if http.kind() == "a mapping" => context.add(
-                Finding::error(
-                    "gate-without-bounds",
-                    gate.at,
-                    "this gate has no limit, so it would always pass",
-                )
-                .hint("add `at_most`, `at_least` or both"),
-            ),
-            (Some(least), Some(most)) if most < least => {
-                let at = http.entry("at_most").map_or(gate.at, |entry| entry.at);
-                context.add(Finding::error(
-                    "bounds",
-                    at,
-                    "`at_most` is below `at_least`: nothing could pass",
-                ));
+        for entry in gate.value.entries() {
+            if let Some(kind) = kind::named(GATES, Some(&entry.key)) {
+                (kind.check)(gate, &entry.value, &mut context.found);
             }
-            _ => {}
         }
     }
 }

@@ -16,13 +16,13 @@ mod stores;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::finding::{Finding, Severity};
-use super::period::Period;
-use super::span::Span;
+use super::read::finding::{Finding, Severity};
+use super::read::span::Span;
+use super::read::tree::{Entry, Node};
+use super::read::variables::{self, Values};
+use super::read::words::{nearest, quote_or, suggest};
 use super::structure;
-use super::tree::{Entry, Node};
-use super::variables::{self, Values};
-use super::words::{nearest, quote_or, suggest};
+use crate::domain::Period;
 
 /// Each environment is checked on its own; more than this no rotation has.
 const MAX_ENVIRONMENTS: usize = 64;

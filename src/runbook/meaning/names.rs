@@ -1,9 +1,9 @@
 //! Names that end up in step names, file names and messages, and texts that must say something.
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::span::Span;
-use crate::runbook::tree::{Node, Value};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::span::Span;
+use crate::runbook::read::tree::{Node, Value};
 
 /// Longer names do not fit on a line beside their step.
 const MAX_NAME: usize = 63;

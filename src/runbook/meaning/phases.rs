@@ -1,10 +1,10 @@
 //! Phases: what they wait for, and the own steps in them.
 
 use super::{Context, period, twice};
-use crate::runbook::finding::Finding;
-use crate::runbook::span::Span;
-use crate::runbook::tree::{Entry, Node, Value};
-use crate::runbook::words::{nearest, quote_or, suggest};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::span::Span;
+use crate::runbook::read::tree::{Entry, Node, Value};
+use crate::runbook::read::words::{nearest, quote_or, suggest};
 
 /// The phases that can still be undone: those before the point of no return.
 const UNDOABLE: [&str; 6] = ["prepare", "distribute", "verify", "cutover", "overlap", "sunset"];

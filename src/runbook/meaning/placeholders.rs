@@ -1,7 +1,7 @@
 //! Places of a runbook that somebody still has to fill in.
 
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Node, Value};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Node, Value};
 
 /// Words that people leave where something is still missing.
 const WORDS: [&str; 7] = ["REPLACE-ME", "REPLACEME", "CHANGE-ME", "CHANGEME", "FILL-ME-IN", "TODO", "FIXME"];

@@ -1,10 +1,10 @@
 //! Scopes: what a credential may be at the most, and whether it can be that.
 
 use super::{Context, period};
-use crate::runbook::finding::Finding;
-use crate::runbook::period::Period;
-use crate::runbook::tree::{Entry, Node};
-use crate::runbook::words::{nearest, quote_or, suggest};
+use crate::domain::Period;
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
+use crate::runbook::read::words::{nearest, quote_or, suggest};
 
 /// The issuer's time to live and policies against the widest that the scope allows.
 pub(super) fn check(context: &mut Context<'_>, credential: &Entry, issuer: &Node, expires: bool) {

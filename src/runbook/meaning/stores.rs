@@ -3,20 +3,21 @@
 use std::collections::HashMap;
 
 use super::Context;
-use crate::runbook::finding::Finding;
-use crate::runbook::tree::{Entry, Node};
-use crate::runbook::words::quote_or;
+use crate::kind::spec::Kind;
+use crate::kind::{self, ISSUERS, STORES};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
+use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     // Per target, who writes which field; `None` is the whole of it.
     let mut written: HashMap<Vec<String>, Vec<(Option<String>, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
-        match store.text_of("type") {
-            Some("kv2") => context.connection(store, "vault"),
-            Some("secretsmanager") => context.connection(store, "aws"),
-            Some("sandbox") => context.connection(store, "sandbox"),
-            Some("file") => file(context, store),
-            _ => {}
+        if let Some(kind) = kind::named(STORES, store.text_of("type")) {
+            if let Some(family) = kind.family {
+                context.connection(store, family);
+            }
+            (kind.check)(credential, store, &mut context.found);
         }
         fields(context, credential, store);
         let Some(target) = target(context, store) else { continue };
@@ -43,36 +44,12 @@ pub(super) fn check(context: &mut Context<'_>) {
 
 /// What a store writes to, without the field; connections count by what they say, not by name.
 fn target(context: &Context<'_>, store: &Node) -> Option<Vec<String>> {
-    let kind = store.text_of("type")?;
-    let server = || {
-        let name = store.text_of("connection")?;
-        let connection = context.section("connections").iter().find(|entry| entry.key == name);
-        let mut server = connection.map_or_else(|| name.into(), |entry| entry.value.to_json());
-        // Part of a secret's path, as below.
-        if let Some(fields) = server.as_object_mut().filter(|_| kind == "kv2") {
-            fields.remove("namespace");
-        }
-        Some(server.to_string())
-    };
-    // Vault takes a namespace and the same words at the beginning of the mount for one path.
-    let namespace = || {
-        let name = store.text_of("connection")?;
-        let connection = context.section("connections").iter().find(|entry| entry.key == name)?;
-        connection.value.text_of("namespace")
-    };
-    let path = |key| Some(store.text_of(key)?.trim_matches('/').to_owned());
-    let mut target = vec![kind.to_owned()];
-    match kind {
-        "kv2" => {
-            let namespace = namespace().unwrap_or_default().trim_matches('/');
-            let path = format!("{namespace}/{}/{}", path("mount")?, path("path")?);
-            target.extend([server()?, path.trim_matches('/').to_owned()]);
-        }
-        "secretsmanager" => target.extend([server()?, store.text_of("secret")?.to_owned()]),
-        "sandbox" => target.extend([server()?, path("path")?]),
-        "file" => target.push(store.text_of("path")?.to_owned()),
-        _ => return None,
-    }
+    let kind = kind::named(STORES, store.text_of("type"))?;
+    let connection = store.text_of("connection");
+    let connection =
+        context.section("connections").iter().find(|entry| Some(entry.key.as_str()) == connection);
+    let mut target = vec![kind.name.to_owned()];
+    target.extend((kind.place)(store, connection.map(|entry| &entry.value))?);
     Some(target)
 }
 
@@ -97,14 +74,11 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
                 .hint("use `field` for a credential with one part, `fields` for one with several parts"),
         );
     }
-    let parts: &[&str] = match credential.value.get("issuer").and_then(|issuer| issuer.text_of("type")) {
-        // The names of the parts are the provider's; a token's accessor is no part of its value.
-        Some("iam-access-key") => &["access_key_id", "secret_access_key"],
-        _ => return,
-    };
+    let issuer = credential.value.get("issuer").and_then(|issuer| issuer.text_of("type"));
+    let Some(Kind { parts, .. }) = kind::named(ISSUERS, issuer) else { return };
     for entry in fields.value.entries() {
         if !parts.contains(&entry.key.as_str()) {
-            let hint = crate::runbook::words::suggest(&entry.key, parts.iter().copied(), "its parts");
+            let hint = crate::runbook::read::words::suggest(&entry.key, parts.iter().copied(), "its parts");
             context.add(
                 Finding::error(
                     "unknown-part",
@@ -114,23 +88,5 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
                 .hint(hint),
             );
         }
-    }
-}
-
-fn file(context: &mut Context<'_>, store: &Node) {
-    let key = store.entry("key").filter(|key| key.value.text().is_some());
-    match (store.text_of("format"), key) {
-        (Some("text"), Some(key)) => context.add(
-            Finding::error("file-key", key.at, "a file of format `text` does not have keys")
-                .hint("remove `key`: the whole file is the value"),
-        ),
-        (Some("dotenv" | "json" | "yaml"), None) => {
-            let at = store.get("format").map_or(store.span, |format| format.span);
-            context.add(
-                Finding::error("file-key", at, "`key` is missing: it names the entry of the file to write")
-                    .hint("for JSON and YAML, `/a/b` names a nested entry"),
-            );
-        }
-        _ => {}
     }
 }

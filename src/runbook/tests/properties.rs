@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::Period;
+use crate::runbook::read::tree;
 
 /// Any value, as a runbook could hold it.
 fn values() -> impl Strategy<Value = Value> {

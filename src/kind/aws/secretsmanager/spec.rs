@@ -1,0 +1,65 @@
+//! The words of a runbook about a secret in AWS Secrets Manager.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Observation, StoreTraits};
+use crate::kind::server;
+use crate::kind::spec::{Kind, StoreChange, StoreLook, StoreSpec, after};
+use crate::text::shell_word;
+
+/// AWS Secrets Manager.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secretsmanager {
+    /// A connection of type `aws`.
+    pub connection: String,
+    /// The secret's name or ARN.
+    pub secret: String,
+    /// The JSON field to write; without one the value is the whole string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// For credentials of several parts: `PART: FIELD`, which part goes into which JSON field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Secretsmanager {
+    pub(in crate::kind) const KIND: Kind = Kind {
+        place: |store, on| Some(vec![server(store, on, &[])?, store.text_of("secret")?.to_owned()]),
+        ..Kind::named("secretsmanager").over("aws")
+    };
+}
+
+impl StoreSpec for Secretsmanager {
+    fn kind(&self) -> &'static Kind {
+        &Self::KIND
+    }
+
+    fn traits(&self) -> StoreTraits {
+        // AWS removes a version that carries no label by itself.
+        StoreTraits { stages: true, destroys: false, change: Observation::Token }
+    }
+
+    fn target(&self) -> String {
+        format!("secretsmanager {}{}", self.secret, crate::kind::fields(&self.field, &self.fields))
+    }
+
+    fn stand_in(&self) -> String {
+        format!("secretsmanager:{}", self.secret)
+    }
+
+    fn look(&self, look: &StoreLook<'_>) -> String {
+        let label = if look.change == StoreChange::Stage { "AWSPENDING" } else { "AWSCURRENT" };
+        let was =
+            look.before.map(|b| format!("; before the run it was {}", shell_word(b))).unwrap_or_default();
+        format!(
+            "`aws secretsmanager list-secret-version-ids --secret-id {}`: it took effect if the version \
+             with {label} was created{}{was}",
+            shell_word(&self.secret),
+            after(look.since)
+        )
+    }
+}

@@ -1,0 +1,93 @@
+//! The words of a runbook about a file.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Observation, StoreTraits};
+use crate::kind::spec::{Kind, StoreLook, StoreSpec, after};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
+use crate::text::shell_word;
+
+/// A file on this machine, replaced atomically, its mode kept.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The file's path.
+    pub path: String,
+    /// The file's format.
+    pub format: FileFormat,
+    /// The key to write; `/a/b` reaches into JSON and YAML. Not for `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The format of a file store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// `KEY=value` lines.
+    Dotenv,
+    /// A JSON document.
+    Json,
+    /// A YAML document; comments and layout stay.
+    Yaml,
+    /// The whole file is the value.
+    Text,
+}
+
+impl File {
+    pub(in crate::kind) const KIND: Kind = Kind {
+        check,
+        place: |store, _| Some(vec![store.text_of("path")?.to_owned()]),
+        ..Kind::named("file")
+    };
+}
+
+impl StoreSpec for File {
+    fn kind(&self) -> &'static Kind {
+        &Self::KIND
+    }
+
+    fn traits(&self) -> StoreTraits {
+        StoreTraits { stages: false, destroys: false, change: Observation::Conditional }
+    }
+
+    fn target(&self) -> String {
+        format!("file {}{}", self.path, self.key.as_ref().map(|k| format!("#{k}")).unwrap_or_default())
+    }
+
+    fn stand_in(&self) -> String {
+        format!("file:{}", self.path)
+    }
+
+    fn look(&self, look: &StoreLook<'_>) -> String {
+        format!(
+            "`ls -l --time-style=full-iso {}`: it took effect if the file was changed{}",
+            shell_word(&self.path),
+            after(look.since)
+        )
+    }
+
+    fn local_path(&self) -> Option<&str> {
+        Some(&self.path)
+    }
+}
+
+fn check(_: &Entry, store: &Node, found: &mut Vec<Finding>) {
+    let key = store.entry("key").filter(|key| key.value.text().is_some());
+    match (store.text_of("format"), key) {
+        (Some("text"), Some(key)) => found.push(
+            Finding::error("file-key", key.at, "a file of format `text` does not have keys")
+                .hint("remove `key`: the whole file is the value"),
+        ),
+        (Some("dotenv" | "json" | "yaml"), None) => {
+            let at = store.get("format").map_or(store.span, |format| format.span);
+            found.push(
+                Finding::error("file-key", at, "`key` is missing: it names the entry of the file to write")
+                    .hint("for JSON and YAML, `/a/b` names a nested entry"),
+            );
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,278 @@
+//! What each kind answers about itself, by the runbook's words alone. Pure: the servers stand elsewhere.
+//!
+//! A method without a default is a question that a new kind must answer before it compiles.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::{Call, Exec, IssuerTraits, Period, Scope, StoreTraits};
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
+use crate::secret::Recipe;
+
+/// A part that an issuer's credentials are made of. Stores and probes rely on its name.
+pub type Part = &'static str;
+
+/// A kind of connection, issuer, store, gate, attestation or check, as the lists of `kind` hold it.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The word after `type:` in a runbook, or the key in its place.
+    pub name: &'static str,
+    /// The type of the connection that `connection:` must name, where there is one.
+    pub family: Option<&'static str>,
+    /// What its credentials are made of, for kinds of issuers; else none.
+    pub parts: &'static [Part],
+    /// What `scope` means to it, for kinds of issuers.
+    pub scope: ScopeRules,
+    /// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of this kind in it.
+    /// The node may have any shape: what the schema says of it is reported elsewhere.
+    pub(crate) check: fn(&Entry, &Node, &mut Vec<Finding>),
+    /// What two stores of a runbook may not both write, without the field: from the store's node and its
+    /// connection's. `None` where that cannot be said.
+    pub(crate) place: fn(&Node, Option<&Node>) -> Option<Vec<String>>,
+}
+
+impl Kind {
+    /// A kind without connection, parts and checks of its own.
+    pub const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            family: None,
+            parts: &[],
+            scope: ScopeRules::NEVER_EXPIRES,
+            check: |_, _, _| {},
+            place: |_, _| None,
+        }
+    }
+
+    /// The same, over a connection of this type.
+    #[must_use]
+    pub const fn over(self, family: &'static str) -> Self {
+        Self { family: Some(family), ..self }
+    }
+}
+
+/// What `scope` means to a kind of issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScopeRules {
+    /// Whether its credentials expire, so that `scope.max_ttl` is required.
+    pub expires: Expires,
+    /// The fields of `scope` that its issuer keeps nothing of, so that they would be compared with nothing.
+    pub ignored: &'static [&'static str],
+}
+
+impl ScopeRules {
+    /// A credential that lives until it is revoked, and of which nothing is compared.
+    pub const NEVER_EXPIRES: Self = Self { expires: Expires::Never, ignored: &["audience", "policies"] };
+}
+
+/// Whether a kind's credentials expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expires {
+    /// Always.
+    Always,
+    /// Where the runbook gives it a `ttl`.
+    WithTtl,
+    /// Never.
+    Never,
+}
+
+/// What of an issuer a person is to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct IssuerLook<'a> {
+    /// The run that is in doubt.
+    pub run: &'a str,
+    /// The step's id.
+    pub step: &'a str,
+    /// When the step was first tried.
+    pub since: Option<Timestamp>,
+    /// The question.
+    pub about: IssuerDoubt<'a>,
+}
+
+/// What is not known of an issuer.
+#[derive(Debug, Clone, Copy)]
+pub enum IssuerDoubt<'a> {
+    /// Whether it made the new credential; these it had before.
+    Issued {
+        /// Handles that are older than the run.
+        known: &'a [String],
+    },
+    /// Whether a credential is as it should have become.
+    Life {
+        /// The credential; `None` where even that is not known.
+        handle: Option<&'a str>,
+        /// `gone`, `disabled` or `active again`.
+        wanted: &'a str,
+    },
+}
+
+/// What of a store a person is to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreLook<'a> {
+    /// When the step was first tried.
+    pub since: Option<Timestamp>,
+    /// The version that was current before the run.
+    pub before: Option<&'a str>,
+    /// What was tried.
+    pub change: StoreChange,
+}
+
+/// What a step does to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreChange {
+    /// Puts the new value there, not yet current.
+    Stage,
+    /// Makes a value current.
+    Promote,
+    /// Destroys the old version.
+    Destroy,
+}
+
+/// How the sandbox plays an issuer.
+#[derive(Debug, Clone, Default)]
+pub struct StandIn {
+    /// Whose credentials they are; the credential's own name where it is left out.
+    pub principal: Option<String>,
+    /// What they may do.
+    pub policies: Vec<String>,
+    /// How long they live.
+    pub ttl: Option<Period>,
+    /// How many may be alive at once.
+    pub coexist: Option<usize>,
+    /// What a generated value is made of; else the issuer mints.
+    pub recipe: Option<Recipe>,
+}
+
+/// A program or an address that the runbook names.
+#[derive(Debug, Clone, Copy)]
+pub enum Names<'a> {
+    /// A program and its arguments.
+    Program(&'a [String]),
+    /// A program with options.
+    Exec(&'a Exec),
+    /// A program or a request.
+    Call(&'a Call),
+    /// An http address.
+    Address(&'a str),
+}
+
+/// A connection: a family of servers.
+pub trait FamilySpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// The server's address, where the runbook says it.
+    fn address(&self) -> Option<&str>;
+
+    /// How long each call takes in the sandbox.
+    fn latency(&self) -> Option<Period> {
+        None
+    }
+}
+
+/// An issuer, as a runbook describes it.
+pub trait IssuerSpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// The connection that it is reached by.
+    fn connection(&self) -> Option<&str>;
+
+    /// What it can do; `sandbox` where the embedded one plays it.
+    fn traits(&self, sandbox: bool) -> IssuerTraits;
+
+    /// Whether its server finds whatever carries a run's tag in one look, for all credentials of the
+    /// connection at once; else each credential has to be looked at by itself.
+    fn finds_by_run(&self) -> bool;
+
+    /// Where a person looks, and for what, when nothing else can say what became of a call.
+    fn look(&self, look: &IssuerLook<'_>) -> String;
+
+    /// What no check covers, or is worth knowing before a run, of the credential with this name: each a sentence.
+    fn gaps(&self, name: &str, scope: &Scope) -> Vec<String>;
+
+    /// How the sandbox plays it: never kinder than the real one.
+    fn stand_in(&self, scope: &Scope) -> StandIn;
+
+    /// What it names outside of the runbook, each with the field that names it.
+    fn names(&self) -> Vec<(&'static str, Names<'_>)> {
+        Vec::new()
+    }
+}
+
+/// A store, as a runbook describes it.
+pub trait StoreSpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// What it can do.
+    fn traits(&self) -> StoreTraits;
+
+    /// What it writes, for people and for telling targets apart.
+    fn target(&self) -> String;
+
+    /// What the sandbox calls its secret.
+    fn stand_in(&self) -> String;
+
+    /// Where a person looks, and for what, when nothing else can say what became of a call.
+    fn look(&self, look: &StoreLook<'_>) -> String;
+
+    /// Its path, where it is on this machine: somebody may have moved what the path leads to.
+    fn local_path(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A condition between phases, as a runbook describes it.
+pub trait GateSpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// How often it is asked.
+    fn every(&self) -> Duration;
+
+    /// What it names outside of the runbook.
+    fn names(&self) -> Vec<Names<'_>>;
+
+    /// The share of refused calls above which it fails in the sandbox, where the real gate's subject does not
+    /// exist and errors of consumers do.
+    fn stand_in(&self) -> f64 {
+        0.0
+    }
+}
+
+/// How a consumer says what it uses.
+pub trait AttestSpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// What it names outside of the runbook.
+    fn names(&self) -> Vec<Names<'_>>;
+
+    /// How many instances the consumer has in the sandbox.
+    fn instances(&self) -> usize {
+        1
+    }
+}
+
+/// A check against a relying party, as a runbook describes it.
+pub trait ProbeSpec: Debug + Send + Sync {
+    /// Its entry in the list.
+    fn kind(&self) -> &'static Kind;
+
+    /// What it names outside of the runbook.
+    fn names(&self) -> Vec<Names<'_>>;
+
+    /// What it asks the credential for in the sandbox.
+    fn policy(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// When a change that is looked for was made.
+pub(crate) fn after(since: Option<Timestamp>) -> String {
+    since.map(|at| format!(" at {at:.0} or later")).unwrap_or_default()
+}

@@ -1,0 +1,39 @@
+//! HashiCorp Vault and OpenBao.
+
+#[cfg(feature = "tool")]
+mod acl;
+#[cfg(feature = "tool")]
+mod client;
+#[cfg(feature = "tool")]
+mod facts;
+#[cfg(feature = "tool")]
+mod fault;
+pub mod kv2;
+#[cfg(feature = "tool")]
+mod kv2_secret;
+#[cfg(feature = "tool")]
+mod lookup;
+#[cfg(feature = "tool")]
+mod network;
+#[cfg(feature = "tool")]
+mod permissions;
+#[cfg(feature = "tool")]
+mod preflight;
+#[cfg(feature = "tool")]
+mod server;
+#[cfg(feature = "tool")]
+mod settings;
+mod spec;
+pub mod token;
+#[cfg(feature = "tool")]
+mod token_info;
+
+#[cfg(feature = "tool")]
+pub use client::VaultClient;
+#[cfg(feature = "tool")]
+pub use preflight::preflight;
+#[cfg(feature = "tool")]
+pub(crate) use preflight::skew;
+#[cfg(feature = "tool")]
+pub use settings::{More, Settings};
+pub use spec::Vault;

@@ -1,0 +1,526 @@
+//! What can be known of a token before it is made, and before the old one dies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustify::enums::RequestMethod;
+
+use super::grant::shorter;
+use super::server::{ACCESSORS, REVOKE, TokenIssuer};
+use crate::domain::ErrorKind;
+use crate::domain::Period;
+use crate::domain::{Check, Identity};
+use crate::kind::vault::client::{Effect, data};
+use crate::kind::vault::kv2_secret::Mount;
+use crate::kind::vault::lookup::{LOOKUP, LOOKUP_TOKEN};
+use crate::kind::vault::network;
+use crate::kind::vault::permissions::{self, Need, capabilities, holds};
+use crate::kind::vault::preflight::known_own_token;
+use crate::kind::vault::token_info::{Birth, Role, TokenInfo};
+use crate::provider::outcome::CallError;
+
+/// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
+/// be undone, and beside every refusal of the old one. With fewer uses than this there is none left for
+/// the application.
+const OWN_USES: u32 = 30;
+/// A rotation takes about a dozen requests for each credential, and more while it waits.
+const OPERATOR_USES: i64 = 100;
+
+impl TokenIssuer {
+    /// Everything that can be looked at: what is missing or does not fit is named at once.
+    pub(in crate::kind::vault) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
+        let ((permissions, lists, role, mount), own) =
+            tokio::join!(self.gather(), known_own_token(&self.client));
+        let mut checks = vec![permissions];
+        checks.extend(lists);
+        let own = match own {
+            Ok(own) => own,
+            Err(error) => {
+                checks.push(error.to_check("own token"));
+                return checks;
+            }
+        };
+        let found = match (&self.spec.role, role) {
+            (Some(name), Some(role)) => {
+                checks.push(self.role_check(name, role.as_deref(), &own).await);
+                role.ok()
+            }
+            _ => {
+                checks.extend(self.orphan_check(&own).await);
+                None
+            }
+        };
+        checks.extend(self.life(found.as_deref(), mount));
+        checks.extend(self.uses());
+        checks.extend(self.fixed(found.as_deref()));
+        checks.push(self.own_check(&own, outgoing).await);
+        checks
+    }
+
+    /// What [`Self::checks`] asks that the client keeps.
+    pub(in crate::kind::vault) async fn ask_ahead(&self) {
+        tokio::join!(self.gather(), self.know_strangers());
+    }
+
+    /// The answers that do not depend on any token: permissions, whether tokens may be listed, the role,
+    /// and the mount's longest life.
+    async fn gather(&self) -> (Check, Option<Check>, Option<Result<Arc<Role>, CallError>>, Option<u64>) {
+        let needs = self.needs();
+        let what = format!("the token {}", self.spec.name);
+        tokio::join!(
+            permissions::check(&self.client, &what, &needs),
+            self.listing(),
+            self.role(),
+            self.longest(),
+        )
+    }
+
+    fn needs(&self) -> [Need; 4] {
+        const SENDS: &[&str] = &["policies", "ttl", "meta", "display_name"];
+        const WITH_MAX: &[&str] = &["policies", "ttl", "meta", "display_name", "explicit_max_ttl"];
+        let sends = if self.spec.max_ttl.is_some() { WITH_MAX } else { SENDS };
+        [
+            Need::new(self.create_path(), &["update", "create"], "create the token").sending(sends),
+            Need::new(LOOKUP_TOKEN, &["update"], "look at the old token").sending(&["token"]),
+            Need::new(LOOKUP, &["update"], "look at tokens by accessor").sending(&["accessor"]),
+            Need::new(REVOKE, &["update"], "revoke tokens by accessor").sending(&["accessor"]),
+        ]
+    }
+
+    async fn listing(&self) -> Option<Check> {
+        let held = capabilities(&self.client, &[ACCESSORS, "auth/token/accessors/"]).await.ok()?;
+        let name = format!("permission {ACCESSORS}");
+        if held.iter().any(|held| holds(held, "list") && holds(held, "sudo")) {
+            return Some(Check::pass(name, "may list tokens"));
+        }
+        Some(Check {
+            hint: Some(format!(
+                "so that stanch settles that itself: `path \"{ACCESSORS}\" {{ capabilities = [\"list\", \"sudo\"] }}`"
+            )),
+            ..Check::warn(
+                name,
+                "may not list tokens: if the reply to a creation is lost, the run stops and asks",
+            )
+        })
+    }
+
+    /// The longest life that the mount of tokens allows, in seconds; `None` where it has no limit of
+    /// its own or does not tell.
+    async fn longest(&self) -> Option<u64> {
+        const PATH: &str = "sys/internal/ui/mounts/auth/token";
+        let ask =
+            async { data(&self.client.plain(RequestMethod::GET, PATH, None, Effect::Read).await?, PATH) };
+        let mount: Arc<Mount> = self.client.facts.mounts.get("auth/token", ask).await.ok()?;
+        Some(mount.config.max_lease_ttl).filter(|max| *max > 0)
+    }
+
+    fn life(&self, role: Option<&Role>, mount: Option<u64>) -> Option<Check> {
+        let role = role.map(Role::explicit_max).filter(|max| *max > 0);
+        let least = role.into_iter().chain(mount).min()?;
+        if Duration::from_secs(least) >= self.spec.ttl {
+            return None;
+        }
+        let hint = match (&self.spec.role, role) {
+            (Some(name), Some(max)) if max == least => {
+                format!(
+                    "raise `token_explicit_max_ttl` of auth/token/roles/{name}, or ask for a shorter `ttl`"
+                )
+            }
+            _ => {
+                "raise it (`vault auth tune -max-lease-ttl=… token/`), or ask for a shorter `ttl`".to_owned()
+            }
+        };
+        Some(Check { hint: Some(hint), ..Check::warn("life", shorter(least, self.spec.ttl)) })
+    }
+
+    /// A consumer that renews its token must know that it cannot.
+    fn fixed(&self, role: Option<&Role>) -> Option<Check> {
+        self.is_fixed(role).then(|| {
+            let ttl = Period::seconds(self.spec.ttl.as_secs());
+            Check::warn(
+                "renewal",
+                format!(
+                    "the new token lives for {ttl} and cannot be renewed: the role does not keep renewals within `scope.max_ttl`"
+                ),
+            )
+        })
+    }
+
+    fn uses(&self) -> Option<Check> {
+        let uses = self.spec.num_uses;
+        match uses {
+            0 => None,
+            1..OWN_USES => Some(Check::fail(
+                "uses",
+                ErrorKind::Invalid,
+                format!("the new token may be used {uses} times; stanch's own checks take up to {OWN_USES}"),
+                "raise `num_uses` in the runbook, or leave it out",
+            )),
+            _ => Some(Check::warn(
+                "uses",
+                format!(
+                    "the new token may be used {uses} times; stanch's own checks take up to {OWN_USES} of them"
+                ),
+            )),
+        }
+    }
+
+    /// Without sudo, a token gives on only what it has.
+    async fn beyond_own(&self, own: &TokenInfo) -> Option<String> {
+        let path = self.create_path();
+        let held = capabilities(&self.client, &[&path]).await.ok()?;
+        if holds(&held[0], "sudo") || own.policies.iter().any(|p| p == "root") {
+            return None;
+        }
+        let has = |policy: &str| {
+            own.policies.iter().chain(own.identity_policies.iter().flatten()).any(|p| p == policy)
+        };
+        let lacking: Vec<&str> = self.spec.policies.iter().map(String::as_str).filter(|p| !has(p)).collect();
+        (!lacking.is_empty()).then(|| lacking.join(", "))
+    }
+
+    async fn orphan_check(&self, own: &TokenInfo) -> Option<Check> {
+        if !self.spec.bound_cidrs.is_empty() {
+            return Some(Check::fail(
+                "role",
+                ErrorKind::Invalid,
+                "`bound_cidrs` needs a role: Vault binds a token to networks by its role only",
+                "set `role`, and `token_bound_cidrs` on it",
+            ));
+        }
+        let lacking = self.beyond_own(own).await?;
+        Some(Check::fail(
+            "policies",
+            ErrorKind::Denied,
+            format!(
+                "the token that stanch uses does not carry {lacking}, and may hand on only what it carries"
+            ),
+            "set `role` to a token role that allows these policies",
+        ))
+    }
+
+    async fn role_check(&self, name: &str, role: Result<&Role, &CallError>, own: &TokenInfo) -> Check {
+        let path = format!("auth/token/roles/{name}");
+        let check = format!("role {name}");
+        let role = match role {
+            Ok(role) => role,
+            Err(error) if error.kind == ErrorKind::Denied => {
+                let allow = format!("path \"{path}\" {{ capabilities = [\"read\"] }}");
+                if self.spec.max_ttl.is_some_and(|max| max > self.spec.ttl) {
+                    return Check::fail(
+                        check,
+                        ErrorKind::Denied,
+                        "the role may not be read, and only it says whether a renewed token keeps to \
+                         `scope.max_ttl`",
+                        format!("add to the policy of stanch's token: {allow}"),
+                    );
+                }
+                return Check {
+                    hint: Some(format!("so that it shows before the old token dies: `{allow}`")),
+                    ..Check::warn(check, "the role may not be read: what it allows shows when it is used")
+                };
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                return Check::fail(
+                    check,
+                    ErrorKind::NotFound,
+                    format!("there is no token role `{name}`"),
+                    format!(
+                        "make it (`vault write {path} allowed_policies=… orphan=true`), or correct `role`"
+                    ),
+                );
+            }
+            Err(error) => return error.to_check(&check),
+        };
+        let mut wrong = self.misfits(role);
+        let kind = if wrong.iter().any(|(why, _)| why.starts_with("it does not allow")) {
+            ErrorKind::Denied
+        } else {
+            ErrorKind::Invalid
+        };
+        if role.is_open()
+            && let Some(lacking) = self.beyond_own(own).await
+        {
+            wrong.push((
+                format!("it has no `allowed_policies`, and stanch's own token does not carry {lacking}"),
+                format!("allowed_policies={}", self.spec.policies.join(",")),
+            ));
+        }
+        if !wrong.is_empty() {
+            let (why, set): (Vec<_>, Vec<_>) = wrong.into_iter().unzip();
+            return Check::fail(
+                check,
+                kind,
+                format!("the role does not fit: {}", why.join("; ")),
+                format!("`vault write {path} {}`", set.join(" ")),
+            );
+        }
+        self.cautions(role, &check)
+    }
+
+    /// Why tokens of this role could not take the old one's place, each with the setting that mends it.
+    fn misfits(&self, role: &Role) -> Vec<(String, String)> {
+        let spec = &self.spec;
+        let mut wrong = Vec::new();
+        let mut misfit = |why: String, set: &str| wrong.push((why, set.to_owned()));
+        let refused: Vec<&str> =
+            spec.policies.iter().map(String::as_str).filter(|p| !role.allows(p)).collect();
+        if !refused.is_empty() {
+            misfit(
+                format!("it does not allow the policies {}", refused.join(", ")),
+                &format!("allowed_policies={}", spec.policies.join(",")),
+            );
+        }
+        if role.token_type.contains("batch") {
+            misfit("it makes batch tokens, which cannot be revoked".to_owned(), "token_type=service");
+        }
+        if !role.orphan {
+            misfit("its tokens are children of the operator's and die with it".to_owned(), "orphan=true");
+        }
+        if role.period() > 0 {
+            misfit(
+                "its tokens are periodic: renewed in time, they never expire".to_owned(),
+                "token_period=0",
+            );
+        } else if let Some(max) = spec.max_ttl.filter(|max| *max > spec.ttl)
+            && !role.keeps_to(max.as_secs())
+        {
+            let limit = Period::seconds(max.as_secs());
+            misfit(
+                format!(
+                    "its tokens can be renewed past `scope.max_ttl` ({limit}), for a renewal heeds the role's maximum alone"
+                ),
+                &format!("token_explicit_max_ttl={limit}"),
+            );
+        }
+        let uses = u64::from(spec.num_uses);
+        if role.token_num_uses > 0 && (uses == 0 || role.token_num_uses < uses) {
+            let said = if uses == 0 { "sets no limit".to_owned() } else { format!("says {uses}") };
+            misfit(
+                format!("its tokens may be used {} times only, and the runbook {said}", role.token_num_uses),
+                &format!("token_num_uses={uses}"),
+            );
+        }
+        let asks_for_default = spec.policies.iter().any(|p| p == "default");
+        let blind = || {
+            "its tokens lack the policy `default` and cannot look themselves up, so stanch could never see the \
+             new one accepted"
+                .to_owned()
+        };
+        if role.disallows("default") && !asks_for_default {
+            misfit(blind(), &role.without_refusal_of("default"));
+        } else if role.token_no_default_policy && !asks_for_default {
+            misfit(blind(), "token_no_default_policy=false");
+        }
+        let bound: Vec<&str> = role.networks().collect();
+        let asked: Vec<&str> =
+            spec.bound_cidrs.iter().map(|c| crate::kind::vault::token_info::network(c)).collect();
+        if !asked.is_empty() && (bound.is_empty() || bound.iter().any(|cidr| !asked.contains(cidr))) {
+            misfit(
+                "its tokens may be used from networks that `bound_cidrs` of the runbook does not name"
+                    .to_owned(),
+                &format!("token_bound_cidrs={}", spec.bound_cidrs.join(",")),
+            );
+        }
+        // Only of a server on this machine is it known which address it sees us under.
+        if !bound.is_empty()
+            && let Some(here) = network::seen_from(&self.client.settings().address)
+            && here.is_loopback()
+            && !bound.iter().any(|cidr| network::contains(cidr, here))
+        {
+            misfit(
+                format!(
+                    "its tokens may be used from {} only, and this machine uses {here}: stanch could never see the new one accepted",
+                    bound.join(", ")
+                ),
+                &format!("token_bound_cidrs={},{here}/32", bound.join(",")),
+            );
+        }
+        wrong
+    }
+
+    /// What is worth knowing of a role that fits.
+    fn cautions(&self, role: &Role, check: &str) -> Check {
+        let bound: Vec<&str> = role.networks().collect();
+        if !bound.is_empty() {
+            let seen = network::seen_from(&self.client.settings().address);
+            let inside = seen.is_some_and(|here| bound.iter().any(|cidr| network::contains(cidr, here)));
+            if !inside {
+                let here = seen.map_or("an address that is not known".to_owned(), |here| here.to_string());
+                return Check {
+                    hint: Some(
+                        "run stanch from one of these networks: it uses the new token to check it".to_owned(),
+                    ),
+                    ..Check::warn(
+                        check,
+                        format!(
+                            "its tokens may be used from {} only; this machine uses {here}",
+                            bound.join(", ")
+                        ),
+                    )
+                };
+            }
+        }
+        if self.is_fixed(Some(role)) {
+            return Check {
+                hint: self.spec.role.as_ref().map(|name| {
+                    let max = self.spec.max_ttl.unwrap_or(self.spec.ttl).as_secs();
+                    format!(
+                        "to let it be renewed within its maximum: set `token_explicit_max_ttl={}` on auth/token/roles/{name}",
+                        Period::seconds(max)
+                    )
+                }),
+                ..Check::warn(
+                    check,
+                    "the new token cannot be renewed: the role has no maximum that would hold it to `scope.max_ttl`",
+                )
+            };
+        }
+        Check::pass(check, "the role allows the policies and makes orphans")
+    }
+
+    /// Whether this run can do without the old token, and its own lasts.
+    async fn own_check(&self, own: &TokenInfo, outgoing: Option<&Identity>) -> Check {
+        const NAME: &str = "own token";
+        if own.is_batch() {
+            return Check::fail(
+                NAME,
+                ErrorKind::Unsupported,
+                "the token that stanch uses is a batch token, which cannot create tokens",
+                "log in with a service token (`vault login`, or `vault token create -type=service`)",
+            );
+        }
+        if own.num_uses != 0 && own.num_uses < OPERATOR_USES {
+            return Check::fail(
+                NAME,
+                ErrorKind::Invalid,
+                format!(
+                    "the token that stanch uses may be used {} more times; a rotation that runs out of them \
+                     stops half way",
+                    own.num_uses.max(0)
+                ),
+                "log in with a token without such a limit (`vault login`)",
+            );
+        }
+        let uses = match own.num_uses {
+            0 => String::new(),
+            uses => format!("; it may be used {uses} more times"),
+        };
+        let Some(outgoing) = outgoing else {
+            return Check::pass(NAME, format!("stanch uses a service token of its own{uses}"));
+        };
+        if own.accessor == outgoing.handle {
+            return Check::fail(
+                NAME,
+                ErrorKind::Invalid,
+                "this run uses the very token that it is about to revoke",
+                "log in with another token (`vault login`), then plan again",
+            );
+        }
+        let kinship = if own.orphan {
+            Ok("it is an orphan")
+        } else {
+            match self.birth(&outgoing.handle).await {
+                Ok(Some(old)) => kinship(&own.birth(), own.role.is_some(), &old),
+                Ok(None) => Ok("the old one is gone"),
+                Err(error) => return error.to_check(NAME),
+            }
+        };
+        match kinship {
+            Ok(why) if uses.is_empty() => Check::pass(NAME, format!("it outlives the old token: {why}")),
+            Ok(why) => Check::warn(NAME, format!("it outlives the old token: {why}{uses}")),
+            Err(()) => Check::fail(
+                NAME,
+                ErrorKind::Invalid,
+                "the token that stanch uses may be a child of the old token: revoking that would revoke it, too, \
+                 in the middle of this run",
+                "log in (`vault login`), or have an orphan made: `vault token create -orphan -policy=…`; then plan \
+                 again",
+            ),
+        }
+    }
+
+    async fn birth(&self, accessor: &str) -> Result<Option<Birth>, CallError> {
+        if let Some(birth) = self.client.facts.births.get(accessor) {
+            return Ok(Some(birth));
+        }
+        let Some(info) = self.lookup(accessor).await? else { return Ok(None) };
+        self.client.facts.births.set(accessor, info.birth());
+        Ok(Some(info.birth()))
+    }
+}
+
+/// Why a token cannot be a descendant of another, from what Vault tells of both: it does not name
+/// parents. A child is never older than its parent, and, except through a role or by a parent with
+/// sudo, carries no policy that its parent lacks. `Err` where it may be one.
+fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> {
+    if own.created < old.created {
+        return Ok("it is older");
+    }
+    let handed_on = |policy: &String| old.policies.contains(policy);
+    let unlimited = old.policies.contains("root");
+    if !unlimited && !by_role && !own.policies.iter().all(handed_on) {
+        return Ok("it carries policies that the old one cannot hand on");
+    }
+    Err(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::vault::token::TokenSpec;
+    use crate::kind::vault::{Settings, VaultClient};
+
+    /// Tokens without the policy `default` cannot look themselves up, whichever setting keeps it from them.
+    #[test]
+    fn a_role_whose_tokens_lack_default_does_not_fit() {
+        let settings = Settings::resolve(Some("http://vault:8200"), None, None, &|_| None).expect("settings");
+        let client = VaultClient::new(settings, Duration::from_secs(1)).expect("client");
+        let spec = TokenSpec {
+            name: "app".to_owned(),
+            role: Some("app".to_owned()),
+            policies: vec!["app-read".to_owned()],
+            ttl: Duration::from_secs(3600),
+            max_ttl: None,
+            num_uses: 0,
+            bound_cidrs: Vec::new(),
+            audience: None,
+        };
+        let issuer = TokenIssuer::new(Arc::new(client), spec);
+        let misfits = |more: serde_json::Value| {
+            let mut role = serde_json::json!({ "orphan": true, "allowed_policies": ["app-read"] });
+            role.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+            issuer.misfits(&serde_json::from_value(role).expect("a role"))
+        };
+        assert_eq!(misfits(serde_json::json!({})), []);
+        for (more, setting) in [
+            (serde_json::json!({ "token_no_default_policy": true }), "token_no_default_policy=false"),
+            (serde_json::json!({ "disallowed_policies": ["root", "default"] }), "disallowed_policies=root"),
+            (
+                serde_json::json!({ "disallowed_policies_glob": ["def*", "x*"] }),
+                "disallowed_policies_glob=x*",
+            ),
+        ] {
+            let found = misfits(more);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].0.contains("cannot look themselves up"), "{found:?}");
+            assert_eq!(found[0].1, setting);
+        }
+    }
+
+    #[test]
+    fn a_token_that_may_descend_from_the_old_one_is_told() {
+        let born = |created, policies: &[&str]| Birth {
+            created,
+            policies: policies.iter().map(|p| (*p).to_owned()).collect(),
+        };
+        let old = born(100, &["app", "maker", "stanch"]);
+        assert!(kinship(&born(99, &["stanch"]), false, &old).is_ok(), "older");
+        assert!(kinship(&born(100, &["stanch"]), false, &old).is_err(), "within the same second");
+        assert!(kinship(&born(101, &["stanch"]), false, &old).is_err(), "a child or a grandchild");
+        assert!(kinship(&born(101, &[]), false, &old).is_err(), "with the policy `default` alone");
+        assert!(kinship(&born(101, &["stanch", "other"]), false, &old).is_ok(), "not handed on");
+        assert!(kinship(&born(101, &["stanch", "other"]), true, &old).is_err(), "made through a role");
+        assert!(kinship(&born(101, &["stanch", "other"]), false, &born(100, &["root"])).is_err(), "of root");
+    }
+}
