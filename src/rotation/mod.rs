@@ -18,6 +18,7 @@ pub(crate) use decide::KILL_WAITS;
 pub use decide::{Decision, Next, Task, Wishes};
 pub use event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, Stop};
 pub(crate) use proof::{BEFORE, PROVED, REFUSED_AT, WHY};
+pub(crate) use state::SETTLE;
 pub use state::{IllegalTransition, Seen, State};
 pub use status::{Direction, Status};
 pub use truth::{Incoming, Outgoing, Truth};

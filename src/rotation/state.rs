@@ -82,7 +82,7 @@ pub struct State {
 /// How long after a call that was not answered its target is looked at. Until then the server may still
 /// do what it was asked (a proxy or a queue held it), and then its reads and lists may still show for a
 /// while what was before: IAM's did for 3 to 4 s in one published measurement. So much for each.
-const SETTLE: Duration = Duration::from_secs(8);
+pub(crate) const SETTLE: Duration = Duration::from_secs(8);
 /// The first wait after a failure that may pass; doubled with each try.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait that doubling leads to.

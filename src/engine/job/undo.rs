@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::{Job, VERSION, bug, nothing};
+use crate::clock;
 use crate::domain::{ErrorKind, Life, Observation};
 use crate::engine::yields::{Yield, facts};
 use crate::gate::{self, Watched};
 use crate::plan::Action;
 use crate::provider::{CallError, Issuer};
+use crate::rotation::SETTLE;
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -15,6 +17,9 @@ use crate::secret::Material;
 /// How long a consumer may take to go back to the outgoing version during rollback, before the
 /// incoming one is revoked under it.
 const RETURN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long after *gone* the issuer of a young credential is asked once more.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 impl Job {
     /// Takes the step back.
@@ -110,7 +115,14 @@ impl Job {
         if !told || is_on(Sabotage::Survivor) {
             return Ok(());
         }
-        match issuer.life(handle).await {
+        let mut life = issuer.life(handle).await;
+        if matches!(life, Ok(Life::Gone)) && self.is_young(handle) {
+            // To a view that is older than the credential it was never there, and not even its revocation
+            // makes a difference.
+            self.clock.sleep(SECOND_LOOK).await;
+            life = issuer.life(handle).await;
+        }
+        match life {
             Ok(Life::Gone) => Ok(()),
             Ok(_) => {
                 let message = format!("its issuer accepted the revocation of {handle}, but still knows it");
@@ -118,6 +130,14 @@ impl Job {
             }
             Err(error) => Err(error.doubtful()),
         }
+    }
+
+    /// Whether this run made the credential so lately that a view of its issuer may be older.
+    fn is_young(&self, handle: &str) -> bool {
+        let planned = self.plan.credentials.iter().filter_map(|planned| planned.outgoing.as_ref());
+        let known = planned.map(|outgoing| outgoing.handle.as_str()).any(|outgoing| outgoing == handle);
+        let since = self.needs.issue.as_ref().map_or(self.context.since, |issue| issue.since);
+        !known && clock::since(self.clock.now().wall, since) < SETTLE
     }
 
     /// After a swap back: incoming must not be revoked under a consumer that still uses it.
