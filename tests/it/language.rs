@@ -37,7 +37,9 @@ const SOURCES: [&str; 11] = [
 ];
 /// Not for people: the schema's descriptions are read in editors and have their own reviews.
 const SKIPPED: [&str; 1] = ["src/runbook/model.rs"];
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
+    "CONTRIBUTING.md",
+    "docs/adding-a-kind.md",
     "README.md",
     "CHANGELOG.md",
     "SECURITY.md",

@@ -585,7 +585,7 @@ impl Books {
             }
             Event::Outcome { step, op, result, facts, error, checks, .. } => {
                 self.name(step, facts);
-                let unseen = |c: &Check| c.name == "leftovers" && c.detail.contains("cannot be seen");
+                let unseen = |c: &Check| c.name == "leftovers unseen";
                 if let Some(credential) = step.split('/').nth(1)
                     && checks.iter().any(unseen)
                 {
