@@ -66,7 +66,7 @@ pub struct HttpCall {
     /// Sends the credential as `Authorization: Bearer`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub bearer: bool,
-    /// The body; `${secret}` stands for the value, `${secret.PART}` for one of its parts.
+    /// The body; `${secret}` means the value, `${secret.PART}` one of its parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// The body's type.

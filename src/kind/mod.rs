@@ -59,7 +59,7 @@ macro_rules! kinds {
 macro_rules! families {
     ($make:ident) => {
         $make! {
-            /// A server, and how to reach it. Tokens and keys never stand here: they come from the
+            /// A server, and how to reach it. Tokens and keys do not belong here: they come from the
             /// environment, as the server's own tools take them.
             #[serde(tag = "type", rename_all = "kebab-case")]
             Connection as FamilySpec + FamilyServer, FAMILIES:

@@ -304,7 +304,7 @@ impl Program {
             .filter(|line| !line.trim().is_empty())
             .map(|line| match Secret256::parse(line) {
                 Some(digest) => Ok(Attestation(digest)),
-                None => no_answer("a line that is no SHA-256 in lower-case hex"),
+                None => no_answer("a line that is not a SHA-256 in lower-case hex"),
             })
             .collect();
         if answers.is_empty() { vec![no_answer("nothing: no instance answered")] } else { answers }

@@ -173,7 +173,7 @@ impl Layout {
             None => Err(CallError::rejected(ErrorKind::NotFound, format!("there is no field `{field}`"))
                 .hint("check the field's name in the runbook, or write the field once by hand")),
             Some(Value::String(text)) => Ok(Secret::new(text.as_str())),
-            Some(_) => Err(invalid(format!("the field `{field}` is not a text"))),
+            Some(_) => Err(invalid(format!("the field `{field}` is not a string"))),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::domain::{Period, Phase};
 pub use crate::kind::file::FileFormat;
 pub use crate::kind::{Attest, Connection, Gate, Issuer, Probe, Store};
 
-/// A rotation that somebody reviewed: what to replace, where it lives, who uses it, and what
+/// A rotation that a person reviewed: what to replace, where it lives, who uses it, and what
 /// must hold before each next phase.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +34,7 @@ pub struct Runbook {
     #[serde(default)]
     pub severity: Severity,
     /// The environments that this runbook may be run in, each with its own values. `--env` names
-    /// one; `${env.KEY}` stands for its values. The environment `sandbox` replaces every
+    /// one; `${env.KEY}` is replaced by its values. The environment `sandbox` replaces every
     /// connection with the embedded sandbox.
     pub environments: BTreeMap<String, BTreeMap<String, String>>,
     /// The order of the phases: `overlap` avoids an outage, `contain` stops an attacker first.
@@ -45,11 +45,11 @@ pub struct Runbook {
     pub connections: BTreeMap<String, Connection>,
     /// The credentials to rotate, by name.
     pub credentials: BTreeMap<String, Credential>,
-    /// What to wait for, and own steps to take, in each phase.
+    /// What to wait for, and custom steps to take, in each phase.
     #[serde(default)]
     pub phases: Phases,
     /// Conditions that phases wait for, by name. `adopted` is built in: every consumer attests
-    /// that it uses the incoming credential.
+    /// that it uses the new credential.
     #[serde(default)]
     pub gates: BTreeMap<String, Gate>,
     /// Bounds of the run.
@@ -78,21 +78,21 @@ pub enum Severity {
 pub struct Credential {
     /// The system that decides whether the credential is valid.
     pub issuer: Issuer,
-    /// The widest that the incoming credential may be. Checked right after it was issued.
+    /// The widest that the new credential may be. stanch checks it right after issuing.
     #[serde(default)]
     pub scope: Scope,
-    /// The places that consumers read it from. The first one is where the outgoing version is
+    /// The places that consumers read it from. The first one is where the old version is
     /// read at the start.
     #[schemars(length(min = 1))]
     pub stores: Vec<Store>,
     /// What uses it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<Consumer>,
-    /// Checks that the incoming credential works. After `revoke` the same checks must refuse the
-    /// outgoing one, unless `rejects` says otherwise.
+    /// Checks that the new credential works. After `revoke` the same checks must refuse the
+    /// old one, unless `rejects` says otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepts: Vec<Probe>,
-    /// Checks that must refuse the outgoing credential at the end; `accepts` when left out.
+    /// Checks that must refuse the old credential at the end; `accepts` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<Vec<Probe>>,
     /// Credentials that come first, in every phase.
@@ -114,11 +114,11 @@ pub struct Consumer {
     pub attest: Option<Attest>,
 }
 
-/// Per phase: what to wait for, and own steps.
+/// Per phase: what to wait for, and custom steps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phases {
-    /// Issues the incoming credential.
+    /// Issues the new credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<PhaseSpec>,
     /// Stages it in every store, not yet current.
@@ -133,13 +133,13 @@ pub struct Phases {
     /// Both are valid while consumers move over. Skipped by the strategy `contain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<PhaseSpec>,
-    /// Disables the outgoing credential reversibly, and watches.
+    /// Disables the old credential reversibly, and watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sunset: Option<PhaseSpec>,
-    /// Destroys the outgoing credential: the point of no return.
+    /// Destroys the old credential: the point of no return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke: Option<PhaseSpec>,
-    /// Uses the outgoing credential and demands refusal.
+    /// Uses the old credential and demands refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<PhaseSpec>,
 }
@@ -181,10 +181,10 @@ pub struct PhaseSpec {
     /// For `verify` and `proof`: how long between two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Period>,
-    /// Own steps before the phase's steps.
+    /// Custom steps before the phase's steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<OwnStep>,
-    /// Own steps after the phase's steps, before it waits.
+    /// Custom steps after the phase's steps, before it waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<OwnStep>,
 }
@@ -205,7 +205,7 @@ pub struct OwnStep {
     /// A question that a person answers with yes; without a terminal, `--confirm NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<String>,
-    /// What takes the step back; `none` says that nothing needs to.
+    /// What undoes the step; `none` says that nothing needs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
     /// How to settle a step whose outcome is unknown.
@@ -216,18 +216,18 @@ pub struct OwnStep {
     pub observe: Option<Exec>,
 }
 
-/// How the unknown outcome of an own step is settled.
+/// How the unknown outcome of a custom step is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OwnClass {
-    /// It cannot be: the run stops and asks.
+    /// It cannot be settled: the run stops and asks.
     #[default]
     Opaque,
-    /// By doing it again, which is harmless.
+    /// By repeating it, which is harmless.
     Idempotent,
 }
 
-/// What takes an own step back.
+/// What undoes a custom step.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Undo {

@@ -79,7 +79,7 @@ fn create(folder: &Path) -> io::Result<NamedTempFile> {
             _ => return Ok(new),
         }
     }
-    Err(io::Error::other("somebody removes each new file there at once"))
+    Err(io::Error::other("another process removes each new file there at once"))
 }
 
 /// Puts `text` in the place of `target`, which no symbolic link names, if it is still of the version

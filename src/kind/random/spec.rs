@@ -21,12 +21,12 @@ pub struct Random {
     /// How many characters; 112 bits at the least.
     #[serde(default = "default_length")]
     pub length: usize,
-    /// Tells the authority to accept the incoming value. The value goes to standard input, or
+    /// Tells the authority to accept the new value. The value goes to standard input, or
     /// into the request's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Call>,
-    /// Tells the authority to refuse the outgoing value, for good. Gets the outgoing value.
-    /// On rollback it gets the incoming one.
+    /// Tells the authority to refuse the old value forever. Gets the old value.
+    /// On rollback it gets the new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke: Option<Call>,
 }

@@ -13,7 +13,7 @@ use crate::kind::spec::{
 use crate::kind::{every, one, path, server, yes};
 use crate::text::shell_word;
 
-/// The embedded sandbox: a small world of issuers, stores and consumers in the state folder.
+/// The embedded sandbox: a small world of issuers, stores and consumers in the state directory.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct World {

@@ -231,8 +231,8 @@ pub(super) fn auth(reply: &Reply, what: &str) -> Result<vaultrs::api::AuthInfo, 
 }
 
 pub(super) fn garbled(what: &str) -> CallError {
-    CallError::unknown(format!("the answer to {what} is not what Vault answers"))
-        .hint("check that the address is Vault's, and what stands in front of it")
+    CallError::unknown(format!("the response to {what} did not come from Vault, or was cut short"))
+        .hint("check that the address is Vault's, and which proxy is in front of it")
 }
 
 pub(super) fn unsendable(what: &str) -> CallError {

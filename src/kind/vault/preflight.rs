@@ -49,7 +49,7 @@ pub async fn preflight(client: &VaultClient, clock: &dyn Clock) -> Vec<Check> {
             hint: Some("unset VAULT_SKIP_VERIFY and set VAULT_CACERT".to_owned()),
             ..Check::warn(
                 "tls",
-                "VAULT_SKIP_VERIFY is set: whoever stands between can read every credential of this run",
+                "VAULT_SKIP_VERIFY is set: a machine between stanch and Vault can read every credential of this run",
             )
         });
     }

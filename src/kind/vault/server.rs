@@ -37,7 +37,7 @@ impl FamilyServer for Vault {
         let unverified = self.settings(env).is_ok_and(|settings| settings.skip_verify);
         let warning = || {
             format!(
-                "WARNING: connection `{name}`: the server's certificate is not verified (VAULT_SKIP_VERIFY); anybody on the way can read the credentials"
+                "WARNING: connection `{name}`: the server's certificate is not verified (VAULT_SKIP_VERIFY); a machine between stanch and Vault can read the credentials"
             )
         };
         unverified.then(warning).into_iter().collect()

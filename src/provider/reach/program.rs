@@ -65,7 +65,7 @@ pub(super) fn obstacle(program: &str, by_env: bool) -> Option<Obstacle> {
                     if nested == 0 { "it is".to_owned() } else { format!("its interpreter {shown} is") };
                 return Some(Obstacle::new(
                     format!(
-                        "{what} a text whose first line names no interpreter, which the system does not start"
+                        "{what} a script whose first line does not name an interpreter, so the system cannot start it"
                     ),
                     format!("write an interpreter into the first line of {shown}, such as #!/bin/sh"),
                 ));

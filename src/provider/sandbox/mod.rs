@@ -415,7 +415,7 @@ impl Probe for RelyingParty {
             .call("use", &self.principal, |world| {
                 Ok(match world.credential_of(material) {
                     Some((_, c)) if c.principal != self.principal => {
-                        Use::Refused("it is somebody else's".into())
+                        Use::Refused("it belongs to another principal".into())
                     }
                     Some((_, c)) if c.life != Life::Active => {
                         Use::Refused(format!("it is {:?}", c.life).to_lowercase())

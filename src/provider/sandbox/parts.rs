@@ -113,13 +113,13 @@ impl Issuer for SandboxIssuer {
         });
         match (alive.await, self.spec.coexist) {
             (Err(e), _) => {
-                vec![Check::fail(name, e.kind, e.message, "see whether the sandbox's folder is writable")]
+                vec![Check::fail(name, e.kind, e.message, "check that the sandbox's directory is writable")]
             }
             (Ok(alive), Some(limit)) if alive >= limit => vec![Check::fail(
                 name,
                 ErrorKind::Limit,
-                format!("{alive} of {limit} credentials are alive: there is no room for the incoming one"),
-                "revoke the one that nobody uses, then plan again",
+                format!("{alive} of {limit} credentials are alive: there is no room for a new one"),
+                "revoke one that is not in use, then plan again",
             )],
             (Ok(_), _) => vec![Check::pass(name, "every later step is permitted")],
         }
@@ -151,7 +151,7 @@ impl Issuer for SandboxIssuer {
                 if self.spec.coexist.is_some_and(|limit| alive >= limit) {
                     let message = format!("sandbox {}: {alive} credentials are alive", self.spec.principal);
                     return Err(
-                        CallError::rejected(ErrorKind::Limit, message).hint("revoke one that nobody uses")
+                        CallError::rejected(ErrorKind::Limit, message).hint("revoke one that is not in use")
                     );
                 }
                 let (handle, value) = match candidate {

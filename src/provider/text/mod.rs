@@ -170,7 +170,7 @@ pub(crate) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
         };
         if text.chars().all(is_invisible) {
             return unclear(
-                "is empty: there is nothing to go back to",
+                "is empty: there would be nothing to restore in a rollback",
                 "write the credential that is in use there, then plan again",
             );
         }

@@ -143,10 +143,10 @@ fn place(text: &str, value: &str, style: ScalarStyle, span: Span, key: &str) -> 
     let spelling = match style {
         ScalarStyle::Plain if is_ambiguous(value) => {
             return Err(invalid(format!(
-                "`{key}` is written without quotes, and YAML readers differ on whether it is a text, a \
+                "`{key}` is written without quotes, and YAML readers differ on whether it is a string, a \
                  number or something else"
             ))
-            .hint("write it in quotes, as the text that its reader is to get"));
+            .hint("write it in quotes, as the string that its reader is to get"));
         }
         ScalarStyle::Plain => Spelling::Bare,
         ScalarStyle::SingleQuoted => Spelling::Single,

@@ -118,7 +118,7 @@ impl SecretsManagerStore {
         for (version, labels) in others.filter(|(id, _)| *id != current && !own_labels(seen, id).is_empty()) {
             if self.decode(&self.text(version).await?).is_ok_and(|held| held.same_as(&now)) {
                 let detail = format!(
-                    "{}: the version {} ({}) holds the same value as the current one and is not rotated; whoever reads it keeps the old value",
+                    "{}: the version {} ({}) holds the same value as the current version and is not rotated; its readers keep the old value",
                     self.secret,
                     sanitize(version),
                     sanitize(&labels.join(", "))

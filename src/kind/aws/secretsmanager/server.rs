@@ -334,7 +334,7 @@ impl Store for SecretsManagerStore {
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
         Err(CallError::rejected(
             ErrorKind::Unsupported,
-            "Secrets Manager cannot destroy a single version: it removes versions without a label by itself",
+            "Secrets Manager cannot destroy a single version: it removes versions without a label automatically",
         ))
     }
 }

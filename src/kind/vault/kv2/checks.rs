@@ -150,7 +150,7 @@ impl Kv2Store {
             ("kv" | "generic", _) => Check::fail(
                 name,
                 ErrorKind::Unsupported,
-                "it is KV version 1, which keeps no versions: there would be no way back",
+                "it is KV version 1, which keeps no versions: stanch could not roll back",
                 format!("upgrade it: `vault kv enable-versioning {mount}`"),
             ),
             (other, _) => Check::fail(

@@ -27,7 +27,7 @@ pub struct Kv2 {
     /// For credentials of several parts: `PART: FIELD`, which part goes into which field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
-    /// Whether `revoke` also destroys the version that holds the outgoing value.
+    /// Whether `revoke` also destroys the version that holds the old value.
     #[serde(default)]
     pub destroy_outgoing: bool,
 }
