@@ -14,7 +14,7 @@ use super::work::from_io;
 use super::work::{alone_on, off_loop};
 use super::{check, mounts, replace};
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::domain::{Check, StoreTraits, Versions};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::CallError;
 use crate::provider::text::{Document, Spelling, refuse_unclear};
@@ -183,7 +183,7 @@ impl FileStore {
 #[async_trait]
 impl Store for FileStore {
     fn traits(&self) -> StoreTraits {
-        StoreTraits { stages: false, destroys: false, change: Observation::Conditional }
+        File::TRAITS
     }
 
     async fn preflight(&self) -> Vec<Check> {

@@ -37,6 +37,9 @@ pub enum FileFormat {
 }
 
 impl File {
+    pub(super) const TRAITS: StoreTraits =
+        StoreTraits { stages: false, destroys: false, change: Observation::Conditional };
+
     pub(in crate::kind) const KIND: Kind = Kind {
         check,
         place: |store, _| Some(vec![store.text_of("path")?.to_owned()]),
@@ -50,7 +53,7 @@ impl StoreSpec for File {
     }
 
     fn traits(&self) -> StoreTraits {
-        StoreTraits { stages: false, destroys: false, change: Observation::Conditional }
+        Self::TRAITS
     }
 
     fn target(&self) -> String {

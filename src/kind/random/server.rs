@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
 use crate::provider::outcome::CallError;
 use crate::provider::{Call, CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Recipe};
@@ -34,17 +34,7 @@ impl RandomIssuer {
 #[async_trait]
 impl Issuer for RandomIssuer {
     fn traits(&self) -> IssuerTraits {
-        IssuerTraits {
-            tries: false,
-            mints: false,
-            disables: false,
-            revokes: self.revoke.is_some(),
-            // An authority that can be told to drop the old value holds both until then. One that
-            // cannot has replaced the old by the new.
-            coexists: self.revoke.is_some() || self.apply.is_none(),
-            issue: if self.apply.is_some() { Observation::Opaque } else { Observation::Idempotent },
-            change: if self.revoke.is_some() { Observation::Opaque } else { Observation::Idempotent },
-        }
+        Random::traits_of(self.apply.is_some(), self.revoke.is_some())
     }
 
     async fn preflight(&self, _: Option<&Identity>) -> Vec<Check> {

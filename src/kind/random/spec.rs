@@ -36,6 +36,20 @@ fn default_length() -> usize {
 }
 
 impl Random {
+    pub(super) const fn traits_of(apply: bool, revoke: bool) -> IssuerTraits {
+        IssuerTraits {
+            mints: false,
+            disables: false,
+            revokes: revoke,
+            // An authority that can be told to drop the old value holds both until then. One that
+            // cannot has replaced the old by the new.
+            coexists: revoke || !apply,
+            tries: false,
+            issue: if apply { Observation::Opaque } else { Observation::Idempotent },
+            change: if revoke { Observation::Opaque } else { Observation::Idempotent },
+        }
+    }
+
     pub(in crate::kind) const KIND: Kind = Kind { parts: &["value"], check, ..Kind::named("random") };
 }
 
@@ -49,17 +63,12 @@ impl IssuerSpec for Random {
     }
 
     fn traits(&self, sandbox: bool) -> IssuerTraits {
-        let told = |call: bool| if call { Observation::Opaque } else { Observation::Idempotent };
-        IssuerTraits {
-            mints: false,
-            disables: false,
-            revokes: self.revoke.is_some(),
-            // An authority that can be told to drop the old value holds both until then. One that
-            // cannot has replaced the old by the new.
-            coexists: self.revoke.is_some() || self.apply.is_none(),
-            tries: false,
-            issue: if sandbox { Observation::Listable } else { told(self.apply.is_some()) },
-            change: if sandbox { Observation::Readable } else { told(self.revoke.is_some()) },
+        let traits = Self::traits_of(self.apply.is_some(), self.revoke.is_some());
+        if sandbox {
+            // Its authority is the sandbox, which can be asked.
+            IssuerTraits { issue: Observation::Listable, change: Observation::Readable, ..traits }
+        } else {
+            traits
         }
     }
 

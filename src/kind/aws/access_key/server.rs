@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::shape::{self, ID, SECRET};
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::BAD_SIGNATURES;
 use crate::kind::aws::preflight::{Needs, caller, failed, refused, simulate};
@@ -231,15 +231,7 @@ fn unless_denied<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError
 #[async_trait]
 impl Issuer for AccessKeyIssuer {
     fn traits(&self) -> IssuerTraits {
-        IssuerTraits {
-            tries: true,
-            mints: true,
-            disables: true,
-            revokes: true,
-            coexists: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        }
+        IamAccessKey::TRAITS
     }
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {

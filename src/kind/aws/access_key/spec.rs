@@ -22,6 +22,16 @@ pub struct IamAccessKey {
 }
 
 impl IamAccessKey {
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
+        mints: true,
+        disables: true,
+        revokes: true,
+        coexists: true,
+        tries: true,
+        issue: Observation::Listable,
+        change: Observation::Readable,
+    };
+
     pub(in crate::kind) const KIND: Kind = Kind {
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
@@ -39,15 +49,7 @@ impl IssuerSpec for IamAccessKey {
     }
 
     fn traits(&self, _sandbox: bool) -> IssuerTraits {
-        IssuerTraits {
-            mints: true,
-            disables: true,
-            revokes: true,
-            coexists: true,
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        }
+        Self::TRAITS
     }
 
     fn finds_by_run(&self) -> bool {

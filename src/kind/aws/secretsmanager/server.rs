@@ -15,7 +15,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use super::checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
 use super::version::{is_ours, is_sibling};
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::domain::{Check, StoreTraits, Versions};
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::is_deleted;
 use crate::provider::layout::Layout;
@@ -225,8 +225,7 @@ impl SecretsManagerStore {
 #[async_trait]
 impl Store for SecretsManagerStore {
     fn traits(&self) -> StoreTraits {
-        // AWS removes a version that carries no label by itself.
-        StoreTraits { stages: true, destroys: false, change: Observation::Token }
+        Secretsmanager::TRAITS
     }
 
     async fn preflight(&self) -> Vec<Check> {

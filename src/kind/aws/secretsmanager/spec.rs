@@ -27,6 +27,10 @@ pub struct Secretsmanager {
 }
 
 impl Secretsmanager {
+    /// AWS removes a version that carries no label automatically.
+    pub(super) const TRAITS: StoreTraits =
+        StoreTraits { stages: true, destroys: false, change: Observation::Token };
+
     pub(in crate::kind) const KIND: Kind = Kind {
         place: |store, on| Some(vec![server(store, on, &[])?, store.text_of("secret")?.to_owned()]),
         ..Kind::named("secretsmanager").over("aws")
@@ -39,8 +43,7 @@ impl StoreSpec for Secretsmanager {
     }
 
     fn traits(&self) -> StoreTraits {
-        // AWS removes a version that carries no label by itself.
-        StoreTraits { stages: true, destroys: false, change: Observation::Token }
+        Self::TRAITS
     }
 
     fn target(&self) -> String {

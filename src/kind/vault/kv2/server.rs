@@ -19,7 +19,7 @@ use vaultrs::api::kv2::requests::{
 };
 
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Observation, StoreTraits, Versions};
+use crate::domain::{Check, StoreTraits, Versions};
 use crate::kind::vault::client::{Effect, VaultClient, data, unsendable};
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
@@ -244,7 +244,7 @@ impl Kv2Store {
 #[async_trait]
 impl Store for Kv2Store {
     fn traits(&self) -> StoreTraits {
-        StoreTraits { stages: false, destroys: self.destroys, change: Observation::Conditional }
+        Kv2::traits_of(self.destroys)
     }
 
     async fn preflight(&self) -> Vec<Check> {

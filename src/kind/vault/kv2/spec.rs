@@ -33,6 +33,10 @@ pub struct Kv2 {
 }
 
 impl Kv2 {
+    pub(super) const fn traits_of(destroys: bool) -> StoreTraits {
+        StoreTraits { stages: false, destroys, change: Observation::Conditional }
+    }
+
     pub(in crate::kind) const KIND: Kind = Kind { place, ..Kind::named("kv2").over("vault") };
 }
 
@@ -42,7 +46,7 @@ impl StoreSpec for Kv2 {
     }
 
     fn traits(&self) -> StoreTraits {
-        StoreTraits { stages: false, destroys: self.destroy_outgoing, change: Observation::Conditional }
+        Self::traits_of(self.destroy_outgoing)
     }
 
     fn target(&self) -> String {

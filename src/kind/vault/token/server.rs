@@ -18,7 +18,7 @@ use vaultrs::api::token::responses::ListAccessorResponse;
 
 use super::grant::{AUDIENCE, grant};
 use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Observation, Standing};
+use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{known, look_up, lookup};
@@ -248,15 +248,7 @@ fn token(material: &Material) -> Result<&Secret, CallError> {
 #[async_trait]
 impl Issuer for TokenIssuer {
     fn traits(&self) -> IssuerTraits {
-        IssuerTraits {
-            tries: true,
-            mints: true,
-            disables: false,
-            revokes: true,
-            coexists: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        }
+        VaultToken::TRAITS
     }
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {

@@ -34,6 +34,16 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl VaultToken {
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
+        mints: true,
+        disables: false,
+        revokes: true,
+        coexists: true,
+        tries: true,
+        issue: Observation::Listable,
+        change: Observation::Readable,
+    };
+
     pub(in crate::kind) const KIND: Kind = Kind {
         parts: &["token"],
         scope: ScopeRules { expires: Expires::Always, ignored: &[] },
@@ -51,15 +61,7 @@ impl IssuerSpec for VaultToken {
     }
 
     fn traits(&self, _sandbox: bool) -> IssuerTraits {
-        IssuerTraits {
-            mints: true,
-            disables: false,
-            revokes: true,
-            coexists: true,
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
-        }
+        Self::TRAITS
     }
 
     fn finds_by_run(&self) -> bool {
