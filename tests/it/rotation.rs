@@ -134,5 +134,5 @@ async fn an_unverified_server_is_warned_of_in_every_phase() {
     tool.run(&["run", path.to_str().expect("path"), "--env", "test", "--yes"]).expect(0);
     let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
     let count = |text: &str| journal.lines().filter(|l| l.contains(text)).count();
-    assert_eq!(count("VAULT_SKIP_VERIFY); anybody"), count("\"type\":\"entered\""));
+    assert_eq!(count("VAULT_SKIP_VERIFY); a machine"), count("\"type\":\"entered\""));
 }
