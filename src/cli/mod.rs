@@ -32,8 +32,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use crate::domain::{Phase, Strategy};
 
 /// Rotate leaked credentials in stages, with proof.
 ///

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::walk::walk;
 use super::{Dice, steers};
-use crate::domain::Strategy;
-use crate::domain::{Identity, Life, Standing, Versions};
+use crate::domain::{Identity, Life, Standing, Strategy, Versions};
 use crate::plan::{
     Observed, ObservedCredential, ObservedStore, Outgoing, Plan, PlanError, Request, SANDBOX, compile,
     preview,

@@ -14,9 +14,7 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::Period;
-use crate::domain::Strategy;
-use crate::domain::{Check, Identity, IssuerTraits, Phase, StoreTraits, Versions};
+use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions};
 use crate::runbook::model::{Credential, Runbook};
 use crate::runbook::{MAX_BYTES, Severity, Source, check};
 

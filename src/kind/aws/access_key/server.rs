@@ -12,8 +12,7 @@ use aws_sdk_iam::types::{AccessKeyMetadata, StatusType};
 use jiff::{SignedDuration, Timestamp};
 
 use super::shape::{self, ID, SECRET};
-use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::BAD_SIGNATURES;
 use crate::kind::aws::preflight::{Needs, caller, failed, refused, simulate};

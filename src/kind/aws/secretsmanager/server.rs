@@ -14,8 +14,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 
 use super::checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
 use super::version::{is_ours, is_sibling};
-use crate::domain::ErrorKind;
-use crate::domain::{Check, StoreTraits, Versions};
+use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::is_deleted;
 use crate::provider::layout::Layout;

@@ -18,8 +18,7 @@ use vaultrs::api::kv2::requests::{
     DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest,
 };
 
-use crate::domain::ErrorKind;
-use crate::domain::{Check, StoreTraits, Versions};
+use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::vault::client::{Effect, VaultClient, data, unsendable};
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
