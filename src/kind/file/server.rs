@@ -223,15 +223,6 @@ impl Store for FileStore {
         .map_err(|error| self.about(error))
     }
 
-    async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
-        Err(CallError::rejected(ErrorKind::Unsupported, "a file has no versions that are not yet current"))
-    }
-
-    async fn retire(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
-        // Nothing is ever staged here.
-        Ok(())
-    }
-
     async fn promote(
         &self,
         _: &CallContext,

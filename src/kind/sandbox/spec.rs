@@ -80,13 +80,9 @@ impl IssuerSpec for SandboxIssuer {
 
     fn traits(&self, _sandbox: bool) -> IssuerTraits {
         IssuerTraits {
-            mints: true,
             disables: self.can_disable,
-            revokes: true,
             coexists: self.coexist != Some(1),
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
+            ..IssuerTraits::MINTING
         }
     }
 
