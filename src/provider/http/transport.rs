@@ -329,7 +329,11 @@ fn classify(error: &reqwest::Error, place: &str) -> CallError {
             .hint("it may speak plain HTTP: write `http://` if that is meant, else check the port")
     } else if error.is_connect() {
         CallError::rejected(ErrorKind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
-            .hint("check the address, that the server runs, and that its certificate is trusted here")
+            .hint(if place.starts_with("https://") {
+                "check the address, that the server runs, and that its certificate is trusted here"
+            } else {
+                "check the address, and that the server runs"
+            })
     } else if error.is_builder() {
         CallError::rejected(ErrorKind::Invalid, format!("cannot make a request to {place}"))
     } else if error.is_timeout() {
