@@ -19,9 +19,9 @@ use crate::runbook::model::{Credential, Runbook};
 use crate::runbook::{MAX_BYTES, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
-#[cfg(feature = "tool")]
-pub(crate) use preview::describe;
 pub use preview::{caveats, preview};
+#[cfg(feature = "tool")]
+pub(crate) use preview::{describe, describe_undo};
 pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
 
