@@ -102,7 +102,8 @@ struct SessionArgs {
     /// Stop with exit code 10 where the run would only wait.
     #[arg(long)]
     no_wait: bool,
-    /// Answer yes to the manual step of this name. Repeatable.
+    /// Answer yes to the manual step of this name. `stanch run` also takes the name of the runbook, and then
+    /// starts without asking. Repeatable.
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
 }
