@@ -23,6 +23,9 @@ use crate::tool::{Ran, Tool, limit};
 /// The phases, in order.
 const PHASES: [&str; 9] =
     ["preflight", "prepare", "distribute", "verify", "cutover", "overlap", "sunset", "revoke", "proof"];
+/// Sentences that are worded otherwise since, as they were recorded and as they are now.
+const REWORDED: [(&str, &str); 3] =
+    [(", 1 runs, ", ", 1 run, "), (", 1 keys, ", ", 1 key, "), ("; to resume: stanch resume", "")];
 /// How often a death is tried until it comes in the wanted phase.
 const ROUNDS: usize = 40;
 
@@ -118,6 +121,7 @@ fn what_the_version_before_wrote_stays_good() {
         return record();
     }
     let text = fs::read_to_string(home().join("expected.json")).expect("recorded");
+    let text = REWORDED.iter().fold(text, |text, (then, now)| text.replace(then, now));
     let expected: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
     assert!(expected.len() > PHASES.len(), "the cases are there");
     // They wait more than they work.
