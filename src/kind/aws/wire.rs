@@ -44,7 +44,10 @@ impl Intercept for Bound {
 
 /// Logs each request with its operation, its host and the status of its response.
 #[derive(Debug, Clone)]
-pub(super) struct Log;
+pub(super) struct Log(
+    /// The service, as IAM policies name it.
+    pub(super) &'static str,
+);
 
 /// The request that is under way, for [`Log`].
 #[derive(Debug)]
@@ -67,8 +70,8 @@ impl Intercept for Log {
     ) -> Result<(), BoxError> {
         let call = Logged::start(|| {
             let metadata = bag.load::<Metadata>();
-            let operation = metadata.map_or_else(String::new, |m| format!("{}:{}", m.service(), m.name()));
-            format!("{operation} {}", safe_url(context.request().uri()))
+            let operation = metadata.map_or("", |metadata| metadata.name());
+            format!("{}:{operation} {}", self.0, safe_url(context.request().uri()))
         });
         bag.interceptor_state().store_put(UnderWay(call));
         Ok(())
