@@ -48,7 +48,7 @@ impl IssuerSpec for IamAccessKey {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         Self::TRAITS
     }
 
