@@ -138,7 +138,10 @@ fn host() -> String {
 pub(super) fn mode(global: &Global) -> Mode {
     if global.json {
         Mode::Json
-    } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
+    } else if std::io::stderr().is_terminal()
+        && !super::log::is_on_terminal(global)
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    {
         Mode::Terminal
     } else {
         Mode::Lines

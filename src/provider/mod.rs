@@ -15,6 +15,8 @@ pub mod exec;
 pub mod http;
 #[cfg(feature = "tool")]
 pub mod layout;
+#[cfg(feature = "tool")]
+pub(crate) mod logged;
 pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod own_file;

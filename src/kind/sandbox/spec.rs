@@ -78,7 +78,7 @@ impl IssuerSpec for SandboxIssuer {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         IssuerTraits {
             disables: self.can_disable,
             coexists: self.coexist != Some(1),

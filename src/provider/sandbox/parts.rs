@@ -34,7 +34,7 @@ impl IssuerSpec {
             parts: issuer.kind().parts,
             policies,
             ttl_ms: ttl.map(millis),
-            traits: issuer.traits(true),
+            traits: issuer.traits(),
             coexist,
             recipe,
         }

@@ -41,7 +41,7 @@ impl IssuerSpec for IamAccessKey {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         Self::TRAITS
     }
 

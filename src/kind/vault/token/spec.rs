@@ -53,7 +53,7 @@ impl IssuerSpec for VaultToken {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         Self::TRAITS
     }
 
