@@ -25,14 +25,17 @@ pub(super) fn main(global: &Global) -> Result<Exit, CliError> {
                 // What may be typed next depends on more than fits here; `status` is never refused.
                 (None, stop, false) => {
                     let halted = all_halted || is_set(Some(&run));
-                    let why = match stop {
-                        // The halt is named below.
-                        Some(Stop::Halted) if halted => "open".to_owned(),
+                    // The sentence of a run that stopped for a halt says that one is set.
+                    let latch = match (matches!(stop, Some(Stop::Halted)), halted) {
+                        (true, true) | (false, false) => "",
+                        (false, true) => "; halted",
+                        (true, false) => "; it was cleared since",
+                    };
+                    next = format!("{latch}; next: stanch status {run}");
+                    match stop {
                         Some(stop) => format!("open: {}", output::sentence(stop)),
                         None => "open: its process is gone".to_owned(),
-                    };
-                    next = format!("; next: stanch status {run}");
-                    if halted { format!("{why}; halted") } else { why }
+                    }
                 }
             },
         };
