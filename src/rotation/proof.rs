@@ -45,7 +45,7 @@ impl State {
     }
 
     fn proves(&self, at: usize) -> Result<(), String> {
-        if self.status[at] != Status::Done {
+        if self.steps[at].status != Status::Done {
             return Err("not every check has refused it yet".into());
         }
         match self.fact(at, PROVED) {

@@ -1,13 +1,13 @@
 //! The state of a run: a fold over its events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, Stop};
-use super::status::{Direction, Status, fresh};
+use super::status::{Direction, Status, StepState, fresh};
 use super::work::Work;
 use crate::clock::add;
 use crate::domain::Phase;
@@ -42,12 +42,8 @@ pub struct Seen {
 pub struct State {
     pub(super) plan: Arc<Plan>,
     index: Arc<HashMap<String, usize>>,
-    pub(super) status: Vec<Status>,
-    pub(super) facts: HashMap<usize, Facts>,
-    pub(super) rounds: HashMap<usize, u32>,
-    pub(super) since: HashMap<usize, Timestamp>,
-    /// When the last try to do a step was recorded. Read only where `since` knows the step.
-    last: HashMap<usize, Timestamp>,
+    /// By the plan's index.
+    pub(super) steps: Vec<StepState>,
     pub(super) opened: Timestamp,
     pub(super) phase: Option<Phase>,
     pub(super) entered: Timestamp,
@@ -62,18 +58,8 @@ pub struct State {
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
     pub(super) adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
-    /// Steps that cannot be taken back and have, or may have, been done.
-    pub(super) irrevocable: BTreeSet<usize>,
-    /// Steps whose last try met a version that may be its own, with what it was told.
-    conflicts: HashMap<usize, Failure>,
-    /// Repeatable steps of which an earlier try may have taken effect.
-    pub(super) touched: BTreeSet<usize>,
-    /// Promotions that a person wants done over whatever their stores hold.
-    pub(super) rewrites: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
-    /// When each check of a new credential passed, in this process.
-    verified: HashMap<usize, Timestamp>,
     /// What was last seen of each credential, and when.
     seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
@@ -91,16 +77,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 impl State {
     /// The state right after a run was opened.
     pub fn new(plan: Arc<Plan>, opened: Timestamp) -> Self {
-        let steps = plan.steps.len();
+        let steps = vec![StepState::new(); plan.steps.len()];
         let index = plan.steps.iter().enumerate().map(|(at, s)| (s.id.clone(), at)).collect();
         Self {
             plan,
             index: Arc::new(index),
-            status: vec![Status::Pending { attempt: 1, not_before: None }; steps],
-            facts: HashMap::new(),
-            rounds: HashMap::new(),
-            since: HashMap::new(),
-            last: HashMap::new(),
+            steps,
             opened,
             phase: None,
             entered: opened,
@@ -113,12 +95,7 @@ impl State {
             judged: BTreeMap::new(),
             adopted: BTreeMap::new(),
             changed: false,
-            irrevocable: BTreeSet::new(),
-            conflicts: HashMap::new(),
-            touched: BTreeSet::new(),
-            rewrites: BTreeSet::new(),
             deferred: false,
-            verified: HashMap::new(),
             seen: BTreeMap::new(),
             work: Work::default(),
         }
@@ -151,7 +128,7 @@ impl State {
 
     /// When a check of a new credential passed, if that was in this process.
     pub fn verified(&self, step: usize) -> Option<Timestamp> {
-        self.verified.get(&step).copied()
+        self.steps[step].verified
     }
 
     /// Which way the run goes.
@@ -186,7 +163,7 @@ impl State {
 
     /// Where a step stands.
     pub fn status(&self, step: usize) -> &Status {
-        &self.status[step]
+        &self.steps[step].status
     }
 
     /// A step by its id.
@@ -196,22 +173,22 @@ impl State {
 
     /// What a finished step left for later ones.
     pub fn fact(&self, step: usize, name: &str) -> Option<&str> {
-        self.facts.get(&step)?.get(name).map(String::as_str)
+        self.steps[step].facts.get(name).map(String::as_str)
     }
 
     /// How often a step was taken back.
     pub fn round(&self, step: usize) -> u32 {
-        self.rounds.get(&step).copied().unwrap_or(0)
+        self.steps[step].round
     }
 
     /// When the first intent of a step's present round was recorded.
     pub fn since(&self, step: usize) -> Option<Timestamp> {
-        self.since.get(&step).copied()
+        self.steps[step].since
     }
 
     /// When the last intent to do a step in its present round was recorded.
     pub fn last(&self, step: usize) -> Option<Timestamp> {
-        self.since(step).and(self.last.get(&step).copied())
+        self.steps[step].last
     }
 
     /// The gates' last verdicts in this session.
@@ -226,7 +203,7 @@ impl State {
 
     /// Whether something was done that cannot be taken back.
     pub fn is_past_return(&self) -> bool {
-        !self.irrevocable.is_empty()
+        self.steps.iter().any(|step| step.irrevocable)
     }
 
     /// Whether anything outside was, or may have been, changed.
@@ -246,19 +223,19 @@ impl State {
 
     /// Whether a promotion is to be done over whatever its store holds.
     pub fn is_rewritten(&self, step: usize) -> bool {
-        self.rewrites.contains(&step)
+        self.steps[step].overwrites
     }
 
     /// The steps whose outcome nobody knows.
     pub fn unknown(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
+        (0..self.steps.len()).filter(|s| matches!(self.status(*s), Status::Unknown { .. }))
     }
 
     /// Whether later steps need to know of an unknown step what only its server's answer says (which
     /// credential, which version), so that nobody's word that it took effect is enough.
     pub fn needs_its_answer(&self, step: usize) -> bool {
         let (Status::Unknown { op, .. } | Status::Started { op, .. } | Status::Failed { op, .. }) =
-            self.status[step]
+            self.steps[step].status
         else {
             return false;
         };
@@ -272,7 +249,7 @@ impl State {
 
     /// The failure that a step ended in.
     pub fn failure(&self, step: usize) -> Option<&Failure> {
-        match &self.status[step] {
+        match &self.steps[step].status {
             Status::Failed { failure, .. } => Some(failure),
             _ => None,
         }
@@ -300,7 +277,7 @@ impl State {
                 match result {
                     Ended::Succeeded => {
                         if let Action::Accept { .. } = self.plan.steps[step].action {
-                            self.verified.insert(step, at);
+                            self.steps[step].verified = Some(at);
                         }
                         self.succeed(step, *op, facts.clone());
                     }
@@ -321,10 +298,10 @@ impl State {
             }
             Event::Resolved { step, applied, .. } => {
                 let at_step = self.find(event, step)?;
-                if let Status::Failed { op, .. } = self.status[at_step] {
+                if let Status::Failed { op, .. } = self.steps[at_step].status {
                     return self.overrule(event, at_step, op, *applied);
                 }
-                let Status::Unknown { op, attempt, .. } = self.status[at_step] else {
+                let Status::Unknown { op, attempt, .. } = self.steps[at_step].status else {
                     return Err(self.misfit(event, at_step));
                 };
                 let found = if *applied { Found::Applied } else { Found::Absent };
@@ -371,18 +348,19 @@ impl State {
 
     fn resume(&mut self, at: Timestamp) {
         (self.stopped, self.returned) = (None, None);
-        // Another process may have another clock.
-        self.verified.clear();
         self.seen.clear();
         // Yesterday's verdicts prove nothing today.
         self.judged.clear();
         self.patience = at;
         let plan = Arc::clone(&self.plan);
-        for (step, status) in plan.steps.iter().zip(&mut self.status) {
+        for (step, known) in plan.steps.iter().zip(&mut self.steps) {
+            // Another process may have another clock.
+            known.verified = None;
+            let status = &mut known.status;
             let settled = Some(add(at, settling(step)));
             match status {
                 Status::Started { .. } if !step.is_effect() => {
-                    *status = Status::Pending { attempt: 1, not_before: None };
+                    *status = Status::pending();
                 }
                 Status::Started { op, attempt } => {
                     self.changed = true;
@@ -419,7 +397,7 @@ impl State {
         let step = self.find(event, id)?;
         let fits = self.halted.is_none()
             && round == self.round(step)
-            && match (&self.status[step], op) {
+            && match (&self.steps[step].status, op) {
                 (Status::Pending { attempt: next, .. }, Op::Do)
                 | (Status::Undoing { attempt: next, .. }, Op::Undo)
                 | (Status::Orphaned { discard: next, .. }, Op::Discard) => attempt == *next,
@@ -429,63 +407,57 @@ impl State {
             return Err(self.misfit(event, step));
         }
         if self.plan.steps[step].is_effect() {
-            self.since.entry(step).or_insert(at);
+            let known = &mut self.steps[step];
+            known.since.get_or_insert(at);
             if op == Op::Do {
-                self.last.insert(step, at);
-            }
-            if self.plan.steps[step].irreversible && op == Op::Do {
-                self.irrevocable.insert(step);
+                known.last = Some(at);
+                known.irrevocable |= self.plan.steps[step].irreversible;
             }
         }
         self.work.ready.remove(&step);
         self.work.started.insert(step);
         if op != Op::Discard {
-            self.status[step] = Status::Started { op, attempt };
+            self.steps[step].status = Status::Started { op, attempt };
         }
         Ok(())
     }
 
     fn succeed(&mut self, step: usize, op: Op, facts: Facts) {
         self.forget_work(step);
-        self.conflicts.remove(&step);
         self.changed |= self.plan.steps[step].is_effect();
+        let known = &mut self.steps[step];
+        known.conflict = None;
         match op {
             Op::Do => {
                 if !facts.is_empty() {
-                    self.facts.insert(step, facts);
+                    known.facts = facts;
                 }
-                self.status[step] = Status::Done;
+                known.status = Status::Done;
                 // Said for what stood there then, and not for what others write later.
-                self.rewrites.remove(&step);
+                known.overwrites = false;
                 self.finish(step);
             }
             Op::Undo => {
-                self.status[step] = Status::Undone;
+                known.status = Status::Undone;
                 // What the way back left (a restored version) is what the next way there starts from.
-                if facts.is_empty() {
-                    self.facts.remove(&step);
-                } else {
-                    self.facts.insert(step, facts);
-                }
-                self.since.remove(&step);
-                self.touched.remove(&step);
-                *self.rounds.entry(step).or_default() += 1;
+                known.facts = facts;
+                known.touched = false;
+                known.next_round();
                 self.finish(step);
             }
             Op::Discard => {
-                let attempt = match self.status[step] {
+                let attempt = match known.status {
                     Status::Orphaned { attempt, .. } => attempt + 1,
                     _ => 1,
                 };
-                self.since.remove(&step);
-                *self.rounds.entry(step).or_default() += 1;
+                known.next_round();
                 if self.direction != Direction::Forward {
-                    self.status[step] = Status::Undone;
+                    self.steps[step].status = Status::Undone;
                     self.finish(step);
                 } else if attempt > self.plan.runbook.limits.attempts {
                     self.fail(step, Op::Do, exhausted("the response to every attempt was lost"));
                 } else {
-                    self.status[step] = Status::Pending { attempt, not_before: None };
+                    self.steps[step].status = Status::Pending { attempt, not_before: None };
                     self.work.ready.insert(step);
                 }
             }
@@ -509,7 +481,7 @@ impl State {
         let full =
             failure.kind == ErrorKind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
         if (failure.kind == ErrorKind::Conflict || full) && observable && op != Op::Discard {
-            self.conflicts.insert(step, failure);
+            self.steps[step].conflict = Some(Box::new(failure));
             self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;
         }
@@ -529,19 +501,18 @@ impl State {
         if op == Op::Do {
             self.spare(step);
         }
-        let orphans = match &mut self.status[step] {
+        let orphans = match &mut self.steps[step].status {
             Status::Orphaned { handles, .. } => std::mem::take(handles),
             _ => Vec::new(),
         };
-        self.status[step] = Status::Failed { op, failure, orphans };
+        self.steps[step].status = Status::Failed { op, failure, orphans };
         self.work.failed.insert(step);
     }
 
     /// A try that definitely did not take effect leaves the way back open, unless an earlier one may have.
     fn spare(&mut self, step: usize) {
-        if !self.touched.contains(&step) {
-            self.irrevocable.remove(&step);
-        }
+        let known = &mut self.steps[step];
+        known.irrevocable &= known.touched;
     }
 
     /// A person says of a failed step what it is like now.
@@ -559,10 +530,10 @@ impl State {
         self.changed = true;
         match (op, applied) {
             // It is done, or undone, by hand.
-            (_, true) => self.succeed(step, op, self.facts.get(&step).cloned().unwrap_or_default()),
+            (_, true) => self.succeed(step, op, self.steps[step].facts.clone()),
             // It never took effect: on the way back there is nothing to undo.
             (_, false) if self.direction != Direction::Forward => {
-                self.status[step] = Status::Undone;
+                self.steps[step].status = Status::Undone;
                 self.finish(step);
             }
             (_, false) => self.again(step, op, 1, None),
@@ -575,17 +546,17 @@ impl State {
         match op {
             Op::Do if self.direction != Direction::Forward => {
                 // It did not take effect, and nobody wants it any more.
-                self.status[step] = Status::Undone;
+                self.steps[step].status = Status::Undone;
                 self.finish(step);
                 return;
             }
             Op::Do => {
                 self.spare(step);
-                self.status[step] = Status::Pending { attempt, not_before };
+                self.steps[step].status = Status::Pending { attempt, not_before };
             }
-            Op::Undo => self.status[step] = Status::Undoing { attempt, not_before },
+            Op::Undo => self.steps[step].status = Status::Undoing { attempt, not_before },
             Op::Discard => {
-                if let Status::Orphaned { discard, not_before: wait, .. } = &mut self.status[step] {
+                if let Status::Orphaned { discard, not_before: wait, .. } = &mut self.steps[step].status {
                     (*discard, *wait) = (attempt, not_before);
                 }
             }
@@ -605,7 +576,7 @@ impl State {
             return;
         }
         self.changed |= self.plan.steps[step].is_effect();
-        self.status[step] = Status::Unknown { op, attempt, looks, not_before };
+        self.steps[step].status = Status::Unknown { op, attempt, looks, not_before };
         self.work.unknown.insert(step);
     }
 
@@ -630,17 +601,17 @@ impl State {
             Found::Absent | Found::Repeatable => {
                 self.forget_work(step);
                 if *found == Found::Repeatable && op == Op::Do {
-                    self.touched.insert(step);
+                    self.steps[step].touched = true;
                     // Turned before its next try, it is taken back with what was found now.
                     if !facts.is_empty() {
-                        self.facts.insert(step, facts.clone());
+                        self.steps[step].facts = facts.clone();
                     }
                 }
                 let unwanted = op == Op::Do && self.direction != Direction::Forward;
-                let conflict = self.conflicts.remove(&step).filter(|_| *found == Found::Absent);
+                let conflict = self.steps[step].conflict.take().filter(|_| *found == Found::Absent);
                 if let (Some(conflict), false) = (conflict, unwanted) {
                     // Somebody else's write it is, and another try would meet it again.
-                    self.fail(step, op, conflict);
+                    self.fail(step, op, *conflict);
                 } else if attempt < self.plan.runbook.limits.attempts || unwanted {
                     let wait = add(at, backoff(attempt));
                     self.again(step, op, attempt + 1, Some(wait));
@@ -650,7 +621,7 @@ impl State {
             }
             Found::Orphans(handles) => {
                 self.forget_work(step);
-                self.status[step] =
+                self.steps[step].status =
                     Status::Orphaned { attempt, handles: handles.clone(), discard: 1, not_before: None };
                 self.work.ready.insert(step);
             }
@@ -667,7 +638,7 @@ impl State {
 
     fn started(&self, event: &Event, id: &str, op: Op, attempt: u32) -> Result<usize, IllegalTransition> {
         let step = self.find(event, id)?;
-        let fits = match &self.status[step] {
+        let fits = match &self.steps[step].status {
             Status::Started { op: o, attempt: a } => *o == op && *a == attempt,
             Status::Orphaned { discard, .. } => {
                 op == Op::Discard && *discard == attempt && self.work.started.contains(&step)
@@ -685,7 +656,7 @@ impl State {
         attempt: u32,
     ) -> Result<(usize, u32), IllegalTransition> {
         let step = self.find(event, id)?;
-        match self.status[step] {
+        match self.steps[step].status {
             Status::Unknown { op: o, attempt: a, looks, .. } if o == op && a == attempt => Ok((step, looks)),
             _ => Err(self.misfit(event, step)),
         }
@@ -694,7 +665,7 @@ impl State {
     fn misfit(&self, event: &Event, step: usize) -> IllegalTransition {
         let subject = format!("step `{}`", self.plan.steps[step].id);
         let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
-        illegal(event, subject, format!("{:?}{halted}", self.status[step]))
+        illegal(event, subject, format!("{:?}{halted}", self.steps[step].status))
     }
 }
 

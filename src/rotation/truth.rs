@@ -169,7 +169,7 @@ impl State {
     }
 
     fn learn(&self, truth: &mut Truth, at: usize) {
-        let status = &self.status[at];
+        let status = &self.steps[at].status;
         // What could not be taken back stands.
         let done = matches!(
             status,
