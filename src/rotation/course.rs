@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::event::{Event, Op};
-use super::state::{IllegalTransition, State, illegal};
-use super::status::{Direction, Status, StepState, fresh};
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use super::apply::{IllegalTransition, illegal};
+use super::event::Event;
+use super::outcome::Op;
+use super::state::{Direction, State};
+use super::step::{Status, StepState, fresh};
+use crate::domain::{Phase, Strategy};
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 
@@ -81,7 +82,7 @@ impl State {
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
         self.deferred = false;
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -146,7 +147,7 @@ impl State {
                 _ => {}
             }
         }
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -194,7 +195,7 @@ impl State {
                 *status = Status::pending();
             }
         }
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl State {
             Some(*phase) == self.phase || self.of(*phase).any(|at| self.steps[at].status != Status::Done)
         };
         self.phase = order.iter().copied().find(open);
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -261,7 +262,7 @@ impl State {
         }
         self.deferred = false;
         self.phase = Some(Phase::Prepare);
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -295,7 +296,7 @@ impl State {
         self.phase = Some(Phase::Cutover);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 

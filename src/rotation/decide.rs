@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{End, Event, Op, Stop};
-use super::state::State;
-use super::status::{Direction, Status};
+use super::end::{End, Stop};
+use super::event::Event;
+use super::outcome::Op;
+use super::state::{Direction, State};
+use super::step::Status;
 use crate::clock::add;
-use crate::domain::Phase;
-use crate::domain::Strategy;
-use crate::domain::{ErrorKind, Observation, Verdict};
+use crate::domain::{ErrorKind, Observation, Phase, Strategy, Verdict};
 use crate::plan::Action;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.

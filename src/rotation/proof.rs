@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::state::State;
-use super::status::Status;
+use super::step::Status;
 use crate::plan::Action;
 
 /// The fact of a step that used outgoing in the end: whether that proves anything.

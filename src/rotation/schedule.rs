@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::state::State;
-use super::status::{Direction, Status};
+use super::state::{Direction, State};
+use super::step::Status;
 use super::work::Work;
 
 impl State {
     /// Sorts the steps of the present phase by what can be done with them.
-    pub(super) fn draw_up(&mut self) {
+    pub(super) fn rebuild_work(&mut self) {
         let mut work = Work::default();
         let Some(phase) = self.phase else {
             self.work = work;

@@ -1,9 +1,8 @@
-//! Where a step stands, and which way a run goes.
+//! What a run knows of one of its steps.
 
 use jiff::Timestamp;
 
-use super::event::{Facts, Failure, Op};
-use crate::domain::Phase;
+use super::outcome::{Facts, Failure, Op};
 
 /// Where one step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,22 +133,6 @@ impl StepState {
         self.round += 1;
         (self.since, self.last) = (None, None);
     }
-}
-
-/// Which way the run goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Direction {
-    /// Towards done.
-    Forward,
-    /// Back to the end of a phase, or all the way.
-    Back {
-        /// The phase; `None` is all the way.
-        to: Option<Phase>,
-        /// Why.
-        why: String,
-        /// Whether the engine decided it.
-        by_gate: bool,
-    },
 }
 
 /// The status from which a failed step is tried again by somebody who mended something.
