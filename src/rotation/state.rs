@@ -205,7 +205,7 @@ impl State {
     }
 
     /// Whether a promotion is to be done over whatever its store holds.
-    pub fn is_rewritten(&self, step: usize) -> bool {
+    pub fn overwrites(&self, step: usize) -> bool {
         self.steps[step].overwrites
     }
 
