@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{ADOPTED, Action, Plan, Step, step};
-use crate::domain::Period;
-use crate::domain::Phase;
-use crate::domain::Strategy;
-use crate::domain::{CheckVerdict, Observation};
+use crate::domain::{CheckVerdict, Observation, Period, Phase, Strategy};
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;
