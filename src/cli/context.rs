@@ -32,6 +32,18 @@ impl Context {
         Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
     }
 
+    /// The same for a command that only reads: nothing is made in a directory that is there, so that it may
+    /// be a copy, or on a disk that cannot be written.
+    pub(super) fn read(global: &Global) -> Result<Self, CliError> {
+        let folder = state_folder(global)?;
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        if !folder.exists() {
+            return Self::open(global);
+        }
+        let state = StateDir::look(&folder)?;
+        Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
+    }
+
     pub(super) fn who(&self) -> (&str, &str) {
         (&self.actor, &self.host)
     }
@@ -126,7 +138,10 @@ fn host() -> String {
 pub(super) fn mode(global: &Global) -> Mode {
     if global.json {
         Mode::Json
-    } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
+    } else if std::io::stderr().is_terminal()
+        && !super::log::is_on_terminal(global)
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    {
         Mode::Terminal
     } else {
         Mode::Lines

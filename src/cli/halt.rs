@@ -39,6 +39,9 @@ pub(super) fn main(global: &Global, args: &HaltArgs) -> Result<Exit, CliError> {
 }
 
 fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
+    if let Some(run) = run {
+        refuse_ended(context, run)?;
+    }
     let latch = Latch { by: context.signature(), reason: reason.to_owned() };
     context.state.set_latch(run, &latch)?;
     let runs = match run {
@@ -67,8 +70,22 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
             Err(e) => return Err(e),
         }
     }
-    eprintln!("No effect begins until you clear the halt: stanch halt --clear {}", run.unwrap_or("--all"));
+    eprintln!("No effect begins until you clear the halt: {}", clearing(run));
     Ok(Exit::Done)
+}
+
+/// What clears the halt of a run, or of all.
+fn clearing(run: Option<&str>) -> String {
+    run.map_or_else(|| "stanch halt --all --clear".to_owned(), |run| format!("stanch halt --clear {run}"))
+}
+
+/// A run that is over has no effect left to block. One whose journal cannot be read may have.
+fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
+    let end = context.state.load(run).ok().and_then(|(state, _)| state.end());
+    let Some(end) = end else { return Ok(()) };
+    let message = format!("run {run} has ended ({}); there is nothing to halt", crate::output::end_word(end));
+    Err(CliError::new(Exit::Usage, message)
+        .hint("list the runs: stanch runs   halt all, also those to come: stanch halt --all"))
 }
 
 /// Waits until the process that works on the run has the halt on its record: from then on it is certain
@@ -95,19 +112,36 @@ fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
 
 fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.state.clear_latch(run)?;
+    if let (Some(run), false, Some(_)) = (run, was_set, context.state.latch(None)?) {
+        // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
+        let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
+        return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
+    }
+    let one = run.is_some();
     let runs = match run {
         Some(run) => vec![run.to_owned()],
         None => context.state.open_runs()?,
     };
+    let mut told = false;
     for run in runs {
         let Ok((state, _)) = context.state.load(&run) else { continue };
-        if state.end().is_none() && state.halted().is_some() && context.state.latch(Some(&run))?.is_none() {
+        if state.end().is_some() {
+            continue;
+        }
+        if context.state.latch(Some(&run))?.is_some() {
+            eprintln!("{run}: still halted by its own halt; when it is safe: {}", clearing(Some(&run)));
+        } else if state.halted().is_some() {
             record(context, &run, &Event::HaltCleared { by: context.signature() })?;
-            eprintln!("{run}: cleared; {}", go_on(context, &run, &state)?);
+            eprintln!("{run}: {}", go_on(context, &run, &state)?);
+            told |= one;
         }
     }
-    if !was_set {
-        eprintln!("the halt was not set");
+    match (was_set, run) {
+        (true, None) => eprintln!("the halt of all runs is cleared"),
+        (true, Some(run)) if !told => eprintln!("the halt of {run} is cleared"),
+        (_, Some(_)) if told => {}
+        (false, None) => eprintln!("the halt of all runs was not set"),
+        (_, Some(run)) => eprintln!("the halt of {run} was not set"),
     }
     Ok(Exit::Done)
 }
@@ -116,10 +150,13 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
 fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
     Ok(match (context.state.latch(None)?, state.plan().format == crate::plan::FORMAT) {
         (Some(_), _) => {
-            "the halt of all runs is still set; when it is safe: stanch halt --all --clear".into()
+            format!(
+                "its own halt is cleared; the halt of all runs is still set; when it is safe: {}",
+                clearing(None)
+            )
         }
-        (None, true) => format!("resume it: stanch resume {run}"),
-        (None, false) => format!("see what is left to do: stanch status {run}"),
+        (None, true) => format!("no longer halted; resume it: stanch resume {run}"),
+        (None, false) => format!("no longer halted; see what is left to do: stanch status {run}"),
     })
 }
 

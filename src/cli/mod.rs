@@ -12,6 +12,7 @@ mod error;
 mod generate;
 mod halt;
 mod init;
+mod log;
 mod plan;
 mod reap;
 mod resolve;
@@ -32,8 +33,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use crate::domain::{Phase, Strategy};
 
 /// Rotate leaked credentials in stages, with proof.
 ///
@@ -58,6 +58,12 @@ struct Global {
     /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Log each request and program: address, status, duration. -vv also logs when each starts.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Append the log to this file instead of writing it to standard error.
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +109,8 @@ struct SessionArgs {
     /// Stop with exit code 10 where the run would only wait.
     #[arg(long)]
     no_wait: bool,
-    /// Answer yes to the manual step of this name. Repeatable.
+    /// Answer yes to the manual step of this name. `stanch run` also takes the name of the runbook, and then
+    /// starts without asking. Repeatable.
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
 }
@@ -169,6 +176,7 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let global = cli.global;
+    log::start(&global)?;
     match cli.command {
         Command::Init(args) => init::main(&global, args),
         Command::Validate(args) => validate::main(&global, &args),

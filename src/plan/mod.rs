@@ -19,9 +19,9 @@ use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, S
 use crate::runbook::model::{Credential, Runbook};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
-#[cfg(feature = "tool")]
-pub(crate) use preview::describe;
 pub use preview::{caveats, preview};
+#[cfg(feature = "tool")]
+pub(crate) use preview::{describe, describe_undo};
 pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
 pub use validate::PlanError;

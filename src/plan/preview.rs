@@ -167,6 +167,22 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     }
 }
 
+/// What takes one step back, in words.
+pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
+    match &step.action {
+        Action::Issue { credential } => format!("revoke the new {}", plan.credentials[*credential].name),
+        Action::Stage { credential, store } => {
+            format!("retire the staged version in {}", plan.credential(*credential).1.stores[*store].target())
+        }
+        Action::Promote { credential, store } => {
+            let (planned, credential) = plan.credential(*credential);
+            format!("make the old {} current in {}", planned.name, credential.stores[*store].target())
+        }
+        Action::Disable { credential } => format!("enable the old {}", plan.credentials[*credential].name),
+        _ => describe(plan, step),
+    }
+}
+
 fn at(probe: Option<usize>) -> String {
     match probe {
         None => "its issuer".into(),

@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
-use stanch::domain::Phase;
-use stanch::domain::Strategy;
-use stanch::domain::{ErrorKind, Life};
+use stanch::domain::{ErrorKind, Life, Phase, Strategy};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,

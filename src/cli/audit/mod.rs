@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use super::context::Context;
 use super::{CliError, Exit, Global};
 use crate::output;
-use crate::rotation::{Event, State};
+use crate::rotation::{Event, Holds, Sight, State};
 
 /// Read and verify the record of a run.
 #[derive(Debug, Args)]
@@ -45,6 +45,29 @@ pub(super) fn main(global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
     }
 }
 
+/// What a store was seen to hand out.
+fn held(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Incoming => "the new value",
+        Holds::Outgoing => "the old value",
+        Holds::Other => "another value",
+        Holds::Nothing => "no value",
+        Holds::Unreadable => "a value that could not be read or compared",
+    }
+}
+
+/// How one version of a credential was seen.
+fn seen(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Accepted => "accepted",
+        Sight::Refused => "rejected",
+        Sight::Alive => "valid",
+        Sight::Disabled => "disabled",
+        Sight::Gone => "gone",
+        Sight::Unseen => "not looked at",
+    }
+}
+
 /// An event in words, also one that the displays leave out.
 fn words(event: &Event, state: &State) -> String {
     output::line(event, state).unwrap_or_else(|| match event {
@@ -53,6 +76,15 @@ fn words(event: &Event, state: &State) -> String {
         }
         Event::Checkpoint { .. } => "checkpoint".into(),
         Event::Heartbeat {} => "still waiting".into(),
+        Event::Seen { credential, stores, outgoing, incoming } => {
+            let stores: Vec<_> = stores.iter().map(|holds| held(*holds)).collect();
+            format!(
+                "looked at {credential}: stores hold {}; old {}, new {}",
+                if stores.is_empty() { "nothing".to_owned() } else { stores.join(", ") },
+                seen(*outgoing),
+                seen(*incoming)
+            )
+        }
         _ => String::new(),
     })
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::earlier::Earlier;
 use super::job::Job;
 use super::{Effect, Observed, applied, nothing_to_undo};
-use crate::domain::{Check, ErrorKind};
+use crate::domain::{Check, ErrorKind, Observation};
 use crate::engine::yields::{Yield, facts};
 use crate::provider::{CallError, Issuer};
 use crate::sabotage::{Sabotage, is_on};
@@ -72,6 +72,10 @@ impl Job {
             context.step.clear();
             before.extend_from_slice(keep);
             expected = keep.to_vec();
+        }
+        if self.plan.credentials[c].issuer.change != Observation::Readable {
+            // Such an issuer keeps no list that could be too old, and says of no credential whether it lives.
+            expected.clear();
         }
         let ours = |handle: &String| keep.contains(handle) || Some(handle.as_str()) == incoming;
         match self.issuer().await?.twins(&context, &before, &expected).await {

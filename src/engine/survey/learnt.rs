@@ -1,5 +1,7 @@
 //! The secrets that a survey met.
 
+use aho_corasick::AhoCorasick;
+
 use crate::runbook::model::Runbook;
 use crate::secret::{Material, Scrubber, Secret};
 
@@ -30,17 +32,34 @@ impl Learnt {
         let word = |text: &str| {
             text.bytes().all(|b| b.is_ascii_lowercase()) || text.bytes().all(|b| b.is_ascii_uppercase())
         };
-        self.values.iter().find_map(|(credential, value)| {
-            let value = value.expose().trim();
-            let counts = value.len() >= SHORTEST && !word(value);
-            let field = counts.then(|| field_with(&runbook, value, "")).flatten()?;
-            Some((field, credential.as_str()))
-        })
+        let values = self.values.iter().map(|(credential, value)| (credential, value.expose().trim()));
+        let values: Vec<_> = values.filter(|(_, v)| v.len() >= SHORTEST && !word(v)).collect();
+        // One pass for all of them: a fleet's runbook is as long as its values are many.
+        let any = AhoCorasick::new(values.iter().map(|(_, value)| value)).ok();
+        if any.is_some_and(|any| !holds_any(&runbook, &any)) {
+            return None;
+        }
+        values
+            .into_iter()
+            .find_map(|(credential, value)| Some((field_with(&runbook, value, "")?, credential.as_str())))
     }
 
     pub(super) fn add(&mut self, credential: &str, material: &Material) {
         self.scrubber.add(material);
         self.values.extend(material.secret_parts().map(|value| (credential.to_owned(), value.clone())));
+    }
+}
+
+/// Whether one of these values stands in a text or a name below `at`.
+fn holds_any(at: &serde_json::Value, values: &AhoCorasick) -> bool {
+    use serde_json::Value;
+    match at {
+        Value::String(text) => values.is_match(text),
+        Value::Array(items) => items.iter().any(|item| holds_any(item, values)),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, field)| values.is_match(name) || holds_any(field, values))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

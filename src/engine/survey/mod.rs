@@ -137,14 +137,33 @@ async fn connections(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<
     }
     answers.sort_by_key(|(at, ..)| *at);
     let mut all = Vec::new();
+    let mut unfit: Vec<(String, Check)> = Vec::new();
     for (_, connection, checks) in answers {
-        if let Some(failed) = checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
-            let source = error_of(failed, failed.detail.clone());
-            return Err(SurveyError { target: format!("connection `{connection}`"), source });
+        match checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
+            Some(failed) => unfit.push((format!("connection `{connection}`"), failed.clone())),
+            None => all.extend(checks),
         }
-        all.extend(checks);
     }
-    Ok(all)
+    match unfit.as_slice() {
+        [] => Ok(all),
+        [(target, failed)] => {
+            Err(SurveyError { target: target.clone(), source: error_of(failed, failed.detail.clone()) })
+        }
+        // Each of them at once: to mend one and then learn of the next costs a round.
+        [(target, first), rest @ ..] => {
+            let mut message = first.detail.clone();
+            let mut hints: Vec<&str> = first.hint.as_deref().into_iter().collect();
+            for (target, failed) in rest {
+                message += &format!("; {target}: {}", failed.detail);
+                hints.extend(failed.hint.as_deref().filter(|hint| !hints.contains(hint)));
+            }
+            let hint = (!hints.is_empty()).then(|| hints.join("; "));
+            Err(SurveyError {
+                target: target.clone(),
+                source: CallError { hint, ..error_of(first, message) },
+            })
+        }
+    }
 }
 
 /// Looks at every credential, a number of them at once.
