@@ -58,7 +58,7 @@ impl State {
                         self.succeed(step, *op, facts.clone());
                     }
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
-                    Ended::Unknown => self.lose(step, *op, *attempt, at),
+                    Ended::Unknown => self.lose_reply(step, *op, *attempt, at),
                 }
             }
             Event::Settled { step, op, attempt, found, facts, .. } => {
@@ -71,7 +71,7 @@ impl State {
                     return self.overrule(event, at_step, op, *applied);
                 }
                 let Status::Unknown { op, attempt, .. } = self.steps[at_step].status else {
-                    return Err(self.misfit(event, at_step));
+                    return Err(self.mismatch(event, at_step));
                 };
                 let found = if *applied { Found::Applied } else { Found::Absent };
                 self.settle(at_step, op, attempt, &found, &Facts::new(), 0, at);
@@ -83,7 +83,7 @@ impl State {
                 self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));
             }
             Event::Turned { to, why, by_gate } => self.turn(event, *to, why, *by_gate)?,
-            Event::Returned { phase } => self.arrive(event, *phase, at)?,
+            Event::Returned { phase } => self.return_to(event, *phase, at)?,
             Event::Forward { .. } => self.forward(event, at)?,
             Event::Deferred {} => self.defer(event)?,
             Event::Reissue { credential } => self.reissue(event, credential)?,
@@ -173,7 +173,7 @@ impl State {
                 _ => false,
             };
         if !fits {
-            return Err(self.misfit(event, step));
+            return Err(self.mismatch(event, step));
         }
         if self.plan.steps[step].is_effect() {
             let known = &mut self.steps[step];
@@ -200,7 +200,7 @@ impl State {
         applied: bool,
     ) -> Result<(), IllegalTransition> {
         if op == Op::Discard || (applied && self.needs_its_answer(step)) {
-            return Err(self.misfit(event, step));
+            return Err(self.mismatch(event, step));
         }
         self.forget_work(step);
         self.changed = true;
@@ -212,7 +212,7 @@ impl State {
                 self.steps[step].status = Status::Undone;
                 self.finish(step);
             }
-            (_, false) => self.again(step, op, 1, None),
+            (_, false) => self.retry(step, op, 1, None),
         }
         Ok(())
     }
@@ -230,7 +230,7 @@ impl State {
             }
             _ => false,
         };
-        if fits { Ok(step) } else { Err(self.misfit(event, step)) }
+        if fits { Ok(step) } else { Err(self.mismatch(event, step)) }
     }
 
     fn in_doubt(
@@ -243,11 +243,11 @@ impl State {
         let step = self.find(event, id)?;
         match self.steps[step].status {
             Status::Unknown { op: o, attempt: a, looks, .. } if o == op && a == attempt => Ok((step, looks)),
-            _ => Err(self.misfit(event, step)),
+            _ => Err(self.mismatch(event, step)),
         }
     }
 
-    fn misfit(&self, event: &Event, step: usize) -> IllegalTransition {
+    fn mismatch(&self, event: &Event, step: usize) -> IllegalTransition {
         let subject = format!("step `{}`", self.plan.steps[step].id);
         let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
         illegal(event, subject, format!("{:?}{halted}", self.steps[step].status))

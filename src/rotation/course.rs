@@ -169,7 +169,7 @@ impl State {
     }
 
     /// The end of a rollback that did not go all the way.
-    pub(super) fn arrive(
+    pub(super) fn return_to(
         &mut self,
         event: &Event,
         phase: Phase,

@@ -76,7 +76,7 @@ impl State {
         let failure =
             failure.cloned().unwrap_or_else(|| exhausted("the server rejected it without a reason"));
         if failure.kind == ErrorKind::Cancelled {
-            self.again(step, op, attempt, None);
+            self.retry(step, op, attempt, None);
             return;
         }
         // A mismatch may be our own write: an earlier try's, an earlier session's, or this one's, when
@@ -88,7 +88,7 @@ impl State {
             failure.kind == ErrorKind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
         if (failure.kind == ErrorKind::Conflict || full) && observable && op != Op::Discard {
             self.steps[step].conflict = Some(Box::new(failure));
-            self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
+            self.mark_unknown(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
             return;
         }
         // A look that got no answer changed nothing and can be taken again.
@@ -97,7 +97,7 @@ impl State {
         let passing = passing && !self.plan.steps[step].action.asks();
         if passing && attempt < self.plan.runbook.limits.attempts {
             let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
-            self.again(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
+            self.retry(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
             return;
         }
         self.fail(step, op, failure);
@@ -105,7 +105,7 @@ impl State {
 
     fn fail(&mut self, step: usize, op: Op, failure: Failure) {
         if op == Op::Do {
-            self.spare(step);
+            self.clear_irrevocable(step);
         }
         let orphans = match &mut self.steps[step].status {
             Status::Orphaned { handles, .. } => std::mem::take(handles),
@@ -116,13 +116,13 @@ impl State {
     }
 
     /// A try that definitely did not take effect leaves the way back open, unless an earlier one may have.
-    fn spare(&mut self, step: usize) {
+    fn clear_irrevocable(&mut self, step: usize) {
         let known = &mut self.steps[step];
         known.irrevocable &= known.touched;
     }
 
     /// The step gets another try.
-    pub(super) fn again(&mut self, step: usize, op: Op, attempt: u32, not_before: Option<Timestamp>) {
+    pub(super) fn retry(&mut self, step: usize, op: Op, attempt: u32, not_before: Option<Timestamp>) {
         match op {
             Op::Do if self.direction != Direction::Forward => {
                 // It did not take effect, and nobody wants it any more.
@@ -131,7 +131,7 @@ impl State {
                 return;
             }
             Op::Do => {
-                self.spare(step);
+                self.clear_irrevocable(step);
                 self.steps[step].status = Status::Pending { attempt, not_before };
             }
             Op::Undo => self.steps[step].status = Status::Undoing { attempt, not_before },
@@ -145,19 +145,19 @@ impl State {
     }
 
     /// There was no answer to the call, or none that says whether it took effect.
-    pub(super) fn lose(&mut self, step: usize, op: Op, attempt: u32, at: Timestamp) {
+    pub(super) fn lose_reply(&mut self, step: usize, op: Op, attempt: u32, at: Timestamp) {
         let wait = if op == Op::Discard { backoff(attempt) } else { settling(&self.plan.steps[step]) };
-        self.doubt(step, op, attempt, 0, Some(add(at, wait)));
+        self.mark_unknown(step, op, attempt, 0, Some(add(at, wait)));
     }
 
-    fn doubt(&mut self, step: usize, op: Op, attempt: u32, looks: u32, not_before: Option<Timestamp>) {
+    fn mark_unknown(&mut self, step: usize, op: Op, attempt: u32, looks: u32, not_before: Option<Timestamp>) {
         self.forget_work(step);
         if op == Op::Discard {
             // Revoking what is dead succeeds: it is simply done again, after a while and not for ever.
             if attempt >= self.plan.runbook.limits.attempts {
                 self.fail(step, op, exhausted("the credential of a lost response could not be revoked"));
             } else {
-                self.again(step, op, attempt + 1, not_before);
+                self.retry(step, op, attempt + 1, not_before);
             }
             return;
         }
@@ -200,7 +200,7 @@ impl State {
                     self.fail(step, op, *conflict);
                 } else if attempt < self.plan.runbook.limits.attempts || unwanted {
                     let wait = add(at, backoff(attempt));
-                    self.again(step, op, attempt + 1, Some(wait));
+                    self.retry(step, op, attempt + 1, Some(wait));
                 } else {
                     self.fail(step, op, exhausted("no try took effect"));
                 }
@@ -213,7 +213,7 @@ impl State {
             }
             Found::Undecided => {
                 let looks = looks + 1;
-                self.doubt(step, op, attempt, looks, Some(add(at, backoff(looks))));
+                self.mark_unknown(step, op, attempt, looks, Some(add(at, backoff(looks))));
             }
         }
     }

@@ -84,15 +84,15 @@ impl Session {
 
     /// Works until the run is over or this session must stop.
     pub(super) async fn run(mut self) -> Result<State, EngineError> {
-        let done = self.turns().await;
+        let done = self.run_loop().await;
         // Nothing that was looking may outlive the session; effects were awaited.
         self.calls.abort_all();
         done.map(|()| self.state)
     }
 
-    async fn turns(&mut self) -> Result<(), EngineError> {
+    async fn run_loop(&mut self) -> Result<(), EngineError> {
         loop {
-            self.look_around()?;
+            self.check_requests()?;
             let now = self.engine.clock.now();
             // A step that waits between two questions holds no place.
             let busy = self.state.under_way() - self.state.asking() + self.wishes.observing.len();
@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// The latch, requests from other processes, signals, and a session that begins by going back.
-    fn look_around(&mut self) -> Result<(), EngineError> {
+    fn check_requests(&mut self) -> Result<(), EngineError> {
         if *self.engine.interrupt.borrow() {
             self.wishes.interrupted = true;
         }
@@ -279,10 +279,10 @@ impl Session {
             _ = interrupt.wait_for(|i| *i), if !interrupted => None,
         };
         if let Some(message) = first {
-            self.take(message)?;
+            self.handle(message)?;
         }
         while let Ok(message) = self.receive.try_recv() {
-            self.take(message)?;
+            self.handle(message)?;
         }
         while self.calls.try_join_next().is_some() {}
         let now = self.engine.clock.now();
@@ -294,7 +294,7 @@ impl Session {
     }
 
     /// Turns a message into an event.
-    fn take(&mut self, message: Message) -> Result<(), EngineError> {
+    fn handle(&mut self, message: Message) -> Result<(), EngineError> {
         match message {
             Message::Performed { step, op, attempt, result, latency_ms } => {
                 let step = self.plan.steps[step].id.clone();
@@ -329,7 +329,7 @@ impl Session {
                     }
                 }
                 let judgement = gate::adopted(&found);
-                self.take(Message::Judged { phase, gate: ADOPTED.to_owned(), judgement })
+                self.handle(Message::Judged { phase, gate: ADOPTED.to_owned(), judgement })
             }
         }
     }
