@@ -9,19 +9,13 @@
 
 mod anchor;
 mod chain;
-mod examine;
 mod file;
-mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod index;
-mod index_file;
 mod key;
-mod key_files;
 mod record;
 mod replay;
-mod runs;
-mod state_dir;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -36,13 +30,12 @@ use crate::domain::Phase;
 use crate::rotation::{Event, IllegalTransition};
 
 pub use anchor::{Anchors, BadAnchor};
-pub use examine::{Cover, Examined, examine_index_file, examine_journal_file};
-pub use file::FileJournal;
+pub use file::{
+    Cover, Examined, FileJournal, RunSummary, StateDir, examine_index_file, examine_journal_file,
+};
 pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};
 pub use record::{BadRecord, Envelope, Record, VERSION};
-pub use replay::RunSummary;
-pub use state_dir::StateDir;
 pub use verify::{Fault, Report};
 
 /// A run's record, as the engine needs it. Fails closed: after an error nothing more is appended.

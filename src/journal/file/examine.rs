@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::anchor::Anchors;
-use super::chain::Frontier;
 use super::files::io;
-use super::index::{INDEX_ORIGIN, Index, Standing, index_origin};
-use super::key::{VerifyingKeys, run_origin};
-use super::record::Record;
 use super::state_dir::StateDir;
-use super::verify::{Tail, verify_quickly};
-use super::{Fault, JournalError, Report};
+use crate::journal::anchor::Anchors;
+use crate::journal::chain::Frontier;
+use crate::journal::index::{INDEX_ORIGIN, Index, Standing, index_origin};
+use crate::journal::key::{VerifyingKeys, run_origin};
+use crate::journal::record::Record;
+use crate::journal::verify::{Tail, verify_quickly};
+use crate::journal::{Fault, JournalError, Report};
 use crate::rotation::Event;
 
 /// What else than its own signatures stands for a run's journal.

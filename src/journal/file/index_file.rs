@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
-use super::JournalError;
-use super::chain::Frontier;
 use super::files::{io, private_file, sync_dir};
-use super::index::{Entry, Envelope, Extent, Index, index_origin};
-use super::key::SigningKey;
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
 use crate::clock::Moment;
+use crate::journal::JournalError;
+use crate::journal::chain::Frontier;
+use crate::journal::index::{Entry, Envelope, Extent, Index, index_origin};
+use crate::journal::key::SigningKey;
 
 /// The index, with the state folder's lock held.
 pub(super) struct IndexFile {
@@ -74,7 +74,7 @@ impl IndexFile {
         let key = keys.signing()?;
         let present = index.as_ref().and_then(|index| index.keys.last()).map(|range| range.key.as_str());
         if present.is_some_and(|present| present != key.verifier().trim_end()) {
-            let source = super::KeyError::NotPresent;
+            let source = crate::journal::KeyError::NotPresent;
             return Err(JournalError::Key { path: keys.private, source });
         }
         let begun = index.is_some();
@@ -149,7 +149,7 @@ impl IndexFile {
             let number = next.frontier.leaves() + 1;
             next.feed(&line).map_err(|what| JournalError::Index {
                 path: path.clone(),
-                fault: super::Fault { line: number, what },
+                fault: crate::journal::Fault { line: number, what },
             })?;
             bytes.extend_from_slice(&line);
             bytes.push(b'\n');

@@ -3,12 +3,12 @@
 //! ```text
 //! <state>/version               the layout's version: 1, and 2 as soon as there is an index
 //! <state>/lock                  held while the index is written, and while a run is opened
-//! <state>/index.jsonl           see `index.rs`
+//! <state>/index.jsonl           see `../index.rs`
 //! <state>/halt                  the latch for all runs
 //! <state>/keys/journal.key      signs checkpoints        (journal.vkey: its public half, and those before it)
 //! <state>/keys/seal.key         the age identity that opens sealed secrets
 //! <state>/open/RUN.json         the targets that an open run holds
-//! <state>/runs/RUN/…            see `file.rs`
+//! <state>/runs/RUN/…            see `journal.rs`
 //! ```
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::files::{create_secret, io, list, make_dir, read, remove, replace};
-use super::{JournalError, Latch, RollbackRequest, SealedEntry};
+use crate::journal::{JournalError, Latch, RollbackRequest, SealedEntry};
 use crate::secret::{Sealer, Secret};
 
 /// The layout's version, once a folder has an index.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::JournalError;
+use crate::journal::JournalError;
 use crate::secret::Secret;
 
 /// What was being done to what, for an error.

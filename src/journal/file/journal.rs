@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::chain::{Frontier, NO_PREVIOUS, leaf};
 use super::files::{io, private_file, read, remove, sync_dir};
-use super::index::Standing;
 use super::index_file::IndexFile;
-use super::key::{SigningKey, run_origin};
-use super::record::{self, Envelope, VERSION};
-use super::replay::Folding;
 use super::state_dir::StateDir;
-use super::{Fault, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
+use crate::journal::chain::{Frontier, NO_PREVIOUS, leaf};
+use crate::journal::index::Standing;
+use crate::journal::key::{SigningKey, run_origin};
+use crate::journal::record::{self, Envelope, VERSION};
+use crate::journal::replay::Folding;
+use crate::journal::{Fault, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry};
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use super::file::FileJournal;
 use super::files::{io, list, make_dir, read, remove, replace};
 use super::index_file::IndexFile;
+use super::journal::FileJournal;
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
-use super::{JournalError, KeyError, KeyRange};
 use crate::clock::Moment;
+use crate::journal::{JournalError, KeyError, KeyRange};
 use crate::plan::Plan;
 use crate::rotation::State;
 

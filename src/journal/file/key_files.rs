@@ -3,10 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::JournalError;
 use super::files::{create_secret, io, read, remove, replace, sync_dir};
-use super::index::Index;
-use super::key::{KeyError, SigningKey, VerifyingKeys};
+use crate::journal::JournalError;
+use crate::journal::index::Index;
+use crate::journal::key::{KeyError, SigningKey, VerifyingKeys};
 use crate::secret::Secret;
 
 /// Where the keys stand.
