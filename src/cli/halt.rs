@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::{Context, words};
 use super::{CliError, Exit, Global};
 use crate::engine::EngineError;
-use crate::journal::{Journal as _, JournalError, Latch};
+use crate::journal::{Journal as _, Latch, LedgerError};
 use crate::rotation::{Event, State};
 
 /// Block every new effect until you clear the halt. Survives restarts.
@@ -127,7 +127,7 @@ fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError
 pub(super) fn record(context: &Context, run: &str, event: &Event) -> Result<(), CliError> {
     let now = context.clock.now();
     let (mut journal, mut state) = match context.state.resume(run, context.who(), now) {
-        Err(e @ JournalError::Locked { .. }) => return Err(e.into()),
+        Err(e @ LedgerError::Busy { .. }) => return Err(e.into()),
         other => other?,
     };
     let mut event = event.clone();

@@ -12,7 +12,7 @@ use super::job::{self, Index, Job, OldAndNew};
 use super::safe::Safe;
 use super::{Answer, Operator, SafeError, within};
 use crate::clock::Clock;
-use crate::journal::{JournalError, Latch, Latches, SealedEntry};
+use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::provider::Provider;
 use crate::rotation::{Holds, Seen, Sight, State};
 use crate::secret::Sealer;
@@ -116,7 +116,7 @@ impl Operator for Absent {
 }
 
 impl Latches for Absent {
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+    fn latch(&self) -> Result<Option<Latch>, LedgerError> {
         Ok(None)
     }
 }

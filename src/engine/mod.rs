@@ -27,7 +27,7 @@ use crate::clock::{Clock, Moment, since};
 use crate::domain::Phase;
 use crate::domain::{Judgement, Verdict};
 use crate::gate::{self, Adoption, Watched};
-use crate::journal::{Journal, JournalError, Latch, Latches, SealedEntry};
+use crate::journal::{Journal, Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::{ADOPTED, Action, Plan};
 use crate::provider::{CallError, Provider};
 use crate::rotation::{
@@ -99,7 +99,7 @@ pub struct Conduct {
 pub enum EngineError {
     /// No durable record, no effect.
     #[error("the journal failed, so stanch does nothing more")]
-    Journal(#[from] JournalError),
+    Journal(#[from] LedgerError),
     /// Secrets cannot be sealed or opened.
     #[error("stanch cannot use the sealed secrets of the run")]
     Safe(#[from] SafeError),
@@ -810,7 +810,7 @@ async fn unless_it_crashes<T: Send + 'static>(
 }
 
 /// What cannot be looked at may say stop.
-fn unreadable(error: &JournalError) -> Latch {
+fn unreadable(error: &LedgerError) -> Latch {
     Latch { by: "stanch".into(), reason: error.to_string() }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{JournalError, Record, Report};
+use super::{LedgerError, Record, Report};
 use crate::rotation::{Event, IllegalTransition, State};
 
 /// Folds records into a state.
@@ -36,13 +36,13 @@ impl Folding {
         }
     }
 
-    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, JournalError> {
+    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, LedgerError> {
         if let Some(fault) = &report.fault {
-            return Err(JournalError::Invalid { run: run.into(), fault: fault.clone() });
+            return Err(LedgerError::Invalid { run: run.into(), fault: fault.clone() });
         }
         if let Some((seq, source)) = self.bad {
-            return Err(JournalError::Nonsense { run: run.into(), seq, source });
+            return Err(LedgerError::Nonsense { run: run.into(), seq, source });
         }
-        self.state.ok_or_else(|| JournalError::NoSuchRun(run.into()))
+        self.state.ok_or_else(|| LedgerError::NotFound(run.into()))
     }
 }

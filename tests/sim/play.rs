@@ -15,7 +15,7 @@ use stanch::domain::Strategy;
 use stanch::domain::{ErrorKind, Life};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
-    FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
+    FileJournal, Journal, Latch, Latches, LedgerError, RollbackRequest, SealedEntry, StateDir,
 };
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::Provider;
@@ -302,7 +302,7 @@ impl Shared {
 }
 
 impl Latches for Shared {
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+    fn latch(&self) -> Result<Option<Latch>, LedgerError> {
         Ok(self.disk().latch.clone())
     }
 }
@@ -330,7 +330,7 @@ struct Journaled {
 
 impl Journaled {
     /// Writes events and makes the first `keep` of them durable.
-    fn write(&mut self, at: Moment, events: &[Event], keep: usize) -> Result<(), JournalError> {
+    fn write(&mut self, at: Moment, events: &[Event], keep: usize) -> Result<(), LedgerError> {
         let mut disk = self.shared.disk();
         match &mut self.real {
             None => disk.events.extend(events[..keep].iter().map(|e| (at, e.clone()))),
@@ -367,9 +367,9 @@ impl Journal for Journaled {
         &self.run
     }
 
-    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), LedgerError> {
         if self.poisoned {
-            return Err(JournalError::Poisoned);
+            return Err(LedgerError::Poisoned);
         }
         if events.is_empty() {
             return Ok(());
@@ -397,7 +397,7 @@ impl Journal for Journaled {
                 self.shared.fate().count("commit: crash within a write");
                 self.write(at, events, kept(keep))?;
                 self.poisoned = true;
-                return Err(JournalError::Poisoned);
+                return Err(LedgerError::Poisoned);
             }
             Some(AtCommit::CrashAfter) => {
                 let intents = events.iter().any(|e| matches!(e, Event::Intent { .. }));
@@ -409,16 +409,16 @@ impl Journal for Journaled {
                 self.shared.fate().count(what);
                 self.write(at, events, events.len())?;
                 self.poisoned = true;
-                return Err(JournalError::Poisoned);
+                return Err(LedgerError::Poisoned);
             }
             Some(AtCommit::DiskFails { keep }) => {
                 self.shared.fate().count("commit: disk failed or full");
                 self.write(at, events, kept(keep).min(events.len() - 1))?;
                 self.poisoned = true;
-                return Err(JournalError::Io {
+                return Err(LedgerError::Io {
                     doing: "append to",
-                    path: PathBuf::from("journal.jsonl"),
-                    source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+                    place: "journal.jsonl".into(),
+                    source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
                 });
             }
             _ => self.write(at, events, events.len())?,
@@ -452,20 +452,20 @@ impl Journal for Journaled {
         Arc::new(self.shared.clone())
     }
 
-    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         Ok(self.shared.disk().request.take())
     }
 
-    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         self.shared.disk().sealed.extend(entries.iter().cloned());
         Ok(())
     }
 
-    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+    fn sealed(&self) -> Result<Vec<SealedEntry>, LedgerError> {
         Ok(self.shared.disk().sealed.clone())
     }
 
-    fn close(&mut self) -> Result<(), JournalError> {
+    fn close(&mut self) -> Result<(), LedgerError> {
         let mut disk = self.shared.disk();
         disk.sealed.clear();
         disk.closed = true;
@@ -480,7 +480,7 @@ impl Journaled {
         let state = path.ancestors().nth(3).map(StateDir::open).expect("state").expect("state");
         let plan = Arc::clone(state.load(&self.run).expect("load").0.plan());
         let now = Moment { wall: Timestamp::UNIX_EPOCH, mono_ms: 0 };
-        if !matches!(state.create(&plan, None, ("other", "there"), now), Err(JournalError::Held { .. })) {
+        if !matches!(state.create(&plan, None, ("other", "there"), now), Err(LedgerError::Held { .. })) {
             self.shared.model.blame(4, "a second run of the same runbook was let in");
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::context::state_folder;
 use crate::cli::{CliError, Exit, Global, print, print_json};
 use crate::journal::{
-    Anchors, Cover, Examined, Fault, Index, JournalError, StateDir, VerifyingKeys, examine_index_file,
+    Anchors, Cover, Examined, Fault, Index, LedgerError, StateDir, VerifyingKeys, examine_index_file,
     examine_journal_file,
 };
 use crate::provider::own_file;
@@ -178,13 +178,13 @@ fn one(
     let index = state.examine_index(&trusted, anchors)?;
     let run = match (state.find_any(name), name) {
         // A run that is gone is not in the folder, and its name is still known.
-        (Err(JournalError::NoSuchRun(_)), Some(name)) => {
+        (Err(LedgerError::NotFound(_)), Some(name)) => {
             let known = state.known_runs(index.as_ref().map(|(index, _)| index), &trusted, anchors)?;
             let mut fits: Vec<String> = known.into_iter().filter(|run| run.starts_with(name)).collect();
             match fits.len() {
-                0 => return Err(JournalError::NoSuchRun(name.to_owned()).into()),
+                0 => return Err(LedgerError::NotFound(name.to_owned()).into()),
                 1 => fits.remove(0),
-                _ => return Err(JournalError::Ambiguous { name: name.to_owned(), runs: fits }.into()),
+                _ => return Err(LedgerError::Ambiguous { name: name.to_owned(), runs: fits }.into()),
             }
         }
         (found, _) => found?,

@@ -10,7 +10,7 @@ use crate::journal::chain::Frontier;
 use crate::journal::key::VerifyingKeys;
 use crate::journal::replay::Folding;
 use crate::journal::verify::{Report, Tail, verify, verify_quickly};
-use crate::journal::{JournalError, Record};
+use crate::journal::{LedgerError, Record};
 use crate::rotation::State;
 
 /// A run, in short.
@@ -29,7 +29,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn verifying_keys(&self) -> Result<VerifyingKeys, JournalError> {
+    pub fn verifying_keys(&self) -> Result<VerifyingKeys, LedgerError> {
         KeyFiles::of(self.root()).verifying()
     }
 
@@ -37,7 +37,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When there is no such run, or its journal is not good.
-    pub fn load(&self, run: &str) -> Result<(State, Report), JournalError> {
+    pub fn load(&self, run: &str) -> Result<(State, Report), LedgerError> {
         let mut folded = Folding::default();
         let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
         Ok((folded.finish(run, &report)?, report))
@@ -47,7 +47,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When there is no such run, or reading fails.
-    pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, JournalError> {
+    pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, LedgerError> {
         self.audit_lines(run, |record, _| each(record))
     }
 
@@ -55,11 +55,7 @@ impl StateDir {
     ///
     /// # Errors
     /// As for `audit`.
-    pub fn audit_lines(
-        &self,
-        run: &str,
-        mut each: impl FnMut(Record, &[u8]),
-    ) -> Result<Report, JournalError> {
+    pub fn audit_lines(&self, run: &str, mut each: impl FnMut(Record, &[u8])) -> Result<Report, LedgerError> {
         self.scan(run, &mut each).map(|(report, _)| report)
     }
 
@@ -67,7 +63,7 @@ impl StateDir {
     ///
     /// # Errors
     /// As for `audit`.
-    pub fn verify(&self, run: &str) -> Result<Report, JournalError> {
+    pub fn verify(&self, run: &str) -> Result<Report, LedgerError> {
         self.verify_with(run, Frontier::default(), None).map(|(report, _)| report)
     }
 
@@ -78,14 +74,14 @@ impl StateDir {
         run: &str,
         frontier: Frontier,
         keys: Option<VerifyingKeys>,
-    ) -> Result<(Report, Tail), JournalError> {
+    ) -> Result<(Report, Tail), LedgerError> {
         let (reader, keys) = self.open_journal(run, keys)?;
         let (report, tail) =
             verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))?;
         Ok((report.about(run), tail))
     }
 
-    fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), JournalError> {
+    fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), LedgerError> {
         self.scan_with(run, Frontier::default(), None, each)
     }
 
@@ -97,7 +93,7 @@ impl StateDir {
         frontier: Frontier,
         keys: Option<VerifyingKeys>,
         each: &mut dyn FnMut(Record, &[u8]),
-    ) -> Result<(Report, Tail), JournalError> {
+    ) -> Result<(Report, Tail), LedgerError> {
         let (reader, keys) = self.open_journal(run, keys)?;
         let (report, tail) =
             verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))?;
@@ -108,11 +104,11 @@ impl StateDir {
         &self,
         run: &str,
         keys: Option<VerifyingKeys>,
-    ) -> Result<(std::io::BufReader<File>, VerifyingKeys), JournalError> {
+    ) -> Result<(std::io::BufReader<File>, VerifyingKeys), LedgerError> {
         let path = self.journal_path(run);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(JournalError::NoSuchRun(run.into())),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(LedgerError::NotFound(run.into())),
             Err(e) => return Err(io("open", &path)(e)),
         };
         let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
