@@ -29,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use context::Context;
+use drive::block_on;
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
@@ -151,7 +153,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
-    match dispatch(cli) {
+    match dispatch(cli, &Context::open) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => exit(Err(error), json),
     }
@@ -167,21 +169,23 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+/// Runs one command. `open` makes its context.
+fn dispatch(cli: Cli, open: &dyn Fn(&Global) -> Result<Context, CliError>) -> Result<Exit, CliError> {
     let global = cli.global;
+    let open = || open(&global);
     match cli.command {
         Command::Init(args) => init::main(&global, args),
         Command::Validate(args) => validate::main(&global, &args),
-        Command::Plan(args) => plan::main(&global, args),
-        Command::Run(args) => run::main(&global, args),
-        Command::Status(args) => status::main(&global, &args),
-        Command::Runs => runs::main(&global),
-        Command::Resume(args) => resume::main(&global, &args),
-        Command::Rollback(args) => rollback::main(&global, args),
-        Command::Abandon(args) => abandon::main(&global, &args),
-        Command::Halt(args) => halt::main(&global, &args),
-        Command::Resolve(args) => resolve::main(&global, args),
-        Command::Audit(args) => audit::main(&global, args),
+        Command::Plan(args) => plan::main(&open, &global, args),
+        Command::Run(args) => run::main(&open, &global, args),
+        Command::Status(args) => block_on(status::main(&open()?, &global, &args))?,
+        Command::Runs => block_on(runs::main(&open()?, &global))?,
+        Command::Resume(args) => block_on(resume::main(&open()?, &global, &args))?,
+        Command::Rollback(args) => block_on(rollback::main(&open()?, &global, args))?,
+        Command::Abandon(args) => block_on(abandon::main(&open()?, &global, &args))?,
+        Command::Halt(args) => block_on(halt::main(&open()?, &args))?,
+        Command::Resolve(args) => block_on(resolve::main(&open()?, &global, args))?,
+        Command::Audit(args) => audit::main(&open, &global, args),
         Command::Schema => generate::schema(),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(args),

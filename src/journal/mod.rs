@@ -1,7 +1,8 @@
 //! The journal: the run's append-only record. It is the audit log, and the state is a fold over it.
 //!
-//! [`Journal`] is what the engine needs of a record, a lock and a latch; [`StateDir`] keeps them in
-//! files. Nothing outside this module knows which backend it is.
+//! [`Journal`] is what the engine needs of one run's record, lock and latch; [`Ledger`] is what the command
+//! line needs of all of them. [`StateDir`] keeps them in files. Who works through the traits does not know
+//! which backend it is.
 //!
 //! The file format: one JSON object a line. Each carries the RFC 6962 leaf hash of the line before
 //! it, so the lines are a chain; at every change of phase, every 256 records and at every exit a
@@ -15,6 +16,9 @@ mod file;
 pub(crate) mod fuzzing;
 mod index;
 mod key;
+mod ledger;
+#[cfg(any(test, feature = "simulation"))]
+mod memory;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -32,10 +36,13 @@ use crate::rotation::Event;
 pub use anchor::{Anchors, BadAnchor};
 pub use error::LedgerError;
 pub use file::{
-    Cover, Examined, FileJournal, RunSummary, StateDir, examine_index_file, examine_journal_file,
+    Cover, Examined, FileJournal, SealingKey, StateDir, examine_index_file, examine_journal_file,
 };
 pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};
+pub use ledger::Ledger;
+#[cfg(any(test, feature = "simulation"))]
+pub use memory::MemoryLedger;
 pub use record::{BadRecord, Envelope, Record, VERSION};
 pub use verify::{Fault, Report};
 

@@ -13,17 +13,6 @@ use crate::journal::verify::{Report, Tail, verify, verify_quickly};
 use crate::journal::{LedgerError, Record};
 use crate::rotation::State;
 
-/// A run, in short.
-#[derive(Debug, Clone)]
-pub struct RunSummary {
-    /// The run's id.
-    pub run: String,
-    /// Its state, or why it cannot be read.
-    pub state: Result<Box<State>, String>,
-    /// Whether a process is working on it now.
-    pub live: bool,
-}
-
 impl StateDir {
     /// The keys that checkpoints are checked with. Needs no private key, and writes nothing.
     ///
@@ -113,11 +102,5 @@ impl StateDir {
         };
         let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
         Ok((std::io::BufReader::with_capacity(1 << 18, file), keys))
-    }
-
-    /// A run, in short.
-    pub fn summary(&self, run: &str) -> RunSummary {
-        let state = self.load(run).map(|(state, _)| Box::new(state)).map_err(|e| e.to_string());
-        RunSummary { run: run.to_owned(), state, live: self.is_live(run) }
     }
 }

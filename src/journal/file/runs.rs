@@ -10,6 +10,7 @@ use super::journal::FileJournal;
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
 use crate::clock::Moment;
+use crate::journal::ledger::the_only;
 use crate::journal::{KeyError, KeyRange, LedgerError};
 use crate::plan::Plan;
 use crate::rotation::State;
@@ -97,13 +98,7 @@ impl StateDir {
             Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
             None => self.open_runs()?,
         };
-        match (fits.len(), name) {
-            (0, None) => Err(LedgerError::NoOpenRun),
-            (0, Some(name)) => Err(LedgerError::NotFound(name.to_owned())),
-            (1, _) => Ok(fits.into_iter().next().unwrap_or_default()),
-            (_, None) => Err(LedgerError::SeveralOpen(fits)),
-            (_, Some(name)) => Err(LedgerError::Ambiguous { name: name.to_owned(), runs: fits }),
-        }
+        the_only(name, fits)
     }
 
     /// As [`StateDir::find`]; without a name and without an open run, the run that began last.
@@ -111,16 +106,21 @@ impl StateDir {
     /// # Errors
     /// As for `find`.
     pub fn find_any(&self, name: Option<&str>) -> Result<String, LedgerError> {
-        match (self.find(name), name) {
-            (Err(LedgerError::NoOpenRun), None) => {
-                let began = |run: &String| {
-                    fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
-                };
-                let last = self.runs()?.into_iter().max_by_key(began);
-                last.ok_or(LedgerError::NoOpenRun)
-            }
-            (found, _) => found,
+        match self.find(name) {
+            Err(LedgerError::NoOpenRun) => self.newest()?.ok_or(LedgerError::NoOpenRun),
+            found => found,
         }
+    }
+
+    /// The run that began last.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn newest(&self) -> Result<Option<String>, LedgerError> {
+        let began = |run: &String| {
+            fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
+        };
+        Ok(self.runs()?.into_iter().max_by_key(began))
     }
 
     /// The index, with the state folder's lock held.

@@ -15,9 +15,10 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::files::{create_secret, damaged, io, list, make_dir, place, read, remove, replace};
+use super::files::{damaged, io, list, make_dir, place, read, remove, replace};
+use super::sealing::SealingKey;
 use crate::journal::{Latch, LedgerError, RollbackRequest, SealedEntry};
-use crate::secret::{Sealer, Secret};
+use crate::secret::Sealer;
 
 /// The layout's version, once a folder has an index.
 const LAYOUT: u32 = 2;
@@ -105,18 +106,12 @@ impl StateDir {
         Ok(())
     }
 
-    /// What opens sealed secrets. The identity stands outside the runs' folders.
+    /// What seals and opens secrets, see [`SealingKey`].
     ///
     /// # Errors
     /// When it cannot be read or made.
     pub fn sealer(&self) -> Result<Sealer, LedgerError> {
-        let path = self.root.join("keys/seal.key");
-        if !path.exists() {
-            let (_, identity) = Sealer::generate();
-            create_secret(&path, &identity)?;
-        }
-        let text = Secret::new(read(&path)?.unwrap_or_default());
-        Sealer::from_identity(&text).map_err(|source| LedgerError::Identity { place: place(&path), source })
+        SealingKey::of(&self.root).sealer()
     }
 
     /// A run's sealed secrets, oldest first; none once it is over.

@@ -144,13 +144,13 @@ fn a_run_has_one_process_at_a_time() {
     let (_folder, state) = state();
     let journal = opened(&state);
     let run = journal.run().to_owned();
-    assert!(state.is_live(&run) && state.summary(&run).live && !state.is_live("nobody"));
+    assert!(state.is_live(&run) && !state.is_live("nobody"));
     match state.resume(&run, WHO, at(1)) {
         Err(LedgerError::Busy { by, .. }) => assert!(by.contains("tester on host"), "{by}"),
         other => panic!("two processes: {:?}", other.map(|_| ())),
     }
     drop(journal);
-    assert!(!state.is_live(&run) && !state.summary(&run).live);
+    assert!(!state.is_live(&run));
     // One that was just killed holds its lock for a moment more.
     let held = std::fs::File::open(state.journal_path(&run).with_file_name("lock")).expect("the lock");
     held.lock().expect("held");
@@ -326,8 +326,7 @@ fn a_run_is_named_by_the_beginning_of_its_name() {
     let whole = &one[..one.len() - 1];
     std::fs::copy(state.journal_path(&one), state.journal_path(whole)).expect("copy");
     assert_eq!(state.find(Some(whole)).expect("the whole name"), whole);
-    assert!(state.summary(&one).state.is_ok() && state.summary(whole).state.is_err());
-    assert_eq!(state.summary(&one).run, one);
+    assert!(state.load(&one).is_ok() && state.load(whole).is_err());
 }
 
 #[test]
