@@ -144,7 +144,10 @@ fn host() -> String {
 
 /// How to show what happens.
 pub(super) fn mode(global: &Global) -> Mode {
-    if global.json {
+    if cfg!(test) {
+        // Tests of commands are about their own words.
+        Mode::Quiet
+    } else if global.json {
         Mode::Json
     } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
         Mode::Terminal

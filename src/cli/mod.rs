@@ -3,6 +3,17 @@
 //! Results go to standard output, everything else to standard error.
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
+/// In tests, what commands say beside their results can be heard.
+#[cfg(test)]
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        let text = format!($($text)*);
+        if !$crate::cli::tests::hear(&text) {
+            std::eprintln!("{text}");
+        }
+    }};
+}
+
 mod abandon;
 mod audit;
 mod context;
@@ -20,6 +31,8 @@ mod rollback;
 mod run;
 mod runs;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod write;
 
