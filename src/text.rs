@@ -21,6 +21,12 @@ fn bounded(text: &str, most: usize) -> String {
     kept.trim().to_owned()
 }
 
+/// A number of things, in words: `1 run`, `2 runs`.
+pub fn counted(n: u64, thing: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {thing}{s}")
+}
+
 /// The character, or one in its place that does nothing to a terminal or a line.
 pub fn printable(c: char) -> char {
     match c {

@@ -29,12 +29,22 @@ pub(super) struct Context {
 }
 
 /// How a command gets its context. Some commands check first what they were given, and open nothing before.
-pub(super) type Open<'a> = &'a dyn Fn() -> Result<Context, CliError>;
+pub(super) type Open<'a> = &'a dyn Fn(Access) -> Result<Context, CliError>;
+
+/// What a command does with what it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It only reads: nothing is made in a directory that is there, so that it may be a copy, or on a disk
+    /// that cannot be written.
+    Reads,
+    /// It may write.
+    Writes,
+}
 
 impl Context {
     /// The context of a command that a user typed.
-    pub(super) fn open(global: &Global) -> Result<Self, CliError> {
-        let state = state_dir(global)?;
+    pub(super) fn open(global: &Global, access: Access) -> Result<Self, CliError> {
+        let state = state_dir(global, access)?;
         Ok(Self {
             sealing: SealingKey::of(state.root()),
             sandbox: state.sandbox(),
@@ -121,10 +131,14 @@ pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
 }
 
 /// The state folder, opened: for what is done to its files, and for nothing else.
-pub(super) fn state_dir(global: &Global) -> Result<StateDir, CliError> {
+pub(super) fn state_dir(global: &Global, access: Access) -> Result<StateDir, CliError> {
     // Absolute: a resumed run goes to the directory that it was begun in.
     let folder = state_folder(global)?;
-    Ok(StateDir::open(&std::path::absolute(&folder).unwrap_or(folder))?)
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    Ok(match access {
+        Access::Reads if folder.exists() => StateDir::look(&folder)?,
+        _ => StateDir::open(&folder)?,
+    })
 }
 
 /// Who runs this process, for the record. CI systems name the person behind the job.
@@ -149,7 +163,10 @@ pub(super) fn mode(global: &Global) -> Mode {
         Mode::Quiet
     } else if global.json {
         Mode::Json
-    } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
+    } else if std::io::stderr().is_terminal()
+        && !super::log::is_on_terminal(global)
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    {
         Mode::Terminal
     } else {
         Mode::Lines

@@ -13,7 +13,8 @@ use crate::domain::Observation;
 use crate::journal::Record;
 use crate::kind::spec::{IssuerDoubt, IssuerLook, StoreChange, StoreLook};
 use crate::kind::{argv_words, called};
-use crate::plan::{Action, Plan, Step, describe};
+use crate::output::describe_op;
+use crate::plan::{Action, Plan, Step};
 use crate::rotation::{Ended, Event, Found, Op, State, Status};
 use crate::runbook::model::{Issuer, OwnStep, Store, Undo};
 use crate::text::sanitize;
@@ -86,7 +87,7 @@ pub(super) async fn doubts(
         let resume_looks = step.class.is_some_and(|c| c != Observation::Opaque);
         Doubt {
             step: step.id.clone(),
-            what: describe(plan, step),
+            what: describe_op(plan, step, op),
             op,
             attempt,
             tried: past.tried,
@@ -113,7 +114,7 @@ pub(super) fn answers(state: &State, step: usize) -> &'static [&'static str] {
 impl Doubt {
     /// As lines, for `stanch status`. `resumes` says whether a resume would be taken now.
     pub(super) fn text(&self, run: &str, live: bool, resumes: bool) -> String {
-        let mut text = format!("  unknown: {} ({}{})\n", self.step, undo(self.op), self.what);
+        let mut text = format!("  unknown: {} ({})\n", self.step, self.what);
         let mut line = |name: &str, words: &str| {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "    {name:<9} {words}");
@@ -138,14 +139,6 @@ impl Doubt {
             line(if nth == 0 { "then type" } else { "or" }, command);
         }
         text
-    }
-}
-
-fn undo(op: Op) -> &'static str {
-    match op {
-        Op::Do => "",
-        Op::Undo => "undo: ",
-        Op::Discard => "clean up: ",
     }
 }
 

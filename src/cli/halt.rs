@@ -38,6 +38,9 @@ pub(super) async fn main(context: &Context, args: &HaltArgs) -> Result<Exit, Cli
 }
 
 async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
+    if let Some(run) = run {
+        refuse_ended(context, run).await?;
+    }
     let latch = Latch { by: context.signature(), reason: reason.to_owned() };
     context.ledger.set_latch(run, &latch).await?;
     let runs = match run {
@@ -67,8 +70,22 @@ async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit,
             Err(e) => return Err(e),
         }
     }
-    eprintln!("No effect begins until you clear the halt: stanch halt --clear {}", run.unwrap_or("--all"));
+    eprintln!("No effect begins until you clear the halt: {}", clearing(run));
     Ok(Exit::Done)
+}
+
+/// What clears the halt of a run, or of all.
+fn clearing(run: Option<&str>) -> String {
+    run.map_or_else(|| "stanch halt --all --clear".to_owned(), |run| format!("stanch halt --clear {run}"))
+}
+
+/// A run that is over has no effect left to block. One whose journal cannot be read may have.
+async fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
+    let end = context.ledger.load(run).await.ok().and_then(|state| state.end());
+    let Some(end) = end else { return Ok(()) };
+    let message = format!("run {run} has ended ({}); there is nothing to halt", crate::output::end_word(end));
+    Err(CliError::new(Exit::Usage, message)
+        .hint("list the runs: stanch runs   halt all, also those to come: stanch halt --all"))
 }
 
 /// Waits until the process that works on the run has the halt on its record: from then on it is certain
@@ -95,22 +112,36 @@ async fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
 
 async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.ledger.clear_latch(run).await?;
+    if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
+        // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
+        let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
+        return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
+    }
+    let one = run.is_some();
     let runs = match run {
         Some(run) => vec![run.to_owned()],
         None => context.ledger.open_runs().await?,
     };
+    let mut told = false;
     for run in runs {
         let Ok(state) = context.ledger.load(&run).await else { continue };
-        if state.end().is_none()
-            && state.halted().is_some()
-            && context.ledger.latch(Some(&run)).await?.is_none()
-        {
+        if state.end().is_some() {
+            continue;
+        }
+        if context.ledger.latch(Some(&run)).await?.is_some() {
+            eprintln!("{run}: still halted by its own halt; when it is safe: {}", clearing(Some(&run)));
+        } else if state.halted().is_some() {
             record(context, &run, &Event::HaltCleared { by: context.signature() }).await?;
-            eprintln!("{run}: cleared; {}", go_on(context, &run, &state).await?);
+            eprintln!("{run}: {}", go_on(context, &run, &state).await?);
+            told |= one;
         }
     }
-    if !was_set {
-        eprintln!("the halt was not set");
+    match (was_set, run) {
+        (true, None) => eprintln!("the halt of all runs is cleared"),
+        (true, Some(run)) if !told => eprintln!("the halt of {run} is cleared"),
+        (_, Some(_)) if told => {}
+        (false, None) => eprintln!("the halt of all runs was not set"),
+        (_, Some(run)) => eprintln!("the halt of {run} was not set"),
     }
     Ok(Exit::Done)
 }
@@ -119,10 +150,13 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
 async fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
     Ok(match (context.ledger.latch(None).await?, state.plan().format == crate::plan::FORMAT) {
         (Some(_), _) => {
-            "the halt of all runs is still set; when it is safe: stanch halt --all --clear".into()
+            format!(
+                "its own halt is cleared; the halt of all runs is still set; when it is safe: {}",
+                clearing(None)
+            )
         }
-        (None, true) => format!("resume it: stanch resume {run}"),
-        (None, false) => format!("see what is left to do: stanch status {run}"),
+        (None, true) => format!("no longer halted; resume it: stanch resume {run}"),
+        (None, false) => format!("no longer halted; see what is left to do: stanch status {run}"),
     })
 }
 

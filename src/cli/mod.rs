@@ -23,6 +23,7 @@ mod error;
 mod generate;
 mod halt;
 mod init;
+mod log;
 mod plan;
 mod reap;
 mod resolve;
@@ -42,13 +43,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use context::Context;
+use context::{Access, Context};
 use drive::block_on;
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use crate::domain::{Phase, Strategy};
 
 /// Rotate leaked credentials in stages, with proof.
 ///
@@ -73,6 +73,12 @@ struct Global {
     /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Log each request and program: address, status, duration. -vv also logs when each starts.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Append the log to this file instead of writing it to standard error.
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,7 +124,8 @@ struct SessionArgs {
     /// Stop with exit code 10 where the run would only wait.
     #[arg(long)]
     no_wait: bool,
-    /// Answer yes to the manual step of this name. Repeatable.
+    /// Answer yes to the manual step of this name. `stanch run` also takes the name of the runbook, and then
+    /// starts without asking. Repeatable.
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
 }
@@ -183,21 +190,22 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
 }
 
 /// Runs one command. `open` makes its context.
-fn dispatch(cli: Cli, open: &dyn Fn(&Global) -> Result<Context, CliError>) -> Result<Exit, CliError> {
+fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError>) -> Result<Exit, CliError> {
     let global = cli.global;
-    let open = || open(&global);
+    let open = |access| open(&global, access);
+    log::start(&global)?;
     match cli.command {
         Command::Init(args) => init::main(&global, args),
         Command::Validate(args) => validate::main(&global, &args),
         Command::Plan(args) => plan::main(&open, &global, args),
         Command::Run(args) => run::main(&open, &global, args),
-        Command::Status(args) => block_on(status::main(&open()?, &global, &args))?,
-        Command::Runs => block_on(runs::main(&open()?, &global))?,
-        Command::Resume(args) => block_on(resume::main(&open()?, &global, &args))?,
-        Command::Rollback(args) => block_on(rollback::main(&open()?, &global, args))?,
-        Command::Abandon(args) => block_on(abandon::main(&open()?, &global, &args))?,
-        Command::Halt(args) => block_on(halt::main(&open()?, &args))?,
-        Command::Resolve(args) => block_on(resolve::main(&open()?, &global, args))?,
+        Command::Status(args) => block_on(status::main(&open(Access::Reads)?, &global, &args))?,
+        Command::Runs => block_on(runs::main(&open(Access::Reads)?, &global))?,
+        Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
+        Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
+        Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
+        Command::Halt(args) => block_on(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Resolve(args) => block_on(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
         Command::Schema => generate::schema(),
         Command::Completions(args) => generate::completions(&args),

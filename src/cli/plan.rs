@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, Open, style};
+use super::context::{Access, Context, Open, style};
 use super::drive::block_on;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
@@ -99,7 +99,7 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Ex
     let plan = match input {
         Input::Plan(plan) => *plan,
         Input::Runbook(fresh) => {
-            let context = open()?;
+            let context = open(Access::Writes)?;
             block_on(async { make(&context, *fresh).await })??.plan
         }
     };

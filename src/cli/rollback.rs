@@ -101,7 +101,16 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
         && (state.phase().and_then(rank) <= rank(to) || rank(to).is_none())
     {
         let now = state.phase().map_or("its beginning", Phase::name);
-        return Err(CliError::new(Exit::Usage, format!("the run is in {now} and has not passed {to}")));
+        let passed = state.phase().and_then(rank).unwrap_or(0);
+        let passed: Vec<&str> = order[..passed].iter().map(|phase| phase.name()).collect();
+        let hint = if passed.is_empty() {
+            format!("roll back completely: stanch rollback {run}")
+        } else {
+            format!("name a phase that it has passed: {}", passed.join(", "))
+        };
+        return Err(
+            CliError::new(Exit::Usage, format!("the run is in {now} and has not passed {to}")).hint(hint)
+        );
     }
     Ok(())
 }

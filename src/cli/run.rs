@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, Open, ask, can_ask, words};
+use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
@@ -32,7 +32,7 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: RunArgs) -> Result<Exi
     // A wrong runbook is refused before anything is opened or contacted.
     let input = plan::Input::load(&args.file, &args.choice, global)?;
     let reason = args.choice.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
-    let context = open()?;
+    let context = open(Access::Writes)?;
     block_on(async {
         if let Some(latch) = context.ledger.latch(None).await? {
             return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));

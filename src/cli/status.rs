@@ -11,6 +11,7 @@ use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::domain::Observation;
 use crate::plan::{ADOPTED, Planned};
 use crate::rotation::{End, Holds, Outgoing, Sight, State, Status, Truth};
+use crate::text::sanitize;
 use crate::{engine, output};
 
 /// Show the state of a run and the command to type next.
@@ -120,6 +121,12 @@ async fn text(
         text.push_str(&format!("  phase {phase}; {who}\n"));
         if let Some(halted) = state.halted() {
             text.push_str(&format!("  halted by {halted}\n"));
+        }
+        // Not their reasons: those on the record are scrubbed, and stand above.
+        for (run, what) in [(Some(run), "this run"), (None, "all runs")] {
+            if let Some(latch) = context.ledger.latch(run).await? {
+                text.push_str(&format!("  the halt of {what} is set, by {}\n", sanitize(&latch.by)));
+            }
         }
         for (gate, (verdict, detail)) in state.judged() {
             let verdict = format!("{verdict:?}").to_lowercase();

@@ -97,7 +97,7 @@ impl Desk {
         let cli = Cli::try_parse_from(std::iter::once("stanch".into()).chain(line.split(' ').map(word)));
         let cli = cli.unwrap_or_else(|error| panic!("{line}: {error}"));
         HEARD.set(Some(String::new()));
-        let ended = dispatch(cli, &|_: &Global| Ok::<_, CliError>(self.context()));
+        let ended = dispatch(cli, &|_: &Global, _| Ok::<_, CliError>(self.context()));
         let mut text = HEARD.take().expect("heard");
         let exit = ended.unwrap_or_else(|error| {
             let _ = writeln!(text, "{error:?}");
@@ -219,7 +219,7 @@ fn without_runs_there_is_nothing_to_do() {
         ("rollback --yes", 2, "no run is open"),
         ("halt", 2, "no run is open"),
         ("resolve step --as applied --evidence seen", 2, "no run is open"),
-        ("halt --all --clear", 0, "the halt was not set"),
+        ("halt --all --clear", 0, "the halt of all runs was not set"),
     ]);
 }
 
@@ -239,12 +239,14 @@ fn a_run_is_halted_cleared_resumed_and_rolled_back() {
         ("status", 0, "halted by tester@here"),
         ("resume", 23, "halted by tester@here: stop"),
         ("rollback --yes", 23, "halted by tester@here: stop"),
-        ("halt --clear", 0, "RUN: cleared; resume it: stanch resume RUN"),
-        ("halt --clear", 0, "the halt was not set"),
-        ("halt --all --reason everything", 0, "stanch halt --clear --all"),
+        ("halt --clear", 0, "RUN: no longer halted; resume it: stanch resume RUN"),
+        ("halt --clear", 0, "the halt of RUN was not set"),
+        ("halt --all --reason everything", 0, "stanch halt --all --clear"),
+        ("runs", 0, "halted"),
+        ("halt --clear", 23, "the halt of all runs is set and stays set"),
         ("resume", 23, "everything"),
         ("run RUNBOOK --env sandbox --yes", 23, "everything"),
-        ("halt --all --clear", 0, "cleared"),
+        ("halt --all --clear", 0, "the halt of all runs is cleared"),
         ("resume --until prepare", 2, "already passed prepare"),
         ("resume --reissue nothing", 2, "nothing was changed"),
         ("resume --no-wait", 10, "RUN"),
@@ -258,6 +260,7 @@ fn a_run_is_halted_cleared_resumed_and_rolled_back() {
         ("rollback --yes", 2, "no run is open"),
         ("rollback RUN --yes", 2, "it cannot be rolled back"),
         ("resume RUN", 2, "nothing is left to do"),
+        ("halt RUN", 2, "there is nothing to halt"),
         ("resolve RUN step --as applied --evidence seen", 2, "has ended"),
         ("audit show --type halted,halt-cleared,turned,closed", 0, "stop"),
     ]);
@@ -308,7 +311,7 @@ fn who_works_on_a_run_is_asked_and_not_overtaken() {
         // Which of the two processes puts the halt on the record is chance.
         let _ = desk.follows(&[("halt --reason stop", 0, "RUN: halted; ")]);
         assert_eq!(first.join().expect("the first process"), 23);
-        all += &desk.follows(&[("halt --clear", 0, "cleared")]);
+        all += &desk.follows(&[("halt --clear", 0, "no longer halted")]);
         let second = works("resume");
         desk.waits_until_live();
         all += &desk.follows(&[("rollback --yes", 0, "it is rolling back")]);

@@ -1,7 +1,7 @@
 //! `stanch validate`: every mistake at once. Contacts nothing.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::runbook::{Finding, Source, check, render, reported};
 /// Find every mistake in runbooks. Contacts nothing.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The runbooks to check.
+    /// The runbooks to check; `-` reads one from standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -21,7 +21,11 @@ pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliErro
     let mut bad = 0;
     let mut all = Vec::new();
     for path in &args.files {
-        let source = Source::read(path)?;
+        let source = if path.as_os_str() == "-" {
+            Source::from_reader(Path::new("standard input"), std::io::stdin())?
+        } else {
+            Source::read(path)?
+        };
         let checked = check(&source);
         bad += usize::from(checked.errors() > 0);
         if global.json {

@@ -64,7 +64,7 @@ pub struct HttpCall {
     /// The address.
     pub url: String,
     /// Sends the credential as `Authorization: Bearer`.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bearer: bool,
     /// The body; `${secret}` means the value, `${secret.PART}` one of its parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,6 +88,20 @@ pub enum HttpMethod {
     Put,
     Patch,
     Delete,
+}
+
+impl HttpMethod {
+    /// The method's name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 impl Exec {
@@ -118,8 +132,4 @@ impl Exec {
 
 fn post() -> HttpMethod {
     HttpMethod::Post
-}
-
-fn is_false(b: &bool) -> bool {
-    !b
 }

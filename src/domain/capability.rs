@@ -39,6 +39,19 @@ pub struct IssuerTraits {
     pub change: Observation,
 }
 
+impl IssuerTraits {
+    /// A server that makes secrets, lists what it made, and says of each credential whether it is alive.
+    pub const MINTING: Self = Self {
+        mints: true,
+        disables: false,
+        revokes: true,
+        coexists: true,
+        tries: true,
+        issue: Observation::Listable,
+        change: Observation::Readable,
+    };
+}
+
 /// What a store can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreTraits {

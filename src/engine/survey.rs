@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aho_corasick::AhoCorasick;
 use tokio::task::JoinSet;
 
 use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Standing};
@@ -81,17 +82,34 @@ impl Learnt {
         let word = |text: &str| {
             text.bytes().all(|b| b.is_ascii_lowercase()) || text.bytes().all(|b| b.is_ascii_uppercase())
         };
-        self.values.iter().find_map(|(credential, value)| {
-            let value = value.expose().trim();
-            let counts = value.len() >= SHORTEST && !word(value);
-            let field = counts.then(|| field_with(&runbook, value, "")).flatten()?;
-            Some((field, credential.as_str()))
-        })
+        let values = self.values.iter().map(|(credential, value)| (credential, value.expose().trim()));
+        let values: Vec<_> = values.filter(|(_, v)| v.len() >= SHORTEST && !word(v)).collect();
+        // One pass for all of them: a fleet's runbook is as long as its values are many.
+        let any = AhoCorasick::new(values.iter().map(|(_, value)| value)).ok();
+        if any.is_some_and(|any| !holds_any(&runbook, &any)) {
+            return None;
+        }
+        values
+            .into_iter()
+            .find_map(|(credential, value)| Some((field_with(&runbook, value, "")?, credential.as_str())))
     }
 
     fn add(&mut self, credential: &str, material: &Material) {
         self.scrubber.add(material);
         self.values.extend(material.secret_parts().map(|value| (credential.to_owned(), value.clone())));
+    }
+}
+
+/// Whether one of these values stands in a text or a name below `at`.
+fn holds_any(at: &serde_json::Value, values: &AhoCorasick) -> bool {
+    use serde_json::Value;
+    match at {
+        Value::String(text) => values.is_match(text),
+        Value::Array(items) => items.iter().any(|item| holds_any(item, values)),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, field)| values.is_match(name) || holds_any(field, values))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -188,14 +206,33 @@ async fn connections(provider: &Arc<dyn Provider>, runbook: &Runbook) -> Result<
     }
     answers.sort_by_key(|(at, ..)| *at);
     let mut all = Vec::new();
+    let mut unfit: Vec<(String, Check)> = Vec::new();
     for (_, connection, checks) in answers {
-        if let Some(failed) = checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
-            let source = error_of(failed, failed.detail.clone());
-            return Err(SurveyError { target: format!("connection `{connection}`"), source });
+        match checks.iter().find(|c| c.verdict == CheckVerdict::Fail) {
+            Some(failed) => unfit.push((format!("connection `{connection}`"), failed.clone())),
+            None => all.extend(checks),
         }
-        all.extend(checks);
     }
-    Ok(all)
+    match unfit.as_slice() {
+        [] => Ok(all),
+        [(target, failed)] => {
+            Err(SurveyError { target: target.clone(), source: error_of(failed, failed.detail.clone()) })
+        }
+        // Each of them at once: to mend one and then learn of the next costs a round.
+        [(target, first), rest @ ..] => {
+            let mut message = first.detail.clone();
+            let mut hints: Vec<&str> = first.hint.as_deref().into_iter().collect();
+            for (target, failed) in rest {
+                message += &format!("; {target}: {}", failed.detail);
+                hints.extend(failed.hint.as_deref().filter(|hint| !hints.contains(hint)));
+            }
+            let hint = (!hints.is_empty()).then(|| hints.join("; "));
+            Err(SurveyError {
+                target: target.clone(),
+                source: CallError { hint, ..error_of(first, message) },
+            })
+        }
+    }
 }
 
 /// Looks at every credential, a number of them at once.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::walk::walk;
 use super::{Dice, steers};
-use crate::domain::Strategy;
-use crate::domain::{Identity, Life, Standing, Versions};
+use crate::domain::{Identity, Life, Standing, Strategy, Versions};
 use crate::plan::{
     Observed, ObservedCredential, ObservedStore, Outgoing, Plan, PlanError, Request, SANDBOX, compile,
     preview,
@@ -39,7 +38,7 @@ pub fn runbook(bytes: &[u8]) {
                 tool: "fuzzing".to_owned(),
                 directory: None,
             };
-            let observed = observe(&runbook, request.sandbox, &mut dice);
+            let observed = observe(&runbook, &mut dice);
             if let Ok(plan) = compile(runbook, &request, observed) {
                 let text = serde_json::to_string(&plan).expect("a plan is JSON");
                 let again = Plan::from_json(&text).expect("a plan that was compiled can be read");
@@ -51,12 +50,12 @@ pub fn runbook(bytes: &[u8]) {
 }
 
 /// Targets as they might be.
-fn observe(runbook: &Runbook, sandbox: bool, dice: &mut Dice) -> Observed {
+fn observe(runbook: &Runbook, dice: &mut Dice) -> Observed {
     let credentials = runbook
         .credentials
         .values()
         .map(|credential| ObservedCredential {
-            issuer: credential.issuer.traits(sandbox),
+            issuer: credential.issuer.traits(),
             outgoing: match dice.roll(4) {
                 0 => Outgoing::Waived("dead".to_owned()),
                 1 => Outgoing::Named(standing(Life::Active, None)),

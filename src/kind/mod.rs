@@ -194,8 +194,7 @@ pub(crate) fn called(exec: Option<&Exec>, http: Option<&HttpCall>) -> String {
     match (exec, http) {
         (Some(exec), _) => format!("the step runs `{}`: check whether that worked", argv_words(exec)),
         (None, Some(http)) => {
-            let method = format!("{:?}", http.method).to_uppercase();
-            format!("the step sends {method} {}: check there whether that worked", http.url)
+            format!("the step sends {} {}: check there whether that worked", http.method.name(), http.url)
         }
         (None, None) => "the step calls nothing: nothing can have changed".into(),
     }

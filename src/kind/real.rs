@@ -17,7 +17,7 @@ use super::consumer::OwnConsumer;
 use super::spec::FamilySpec;
 use super::{attestations, families, gates, issuers, probes, stores};
 use crate::clock::Clock;
-use crate::domain::{Check, CheckVerdict, ErrorKind};
+use crate::domain::{Check, ErrorKind};
 use crate::provider::exec::Program;
 use crate::provider::http::HttpCaller;
 use crate::provider::http::transport::Transport;
@@ -38,7 +38,10 @@ pub trait FamilyServer: FamilySpec {
     async fn client(&self, at: &RealProvider) -> Result<Client, CallError>;
 
     /// Who are we there, is the server fit for a run, do the clocks agree.
-    async fn preflight(&self, client: Client, clock: &dyn Clock) -> Vec<Check>;
+    ///
+    /// # Errors
+    /// When the client of the connection with this name cannot be set up.
+    async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError>;
 
     /// What is less safe than it should be, of the connection with this name.
     fn warnings(&self, _name: &str, _env: &Environment) -> Vec<String> {
@@ -161,7 +164,7 @@ const PROXY_VARIABLES: [&str; 8] = [
 /// Real servers, files and programs. One client for each connection, made when first needed.
 pub struct RealProvider {
     connections: BTreeMap<String, model::Connection>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// How long one call may take.
     pub(super) deadline: Duration,
     pub(super) env: Environment,
@@ -270,17 +273,9 @@ impl Provider for RealProvider {
     }
 
     async fn preflight(&self, name: &str) -> Vec<Check> {
-        let look = async {
-            let connection = self.connection(name)?;
-            Ok(connection.server().preflight(self.any_client(name).await?, self.clock.as_ref()).await)
-        };
+        let look = async { self.connection(name)?.server().preflight(name, self).await };
         look.await.unwrap_or_else(|error: CallError| {
-            vec![Check {
-                verdict: CheckVerdict::Fail,
-                hint: error.hint,
-                kind: Some(error.kind),
-                ..Check::pass("connection", error.message)
-            }]
+            vec![Check { hint: error.hint.clone(), ..error.to_check("connection") }]
         })
     }
 

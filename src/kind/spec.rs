@@ -181,8 +181,8 @@ pub trait IssuerSpec: Debug + Send + Sync {
     /// The connection that it is reached by.
     fn connection(&self) -> Option<&str>;
 
-    /// What it can do; `sandbox` where the embedded one plays it.
-    fn traits(&self, sandbox: bool) -> IssuerTraits;
+    /// What it can do, in the sandbox as well: a drill meets what a real rotation meets.
+    fn traits(&self) -> IssuerTraits;
 
     /// Whether its server finds whatever carries a run's tag in one look, for all credentials of the
     /// connection at once; else each credential has to be looked at by itself.

@@ -16,6 +16,7 @@ use crate::rotation::State;
 pub use style::Style;
 pub use summary::{Around, Seals, next_commands, summary, summary_json};
 pub use terminal::Screen;
+pub(crate) use words::describe_op;
 pub use words::{end_word, line, sentence};
 
 /// How to show.

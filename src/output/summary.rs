@@ -416,6 +416,8 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "end_words": state.end().map(end_word),
         "stopped": state.stopped(),
         "halted": state.halted(),
+        "run_is_halted": around.halted,
+        "all_are_halted": around.all_halted,
         "past_point_of_no_return": state.is_past_return(),
         "exposed_until": state.exposed_until(),
         "credentials": credentials,

@@ -1,7 +1,7 @@
 //! Events in words.
 
 use super::wait;
-use crate::plan::{Plan, describe};
+use crate::plan::{Action, Plan, Step, describe, describe_undo};
 use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
 
 /// One transition as one line, or `None` where there is nothing for a person to see.
@@ -14,11 +14,8 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Entered { phase } => format!("phase {phase}"),
         Event::Intent { .. } | Event::Heartbeat {} | Event::Checkpoint { .. } => return None,
         Event::Outcome { step, op, result, error, latency_ms, .. } => {
-            let what = match op {
-                Op::Do => of(step),
-                Op::Undo => format!("undo: {}", of(step)),
-                Op::Discard => format!("clean up after a lost response: {}", of(step)),
-            };
+            let at = state.step(step);
+            let what = at.map_or_else(|| step.clone(), |at| describe_op(plan, &plan.steps[at], *op));
             match (result, error) {
                 (Ended::Succeeded, _) => format!("{what} ({latency_ms} ms)"),
                 (Ended::Rejected, Some(e)) => {
@@ -79,6 +76,20 @@ fn again(state: &State, id: &str) -> Option<String> {
     let then = wait::not_before(state.status(state.step(id)?))?;
     // On the record, long after: the moment says itself which day it was.
     Some(format!("; retry at {}", wait::local(then, state.entered())))
+}
+
+/// A step in words, with what is done about it: what takes it back is another action than the step itself.
+pub(crate) fn describe_op(plan: &Plan, step: &Step, op: Op) -> String {
+    match (op, &step.action) {
+        (Op::Do, _) => describe(plan, step),
+        (Op::Undo, _) => format!("undo: {}", describe_undo(plan, step)),
+        // After a lost response, or when another credential is issued in its place.
+        (Op::Discard, Action::Issue { credential }) => {
+            let name = &plan.credentials[*credential].name;
+            format!("clean up: revoke the new {name} that this run does not use")
+        }
+        (Op::Discard, _) => format!("clean up: {}", describe(plan, step)),
+    }
 }
 
 fn step_words(plan: &Plan, state: &State, id: &str) -> String {

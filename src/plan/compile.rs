@@ -1,10 +1,9 @@
 //! From a runbook and what was observed to a plan.
 
 use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, step};
-use crate::domain::Period;
-use crate::domain::Phase;
-use crate::domain::Strategy;
-use crate::domain::{Check, CheckVerdict, IssuerTraits, Life, Standing, StoreTraits, Versions};
+use crate::domain::{
+    Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
+};
 use crate::runbook::model::Runbook;
 
 /// What the person who asked for the plan chose.

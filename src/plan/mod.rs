@@ -14,16 +14,16 @@ use std::io::{BufWriter, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::Period;
-use crate::domain::Strategy;
-use crate::domain::{Check, Identity, IssuerTraits, Phase, StoreTraits, Versions};
+use crate::domain::{
+    Check, Identity, IssuerTraits, Observation, Period, Phase, StoreTraits, Strategy, Versions,
+};
 use crate::runbook::model::{Credential, Runbook};
 use crate::runbook::{MAX_BYTES, Severity, Source, check};
 
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
-#[cfg(feature = "tool")]
-pub(crate) use preview::describe;
 pub use preview::{caveats, preview};
+#[cfg(feature = "tool")]
+pub(crate) use preview::{describe, describe_undo};
 pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
 
@@ -246,7 +246,11 @@ impl Plan {
         }
         for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {
             let stores = planned.stores.iter().map(|s| s.traits);
-            if planned.issuer != credential.issuer.traits(self.sandbox)
+            let issuer = credential.issuer.traits();
+            // Plans of earlier versions let the sandbox find what its real counterpart cannot.
+            let kinder =
+                IssuerTraits { issue: Observation::Listable, change: Observation::Readable, ..issuer };
+            if planned.issuer != issuer && !(self.sandbox && planned.issuer == kinder)
                 || !stores.eq(credential.stores.iter().map(|store| store.traits()))
             {
                 return Err(format!(

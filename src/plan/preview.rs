@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{ADOPTED, Action, Plan, Step, step};
-use crate::domain::Period;
-use crate::domain::Phase;
-use crate::domain::Strategy;
-use crate::domain::{CheckVerdict, Observation};
+use crate::domain::{CheckVerdict, Observation, Period, Phase, Strategy};
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;
@@ -167,6 +164,22 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
             format!("look for a second new {} created by a repeated request", name(*credential))
         }
         Action::Own { name } => format!("custom step {name}"),
+    }
+}
+
+/// What takes one step back, in words.
+pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
+    match &step.action {
+        Action::Issue { credential } => format!("revoke the new {}", plan.credentials[*credential].name),
+        Action::Stage { credential, store } => {
+            format!("retire the staged version in {}", plan.credential(*credential).1.stores[*store].target())
+        }
+        Action::Promote { credential, store } => {
+            let (planned, credential) = plan.credential(*credential);
+            format!("make the old {} current in {}", planned.name, credential.stores[*store].target())
+        }
+        Action::Disable { credential } => format!("enable the old {}", plan.credentials[*credential].name),
+        _ => describe(plan, step),
     }
 }
 

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, Planned};
-use crate::domain::Observation;
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use crate::domain::{Observation, Phase, Strategy};
 use crate::runbook::model::{self, Consumer, OwnClass, Runbook, Store};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,

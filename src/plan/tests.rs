@@ -51,7 +51,7 @@ fn overlap_waits_for_adoption_where_it_can_be_seen() {
 /// What the adapters would say of themselves and of targets in order.
 pub(crate) fn observe(runbook: &Runbook) -> Observed {
     let observed = |credential: &Credential| ObservedCredential {
-        issuer: credential.issuer.traits(false),
+        issuer: credential.issuer.traits(),
         outgoing: Outgoing::Known(standing()),
         existing: vec![],
         shares: None,

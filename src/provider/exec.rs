@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::logged::Logged;
 use super::outcome::CallError;
 use super::{Attestation, Call, CallContext, Probe, Secret256, Use};
 use crate::domain::{ErrorKind, Judgement, Verdict};
@@ -121,7 +122,9 @@ impl Program {
                 .env("STANCH_STEP", &context.step)
                 .env("STANCH_IDEMPOTENCY_KEY", context.token.to_string());
         }
+        let call = Logged::start(|| format!("run `{name}`"));
         let mut child = command.spawn().map_err(|error| {
+            call.end("not started");
             CallError::rejected(ErrorKind::Local, format!("cannot start `{name}`: {error}"))
                 .hint("check the program's path, and that it may be executed by this user")
         })?;
@@ -132,6 +135,7 @@ impl Program {
                 return Err(CallError::unknown(format!("cannot learn how `{name}` ended: {error}")));
             }
             Ok(None) => {
+                call.end("killed");
                 return Err(CallError::unknown(format!(
                     "`{name}` did not end within {} s and was killed",
                     self.timeout.as_secs_f32()
@@ -140,6 +144,7 @@ impl Program {
             }
         };
         group.keep();
+        call.end(&status.to_string());
         let stderr = String::from_utf8_lossy(&stderr);
         let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         let complaint = sanitize(&material.map_or_else(|| last.to_owned(), |m| m.scrub(last)));

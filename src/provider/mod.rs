@@ -15,6 +15,8 @@ pub mod exec;
 pub mod http;
 #[cfg(feature = "tool")]
 pub mod layout;
+#[cfg(feature = "tool")]
+pub(crate) mod logged;
 pub mod outcome;
 #[cfg(feature = "tool")]
 pub mod own_file;
@@ -33,7 +35,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{Check, Identity, IssuerTraits, Judgement, Life, Standing, StoreTraits, Versions};
+use crate::domain::{
+    Check, ErrorKind, Identity, IssuerTraits, Judgement, Life, Standing, StoreTraits, Versions,
+};
 use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
@@ -259,13 +263,21 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`StoreTraits::stages`] is false.
-    async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError>;
+    async fn stage(&self, _context: &CallContext, _incoming: &Material) -> Result<String, CallError> {
+        Err(CallError::rejected(
+            ErrorKind::Unsupported,
+            "this store has no versions that are not yet current",
+        ))
+    }
 
     /// Takes [`Store::stage`] back. Succeeds when nothing is staged any more.
     ///
     /// # Errors
     /// When the store refuses, or its answer is lost.
-    async fn retire(&self, context: &CallContext, staged: &str) -> Result<(), CallError>;
+    async fn retire(&self, _context: &CallContext, _staged: &str) -> Result<(), CallError> {
+        // Where nothing can be staged, nothing is.
+        Ok(())
+    }
 
     /// Makes `value` current, if the store's own fields hold `from` now, by compare-and-set on the
     /// version just read. What else stands in the same secret stays, also when somebody writes it

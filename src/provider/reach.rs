@@ -11,8 +11,7 @@ use tokio::task::JoinSet;
 
 use self::program::Obstacle;
 use super::http::safe_url;
-use crate::domain::Check;
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::runbook::model::Runbook;
 use crate::runbook::{Named, placeholder};
 

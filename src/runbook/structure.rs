@@ -112,7 +112,7 @@ impl Check {
                 let inner = properties.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
                 self.found.push(
                     Finding::error("missing-field", at, format!("the field `{name}` is missing here"))
-                        .hint(first_line(resolve(inner).1)),
+                        .hint(to_write(name, inner)),
                 );
             }
         }
@@ -417,6 +417,21 @@ fn quote(key: &str) -> String {
 }
 
 /// A description on one line.
+/// What to write for a field that is missing: an example where its form tells one, and what it means.
+fn to_write(name: &str, schema: &Json) -> String {
+    let (schema, description) = resolve(schema);
+    let text = |key: &str| schema.get(key).and_then(Json::as_str);
+    let example = match (name, text("type"), text("pattern")) {
+        (_, _, Some(Period::PATTERN)) => "24h",
+        ("connection", ..) => "NAME",
+        (_, Some("string"), None) => "TEXT",
+        (_, Some("array"), _) => "[…]",
+        (_, Some("object"), _) => "{…}",
+        _ => return first_line(description),
+    };
+    format!("write `{name}: {example}`. {}", first_line(description)).trim_end().to_owned()
+}
+
 fn first_line(description: &str) -> String {
     description.replace('\n', " ")
 }

@@ -329,6 +329,18 @@ fn aliases_are_counted_by_what_they_expand_to() {
 }
 
 #[test]
+fn what_is_missing_is_shown_as_it_is_written() {
+    let text = "version: 1\nname: x\nenvironments: {sandbox: {}}\ncredentials:\n  key:\n    \
+        issuer: {type: vault-token, policies: [p]}\n    scope: {max_ttl: 1h}\n    \
+        stores: [{type: kv2, connection: vault, mount: secret, path: a, field: t}]\n";
+    let checked = check(&Source { name: "x".into(), text: text.into() });
+    let hints: Vec<&str> = checked.findings.iter().filter_map(|finding| finding.hint.as_deref()).collect();
+    for wanted in ["write `ttl: 24h`.", "write `connection: NAME`.", "`connections: {NAME: {type: vault}}`"] {
+        assert!(hints.iter().any(|hint| hint.contains(wanted)), "{wanted}: {hints:?}");
+    }
+}
+
+#[test]
 fn no_secret_is_shown() {
     let secrets = [
         "hunter2-Horse",

@@ -6,6 +6,9 @@
 //! enough run of characters of any secret is searched, without regard to case. So an encoding inside
 //! another one is found as well, and so is a part of a secret.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use zeroize::Zeroizing;
 
 use super::view::View;
@@ -27,6 +30,8 @@ const LEAST: (usize, usize) = (8, 12);
 const WINDOW: usize = 4;
 /// Where the first of them stands in a value that is long enough: kinds of credentials begin alike.
 const SKIP: usize = 4;
+/// How many harmless texts are remembered, and how long they may be.
+const REMEMBERED: (usize, usize) = (1024, 256);
 /// How many encodings may stand in each other.
 const DEPTH: usize = 3;
 
@@ -56,6 +61,8 @@ pub struct Scrubber {
     places: Vec<Place>,
     /// The first place of each list. As many as a power of two.
     heads: Vec<u32>,
+    /// Texts in which none of the needles stands. A run says most of its sentences once a credential.
+    harmless: Mutex<HashSet<Box<str>>>,
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -119,6 +126,7 @@ impl Scrubber {
             self.place(hash(&bytes[offset..]), needle, offset as u32);
         }
         self.needles.push(Needle { bytes, least, bare });
+        self.harmless.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn place(&mut self, hash: u32, needle: u32, offset: u32) {
@@ -147,9 +155,16 @@ impl Scrubber {
         if self.needles.is_empty() || text.len() < SHORTEST {
             return text.to_owned();
         }
+        if self.harmless().contains(text) {
+            return text.to_owned();
+        }
         let mut hit = vec![false; text.len()];
         self.look(&View::of(text), DEPTH, &mut hit);
         if !hit.contains(&true) {
+            let mut harmless = self.harmless();
+            if harmless.len() < REMEMBERED.0 && text.len() <= REMEMBERED.1 {
+                harmless.insert(text.into());
+            }
             return text.to_owned();
         }
         let mut clean = Vec::with_capacity(text.len());
@@ -165,6 +180,10 @@ impl Scrubber {
             within = redact;
         }
         String::from_utf8_lossy(&clean).into_owned()
+    }
+
+    fn harmless(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
+        self.harmless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Marks in `hit` what of the text is a secret in this view of it, or in a view of this one.
@@ -357,6 +376,16 @@ mod tests {
         assert_eq!(scrubber.clean("01234567 (first), 89abcdef"), "[redacted] (first), [redacted]");
         // Less than that is how people tell two of them apart.
         assert_eq!(scrubber.clean("J9fQv2Lr…, 0q"), "J9fQv2Lr…, 0q");
+    }
+
+    /// A text that was harmless is looked at again once there is more to find.
+    #[test]
+    fn a_secret_is_found_in_a_text_that_was_harmless_before_it_was_learnt() {
+        let mut scrubber = knowing(&["another-one-entirely"]);
+        let text = "403 for hunter2-Horse";
+        assert_eq!((scrubber.clean(text), scrubber.clean(text)), (text.to_owned(), text.to_owned()));
+        scrubber.add(&Material::single("value", Secret::new("hunter2-Horse")));
+        assert_eq!(scrubber.clean(text), "403 for [redacted]");
     }
 
     #[test]

@@ -106,21 +106,19 @@ struct File {
     rust: syn::File,
 }
 
-fn sources() -> Vec<File> {
-    fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).expect("folder") {
-            let path = entry.expect("entry").path();
-            if path.is_dir() {
-                walk(&path, into);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                into.push(path);
-            }
-        }
+/// The Rust files below a directory, or the file that the path names, in order.
+pub(crate) fn rust_files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return path.extension().is_some_and(|e| e == "rs").then(|| path.to_owned()).into_iter().collect();
     }
+    let entries = fs::read_dir(path).expect("a directory");
+    let mut inner: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    inner.sort();
+    inner.iter().flat_map(|path| rust_files(path)).collect()
+}
+
+fn sources() -> Vec<File> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    walk(&src, &mut paths);
-    paths.sort();
     let file = |path: PathBuf| {
         let inner = path.strip_prefix(&src).expect("below src").to_owned();
         let module: Vec<String> = inner
@@ -133,7 +131,11 @@ fn sources() -> Vec<File> {
         let rust = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", inner.display()));
         File { room: room(&module).to_owned(), path: inner, module, text: without_comments(&text), rust }
     };
-    paths.into_iter().map(file).filter(|file| !["lib", "main"].contains(&file.room.as_str())).collect()
+    rust_files(&src)
+        .into_iter()
+        .map(file)
+        .filter(|file| !["lib", "main"].contains(&file.room.as_str()))
+        .collect()
 }
 
 /// Comments name what they like. A text that contains `//` loses its end, and no name stands there.

@@ -19,7 +19,7 @@ fn a_run_is_covered_from_its_opening_to_its_end() {
     let closed = book.json(&[&run]);
     assert_eq!((&closed["index"], &closed["over"]), (&"closed".into(), &true.into()), "{closed}");
     let all = book.verify(&["--all"]).expect(0);
-    assert!(all.stdout.contains("OK: the index, 6 records, 1 runs, 1 keys"), "{all:?}");
+    assert!(all.stdout.contains("OK: the index, 6 records, 1 run, 1 key"), "{all:?}");
     // Closing again changes nothing: it is what a crash before the clearing away leads to.
     let before = fs::read(book.index()).expect("index");
     journal.close().expect("again");
@@ -363,7 +363,7 @@ fn a_change_of_keys_that_a_crash_cut_short_is_finished_or_taken_back() {
         let run = book.whole_run();
         let all = book.verify(&["--all"]).expect(0);
         let done = left == before + 2;
-        assert!(all.stdout.contains(if done { "2 keys" } else { "1 keys" }), "{left} {emptied}: {all:?}");
+        assert!(all.stdout.contains(if done { "2 keys" } else { "1 key," }), "{left} {emptied}: {all:?}");
         fs::remove_dir_all(book.journal(&run).parent().expect("folder")).expect("remove");
         assert!(!file("journal.key.next").exists());
         let wanted = if done { &new } else { &old };

@@ -369,13 +369,46 @@ fn what_is_generated_is_there() {
     assert!(!tool.state().exists(), "none of these needs a state folder");
 }
 
+/// The debug log goes where it is asked to go, for its user alone, and a level that does not exist is named.
+#[test]
+fn a_debug_log_tells_what_was_called() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tool = Tool::new();
+    let store = tool.folder.path().join("app.env");
+    let book = tool.runbook(&format!(
+        "version: 1\nname: log\nenvironments: {{ test: {{}} }}\ncredentials:\n  key:\n    issuer: {{ type: random }}\n    \
+         stores: [{{ type: file, path: {}, format: dotenv, key: KEY }}]\n    \
+         accepts: [{{ http: {{ url: 'http://127.0.0.1:9/health?key=4711' }} }}]\n",
+        store.display()
+    ));
+    let (book, log) = (book.to_str().expect("path"), tool.folder.path().join("stanch.log"));
+    std::fs::File::create(&store).expect("file").write_all(b"KEY=before-1\n").expect("file");
+    let file = log.to_str().expect("path");
+    let ran = tool.run(&["run", book, "--env", "test", "--yes", "-v", "--log-file", file]);
+    let lines = std::fs::read_to_string(&log).expect("a log");
+    assert!(lines.contains("GET http://127.0.0.1:9/health: no connection in "), "{lines}{ran:?}");
+    assert!(
+        !lines.contains('…') && !lines.contains("4711"),
+        "-v tells of ends only, without queries: {lines}"
+    );
+    assert_eq!(std::fs::metadata(&log).expect("a log").permissions().mode() & 0o777, 0o600);
+    assert!(!ran.stderr.contains("no connection in"), "it went into the file: {ran:?}");
+    let loud = tool.run(&["-vv", "run", book, "--env", "test", "--yes"]);
+    assert!(loud.stderr.contains("DEBUG GET http://127.0.0.1:9/health …"), "{loud:?}");
+    let unknown = Tool::new().with("STANCH_LOG", "loud").run(&["runs"]).expect(2);
+    assert!(unknown.stderr.contains("set STANCH_LOG to `off`, `info` or `debug`"), "{unknown:?}");
+    tool.run(&["runs", "-v", "--log-file", "/nowhere/log"]).expect(2);
+}
+
 /// Runs a rotation of a generated value in a file, with programs that see it, and looks for it in
 /// every file of the state folder, in all output, and in the arguments and environment of every
 /// process.
 #[test]
 fn canaries_appear_nowhere() {
-    let tool =
-        Tool::new().with("VAULT_TOKEN", "canary-operator-token").with("AWS_SECRET_ACCESS_KEY", "canary-aws");
+    let tool = Tool::new()
+        .with("VAULT_TOKEN", "canary-operator-token")
+        .with("AWS_SECRET_ACCESS_KEY", "canary-aws")
+        .with("STANCH_LOG", "debug");
     let folder = tool.folder.path();
     let file = folder.join("app.env");
     std::fs::File::create(&file).expect("file").write_all(b"KEY=canary-outgoing-value-1\n").expect("file");
@@ -410,6 +443,7 @@ fn canaries_appear_nowhere() {
     let mut secrets = vec!["canary-outgoing-value-1".to_owned(), incoming.clone()];
     search(&tool.state(), &secrets);
     outputs.push(tool.run(&["resume"]).expect(NOT_PROVED));
+    assert!(outputs[2].stderr.contains("run `sh`: exit status: 0 in "), "{:?}", outputs[2]);
     outputs.push(tool.run(&["status", "--json", &tool.newest()]));
     outputs.push(tool.run(&["audit", "show", &tool.newest()]));
     for format in ["jsonl", "ocsf", "csv"] {

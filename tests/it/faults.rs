@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stanch::clock::{self, Clock, Moment};
-use stanch::domain::Phase;
-use stanch::domain::{ErrorKind, Life};
+use stanch::domain::{ErrorKind, Life, Phase};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     FileJournal, Journal, Latch, Latches, LedgerError, RollbackRequest, SealedEntry, StateDir,

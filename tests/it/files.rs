@@ -365,6 +365,22 @@ fn a_link_that_is_moved_while_the_run_is_open_is_not_followed_there_or_back() {
     assert_eq!(text(&at("one.env")), "PW=oldvalue\n", "{ran:?}");
 }
 
+/// Its issuer keeps no list and says of no credential whether it lives: there is nothing that stanch could have
+/// seen of a second one, and nothing to warn of.
+#[test]
+fn a_generated_value_is_rolled_back_without_a_warning_about_a_second_one() {
+    let tool = crate::tool::Tool::new();
+    put(&tool.folder.path().join("one.env"), "PW=oldvalue\n");
+    symlink("one.env", tool.folder.path().join("current.env")).expect("link");
+    tool.run(&["run", &linked(&tool), "--env", "test", "--yes", "--until", "cutover"]).expect(0);
+    let ran = tool.run(&["rollback", "--yes"]).expect(0);
+    assert_eq!(text(&tool.folder.path().join("one.env")), "PW=oldvalue\n");
+    let journal = std::fs::read_to_string(tool.journal().expect("a journal")).expect("journal");
+    for said in [&ran.stdout, &ran.stderr, &journal] {
+        assert!(!said.contains("cannot see") && !said.contains("leftovers"), "{said}");
+    }
+}
+
 /// Where this user may mount: a file that is seen through a bind mount is one place.
 #[test]
 fn a_file_behind_a_bind_mount_is_held_by_its_one_name() {

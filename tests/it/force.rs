@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::Proxy;
 use crate::servers::serve;
-use crate::tool::Tool;
+use crate::tool::{Tool, limit};
 use crate::worlds::World;
 
 /// How many rotations are under way beside each other.
@@ -169,13 +169,9 @@ impl Case {
         let start = self.approach(way).await;
         let bytes: usize = start.iter().map(|line| line.len() + 1).sum();
         let mut child = self.begin(way);
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        let pid = pid.expect("it runs");
         match death {
             Death::Torn(more) => {
-                let limit = Some(bytes as u64 + more);
-                let limit = rustix::process::Rlimit { current: limit, maximum: limit };
-                rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).expect("limit");
+                limit(child.id(), rustix::process::Resource::Fsize, bytes as u64 + more);
             }
             Death::Kill(records) => {
                 let mut ticks = tokio::time::interval(Duration::from_millis(1));

@@ -21,6 +21,8 @@ use regex_lite::Regex;
 use syn::buffer::{Cursor, TokenBuffer};
 use syn::visit::{self, Visit};
 
+use crate::architecture::rust_files;
+
 /// The rooms and files whose strings users read.
 const SOURCES: [&str; 14] = [
     "src/domain",
@@ -97,20 +99,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The Rust files below a path that are not tests.
-fn rust_files(path: &Path, found: &mut Vec<PathBuf>) {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    if name == "tests" || name == "tests.rs" || name == "fuzzing.rs" {
-        return;
-    }
-    if path.is_dir() {
-        let mut inner: Vec<PathBuf> =
-            fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
-        inner.sort();
-        inner.iter().for_each(|path| rust_files(path, found));
-    } else if name.ends_with(".rs") {
-        found.push(path.to_owned());
-    }
+/// Whether users may read what a file says: not a test's.
+fn is_shown(path: &Path) -> bool {
+    !path.iter().any(|name| name == "tests" || name == "tests.rs" || name == "fuzzing.rs")
 }
 
 /// Collects literals, and the attributes that users read.
@@ -304,11 +295,13 @@ fn descriptions(schema: &serde_json::Value, place: &str, into: &mut Vec<Text>) {
 #[test]
 fn texts_are_in_plain_words() {
     let root = root();
-    let mut files = Vec::new();
-    SOURCES.iter().for_each(|path| rust_files(&root.join(path), &mut files));
     let mut texts = Vec::new();
-    for path in files {
-        let file = path.strip_prefix(&root).expect("inside").display().to_string();
+    for path in SOURCES.iter().flat_map(|path| rust_files(&root.join(path))) {
+        let file = path.strip_prefix(&root).expect("inside");
+        if !is_shown(file) {
+            continue;
+        }
+        let file = file.display().to_string();
         texts.extend(texts_of(&file, &fs::read_to_string(&path).expect("source")));
     }
     assert!(texts.len() > 800, "only {} texts were found", texts.len());

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use crate::force::{Case, Kind};
 use crate::proxy::{Breaker, Fault, Nth, Proxy, Seen};
 use crate::servers::OwnVault;
-use crate::tool::Ran;
+use crate::tool::{Ran, limit};
 use crate::worlds::World;
 
 /// How many rotations are under way beside each other. They mostly wait for deadlines.
@@ -48,9 +48,7 @@ pub(crate) async fn bounded(case: &Case, arguments: &[&str]) -> Ran {
     let mut command = Command::from(case.tool.command(arguments));
     let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let child = child.spawn().expect("the program starts");
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    let limit = rustix::process::Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-    rustix::process::prlimit(pid, rustix::process::Resource::Data, limit).expect("limit");
+    limit(child.id(), rustix::process::Resource::Data, MEMORY);
     Ran::of(child.wait_with_output().await.expect("wait"))
 }
 

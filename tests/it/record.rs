@@ -1,6 +1,7 @@
 //! Runs' records made without running anything, and what the program says of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,15 +126,21 @@ pub(crate) fn leave(path: &Path, count: usize) {
     put(path, &lines(path)[..count].concat());
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a directory with all that is in it, readable by its owner alone: git keeps no more than whether a
+/// file can be executed.
 pub(crate) fn copy(from: &Path, to: &Path) {
+    let for_its_owner = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+    };
     fs::create_dir_all(to).expect("folder");
+    for_its_owner(to, 0o700);
     for entry in fs::read_dir(from).expect("folder").map(|entry| entry.expect("entry")) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             copy(&from, &to);
         } else {
-            fs::copy(from, to).expect("copy");
+            fs::copy(from, &to).expect("copy");
+            for_its_owner(&to, 0o600);
         }
     }
 }

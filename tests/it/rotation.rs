@@ -14,11 +14,13 @@ async fn overlaps(world: World) {
     let runbook = tool.runbook(&world.runbook(&consumer.url, None));
     let runbook = runbook.to_str().expect("path");
     let before = world.current().await;
-    let ran = tool.run(&["run", runbook, "--env", "test", "--yes"]).expect(0);
+    let ran = tool.run(&["run", runbook, "--env", "test", "--yes", "-vv"]).expect(0);
     eprintln!("{}{}", ran.stderr, ran.stdout);
     world.is_rotated(&before).await;
     tool.run(&["audit", "verify"]).expect(0);
     consumer.never_failed().await;
+    let logged = [" …\n", ": 200 in "];
+    assert!(logged.iter().all(|line| ran.stderr.contains(line)), "the debug log is on: {}", ran.stderr);
     // Canaries: no secret of either version, nor the operator's, is left in a file or was printed.
     let secrets =
         [world.operator_secret(), World::secret(&before), World::secret(&world.current().await)].to_vec();

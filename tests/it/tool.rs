@@ -131,6 +131,14 @@ pub(crate) fn newest_journal(state: &Path) -> Option<PathBuf> {
     runs.pop()
 }
 
+/// Bounds what a process that runs may use.
+pub(crate) fn limit(pid: Option<u32>, what: rustix::process::Resource, most: u64) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    let most = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+    // Without a pid it would be the test's own process.
+    rustix::process::prlimit(Some(pid.expect("it runs")), what, most).expect("limit");
+}
+
 /// How the program ended.
 #[derive(Debug)]
 pub(crate) struct Ran {

@@ -722,3 +722,95 @@ fn a_saved_plan_with_an_edited_trait_is_refused() {
         assert!(tool.journal().is_none(), "{name}: no run was opened");
     }
 }
+
+/// What is said of halts, and what `runs` says to type, is what then happens.
+#[test]
+fn halts_and_the_list_of_runs_say_what_is_so() {
+    let tool = sandbox(&["--until", "verify"], 0);
+    let run = tool.newest();
+    let said = |arguments: &[&str], code: i32| {
+        let ran = tool.run(arguments).expect(code);
+        format!("{}{}", ran.stdout, ran.stderr)
+    };
+    let next = format!("; next: stanch status {run}");
+    let listed = said(&["runs"], 0);
+    assert!(listed.contains(&next) && !listed.contains("halted"), "{listed}");
+
+    let all = said(&["halt", "--all"], 0);
+    assert!(all.contains("stanch halt --all --clear"), "{all}");
+    let not_its_own = said(&["halt", "--clear", &run], 23);
+    assert!(not_its_own.contains("no halt of its own") && !not_its_own.contains("cleared"), "{not_its_own}");
+    said(&["halt", &run], 0);
+    let status = said(&["status", &run], 0);
+    assert!(status.contains("the halt of this run is set, by tester@"), "{status}");
+    assert!(status.contains("the halt of all runs is set, by tester@"), "{status}");
+    let listed = said(&["runs"], 0);
+    assert!(listed.contains(&format!("; halted{next}")), "{listed}");
+
+    let one_way = said(&["halt", "--clear", "--all"], 0);
+    assert!(one_way.contains("the halt of all runs is cleared"), "{one_way}");
+    assert!(one_way.contains(&format!("{run}: still halted by its own halt")), "{one_way}");
+    said(&["halt", "--all"], 0);
+    assert_eq!(said(&["halt", "--all", "--clear"], 0), one_way);
+    let own = said(&["halt", "--clear", &run], 0);
+    assert!(own.contains(&format!("no longer halted; resume it: stanch resume {run}")), "{own}");
+    let again = said(&["halt", "--clear", &run], 0);
+    assert!(again.contains("was not set") && !again.contains("cleared"), "{again}");
+
+    let too_far = said(&["rollback", "--to", "cutover", "--yes"], 2);
+    assert!(too_far.contains("a phase that it has passed: preflight, prepare, distribute\n"), "{too_far}");
+    let back = said(&["rollback", "--yes"], 0);
+    assert!(back.contains("undo: revoke the new key") && !back.contains("undo: issue"), "{back}");
+    let over = said(&["halt", &run], 2);
+    assert!(over.contains("has ended (rolled back)"), "{over}");
+    assert!(!tool.state().join("runs").join(&run).join("halt").exists(), "nothing was set");
+}
+
+#[test]
+fn a_version_that_an_abandoned_run_staged_is_found_before_anything_is_issued() {
+    let tool = sandbox(&["--until", "distribute"], 0);
+    tool.run(&["abandon", "--reason", "tried", "--yes"]).expect(0);
+    let path = tool.folder.path().join("runbook.yaml");
+    let refused = begin(&tool, &path, "sandbox", &[]).expect(22);
+    let hint = format!("rm -r {}", tool.state().join("sandbox").display());
+    assert!(refused.stderr.contains("is staged and was not staged by this run"), "{refused:?}");
+    assert!(refused.stderr.contains(&hint), "{refused:?}");
+    let runs = tool.run(&["runs"]).expect(0).stdout;
+    assert_eq!(runs.lines().count(), 1, "a run began: {runs}");
+    std::fs::remove_dir_all(tool.state().join("sandbox")).expect("removed");
+    begin(&tool, &path, "sandbox", &[]).expect(0);
+}
+
+#[test]
+fn every_line_of_the_record_has_words() {
+    let tool = sandbox(&["--until", "prepare"], 0);
+    let shown = tool.run(&["audit", "show"]).expect(0).stdout;
+    for line in shown.lines() {
+        let words =
+            line.split_once("tester@").and_then(|(_, rest)| rest.split_once(' ')).map(|(_, words)| words);
+        assert!(words.is_some_and(|words| !words.trim().is_empty()), "{line}");
+    }
+    let looked = "looked at key: stores hold the old value, the old value; old valid, new valid";
+    assert!(shown.contains(looked), "{shown}");
+}
+
+/// A copy on a disk that cannot be written can be read.
+#[test]
+fn commands_that_read_make_nothing() {
+    let tool = Tool::new();
+    let path = tool.folder.path().join("copy");
+    std::fs::create_dir(&path).expect("folder");
+    let state = path.to_str().expect("path");
+    tool.run(&["runs", "--state", state]).expect(0);
+    tool.run(&["status", "--state", state]).expect(2);
+    assert_eq!(std::fs::read_dir(&path).expect("folder").count(), 0, "something was made");
+}
+
+#[test]
+fn a_runbook_is_read_from_standard_input() {
+    let tool = Tool::new();
+    let path = tool.runbook(&SANDBOX.replace("path: numbered", "paht: numbered"));
+    let file = std::fs::File::open(path).expect("runbook");
+    let ran = Ran::of(tool.command(&["validate", "-"]).stdin(file).output().expect("it starts"));
+    assert!(ran.code == Some(65) && ran.stderr.contains("standard input"), "{ran:?}");
+}

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stanch::domain::Strategy;
-use stanch::domain::{Check, ErrorKind, Life};
+use stanch::domain::{Check, ErrorKind, Life, Strategy};
 use stanch::plan::{Action, Plan};
 use stanch::provider::sandbox::{Change, Witness};
 use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};

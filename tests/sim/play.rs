@@ -11,9 +11,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
-use stanch::domain::Phase;
-use stanch::domain::Strategy;
-use stanch::domain::{ErrorKind, Life};
+use stanch::domain::{ErrorKind, Life, Phase, Strategy};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     Journal, Latch, Latches, Ledger, LedgerError, MemoryLedger, Record, RollbackRequest, SealedEntry,

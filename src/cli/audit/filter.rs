@@ -5,8 +5,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use crate::cli::{CliError, Exit, phase};
-use crate::domain::Period;
-use crate::domain::Phase;
+use crate::domain::{Period, Phase};
 use crate::plan::Plan;
 use crate::rotation::{Ended, Event, Found, State};
 

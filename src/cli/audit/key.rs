@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::context::{Open, state_dir, state_folder};
+use crate::cli::context::{Access, Open, state_dir, state_folder};
 use crate::cli::{CliError, Exit, Global, print, print_json};
 use crate::journal::StateDir;
 
@@ -27,8 +27,8 @@ enum KeyCommand {
 pub(super) fn main(open: Open<'_>, global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
     match args.command {
         KeyCommand::Create => {
-            let context = open()?;
-            let key = state_dir(global)?.create_key(context.who(), context.clock.now())?;
+            let context = open(Access::Writes)?;
+            let key = state_dir(global, Access::Writes)?.create_key(context.who(), context.clock.now())?;
             show(
                 global,
                 &key,
@@ -36,8 +36,8 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: &KeyArgs) -> Result<Ex
             )
         }
         KeyCommand::Rotate => {
-            let context = open()?;
-            let range = state_dir(global)?.rotate_key(context.who(), context.clock.now())?;
+            let context = open(Access::Writes)?;
+            let range = state_dir(global, Access::Writes)?.rotate_key(context.who(), context.clock.now())?;
             show(
                 global,
                 &range.key,

@@ -12,11 +12,11 @@ mod verify;
 
 use clap::{Args, Subcommand};
 
-use super::context::{Open, state_dir};
+use super::context::{Access, Open, state_dir};
 use super::drive::block_on;
 use super::{CliError, Exit, Global};
 use crate::output;
-use crate::rotation::{Event, State};
+use crate::rotation::{Event, Holds, Sight, State};
 
 /// Read and verify the record of a run.
 #[derive(Debug, Args)]
@@ -41,11 +41,34 @@ enum AuditCommand {
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
     match args.command {
-        AuditCommand::Show(args) => block_on(show::main(&open()?, global, &args))?,
+        AuditCommand::Show(args) => block_on(show::main(&open(Access::Writes)?, global, &args))?,
         AuditCommand::Verify(args) => verify::main(global, &args),
         AuditCommand::Anchor(args) => anchor::main(global, &args),
         AuditCommand::Key(args) => key::main(open, global, &args),
-        AuditCommand::Export(args) => export::main(&state_dir(global)?, &args),
+        AuditCommand::Export(args) => export::main(&state_dir(global, Access::Writes)?, &args),
+    }
+}
+
+/// What a store was seen to hand out.
+fn held(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Incoming => "the new value",
+        Holds::Outgoing => "the old value",
+        Holds::Other => "another value",
+        Holds::Nothing => "no value",
+        Holds::Unreadable => "a value that could not be read or compared",
+    }
+}
+
+/// How one version of a credential was seen.
+fn seen(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Accepted => "accepted",
+        Sight::Refused => "rejected",
+        Sight::Alive => "valid",
+        Sight::Disabled => "disabled",
+        Sight::Gone => "gone",
+        Sight::Unseen => "not looked at",
     }
 }
 
@@ -57,6 +80,15 @@ fn words(event: &Event, state: &State) -> String {
         }
         Event::Checkpoint { .. } => "checkpoint".into(),
         Event::Heartbeat {} => "still waiting".into(),
+        Event::Seen { credential, stores, outgoing, incoming } => {
+            let stores: Vec<_> = stores.iter().map(|holds| held(*holds)).collect();
+            format!(
+                "looked at {credential}: stores hold {}; old {}, new {}",
+                if stores.is_empty() { "nothing".to_owned() } else { stores.join(", ") },
+                seen(*outgoing),
+                seen(*incoming)
+            )
+        }
         _ => String::new(),
     })
 }

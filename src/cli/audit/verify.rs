@@ -15,6 +15,7 @@ use crate::journal::{
     examine_journal_file,
 };
 use crate::provider::own_file;
+use crate::text::counted;
 
 /// Find every byte that was changed, removed, moved or added, up to the last checkpoint.
 #[derive(Debug, Args)]
@@ -48,10 +49,10 @@ pub(super) fn main(global: &Global, args: &VerifyArgs) -> Result<Exit, CliError>
             let (index, agree) = examine_index_file(&path, &needed(keys)?, &anchors)?;
             vec![of_index(&path, &index, agree)]
         }
-        Some(Place::State(path)) => all(&StateDir::look(&path)?, keys, &anchors)?,
-        None if args.all => all(&StateDir::look(&state_folder(global)?)?, keys, &anchors)?,
-        None => one(&StateDir::look(&state_folder(global)?)?, None, keys, &anchors)?,
-        Some(Place::Run(run)) => one(&StateDir::look(&state_folder(global)?)?, Some(&run), keys, &anchors)?,
+        Some(Place::State(path)) => all(&look(&path)?, keys, &anchors)?,
+        None if args.all => all(&look(&state_folder(global)?)?, keys, &anchors)?,
+        None => one(&look(&state_folder(global)?)?, None, keys, &anchors)?,
+        Some(Place::Run(run)) => one(&look(&state_folder(global)?)?, Some(&run), keys, &anchors)?,
     };
     let agree: u64 = verdicts.iter().map(|verdict| verdict.anchors).sum();
     let mut exit = worst(&verdicts);
@@ -75,6 +76,14 @@ pub(super) fn main(global: &Global, args: &VerifyArgs) -> Result<Exit, CliError>
         print(&words.join("\n"))
     };
     exit.shown(printed)
+}
+
+/// The state directory, to read. Verifying nothing is never a good end, also where there is no directory yet.
+fn look(path: &Path) -> Result<StateDir, CliError> {
+    if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Err(nothing_in(path));
+    }
+    Ok(StateDir::look(path)?)
 }
 
 /// What is to be checked.
@@ -174,6 +183,9 @@ fn one(
     keys: Option<VerifyingKeys>,
     anchors: &Anchors,
 ) -> Result<Vec<Verdict>, CliError> {
+    if keys.is_none() {
+        refuse_nothing(state)?;
+    }
     let trusted = keys.map_or_else(|| state.verifying_keys(), Ok)?;
     let index = state.examine_index(&trusted, anchors)?;
     let run = match (state.find_any(name), name) {
@@ -200,19 +212,8 @@ fn one(
 
 /// A whole state folder. Where nothing is there to be checked, that is never a good end.
 fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Result<Vec<Verdict>, CliError> {
-    let root = state.root().display();
-    let is_empty = state.runs()?.is_empty() && state.index(&[])?.is_none();
-    let had_keys =
-        ["journal.vkey", "journal.key"].iter().any(|key| state.root().join("keys").join(key).exists());
-    if is_empty && had_keys {
-        let message = format!(
-            "{root} has signing keys, but neither a record nor an index: they were removed, or no run ever started; nothing was verified"
-        );
-        return Err(CliError::new(Exit::JournalInvalid, message)
-            .hint("copy the directory; restore runs/ and index.jsonl from a backup, and verify those"));
-    }
-    if is_empty && keys.is_none() {
-        return Err(nothing(state));
+    if keys.is_none() || has_keys(state) {
+        refuse_nothing(state)?;
     }
     let trusted = keys.map_or_else(|| state.verifying_keys(), Ok)?;
     let mut verdicts = Vec::new();
@@ -226,12 +227,32 @@ fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Resu
         verdict.words.insert_str(0, &format!("{run}: "));
         verdicts.push(verdict);
     }
-    if verdicts.is_empty() { Err(nothing(state)) } else { Ok(verdicts) }
+    if verdicts.is_empty() { Err(nothing_in(state.root())) } else { Ok(verdicts) }
+}
+
+fn has_keys(state: &StateDir) -> bool {
+    ["journal.vkey", "journal.key"].iter().any(|key| state.root().join("keys").join(key).exists())
+}
+
+/// Refuses a directory without any record, before a key that is not there is called damaged.
+fn refuse_nothing(state: &StateDir) -> Result<(), CliError> {
+    if !state.runs()?.is_empty() || state.index(&[])?.is_some() {
+        return Ok(());
+    }
+    if !has_keys(state) {
+        return Err(nothing_in(state.root()));
+    }
+    let message = format!(
+        "{} has signing keys, but neither a record nor an index: they were removed, or no run ever started; nothing was verified",
+        state.root().display()
+    );
+    Err(CliError::new(Exit::JournalInvalid, message)
+        .hint("copy the directory; restore runs/ and index.jsonl from a backup, and verify those"))
 }
 
 /// The end of a verification that found nothing to verify.
-fn nothing(state: &StateDir) -> CliError {
-    let message = format!("no runs in {}; nothing was verified", state.root().display());
+fn nothing_in(root: &Path) -> CliError {
+    let message = format!("no runs in {}; nothing was verified", root.display());
     CliError::new(Exit::Usage, message).hint("name the directory that has them: --state DIR")
 }
 
@@ -388,14 +409,15 @@ fn of_index(path: &Path, index: &Index, agree: u64) -> Verdict {
         );
         (Exit::Unanchored, words)
     } else {
-        let (records, keys) = (index.records(), index.keys().len());
-        let runs = index.runs().count();
+        let counts = [
+            (index.records(), "record"),
+            (index.runs().count() as u64, "run"),
+            (index.keys().len() as u64, "key"),
+        ];
+        let counts = counts.map(|(n, thing)| counted(n, thing)).join(", ");
         let anchors =
             if agree > 0 { format!(", confirmed by {agree} of the anchors") } else { String::new() };
-        (
-            Exit::Done,
-            format!("OK: the index, {records} records, {runs} runs, {keys} keys, all signed{anchors}"),
-        )
+        (Exit::Done, format!("OK: the index, {counts}, all signed{anchors}"))
     };
     let json = json!({
         "index": index.id(),

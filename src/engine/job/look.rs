@@ -327,6 +327,10 @@ impl Job {
             before.extend_from_slice(keep);
             expected = keep.to_vec();
         }
+        if self.plan.credentials[c].issuer.change != Observation::Readable {
+            // Such an issuer keeps no list that could be too old, and says of no credential whether it lives.
+            expected.clear();
+        }
         let ours = |handle: &String| keep.contains(handle) || Some(handle.as_str()) == incoming;
         match self.issuer().await?.twins(&context, &before, &expected).await {
             Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !ours(handle)).collect())),

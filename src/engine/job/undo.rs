@@ -134,8 +134,10 @@ impl Job {
 
     /// Whether this run made the credential so lately that a view of its issuer may be older.
     fn is_young(&self, handle: &str) -> bool {
-        let planned = self.plan.credentials.iter().filter_map(|planned| planned.outgoing.as_ref());
-        let known = planned.map(|outgoing| outgoing.handle.as_str()).any(|outgoing| outgoing == handle);
+        // Handles are unique within one issuer only: another credential's may read the same.
+        let outgoing =
+            self.credential().ok().and_then(|(c, _, _)| self.plan.credentials[c].outgoing.as_ref());
+        let known = outgoing.is_some_and(|outgoing| outgoing.handle == handle);
         let since = self.needs.issue.as_ref().map_or(self.context.since, |issue| issue.since);
         !known && clock::since(self.clock.now().wall, since) < SETTLE
     }

@@ -25,7 +25,7 @@ use {
 
 use super::connect::{http_client, refuse_pipes};
 use super::innermost;
-use super::wire::{Bound, Wire};
+use super::wire::{Bound, Log, Wire};
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::secret::Secret;
@@ -110,9 +110,11 @@ impl AwsClient {
 
     fn from_config(settings: Settings, config: aws_config::SdkConfig) -> Self {
         let wire = Wire::default();
-        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(Bound);
-        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound);
-        let secrets = aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(Bound);
+        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(Bound).interceptor(Log("iam"));
+        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(Bound).interceptor(Log("sts"));
+        let secrets = aws_sdk_secretsmanager::config::Builder::from(&config)
+            .interceptor(Bound)
+            .interceptor(Log("secretsmanager"));
         Self {
             iam: aws_sdk_iam::Client::from_conf(iam.interceptor(wire.of("iam")).build()),
             sts: aws_sdk_sts::Client::from_conf(sts.interceptor(wire.of("sts")).build()),
@@ -141,7 +143,8 @@ impl AwsClient {
 
     /// STS as somebody else: with the very keys that are being tried.
     pub(super) fn sts_as(&self, id: &str, secret: &Secret) -> aws_sdk_sts::Client {
-        let config = aws_sdk_sts::config::Builder::from(&self.config).interceptor(Bound);
+        let config =
+            aws_sdk_sts::config::Builder::from(&self.config).interceptor(Bound).interceptor(Log("sts"));
         aws_sdk_sts::Client::from_conf(config.credentials_provider(keys(id, secret)).build())
     }
 

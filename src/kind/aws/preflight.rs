@@ -2,8 +2,7 @@
 
 use super::client::AwsClient;
 use crate::clock::Clock;
-use crate::domain::ErrorKind;
-use crate::domain::{Check, CheckVerdict};
+use crate::domain::{Check, CheckVerdict, ErrorKind};
 use crate::kind::vault::skew;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;

@@ -6,9 +6,8 @@ use async_trait::async_trait;
 
 use super::client::{AwsClient, Settings};
 use super::spec::Aws;
-use crate::clock::Clock;
 use crate::domain::Check;
-use crate::kind::real::{Client, FamilyServer, RealProvider, invalid};
+use crate::kind::real::{Client, FamilyServer, RealProvider};
 use crate::provider::CallError;
 
 #[async_trait]
@@ -25,10 +24,8 @@ impl FamilyServer for Aws {
         Ok(Arc::new(AwsClient::new(settings, at.deadline).await?))
     }
 
-    async fn preflight(&self, client: Client, clock: &dyn Clock) -> Vec<Check> {
-        match client.downcast::<AwsClient>() {
-            Ok(client) => super::preflight(&client, clock).await,
-            Err(_) => vec![invalid("this is not the client of AWS").to_check("connection")],
-        }
+    async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
+        let client = at.client::<AwsClient>(name, Self::KIND.name).await?;
+        Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 }

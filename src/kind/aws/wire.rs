@@ -5,15 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_sts::config::interceptors::{
     BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
-    BeforeTransmitInterceptorContextRef,
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use http_body_util::Limited;
 use jiff::Timestamp;
 
+use crate::provider::http::safe_url;
 use crate::provider::http::transport::{MAX_BODY, http_date};
+use crate::provider::logged::Logged;
 use crate::text::sanitize;
 
 /// Gives up on a reply that is longer than any of AWS': the SDK reads to the end, wherever that is.
@@ -34,6 +38,57 @@ impl Intercept for Bound {
         let body = context.response_mut().body_mut();
         let unbounded = std::mem::replace(body, SdkBody::taken());
         *body = SdkBody::from_body_1_x(Limited::new(unbounded, MAX_BODY));
+        Ok(())
+    }
+}
+
+/// Logs each request with its operation, its host and the status of its response.
+#[derive(Debug, Clone)]
+pub(super) struct Log(
+    /// The service, as IAM policies name it.
+    pub(super) &'static str,
+);
+
+/// The request that is under way, for [`Log`].
+#[derive(Debug)]
+struct UnderWay(Logged);
+
+impl Storable for UnderWay {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Log {
+    fn name(&self) -> &'static str {
+        "stanch-log"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let call = Logged::start(|| {
+            let metadata = bag.load::<Metadata>();
+            let operation = metadata.map_or("", |metadata| metadata.name());
+            format!("{}:{operation} {}", self.0, safe_url(context.request().uri()))
+        });
+        bag.interceptor_state().store_put(UnderWay(call));
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(UnderWay(call)) = bag.load::<UnderWay>() {
+            match context.response() {
+                Some(response) => call.end(&response.status().as_u16().to_string()),
+                None => call.end("no whole response"),
+            }
+        }
         Ok(())
     }
 }

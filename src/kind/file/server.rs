@@ -13,8 +13,7 @@ use async_trait::async_trait;
 use super::work::from_io;
 use super::work::{alone_on, off_loop};
 use super::{check, mounts, replace};
-use crate::domain::ErrorKind;
-use crate::domain::{Check, StoreTraits, Versions};
+use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::provider::layout::Layout;
 use crate::provider::outcome::CallError;
 use crate::provider::text::{Document, Spelling, refuse_unclear};
@@ -222,15 +221,6 @@ impl Store for FileStore {
         })
         .await
         .map_err(|error| self.about(error))
-    }
-
-    async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
-        Err(CallError::rejected(ErrorKind::Unsupported, "a file has no versions that are not yet current"))
-    }
-
-    async fn retire(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
-        // Nothing is ever staged here.
-        Ok(())
     }
 
     async fn promote(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::header::HeaderName;
 
 use crate::domain::ErrorKind;
-use crate::provider::http::call::{ASK_TIMEOUT, name};
+use crate::provider::http::call::ASK_TIMEOUT;
 use crate::provider::http::transport::Transport;
 use crate::provider::http::{bearer, main_part, safe_url, sensitive};
 use crate::provider::outcome::CallError;
@@ -37,11 +37,11 @@ pub struct HttpProbe {
 #[async_trait]
 impl Probe for HttpProbe {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        let what = format!("{} {}", name(self.method), safe_url(&self.url));
+        let what = format!("{} {}", self.method.name(), safe_url(&self.url));
         let invalid = || {
             CallError::rejected(ErrorKind::Invalid, format!("cannot make the request of the probe {what}"))
         };
-        let mut request = http::Request::builder().method(name(self.method)).uri(&self.url);
+        let mut request = http::Request::builder().method(self.method.name()).uri(&self.url);
         if self.bearer {
             let (header, value) = bearer(Some(material))?;
             request = request.header(header, value);

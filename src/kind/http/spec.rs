@@ -66,7 +66,7 @@ pub struct HttpProbe {
     /// The address.
     pub url: String,
     /// Sends the credential as `Authorization: Bearer`.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bearer: bool,
     /// Sends the credential in this header instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,10 +83,6 @@ pub struct HttpProbe {
 
 fn get() -> HttpMethod {
     HttpMethod::Get
-}
-
-fn is_false(b: &bool) -> bool {
-    !b
 }
 
 fn ok() -> u16 {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::provider::outcome::CallError;
 use crate::provider::{Call, CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Recipe};

@@ -62,14 +62,8 @@ impl IssuerSpec for Random {
         None
     }
 
-    fn traits(&self, sandbox: bool) -> IssuerTraits {
-        let traits = Self::traits_of(self.apply.is_some(), self.revoke.is_some());
-        if sandbox {
-            // Its authority is the sandbox, which can be asked.
-            IssuerTraits { issue: Observation::Listable, change: Observation::Readable, ..traits }
-        } else {
-            traits
-        }
+    fn traits(&self) -> IssuerTraits {
+        Self::traits_of(self.apply.is_some(), self.revoke.is_some())
     }
 
     fn finds_by_run(&self) -> bool {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::spec;
-use crate::clock::Clock;
 use crate::domain::Check;
 use crate::kind::real::{
     AttestServer, Client, FamilyServer, GateServer, IssuerServer, ProbeServer, RealProvider, StoreServer,
@@ -20,8 +19,8 @@ impl FamilyServer for spec::World {
         Err(sandbox("connection"))
     }
 
-    async fn preflight(&self, _: Client, _: &dyn Clock) -> Vec<Check> {
-        vec![sandbox("connection").to_check("connection")]
+    async fn preflight(&self, _: &str, _: &RealProvider) -> Result<Vec<Check>, CallError> {
+        Err(sandbox("connection"))
     }
 }
 

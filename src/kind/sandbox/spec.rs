@@ -78,15 +78,11 @@ impl IssuerSpec for SandboxIssuer {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         IssuerTraits {
-            mints: true,
             disables: self.can_disable,
-            revokes: true,
             coexists: self.coexist != Some(1),
-            tries: true,
-            issue: Observation::Listable,
-            change: Observation::Readable,
+            ..IssuerTraits::MINTING
         }
     }
 

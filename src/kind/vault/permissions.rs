@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::acl::Acl;
 use super::client::{Effect, VaultClient, data};
-use crate::domain::Check;
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::provider::outcome::CallError;
 
 const CAPABILITIES: &str = "sys/capabilities-self";

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use super::client::VaultClient;
 use super::settings::Settings;
 use super::spec::Vault;
-use crate::clock::Clock;
 use crate::domain::Check;
-use crate::kind::real::{Client, Environment, FamilyServer, RealProvider, invalid};
+use crate::kind::real::{Client, Environment, FamilyServer, RealProvider};
 use crate::provider::CallError;
 use crate::secret::Secret;
 
@@ -26,11 +25,9 @@ impl FamilyServer for Vault {
         Ok(Arc::new(VaultClient::new(self.settings(&at.env)?, at.deadline)?))
     }
 
-    async fn preflight(&self, client: Client, clock: &dyn Clock) -> Vec<Check> {
-        match client.downcast::<VaultClient>() {
-            Ok(client) => super::preflight(&client, clock).await,
-            Err(_) => vec![invalid("this is not the client of a Vault").to_check("connection")],
-        }
+    async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
+        let client = at.client::<VaultClient>(name, Self::KIND.name).await?;
+        Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 
     fn warnings(&self, name: &str, env: &Environment) -> Vec<String> {

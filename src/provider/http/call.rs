@@ -11,7 +11,7 @@ use super::{bearer, judge, main_part, safe_url};
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::provider::{Call, CallContext};
-use crate::runbook::model::{HttpCall, HttpMethod};
+use crate::runbook::model::HttpCall;
 use crate::secret::Material;
 
 /// Sends the request of an `http:` block. 2xx is success, 4xx a rejection; 5xx is neither.
@@ -32,9 +32,9 @@ impl HttpCaller {
 impl Call for HttpCaller {
     async fn perform(&self, context: &CallContext, material: Option<&Material>) -> Result<(), CallError> {
         let spec = &self.spec;
-        let what = format!("{} {}", name(spec.method), safe_url(&spec.url));
+        let what = format!("{} {}", spec.method.name(), safe_url(&spec.url));
         let mut request = http::Request::builder()
-            .method(name(spec.method))
+            .method(spec.method.name())
             .uri(&spec.url)
             // The same for every attempt, so that a server that honours it does the work once.
             .header("idempotency-key", context.token.to_string());
@@ -57,18 +57,6 @@ impl Call for HttpCaller {
             let scrub = |id: String| material.map_or_else(|| id.clone(), |m| m.scrub(&id));
             CallError { request_id: error.request_id.map(scrub), ..error }
         })
-    }
-}
-
-/// A method's name on the wire.
-pub(crate) fn name(method: HttpMethod) -> &'static str {
-    match method {
-        HttpMethod::Get => "GET",
-        HttpMethod::Head => "HEAD",
-        HttpMethod::Post => "POST",
-        HttpMethod::Put => "PUT",
-        HttpMethod::Patch => "PATCH",
-        HttpMethod::Delete => "DELETE",
     }
 }
 

@@ -20,6 +20,7 @@ use super::interim::{Interim, MAX_INTERIM};
 use super::safe_url;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::ErrorKind;
+use crate::provider::logged::Logged;
 use crate::provider::outcome::CallError;
 use crate::secret::Secret;
 use crate::text::sanitize;
@@ -214,10 +215,26 @@ impl Transport {
     /// was and no whole reply came.
     pub async fn send(
         &self,
-        mut request: http::Request<Vec<u8>>,
+        request: http::Request<Vec<u8>>,
         timeout: Option<Duration>,
     ) -> Result<Reply, CallError> {
         let place = safe_url(&request.uri().to_string());
+        let call = Logged::start(|| format!("{} {place}", request.method()));
+        let reply = self.exchange(request, &place, timeout).await;
+        match &reply {
+            Ok(reply) => call.end(reply.status.as_str()),
+            Err(error) if error.kind == ErrorKind::Unreachable => call.end("no connection"),
+            Err(_) => call.end("no whole response"),
+        }
+        reply
+    }
+
+    async fn exchange(
+        &self,
+        mut request: http::Request<Vec<u8>>,
+        place: &str,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, CallError> {
         #[cfg(any(test, feature = "fuzzing"))]
         if let Some(canned) = &self.canned {
             return canned.next().ok_or_else(|| CallError::unknown(format!("{place} did not answer")));
@@ -232,7 +249,7 @@ impl Transport {
         // A connection that was closed meanwhile is taken out by a task of its own, which gets its turn here.
         tokio::task::yield_now().await;
         let mut response = tokio::select! {
-            response = client.execute(request) => response.map_err(|error| classify(&error, &place))?,
+            response = client.execute(request) => response.map_err(|error| classify(&error, place))?,
             () = interim.too_many() => {
                 let message = format!("{place} sent more than {MAX_INTERIM} interim replies and no answer");
                 return Err(CallError::unknown(message));
@@ -329,7 +346,11 @@ fn classify(error: &reqwest::Error, place: &str) -> CallError {
             .hint("it may speak plain HTTP: write `http://` if that is meant, else check the port")
     } else if error.is_connect() {
         CallError::rejected(ErrorKind::Unreachable, format!("cannot connect to {place}: {}", reason(error)))
-            .hint("check the address, that the server runs, and that its certificate is trusted here")
+            .hint(if place.starts_with("https://") {
+                "check the address, that the server runs, and that its certificate is trusted here"
+            } else {
+                "check the address, and that the server runs"
+            })
     } else if error.is_builder() {
         CallError::rejected(ErrorKind::Invalid, format!("cannot make a request to {place}"))
     } else if error.is_timeout() {

@@ -27,6 +27,7 @@ use crate::runbook::model;
 #[cfg(feature = "simulation")]
 use crate::secret::Secret;
 use crate::secret::{Material, Sealer};
+use crate::text::shell_word;
 
 /// The world at one moment, as an onlooker sees it who is neither an issuer nor a store: what
 /// drills and tests hold the engine's own story against.
@@ -46,6 +47,8 @@ pub struct Sandbox {
     world: Arc<Mutex<World>>,
     latency: Duration,
     faults: Arc<dyn Faults>,
+    /// Where its world is kept, if not in memory.
+    folder: Option<Arc<Path>>,
 }
 
 impl Sandbox {
@@ -58,7 +61,17 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::open(folder, sealer)?)),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            folder: Some(Arc::from(folder)),
         })
+    }
+
+    /// What a person types to be rid of all that other runs left in it.
+    fn how_to_empty(&self) -> String {
+        let folder = self.folder.as_deref().unwrap_or(Path::new("sandbox"));
+        format!(
+            "finish the run that staged it, if it is open (stanch runs); else start with an empty sandbox: rm -r {}",
+            shell_word(&folder.display().to_string())
+        )
     }
 
     /// A world in memory, for simulations. `number` makes its values differ from another world's.
@@ -68,6 +81,7 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::in_memory(number))),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            folder: None,
         }
     }
 

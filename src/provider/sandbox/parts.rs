@@ -34,7 +34,7 @@ impl IssuerSpec {
             parts: issuer.kind().parts,
             policies,
             ttl_ms: ttl.map(millis),
-            traits: issuer.traits(true),
+            traits: issuer.traits(),
             coexist,
             recipe,
         }
@@ -333,6 +333,12 @@ impl Store for SandboxStore {
 
     async fn preflight(&self) -> Vec<Check> {
         match self.observe().await {
+            // As in Secrets Manager: staging would be refused, when the new credential exists already.
+            Ok(Versions { pending: Some(staged), current, .. }) if current.as_ref() != Some(&staged) => {
+                let detail =
+                    format!("{}: the version {staged} is staged and was not staged by this run", self.path);
+                vec![Check::fail("pending version", ErrorKind::Conflict, detail, self.sandbox.how_to_empty())]
+            }
             Ok(_) => vec![Check::pass(self.path.clone(), "can be read and written")],
             Err(e) => vec![Check::fail(self.path.clone(), e.kind, e.message, "check the path")],
         }

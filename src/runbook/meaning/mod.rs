@@ -23,6 +23,7 @@ use super::read::variables::{self, Values};
 use super::read::words::{nearest, quote_or, suggest};
 use super::structure;
 use crate::domain::Period;
+use crate::kind::{self, FAMILIES};
 
 /// Each environment is checked on its own; more than this no rotation has.
 const MAX_ENVIRONMENTS: usize = 64;
@@ -187,7 +188,11 @@ impl<'a> Context<'a> {
             // One misspelt name is not also one that nothing uses.
             self.connections.extend(nearest(name, names.clone()).map(str::to_owned));
             let message = format!("there is no connection {}", quote_or(name, "of this name"));
-            let hint = suggest(name, names, "connections");
+            let hint = if declared.is_empty() {
+                format!("declare it at the top of the runbook: `connections: {{NAME: {{type: {wanted}}}}}`")
+            } else {
+                suggest(name, names, "connections")
+            };
             self.add(Finding::error("unknown-connection", node.span, message).hint(hint));
             return;
         };
@@ -212,7 +217,7 @@ impl<'a> Context<'a> {
 
 /// Whether a connection type exists; others were reported already.
 fn structure_knows(kind: &str) -> bool {
-    ["vault", "aws", "sandbox"].contains(&kind)
+    kind::named(FAMILIES, Some(kind)).is_some()
 }
 
 /// A length of time, where the node is a good one.

@@ -76,7 +76,22 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
     }
     let issuer = credential.value.get("issuer").and_then(|issuer| issuer.text_of("type"));
     let Some(Kind { parts, .. }) = kind::named(ISSUERS, issuer) else { return };
-    for entry in fields.value.entries() {
+    let named = fields.value.entries();
+    let missing: Vec<&str> =
+        parts.iter().copied().filter(|part| named.iter().all(|entry| entry.key != *part)).collect();
+    // A misspelt part is one finding, not two.
+    if !missing.is_empty() && named.iter().all(|entry| parts.contains(&entry.key.as_str())) {
+        let lines: Vec<String> = missing.iter().map(|part| format!("`{part}: FIELD`")).collect();
+        context.add(
+            Finding::error(
+                "missing-part",
+                fields.at,
+                format!("`fields` has no field for the part {}", missing.join(" and ")),
+            )
+            .hint(format!("add {}: a part that no field holds would be lost", lines.join(" and "))),
+        );
+    }
+    for entry in named {
         if !parts.contains(&entry.key.as_str()) {
             let hint = crate::runbook::read::words::suggest(&entry.key, parts.iter().copied(), "its parts");
             context.add(

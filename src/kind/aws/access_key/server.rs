@@ -12,8 +12,8 @@ use aws_sdk_iam::types::{AccessKeyMetadata, StatusType};
 use jiff::{SignedDuration, Timestamp};
 
 use super::shape::{self, ID, SECRET};
-use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::aws::Aws;
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::BAD_SIGNATURES;
 use crate::kind::aws::preflight::{Needs, caller, failed, refused, simulate};
@@ -461,7 +461,10 @@ impl IssuerServer for IamAccessKey {
         _: &Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        Ok(Arc::new(AccessKeyIssuer::new(at.client(&self.connection, "aws").await?, self.user.clone())))
+        Ok(Arc::new(AccessKeyIssuer::new(
+            at.client(&self.connection, Aws::KIND.name).await?,
+            self.user.clone(),
+        )))
     }
 }
 

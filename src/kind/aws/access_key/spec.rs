@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{IssuerTraits, Observation, Scope};
+use crate::domain::{IssuerTraits, Scope};
+use crate::kind::aws::Aws;
 use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn, after};
 use crate::text::shell_word;
 
@@ -22,20 +23,12 @@ pub struct IamAccessKey {
 }
 
 impl IamAccessKey {
-    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
-        mints: true,
-        disables: true,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits { disables: true, ..IssuerTraits::MINTING };
 
     pub(in crate::kind) const KIND: Kind = Kind {
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
-        ..Kind::named("iam-access-key").over("aws")
+        ..Kind::named("iam-access-key").over(Aws::KIND.name)
     };
 }
 
@@ -48,7 +41,7 @@ impl IssuerSpec for IamAccessKey {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         Self::TRAITS
     }
 

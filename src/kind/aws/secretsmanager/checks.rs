@@ -5,8 +5,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::types::{ReplicationStatusType, StatusType};
 use jiff::Timestamp;
 
-use crate::domain::Check;
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 

@@ -4,8 +4,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 
 use super::checks::own_labels;
 use super::server::SecretsManagerStore;
-use crate::domain::Check;
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::kind::aws::preflight::{Needs, failed, refused, simulate};
 use crate::provider::outcome::CallError;
 use crate::provider::text::{Object, refuse_unclear};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Observation, StoreTraits};
+use crate::kind::aws::Aws;
 use crate::kind::server;
 use crate::kind::spec::{Kind, StoreChange, StoreLook, StoreSpec, after};
 use crate::text::shell_word;
@@ -33,7 +34,7 @@ impl Secretsmanager {
 
     pub(in crate::kind) const KIND: Kind = Kind {
         place: |store, on| Some(vec![server(store, on, &[])?, store.text_of("secret")?.to_owned()]),
-        ..Kind::named("secretsmanager").over("aws")
+        ..Kind::named("secretsmanager").over(Aws::KIND.name)
     };
 }
 

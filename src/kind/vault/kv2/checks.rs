@@ -5,8 +5,7 @@ use std::sync::Arc;
 use rustify::enums::RequestMethod;
 
 use super::server::Kv2Store;
-use crate::domain::ErrorKind;
-use crate::domain::{Check, CheckVerdict};
+use crate::domain::{Check, CheckVerdict, ErrorKind};
 use crate::kind::vault::client::{Effect, data};
 use crate::kind::vault::kv2_secret::{Metadata, Mount, MountConfig};
 use crate::kind::vault::permissions::{self, Need, capabilities, holds};

@@ -18,8 +18,8 @@ use vaultrs::api::kv2::requests::{
     DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest,
 };
 
-use crate::domain::ErrorKind;
-use crate::domain::{Check, StoreTraits, Versions};
+use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
+use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, data, unsendable};
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
@@ -273,15 +273,6 @@ impl Store for Kv2Store {
         self.material(&seen.fields)
     }
 
-    async fn stage(&self, _: &CallContext, _: &Material) -> Result<String, CallError> {
-        Err(CallError::rejected(ErrorKind::Unsupported, "KV v2 has no versions that are not yet current"))
-    }
-
-    async fn retire(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
-        // Nothing is ever staged here.
-        Ok(())
-    }
-
     async fn promote(
         &self,
         _: &CallContext,
@@ -369,7 +360,7 @@ impl StoreServer for Kv2 {
     async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
         let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
         let place = Kv2Place::new(&self.mount, &self.path)?;
-        let client = at.client(&self.connection, "vault").await?;
+        let client = at.client(&self.connection, Vault::KIND.name).await?;
         Ok(Arc::new(Kv2Store::new(client, place, layout, self.destroy_outgoing)))
     }
 }

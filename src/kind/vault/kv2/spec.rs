@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Observation, StoreTraits};
 use crate::kind::spec::{Kind, StoreChange, StoreLook, StoreSpec, after};
+use crate::kind::vault::Vault;
 use crate::kind::{path, server};
 use crate::runbook::read::tree::Node;
 use crate::text::shell_word;
@@ -37,7 +38,7 @@ impl Kv2 {
         StoreTraits { stages: false, destroys, change: Observation::Conditional }
     }
 
-    pub(in crate::kind) const KIND: Kind = Kind { place, ..Kind::named("kv2").over("vault") };
+    pub(in crate::kind) const KIND: Kind = Kind { place, ..Kind::named("kv2").over(Vault::KIND.name) };
 }
 
 impl StoreSpec for Kv2 {

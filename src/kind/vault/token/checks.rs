@@ -7,9 +7,7 @@ use rustify::enums::RequestMethod;
 
 use super::grant::shorter;
 use super::server::{ACCESSORS, REVOKE, TokenIssuer};
-use crate::domain::ErrorKind;
-use crate::domain::Period;
-use crate::domain::{Check, Identity};
+use crate::domain::{Check, ErrorKind, Identity, Period};
 use crate::kind::vault::client::{Effect, data};
 use crate::kind::vault::kv2_secret::Mount;
 use crate::kind::vault::lookup::{LOOKUP, LOOKUP_TOKEN};

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::ErrorKind;
-use crate::domain::Period;
+use crate::domain::{ErrorKind, Period};
 use crate::kind::vault::token_info::{Role, TokenInfo, TokenSpec, network};
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;

@@ -17,8 +17,8 @@ use vaultrs::api::token::requests::{
 use vaultrs::api::token::responses::ListAccessorResponse;
 
 use super::grant::{AUDIENCE, grant};
-use crate::domain::ErrorKind;
-use crate::domain::{Check, Identity, IssuerTraits, Life, Standing};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{known, look_up, lookup};
@@ -442,7 +442,7 @@ impl IssuerServer for VaultToken {
             bound_cidrs: self.bound_cidrs.clone(),
             audience: credential.scope.audience.clone(),
         };
-        Ok(Arc::new(TokenIssuer::new(at.client(&self.connection, "vault").await?, spec)))
+        Ok(Arc::new(TokenIssuer::new(at.client(&self.connection, Vault::KIND.name).await?, spec)))
     }
 }
 

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{IssuerTraits, Observation, Period, Scope};
+use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn};
+use crate::kind::vault::Vault;
 use crate::text::shell_word;
 
 /// A Vault token, made through a token role and watched and revoked by its accessor.
@@ -34,20 +35,12 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl VaultToken {
-    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
-        mints: true,
-        disables: false,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits::MINTING;
 
     pub(in crate::kind) const KIND: Kind = Kind {
         parts: &["token"],
         scope: ScopeRules { expires: Expires::Always, ignored: &[] },
-        ..Kind::named("vault-token").over("vault")
+        ..Kind::named("vault-token").over(Vault::KIND.name)
     };
 }
 
@@ -60,7 +53,7 @@ impl IssuerSpec for VaultToken {
         Some(&self.connection)
     }
 
-    fn traits(&self, _sandbox: bool) -> IssuerTraits {
+    fn traits(&self) -> IssuerTraits {
         Self::TRAITS
     }
 
