@@ -21,6 +21,7 @@ mod ledger;
 mod memory;
 mod record;
 mod replay;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -8,6 +8,7 @@ mod export;
 mod filter;
 mod key;
 mod show;
+mod verdict;
 mod verify;
 
 use clap::{Args, Subcommand};

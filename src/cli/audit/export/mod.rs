@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::audit::verdict::worst;
 use crate::cli::audit::verify;
 use crate::cli::write::{to_file, unwritten};
 use crate::cli::{CliError, Exit};
@@ -66,7 +67,7 @@ pub(super) fn main(files: &StateDir, args: &ExportArgs) -> Result<Exit, CliError
             written
         }
     };
-    verify::worst(&verdicts).shown(written)
+    worst(&verdicts).shown(written)
 }
 
 /// Writes the first `good` records, and no more if the journal grows meanwhile.
