@@ -168,6 +168,7 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
 }
 
 /// What takes one step back, in words.
+#[cfg(feature = "tool")]
 pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
     match &step.action {
         Action::Issue { credential } => format!("revoke the new {}", plan.credentials[*credential].name),

@@ -5,8 +5,11 @@
 //! It stands in for every kind of connection: a Vault token in the sandbox has no reversible
 //! disable, an access key has, a KV v2 store has no labels, and so on.
 
+mod consumer;
 mod fault;
-mod parts;
+mod issuer;
+mod outside;
+mod store;
 mod world;
 
 use std::path::Path;
@@ -19,14 +22,17 @@ pub use fault::{Fault, Faults};
 #[cfg(feature = "simulation")]
 pub use world::memory::{Change, Witness};
 
-use self::parts::{SandboxConsumer, SandboxIssuer, SandboxStore};
+use self::consumer::{SandboxConsumer, client_name, instances};
+use self::issuer::{IssuerSpec, SandboxIssuer};
+use self::outside::{ErrorRate, RelyingParty, Simulated};
+use self::store::SandboxStore;
 use self::world::{Client, Credential, Secrets, World};
-use super::{Call, CallContext, CallError, Consumer, Gate, Issuer, Probe, Provider, Store, Use};
-use crate::domain::{Check, ErrorKind, Judgement, Life, Verdict, Versions};
+use super::{Call, CallError, Consumer, Gate, Issuer, Probe, Provider, Store};
+use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::runbook::model;
 #[cfg(feature = "simulation")]
-use crate::secret::Secret;
-use crate::secret::{Material, Sealer};
+use crate::secret::{Material, Secret};
+use crate::secret::Sealer;
 use crate::text::shell_word;
 
 /// The world at one moment, as an onlooker sees it who is neither an issuer nor a store: what
@@ -119,7 +125,7 @@ impl Sandbox {
     /// When the world cannot be written.
     #[cfg(feature = "simulation")]
     pub fn mint_by_hand(&self, name: &str, credential: &model::Credential) -> Result<String, CallError> {
-        let issuer = parts::IssuerSpec::of(name, credential);
+        let issuer = IssuerSpec::of(name, credential);
         self.transact(|world| {
             let (handle, value) = world.mint(issuer.parts);
             world.put_credential(
@@ -220,7 +226,7 @@ impl Sandbox {
     /// # Errors
     /// When the world cannot be written.
     pub fn seed(&self, name: &str, credential: &model::Credential) -> Result<(), CallError> {
-        let issuer = parts::IssuerSpec::of(name, credential);
+        let issuer = IssuerSpec::of(name, credential);
         self.transact(|world| {
             let known = credential.stores.iter().find_map(|store| {
                 let secrets = world.secrets(&store.stand_in())?;
@@ -257,8 +263,8 @@ impl Sandbox {
                 }
             }
             for consumer in &credential.consumers {
-                let client = parts::client_name(name, consumer);
-                let instances = vec![value.clone(); parts::instances(consumer)];
+                let client = client_name(name, consumer);
+                let instances = vec![value.clone(); instances(consumer)];
                 if world.client(&client).is_none_or(|c| c.instances.len() != instances.len()) {
                     world.put_client(&client, Client { instances, ..Client::default() });
                 }
@@ -396,7 +402,7 @@ impl Provider for Sandbox {
         probe: &model::Probe,
     ) -> Result<Arc<dyn Probe>, CallError> {
         let policy = probe.policy().map(str::to_owned);
-        let principal = parts::IssuerSpec::of(name, credential).principal;
+        let principal = IssuerSpec::of(name, credential).principal;
         Ok(Arc::new(RelyingParty { sandbox: self.clone(), principal, policy }))
     }
 
@@ -408,80 +414,5 @@ impl Provider for Sandbox {
         let at_most = gate.stand_in();
         let before = self.transact(|world| world.traffic())?;
         Ok(Arc::new(ErrorRate { sandbox: self.clone(), at_most, before }))
-    }
-}
-
-/// Something that accepts a credential of one principal if it carries a policy.
-struct RelyingParty {
-    sandbox: Sandbox,
-    principal: String,
-    policy: Option<String>,
-}
-
-#[async_trait]
-impl Probe for RelyingParty {
-    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        #[cfg(feature = "simulation")]
-        if self.sandbox.lies(&self.principal) {
-            return Ok(Use::Refused("a lie".into()));
-        }
-        self.sandbox
-            .call("use", &self.principal, |world| {
-                Ok(match world.credential_of(material) {
-                    Some((_, c)) if c.principal != self.principal => {
-                        Use::Refused("it belongs to another principal".into())
-                    }
-                    Some((_, c)) if c.life != Life::Active => {
-                        Use::Refused(format!("it is {:?}", c.life).to_lowercase())
-                    }
-                    Some((_, c)) => match &self.policy {
-                        Some(policy) if !c.policies.contains(policy) => {
-                            Use::Refused(format!("it does not carry the policy {policy}"))
-                        }
-                        _ => Use::Accepted,
-                    },
-                    None => Use::Refused("it is unknown".into()),
-                })
-            })
-            .await
-            .map_err(CallError::read_only)
-    }
-}
-
-/// An own step in the sandbox: nothing outside is called.
-struct Simulated(Sandbox);
-
-#[async_trait]
-impl Call for Simulated {
-    async fn perform(&self, context: &CallContext, _material: Option<&Material>) -> Result<(), CallError> {
-        self.0.call("call", &context.step, |_| Ok(())).await
-    }
-}
-
-/// The share of consumers' calls that were refused since the gate was made.
-struct ErrorRate {
-    sandbox: Sandbox,
-    at_most: f64,
-    before: (u64, u64),
-}
-
-#[async_trait]
-impl Gate for ErrorRate {
-    async fn evaluate(&self) -> Judgement {
-        let traffic = self.sandbox.call("gate", "error rate", |world| {
-            world.exercise();
-            Ok(world.traffic())
-        });
-        let (calls, refused) = match traffic.await {
-            Ok((calls, refused)) => (calls - self.before.0, refused - self.before.1),
-            Err(e) => return Judgement { verdict: Verdict::Error, detail: e.message },
-        };
-        if calls == 0 {
-            let detail = "no consumer called yet".to_owned();
-            return Judgement { verdict: Verdict::Inconclusive, detail };
-        }
-        let rate = refused as f64 / calls as f64;
-        let verdict = if rate > self.at_most { Verdict::Fail } else { Verdict::Pass };
-        Judgement { verdict, detail: format!("{refused} of {calls} calls refused") }
     }
 }

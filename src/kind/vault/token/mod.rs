@@ -5,6 +5,8 @@ mod checks;
 #[cfg(feature = "tool")]
 mod grant;
 #[cfg(feature = "tool")]
+mod role;
+#[cfg(feature = "tool")]
 mod server;
 mod spec;
 
