@@ -22,7 +22,7 @@ use measure::peak;
 use stanch::clock::{Clock as _, Moment, SystemClock};
 use stanch::domain::Period;
 use stanch::engine::{Answer, Choices, Conduct, Engine, Observer, Operator, survey};
-use stanch::journal::{FileJournal, Journal, JournalError, Latches, RollbackRequest, SealedEntry, StateDir};
+use stanch::journal::{FileJournal, Journal, Latches, LedgerError, RollbackRequest, SealedEntry, StateDir};
 use stanch::kind;
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::Sandbox;
@@ -488,7 +488,7 @@ impl Journal for Counting {
         self.journal.run()
     }
 
-    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), LedgerError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -499,22 +499,22 @@ impl Journal for Counting {
         self.journal.latches()
     }
 
-    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         self.journal.take_request()
     }
 
-    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         if entries.is_empty() {
             return Ok(());
         }
         self.counts.timed(&self.counts.seals, || self.journal.keep_sealed(entries))
     }
 
-    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+    fn sealed(&self) -> Result<Vec<SealedEntry>, LedgerError> {
         self.journal.sealed()
     }
 
-    fn close(&mut self) -> Result<(), JournalError> {
+    fn close(&mut self) -> Result<(), LedgerError> {
         self.journal.close()
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::context::{Context, ask, can_ask, is_yes, words};
 use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::engine::{self, EngineError};
-use crate::journal::{FileJournal, Journal as _};
+use crate::journal::Journal;
 use crate::plan::Action;
 use crate::rotation::{End, Event, Holds, Incoming, Outgoing, State};
 
@@ -25,14 +25,13 @@ pub(super) struct AbandonArgs {
     yes: bool,
 }
 
-pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
-    let run = context.state.find(args.run.as_deref())?;
+pub(super) async fn main(context: &Context, global: &Global, args: &AbandonArgs) -> Result<Exit, CliError> {
+    let run = context.ledger.find(args.run.as_deref()).await?;
     let reason = words("--reason", &args.reason)?;
     if reason.is_empty() {
         return Err(CliError::new(Exit::Usage, "--reason is empty; nothing was changed"));
     }
-    if context.state.is_live(&run) {
+    if context.ledger.is_live(&run).await? {
         return Err(CliError::new(
             Exit::Locked,
             format!("another process is working on {run}; nothing was changed"),
@@ -40,7 +39,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
         .hint(format!("stop it first: stanch halt {run}")));
     }
     let now = context.clock.now();
-    let (mut journal, mut state) = context.state.resume(&run, context.who(), now)?;
+    let (mut journal, mut state) = context.ledger.resume(&run, context.who(), now).await?;
     if let Some(end) = state.end() {
         let word = crate::output::end_word(end);
         return Err(CliError::new(Exit::Usage, format!("run {run} has ended ({word}); nothing was changed")));
@@ -60,7 +59,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
             _ => return Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
         }
     }
-    let reason = scrubbed(&context, &journal, &state, reason);
+    let reason = scrubbed(context, journal.as_ref(), &state, reason);
     let mut events = vec![Event::Resumed {}];
     events.push(Event::Noted { text: format!("abandoned by {}: {reason}", context.signature()) });
     events.extend(left.iter().map(|text| Event::Noted { text: format!("left open: {text}") }));
@@ -70,7 +69,7 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
     }
     journal.commit(now, &events)?;
     journal.close()?;
-    sweep(&context, &state);
+    sweep(context, &state).await;
     if global.json {
         print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
     } else {
@@ -84,36 +83,33 @@ pub(super) fn main(global: &Global, args: &AbandonArgs) -> Result<Exit, CliError
 
 /// Removes what a process that was killed while it wrote a file left beside it: the new value stands in there in
 /// the clear, and no later session of this run removes it. Best effort, as in a run: the run is closed by now.
-fn sweep(context: &Context, state: &State) {
+async fn sweep(context: &Context, state: &State) {
     let plan = state.plan();
     if drive::enter(plan).is_err() {
         return;
     }
     let Ok(provider) = context.provider_of(plan) else { return };
-    let look = async {
-        for (name, credential) in &plan.runbook.credentials {
-            let files = credential.stores.iter().enumerate();
-            for (at, _) in files.filter(|(_, store)| store.local_path().is_some()) {
-                // A look at a file removes leftovers first.
-                if let Ok(store) = provider.store(name, credential, at).await {
-                    let _ = store.observe().await;
-                }
+    for (name, credential) in &plan.runbook.credentials {
+        let files = credential.stores.iter().enumerate();
+        for (at, _) in files.filter(|(_, store)| store.local_path().is_some()) {
+            // A look at a file removes leftovers first.
+            if let Ok(store) = provider.store(name, credential, at).await {
+                let _ = store.observe().await;
             }
         }
-    };
-    let _ = drive::block_on(look);
+    }
 }
 
 /// A person's reason without the run's secrets. Where those cannot be opened any more, which is when `abandon`
 /// is all that is left to do, the reason stays out of the record as a whole: it may hold one of them.
-fn scrubbed(context: &Context, journal: &FileJournal, state: &State, reason: String) -> String {
+fn scrubbed(context: &Context, journal: &dyn Journal, state: &State, reason: String) -> String {
     let clean = || -> Option<String> {
         let sealed = journal.sealed().ok()?;
         if !engine::has_captured(&sealed, state) {
             return None;
         }
         let mut event = Event::Noted { text: reason };
-        engine::scrub(context.state.sealer().ok()?.into(), &sealed, &mut event).ok()?;
+        engine::scrub(context.sealing.sealer().ok()?.into(), &sealed, &mut event).ok()?;
         match event {
             Event::Noted { text } => Some(text),
             _ => None,

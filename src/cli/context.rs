@@ -1,4 +1,4 @@
-//! What commands share: the state folder, who we are, the display, the provider.
+//! What commands share: the ledger, who we are, the display, the provider.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{has_captured, try_open};
-use crate::journal::StateDir;
+use crate::journal::{Ledger, SealingKey, StateDir};
 use crate::kind::real::RealProvider;
 use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
@@ -18,30 +18,41 @@ use crate::runbook::model::Runbook;
 
 /// What commands share.
 pub(super) struct Context {
-    pub(super) state: StateDir,
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// What opens sealed secrets. It is this machine's, wherever the ledger is.
+    pub(super) sealing: SealingKey,
+    /// Where the world of the sandbox is kept.
+    pub(super) sandbox: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) actor: String,
     pub(super) host: String,
 }
 
-impl Context {
-    pub(super) fn open(global: &Global) -> Result<Self, CliError> {
-        // Absolute: a resumed run goes to the directory that it was begun in.
-        let folder = state_folder(global)?;
-        let state = StateDir::open(&std::path::absolute(&folder).unwrap_or(folder))?;
-        Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
-    }
+/// How a command gets its context. Some commands check first what they were given, and open nothing before.
+pub(super) type Open<'a> = &'a dyn Fn(Access) -> Result<Context, CliError>;
 
-    /// The same for a command that only reads: nothing is made in a directory that is there, so that it may
-    /// be a copy, or on a disk that cannot be written.
-    pub(super) fn read(global: &Global) -> Result<Self, CliError> {
-        let folder = state_folder(global)?;
-        let folder = std::path::absolute(&folder).unwrap_or(folder);
-        if !folder.exists() {
-            return Self::open(global);
-        }
-        let state = StateDir::look(&folder)?;
-        Ok(Self { state, clock: Arc::new(SystemClock::new()), actor: actor(), host: host() })
+/// What a command does with what it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It only reads: nothing is made in a directory that is there, so that it may be a copy, or on a disk
+    /// that cannot be written.
+    Reads,
+    /// It may write.
+    Writes,
+}
+
+impl Context {
+    /// The context of a command that a user typed.
+    pub(super) fn open(global: &Global, access: Access) -> Result<Self, CliError> {
+        let state = state_dir(global, access)?;
+        Ok(Self {
+            sealing: SealingKey::of(state.root()),
+            sandbox: state.sandbox(),
+            ledger: Arc::new(state),
+            clock: Arc::new(SystemClock::new()),
+            actor: actor(),
+            host: host(),
+        })
     }
 
     pub(super) fn who(&self) -> (&str, &str) {
@@ -54,24 +65,24 @@ impl Context {
     }
 
     /// What decides, beside a run's state, which commands are refused now.
-    pub(super) fn around(&self, run: &str, state: &State, live: bool) -> Result<Around, CliError> {
-        let latch = |run| self.state.latch(run).map(|latch| latch.is_some());
-        let seals = if live || state.end().is_some() { Seals::Whole } else { self.seals(run, state)? };
-        Ok(Around { live, halted: latch(Some(run))?, all_halted: latch(None)?, seals })
+    pub(super) async fn around(&self, run: &str, state: &State, live: bool) -> Result<Around, CliError> {
+        let seals = if live || state.end().is_some() { Seals::Whole } else { self.seals(run, state).await? };
+        let halted = self.ledger.latch(Some(run)).await?.is_some();
+        let all_halted = self.ledger.latch(None).await?.is_some();
+        Ok(Around { live, halted, all_halted, seals })
     }
 
     /// What became of an open run's sealed secrets.
-    fn seals(&self, run: &str, state: &State) -> Result<Seals, CliError> {
-        let sealed = self.state.sealed(run)?;
+    async fn seals(&self, run: &str, state: &State) -> Result<Seals, CliError> {
+        let sealed = self.ledger.sealed(run).await?;
         if !has_captured(&sealed, state) {
             return Ok(Seals::Gone);
         }
         if sealed.is_empty() {
             return Ok(Seals::Whole);
         }
-        // Asking for a key that is not there would make one.
-        let key = self.state.root().join("keys/seal.key").exists();
-        let opens = key && self.state.sealer().is_ok_and(|sealer| try_open(&sealer, &sealed).is_ok());
+        let sealer = self.sealing.existing().ok().flatten();
+        let opens = sealer.is_some_and(|sealer| try_open(&sealer, &sealed).is_ok());
         Ok(if opens { Seals::Whole } else { Seals::Shut })
     }
 
@@ -88,8 +99,8 @@ impl Context {
         }
         let latency =
             runbook.connections.values().find_map(|connection| connection.latency()).unwrap_or_default();
-        let folder = self.state.sandbox();
-        let world = Sandbox::open(&folder, self.state.sealer()?).map_err(|e| {
+        let folder = &self.sandbox;
+        let world = Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
             CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
                 .hint("remove the directory to start with an empty sandbox")
         })?;
@@ -119,6 +130,17 @@ pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
         })
 }
 
+/// The state folder, opened: for what is done to its files, and for nothing else.
+pub(super) fn state_dir(global: &Global, access: Access) -> Result<StateDir, CliError> {
+    // Absolute: a resumed run goes to the directory that it was begun in.
+    let folder = state_folder(global)?;
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    Ok(match access {
+        Access::Reads if folder.exists() => StateDir::look(&folder)?,
+        _ => StateDir::open(&folder)?,
+    })
+}
+
 /// Who runs this process, for the record. CI systems name the person behind the job.
 fn actor() -> String {
     ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "SUDO_USER", "USER", "LOGNAME"]
@@ -136,7 +158,10 @@ fn host() -> String {
 
 /// How to show what happens.
 pub(super) fn mode(global: &Global) -> Mode {
-    if global.json {
+    if cfg!(test) {
+        // Tests of commands are about their own words.
+        Mode::Quiet
+    } else if global.json {
         Mode::Json
     } else if std::io::stderr().is_terminal()
         && !super::log::is_on_terminal(global)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::CliError;
 use crate::domain::Observation;
+use crate::journal::Record;
 use crate::kind::spec::{IssuerDoubt, IssuerLook, StoreChange, StoreLook};
 use crate::kind::{argv_words, called};
 use crate::output::describe_op;
@@ -57,7 +58,7 @@ pub(super) fn steps(state: &State, live: bool) -> Vec<usize> {
 ///
 /// # Errors
 /// When the journal cannot be read again.
-pub(super) fn doubts(
+pub(super) async fn doubts(
     context: &Context,
     run: &str,
     state: &State,
@@ -70,11 +71,12 @@ pub(super) fn doubts(
     let plan = state.plan();
     let mut history: HashMap<&str, History> =
         steps.iter().map(|s| (plan.steps[*s].id.as_str(), History::default())).collect();
-    context.state.audit(run, |record| {
+    let mut learn = |record: Record| {
         if let Some(past) = record.event.step().and_then(|id| history.get_mut(id)) {
             past.learn(&record.event, record.envelope.wall);
         }
-    })?;
+    };
+    context.ledger.records(run, &mut learn).await?;
     let mut doubt = |&at: &usize| {
         let step = &plan.steps[at];
         let (op, attempt) = match state.status(at) {

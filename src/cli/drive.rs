@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use super::context::{Context, can_ask, is_yes, mode, style};
 use super::{CliError, Exit, Global, SessionArgs, print, print_json};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
-use crate::journal::{FileJournal, Journal as _};
+use crate::journal::Journal;
 use crate::output::{self, Screen};
 use crate::plan::Plan;
 use crate::provider::Provider;
@@ -36,13 +36,13 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError
 ///
 /// Nothing is recorded before all of it is known to be possible: a refusal must leave what was last seen, and why
 /// the run stopped, as it is.
-pub(super) fn take_up(
+pub(super) async fn take_up(
     context: &Context,
     run: &str,
     change: Option<(Event, String)>,
-) -> Result<(FileJournal, State), CliError> {
+) -> Result<(Box<dyn Journal>, State), CliError> {
     let now = context.clock.now();
-    let (mut journal, mut state) = context.state.resume(run, context.who(), now)?;
+    let (mut journal, mut state) = context.ledger.resume(run, context.who(), now).await?;
     if let Some(end) = state.end() {
         // A crash may have come between the last record and the clearing away.
         journal.close()?;
@@ -53,7 +53,7 @@ pub(super) fn take_up(
     let plan = state.plan();
     refuse_older(run, plan)?;
     enter(plan)?;
-    engine::try_open(&context.state.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
+    engine::try_open(&context.sealing.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
     let mut events = vec![Event::Resumed {}];
     state.apply(&events[0], now.wall).map_err(EngineError::Illegal)?;
     if let Some((event, refusal)) = change {
@@ -104,7 +104,7 @@ pub(super) async fn drive(
     context: &Context,
     global: &Global,
     provider: Arc<dyn Provider>,
-    journal: FileJournal,
+    journal: Box<dyn Journal>,
     state: State,
     conduct: Conduct,
     session: &SessionArgs,
@@ -123,9 +123,9 @@ pub(super) async fn drive(
     });
     let engine = Engine {
         provider,
-        journal: Box::new(journal),
+        journal,
         clock: Arc::clone(&context.clock),
-        sealer: Arc::new(context.state.sealer()?),
+        sealer: Arc::new(context.sealing.sealer()?),
         operator,
         observer,
         interrupt,
@@ -139,7 +139,7 @@ pub(super) async fn drive(
         if global.json || shut { error } else { error.note(format!("to resume: stanch resume {run}")) }
     })?;
     let now = context.clock.now().wall;
-    let around = context.around(&run, &state, false)?;
+    let around = context.around(&run, &state, false).await?;
     let printed = if global.json {
         print_json(&output::summary_json(&run, &state, around))
     } else {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::domain::ErrorKind;
 use crate::engine::{EngineError, SurveyError};
-use crate::journal::JournalError;
+use crate::journal::LedgerError;
 use crate::plan::{CompileError, PlanError};
 use crate::provider::CallError;
 use crate::rotation::{End, State, Stop};
@@ -217,60 +217,60 @@ impl CliError {
     }
 }
 
-impl From<JournalError> for CliError {
-    fn from(error: JournalError) -> Self {
+impl From<LedgerError> for CliError {
+    fn from(error: LedgerError) -> Self {
         let (exit, hint) = match &error {
-            JournalError::Io { .. } => (
+            LedgerError::Io { .. } => (
                 Exit::JournalUnwritable,
                 Some("check that the state directory exists, is yours, is writable and has free space; nothing was done without a record".into()),
             ),
-            JournalError::Poisoned => (Exit::JournalUnwritable, Some("free some disk space, then: stanch resume".into())),
-            JournalError::OtherVersion { .. } => {
+            LedgerError::Poisoned => (Exit::JournalUnwritable, Some("free some disk space, then: stanch resume".into())),
+            LedgerError::OtherVersion { .. } => {
                 (Exit::JournalUnwritable, Some("use the version of stanch that made it, or another directory: --state DIR".into()))
             }
-            JournalError::Key { .. } => (
+            LedgerError::Key { .. } => (
                 Exit::JournalInvalid,
                 Some("restore keys/ in the state directory from a backup; a new key would make every older journal look forged".into()),
             ),
-            JournalError::Identity { .. } => {
+            LedgerError::Identity { .. } => {
                 (Exit::JournalInvalid, Some("restore keys/seal.key in the state directory from a backup".into()))
             }
-            JournalError::Locked { run, .. } => {
+            LedgerError::Busy { run, .. } => {
                 (Exit::Locked, Some(format!("watch it: stanch status {run} --watch   stop it: stanch halt {run}")))
             }
-            JournalError::Held { run, .. } => (
+            LedgerError::Held { run, .. } => (
                 Exit::Locked,
                 Some(format!("see its state and how to finish it: stanch status {run}")),
             ),
-            JournalError::NoSuchRun(_) | JournalError::NoOpenRun => (Exit::Usage, Some("list the runs: stanch runs".into())),
-            JournalError::SeveralOpen(_) => (Exit::Usage, Some("name one of them; list the runs: stanch runs".into())),
-            JournalError::Ambiguous { .. } => (Exit::Usage, Some("type more of the name".into())),
-            JournalError::Invalid { run, .. } => (
+            LedgerError::NotFound(_) | LedgerError::NoOpenRun => (Exit::Usage, Some("list the runs: stanch runs".into())),
+            LedgerError::SeveralOpen(_) => (Exit::Usage, Some("name one of them; list the runs: stanch runs".into())),
+            LedgerError::Ambiguous { .. } => (Exit::Usage, Some("type more of the name".into())),
+            LedgerError::Invalid { run, .. } => (
                 Exit::JournalInvalid,
                 Some(format!("nothing was changed; copy the state directory, then: stanch audit verify {run}")),
             ),
-            JournalError::Index { .. } | JournalError::IndexGone(_) => (
+            LedgerError::Index { .. } | LedgerError::IndexGone(_) => (
                 Exit::JournalInvalid,
                 Some("nothing was changed; copy the state directory, then: stanch audit verify --all   to start a new run elsewhere: --state DIR".into()),
             ),
-            JournalError::KeyExists(_) => (
+            LedgerError::KeyExists(_) => (
                 Exit::Usage,
                 Some("show it: stanch audit key export   change it: stanch audit key rotate".into()),
             ),
-            JournalError::OpenRuns(runs) => {
+            LedgerError::OpenRuns(runs) => {
                 let run = runs.first().map_or("", String::as_str);
                 (
                     Exit::Locked,
                     Some(format!("one key must sign a whole run; nothing was changed. See how to finish the run: stanch status {run}")),
                 )
             }
-            JournalError::Nonsense { .. } => {
+            LedgerError::Nonsense { .. } => {
                 (Exit::JournalInvalid, Some("nothing was changed; copy the state directory and report this".into()))
             }
-            JournalError::Damaged { .. } => {
+            LedgerError::Damaged { .. } => {
                 (Exit::JournalInvalid, Some("nothing was changed; inspect the file, and remove it if it is yours".into()))
             }
-            JournalError::NoRoom { .. } => {
+            LedgerError::NoRoom { .. } => {
                 (Exit::JournalUnwritable, Some("free some disk space, or use another disk: --state DIR".into()))
             }
         };

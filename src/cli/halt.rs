@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::{Context, words};
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit};
 use crate::engine::EngineError;
-use crate::journal::{Journal as _, JournalError, Latch};
+use crate::journal::Latch;
 use crate::rotation::{Event, State};
 
 /// Block every new effect until you clear the halt. Survives restarts.
@@ -29,28 +29,27 @@ pub(super) struct HaltArgs {
 /// Wait this long for a live process to acknowledge the halt.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
 
-pub(super) fn main(global: &Global, args: &HaltArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
-    let run = if args.all { None } else { Some(context.state.find(args.run.as_deref())?) };
+pub(super) async fn main(context: &Context, args: &HaltArgs) -> Result<Exit, CliError> {
+    let run = if args.all { None } else { Some(context.ledger.find(args.run.as_deref()).await?) };
     if args.clear {
-        return clear(&context, run.as_deref());
+        return clear(context, run.as_deref()).await;
     }
-    set(&context, run.as_deref(), &words("--reason", &args.reason)?)
+    set(context, run.as_deref(), &words("--reason", &args.reason)?).await
 }
 
-fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
+async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
     if let Some(run) = run {
-        refuse_ended(context, run)?;
+        refuse_ended(context, run).await?;
     }
     let latch = Latch { by: context.signature(), reason: reason.to_owned() };
-    context.state.set_latch(run, &latch)?;
+    context.ledger.set_latch(run, &latch).await?;
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.open_runs()?,
+        None => context.ledger.open_runs().await?,
     };
     for run in runs {
-        let (state, _) = match context.state.load(&run) {
-            Ok(loaded) => loaded,
+        let state = match context.ledger.load(&run).await {
+            Ok(state) => state,
             // One bad journal must not keep the others from being halted.
             Err(e) => {
                 eprintln!("{run}: {e}");
@@ -64,9 +63,10 @@ fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliEr
             eprintln!("{run}: halted");
             continue;
         }
-        match record(context, &run, &Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() }) {
+        let event = Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() };
+        match record(context, &run, &event).await {
             Ok(()) => eprintln!("{run}: halted; no call was in progress"),
-            Err(CliError { exit: Exit::Locked, .. }) => acknowledge(context, &run)?,
+            Err(CliError { exit: Exit::Locked, .. }) => acknowledge(context, &run).await?,
             Err(e) => return Err(e),
         }
     }
@@ -80,8 +80,8 @@ fn clearing(run: Option<&str>) -> String {
 }
 
 /// A run that is over has no effect left to block. One whose journal cannot be read may have.
-fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
-    let end = context.state.load(run).ok().and_then(|(state, _)| state.end());
+async fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
+    let end = context.ledger.load(run).await.ok().and_then(|state| state.end());
     let Some(end) = end else { return Ok(()) };
     let message = format!("run {run} has ended ({}); there is nothing to halt", crate::output::end_word(end));
     Err(CliError::new(Exit::Usage, message)
@@ -91,16 +91,16 @@ fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
 /// Waits until the process that works on the run has the halt on its record: from then on it is certain
 /// that no call with an effect begins. A call that had begun is finished, with its own look before its
 /// write where the server takes none along.
-fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
+async fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
     let step = Duration::from_millis(50);
     let mut waited = Duration::ZERO;
     while waited < ACKNOWLEDGE {
-        let (state, _) = context.state.load(run)?;
+        let state = context.ledger.load(run).await?;
         if state.halted().is_some() || state.end().is_some() {
             eprintln!("{run}: halted; its process finishes the calls in progress");
             return Ok(());
         }
-        std::thread::sleep(step);
+        tokio::time::sleep(step).await;
         waited += step;
     }
     Err(CliError::new(
@@ -110,9 +110,9 @@ fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
     .hint("it may hang in a call; kill the process: that is safe, and you can resume the run"))
 }
 
-fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
-    let was_set = context.state.clear_latch(run)?;
-    if let (Some(run), false, Some(_)) = (run, was_set, context.state.latch(None)?) {
+async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
+    let was_set = context.ledger.clear_latch(run).await?;
+    if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
         // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
         let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
         return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
@@ -120,19 +120,19 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let one = run.is_some();
     let runs = match run {
         Some(run) => vec![run.to_owned()],
-        None => context.state.open_runs()?,
+        None => context.ledger.open_runs().await?,
     };
     let mut told = false;
     for run in runs {
-        let Ok((state, _)) = context.state.load(&run) else { continue };
+        let Ok(state) = context.ledger.load(&run).await else { continue };
         if state.end().is_some() {
             continue;
         }
-        if context.state.latch(Some(&run))?.is_some() {
+        if context.ledger.latch(Some(&run)).await?.is_some() {
             eprintln!("{run}: still halted by its own halt; when it is safe: {}", clearing(Some(&run)));
         } else if state.halted().is_some() {
-            record(context, &run, &Event::HaltCleared { by: context.signature() })?;
-            eprintln!("{run}: {}", go_on(context, &run, &state)?);
+            record(context, &run, &Event::HaltCleared { by: context.signature() }).await?;
+            eprintln!("{run}: {}", go_on(context, &run, &state).await?);
             told |= one;
         }
     }
@@ -147,8 +147,8 @@ fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
 }
 
 /// What to type once a run's own latch is off.
-fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
-    Ok(match (context.state.latch(None)?, state.plan().format == crate::plan::FORMAT) {
+async fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError> {
+    Ok(match (context.ledger.latch(None).await?, state.plan().format == crate::plan::FORMAT) {
         (Some(_), _) => {
             format!(
                 "its own halt is cleared; the halt of all runs is still set; when it is safe: {}",
@@ -161,14 +161,11 @@ fn go_on(context: &Context, run: &str, state: &State) -> Result<String, CliError
 }
 
 /// Puts one event on the record of a run that no process works on.
-pub(super) fn record(context: &Context, run: &str, event: &Event) -> Result<(), CliError> {
+pub(super) async fn record(context: &Context, run: &str, event: &Event) -> Result<(), CliError> {
     let now = context.clock.now();
-    let (mut journal, mut state) = match context.state.resume(run, context.who(), now) {
-        Err(e @ JournalError::Locked { .. }) => return Err(e.into()),
-        other => other?,
-    };
+    let (mut journal, mut state) = context.ledger.resume(run, context.who(), now).await?;
     let mut event = event.clone();
-    let sealer = std::sync::Arc::new(context.state.sealer()?);
+    let sealer = std::sync::Arc::new(context.sealing.sealer()?);
     crate::engine::scrub(sealer, &journal.sealed()?, &mut event).map_err(EngineError::Safe)?;
     state.apply(&event, now.wall).map_err(EngineError::Illegal)?;
     journal.commit(now, std::slice::from_ref(&event))?;

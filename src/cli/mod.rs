@@ -3,6 +3,17 @@
 //! Results go to standard output, everything else to standard error.
 #![expect(clippy::print_stderr, reason = "the command line is what prints")]
 
+/// In tests, what commands say beside their results can be heard.
+#[cfg(test)]
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        let text = format!($($text)*);
+        if !$crate::cli::tests::hear(&text) {
+            std::eprintln!("{text}");
+        }
+    }};
+}
+
 mod abandon;
 mod audit;
 mod context;
@@ -21,6 +32,8 @@ mod rollback;
 mod run;
 mod runs;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod write;
 
@@ -30,6 +43,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use context::{Access, Context};
+use drive::block_on;
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
@@ -158,7 +173,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
-    match dispatch(cli) {
+    match dispatch(cli, &Context::open) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => exit(Err(error), json),
     }
@@ -174,22 +189,24 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+/// Runs one command. `open` makes its context.
+fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError>) -> Result<Exit, CliError> {
     let global = cli.global;
+    let open = |access| open(&global, access);
     log::start(&global)?;
     match cli.command {
         Command::Init(args) => init::main(&global, args),
         Command::Validate(args) => validate::main(&global, &args),
-        Command::Plan(args) => plan::main(&global, args),
-        Command::Run(args) => run::main(&global, args),
-        Command::Status(args) => status::main(&global, &args),
-        Command::Runs => runs::main(&global),
-        Command::Resume(args) => resume::main(&global, &args),
-        Command::Rollback(args) => rollback::main(&global, args),
-        Command::Abandon(args) => abandon::main(&global, &args),
-        Command::Halt(args) => halt::main(&global, &args),
-        Command::Resolve(args) => resolve::main(&global, args),
-        Command::Audit(args) => audit::main(&global, args),
+        Command::Plan(args) => plan::main(&open, &global, args),
+        Command::Run(args) => run::main(&open, &global, args),
+        Command::Status(args) => block_on(status::main(&open(Access::Reads)?, &global, &args))?,
+        Command::Runs => block_on(runs::main(&open(Access::Reads)?, &global))?,
+        Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
+        Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
+        Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
+        Command::Halt(args) => block_on(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Resolve(args) => block_on(resolve::main(&open(Access::Writes)?, &global, args))?,
+        Command::Audit(args) => audit::main(&open, &global, args),
         Command::Schema => generate::schema(),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(args),

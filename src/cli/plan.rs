@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, style};
+use super::context::{Access, Context, Open, style};
 use super::drive::block_on;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
@@ -94,12 +94,12 @@ pub(super) struct Fresh {
     choices: Choices,
 }
 
-pub(super) fn main(global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
+pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
     let input = Input::load(&args.file, &args.choice, global)?;
     let plan = match input {
         Input::Plan(plan) => *plan,
         Input::Runbook(fresh) => {
-            let context = Context::open(global)?;
+            let context = open(Access::Writes)?;
             block_on(async { make(&context, *fresh).await })??.plan
         }
     };

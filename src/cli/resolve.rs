@@ -38,20 +38,19 @@ enum Outcome {
     NotApplied,
 }
 
-pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
+pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
     let (run, step_id) = match args.second {
         Some(step) => (Some(args.first), step),
         None => (None, args.first),
     };
-    let run = context.state.find(run.as_deref())?;
-    if context.state.is_live(&run) {
+    let run = context.ledger.find(run.as_deref()).await?;
+    if context.ledger.is_live(&run).await? {
         let message =
             format!("another process is working on {run} and may still find out; nothing was recorded");
         return Err(CliError::new(Exit::Locked, message)
             .hint(format!("wait for it, or kill it (that is safe); then: stanch status {run}")));
     }
-    let (state, _) = context.state.load(&run)?;
+    let state = context.ledger.load(&run).await?;
     let step = unknown(&run, &state, &step_id)?;
     let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
@@ -67,15 +66,15 @@ pub(super) fn main(global: &Global, args: ResolveArgs) -> Result<Exit, CliError>
     }
     // A crash leaves a step as started; only a new session makes that unknown.
     if matches!(state.status(step), Status::Started { .. }) {
-        record(&context, &run, &Event::Resumed {})?;
+        record(context, &run, &Event::Resumed {}).await?;
     }
     let event = Event::Resolved { step: step_id.clone(), applied, evidence: evidence.clone() };
-    record(&context, &run, &event)?;
-    let (state, _) = context.state.load(&run)?;
+    record(context, &run, &event).await?;
+    let state = context.ledger.load(&run).await?;
     let left: Vec<&str> =
         doubt::steps(&state, false).into_iter().map(|s| state.plan().steps[s].id.as_str()).collect();
     // Under a latch, or with more to settle, a resume would be refused or in vain.
-    let around = context.around(&run, &state, false)?;
+    let around = context.around(&run, &state, false).await?;
     let clear = around.lets_resume(&state);
     let word = if left.is_empty() && clear { "resume" } else { "status" };
     let next = format!("stanch {word} {run}");

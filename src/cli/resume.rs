@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
-use super::drive::{block_on, drive, take_up};
+use super::drive::{drive, take_up};
 use super::run::{check_until, halted};
 use super::{CliError, Exit, Global, SessionArgs};
 use crate::engine::Conduct;
@@ -27,16 +27,15 @@ pub(super) struct ResumeArgs {
     session: SessionArgs,
 }
 
-pub(super) fn main(global: &Global, args: &ResumeArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
-    let run = context.state.find(args.run.as_deref())?;
-    refuse_latched(&context, &run)?;
-    let (seen, _) = context.state.load(&run)?;
+pub(super) async fn main(context: &Context, global: &Global, args: &ResumeArgs) -> Result<Exit, CliError> {
+    let run = context.ledger.find(args.run.as_deref()).await?;
+    refuse_latched(context, &run).await?;
+    let seen = context.ledger.load(&run).await?;
     check_until(seen.plan(), seen.phase(), args.session.until)?;
-    let (journal, state) = take_up(&context, &run, change(args, &context))?;
+    let (journal, state) = take_up(context, &run, change(args, context)).await?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
-    let driven = block_on(drive(&context, global, provider, journal, state, conduct, &args.session))??;
+    let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;
     driven.exit.shown(driven.printed)
 }
 
@@ -61,11 +60,11 @@ fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
 }
 
 /// Nothing goes on under a latch.
-pub(super) fn refuse_latched(context: &Context, run: &str) -> Result<(), CliError> {
-    if let Some(latch) = context.state.latch(None)? {
+pub(super) async fn refuse_latched(context: &Context, run: &str) -> Result<(), CliError> {
+    if let Some(latch) = context.ledger.latch(None).await? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
     }
-    if let Some(latch) = context.state.latch(Some(run))? {
+    if let Some(latch) = context.ledger.latch(Some(run)).await? {
         return Err(halted(&latch.by, &latch.reason, &format!("stanch halt --clear {run}")));
     }
     Ok(())

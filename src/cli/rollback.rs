@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::{Context, ask, can_ask, is_yes, style, words};
-use super::drive::{block_on, drive, refuse_older, take_up};
+use super::drive::{drive, refuse_older, take_up};
 use super::resume::refuse_latched;
 use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
 use crate::domain::Phase;
@@ -33,12 +33,11 @@ pub(super) struct RollbackArgs {
     confirm: Vec<String>,
 }
 
-pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
-    let context = Context::open(global)?;
-    let run = context.state.find(args.run.as_deref())?;
+pub(super) async fn main(context: &Context, global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
+    let run = context.ledger.find(args.run.as_deref()).await?;
     let reason = words("--reason", args.reason.as_deref().unwrap_or("requested"))?;
-    refuse_latched(&context, &run)?;
-    let (state, _) = context.state.load(&run)?;
+    refuse_latched(context, &run).await?;
+    let state = context.ledger.load(&run).await?;
     check(&run, &state, args.to)?;
     if !args.yes && !can_ask(global) {
         return Err(CliError::new(
@@ -55,19 +54,19 @@ pub(super) fn main(global: &Global, args: RollbackArgs) -> Result<Exit, CliError
         }
     }
     let why = format!("{}: {reason}", context.signature());
-    if context.state.is_live(&run) {
+    if context.ledger.is_live(&run).await? {
         let request = RollbackRequest { to: args.to, why: why.clone() };
-        context.state.request(&run, &request)?;
-        if let Some(exit) = follow(&context, global, &run)? {
+        context.ledger.request(&run, &request).await?;
+        if let Some(exit) = follow(context, global, &run).await? {
             return Ok(exit);
         }
     }
-    let (journal, state) = take_up(&context, &run, None)?;
+    let (journal, state) = take_up(context, &run, None).await?;
     check(&run, &state, args.to)?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { rollback: Some((args.to, why)), ..Conduct::default() };
     let session = SessionArgs { confirm: args.confirm, ..SessionArgs::default() };
-    let driven = block_on(drive(&context, global, provider, journal, state, conduct, &session))??;
+    let driven = drive(context, global, provider, journal, state, conduct, &session).await?;
     as_asked(&driven.state, driven.exit).shown(driven.printed)
 }
 
@@ -118,13 +117,13 @@ fn check(run: &str, state: &State, to: Option<Phase>) -> Result<(), CliError> {
 
 /// Waits while the run's own process rolls it back. `None` when that process was gone before it saw
 /// the request: then the request is taken back, and this process does it.
-fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>, CliError> {
+async fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>, CliError> {
     eprintln!("asked the process that is working on {run} to roll back; waiting for it");
     let mut turned = false;
     loop {
-        std::thread::sleep(Duration::from_millis(300));
-        let live = context.state.is_live(run);
-        let (state, _) = context.state.load(run)?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let live = context.ledger.is_live(run).await?;
+        let state = context.ledger.load(run).await?;
         let back = matches!(state.direction(), Direction::Back { .. });
         if (back || matches!(state.stopped(), Some(Stop::Returned { .. }))) && !turned {
             turned = true;
@@ -134,10 +133,10 @@ fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<Exit>,
             continue;
         }
         if !turned && state.end().is_none() {
-            context.state.withdraw(run)?;
+            context.ledger.withdraw(run).await?;
             return Ok(None);
         }
-        let around = context.around(run, &state, live)?;
+        let around = context.around(run, &state, live).await?;
         let printed = if global.json {
             print_json(&output::summary_json(run, &state, around))
         } else {

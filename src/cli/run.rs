@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, ask, can_ask, words};
+use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::{CliError, Exit, Global, SessionArgs};
@@ -28,15 +28,15 @@ pub(super) struct RunArgs {
     session: SessionArgs,
 }
 
-pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
+pub(super) fn main(open: Open<'_>, global: &Global, args: RunArgs) -> Result<Exit, CliError> {
     // A wrong runbook is refused before anything is opened or contacted.
     let input = plan::Input::load(&args.file, &args.choice, global)?;
     let reason = args.choice.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
-    let context = Context::open(global)?;
-    if let Some(latch) = context.state.latch(None)? {
-        return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
-    }
+    let context = open(Access::Writes)?;
     block_on(async {
+        if let Some(latch) = context.ledger.latch(None).await? {
+            return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
+        }
         let plan::Ready { plan, provider, learnt } = prepare(&context, input).await?;
         if let Some(error) = plan::refusal(&plan.checks) {
             eprint!("{}", preview(&plan));
@@ -44,12 +44,11 @@ pub(super) fn main(global: &Global, args: RunArgs) -> Result<Exit, CliError> {
         }
         check_until(&plan, None, args.session.until)?;
         confirm(global, &args, &plan)?;
-        context.state.check_room(plan.steps.len())?;
         // The stores' values are known by now; a person may have typed one.
         let reason = reason.map(|text| learnt.clean(&text));
         let now = context.clock.now();
         let plan = Arc::new(plan);
-        let journal = context.state.create(&plan, reason, context.who(), now)?;
+        let journal = context.ledger.open(&plan, reason, context.who(), now).await?;
         let state = State::new(plan, now.wall);
         let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
         let driven = drive(&context, global, provider, journal, state, conduct, &args.session).await?;

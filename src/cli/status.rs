@@ -27,15 +27,14 @@ pub(super) struct StatusArgs {
     watch: bool,
 }
 
-pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError> {
-    let context = Context::read(global)?;
-    let run = context.state.find_any(args.run.as_deref())?;
+pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) -> Result<Exit, CliError> {
+    let run = context.ledger.find_any(args.run.as_deref()).await?;
     loop {
-        let live = context.state.is_live(&run);
-        let (mut state, _) = context.state.load(&run)?;
+        let live = context.ledger.is_live(&run).await?;
+        let mut state = context.ledger.load(&run).await?;
         let mut exit = Exit::Done;
         if args.check {
-            look(&context, &run, &mut state)?;
+            look(context, &run, &mut state).await?;
             exit = holds_still(&state);
             let blind = blind(&state);
             if !blind.is_empty() {
@@ -46,16 +45,17 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
                 exit = Exit::Unreachable;
             }
         }
-        let doubts = doubt::doubts(&context, &run, &state, live)?;
+        let doubts = doubt::doubts(context, &run, &state, live).await?;
         if global.json {
-            let mut summary = output::summary_json(&run, &state, context.around(&run, &state, live)?);
+            let around = context.around(&run, &state, live).await?;
+            let mut summary = output::summary_json(&run, &state, around);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
             print_json(&summary)?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 let _ = console::Term::stdout().clear_screen();
             }
-            print(&text(&context, &run, &state, live, &doubts)?)?;
+            print(&text(context, &run, &state, live, &doubts).await?)?;
             if exit == Exit::NotProved {
                 print("  the run ended as DONE, which is no longer true: something has changed since\n")?;
             }
@@ -63,23 +63,23 @@ pub(super) fn main(global: &Global, args: &StatusArgs) -> Result<Exit, CliError>
         if !args.watch || state.end().is_some() || !live {
             return Ok(exit);
         }
-        std::thread::sleep(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
 /// Looks at the world as it is now.
-fn look(context: &Context, run: &str, state: &mut State) -> Result<(), CliError> {
+async fn look(context: &Context, run: &str, state: &mut State) -> Result<(), CliError> {
     let plan = std::sync::Arc::clone(state.plan());
     drive::refuse_older(run, &plan)?;
     drive::enter(&plan)?;
     let check = engine::Check {
         provider: context.provider_of(&plan)?,
         clock: std::sync::Arc::clone(&context.clock),
-        sealer: std::sync::Arc::new(context.state.sealer()?),
+        sealer: std::sync::Arc::new(context.sealing.sealer()?),
         run: run.to_owned(),
-        sealed: context.state.sealed(run)?,
+        sealed: context.ledger.sealed(run).await?,
     };
-    drive::block_on(engine::check(check, state))?.map_err(|e| CliError::from(engine::EngineError::from(e)))
+    engine::check(check, state).await.map_err(|e| CliError::from(engine::EngineError::from(e)))
 }
 
 /// The credentials that could not be looked at: a store of an open run that cannot be read, or an issuer that
@@ -104,7 +104,7 @@ fn holds_still(state: &State) -> Exit {
     Exit::Done
 }
 
-fn text(
+async fn text(
     context: &Context,
     run: &str,
     state: &State,
@@ -113,7 +113,7 @@ fn text(
 ) -> Result<String, CliError> {
     let style = style(std::io::stdout().is_terminal());
     let now = context.clock.now().wall;
-    let around = context.around(run, state, live)?;
+    let around = context.around(run, state, live).await?;
     let mut text = output::summary(style, run, state, around, now);
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not started".to_owned(), |p| p.to_string());
@@ -124,7 +124,7 @@ fn text(
         }
         // Not their reasons: those on the record are scrubbed, and stand above.
         for (run, what) in [(Some(run), "this run"), (None, "all runs")] {
-            if let Some(latch) = context.state.latch(run)? {
+            if let Some(latch) = context.ledger.latch(run).await? {
                 text.push_str(&format!("  the halt of {what} is set, by {}\n", sanitize(&latch.by)));
             }
         }

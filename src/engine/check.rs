@@ -13,7 +13,7 @@ use super::safe::Safe;
 use super::step::{Earlier, Handler, Index, Job, OldAndNew};
 use super::{Answer, Operator, SafeError};
 use crate::clock::Clock;
-use crate::journal::{JournalError, Latch, Latches, SealedEntry};
+use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::provider::Provider;
 use crate::rotation::{Holds, Seen, Sight, State};
 use crate::secret::Sealer;
@@ -119,7 +119,7 @@ impl Operator for Absent {
 }
 
 impl Latches for Absent {
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+    fn latch(&self) -> Result<Option<Latch>, LedgerError> {
         Ok(None)
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use self::session::Session;
 use crate::clock::{Clock, Moment};
 use crate::domain::Phase;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, LedgerError};
 use crate::provider::Provider;
 use crate::rotation::{Event, IllegalTransition, State};
 use crate::secret::Sealer;
@@ -71,7 +71,7 @@ pub struct Conduct {
 pub enum EngineError {
     /// No durable record, no effect.
     #[error("the journal failed, so stanch does nothing more")]
-    Journal(#[from] JournalError),
+    Journal(#[from] LedgerError),
     /// Secrets cannot be sealed or opened.
     #[error("stanch cannot use the sealed secrets of the run")]
     Safe(#[from] SafeError),

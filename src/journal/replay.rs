@@ -1,141 +1,19 @@
-//! Reading runs without touching them: their records checked, and folded into a state.
+//! Replay: a run's state is a fold over its records.
 
-use std::fs::File;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::chain::Frontier;
-use super::files::io;
-use super::key::VerifyingKeys;
-use super::key_files::KeyFiles;
-use super::state_dir::StateDir;
-use super::verify::{Report, Tail, verify, verify_quickly};
-use super::{JournalError, Record};
-use crate::rotation::State;
-
-/// A run, in short.
-#[derive(Debug, Clone)]
-pub struct RunSummary {
-    /// The run's id.
-    pub run: String,
-    /// Its state, or why it cannot be read.
-    pub state: Result<Box<State>, String>,
-    /// Whether a process is working on it now.
-    pub live: bool,
-}
-
-impl StateDir {
-    /// The keys that checkpoints are checked with. Needs no private key, and writes nothing.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn verifying_keys(&self) -> Result<VerifyingKeys, JournalError> {
-        KeyFiles::of(self.root()).verifying()
-    }
-
-    /// Reads a run without touching it: its state, and what verification found.
-    ///
-    /// # Errors
-    /// When there is no such run, or its journal is not good.
-    pub fn load(&self, run: &str) -> Result<(State, Report), JournalError> {
-        let mut folded = Folding::default();
-        let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
-        Ok((folded.finish(run, &report)?, report))
-    }
-
-    /// Checks a run's journal, handing every good record to `each`.
-    ///
-    /// # Errors
-    /// When there is no such run, or reading fails.
-    pub fn audit(&self, run: &str, mut each: impl FnMut(Record)) -> Result<Report, JournalError> {
-        self.audit_lines(run, |record, _| each(record))
-    }
-
-    /// As [`StateDir::audit`], with the line that each record stands in, without its newline.
-    ///
-    /// # Errors
-    /// As for `audit`.
-    pub fn audit_lines(
-        &self,
-        run: &str,
-        mut each: impl FnMut(Record, &[u8]),
-    ) -> Result<Report, JournalError> {
-        self.scan(run, &mut each).map(|(report, _)| report)
-    }
-
-    /// Checks a run's journal. Finds what [`StateDir::audit`] finds, in a fraction of the time.
-    ///
-    /// # Errors
-    /// As for `audit`.
-    pub fn verify(&self, run: &str) -> Result<Report, JournalError> {
-        self.verify_with(run, Frontier::default(), None).map(|(report, _)| report)
-    }
-
-    /// As `verify`, with a tree that remembers some of its roots, and with one key where it is known
-    /// which.
-    pub(super) fn verify_with(
-        &self,
-        run: &str,
-        frontier: Frontier,
-        keys: Option<VerifyingKeys>,
-    ) -> Result<(Report, Tail), JournalError> {
-        let (reader, keys) = self.open_journal(run, keys)?;
-        let (report, tail) =
-            verify_quickly(reader, frontier, &keys).map_err(io("read", &self.journal_path(run)))?;
-        Ok((report.about(run), tail))
-    }
-
-    fn scan(&self, run: &str, each: &mut dyn FnMut(Record, &[u8])) -> Result<(Report, Tail), JournalError> {
-        self.scan_with(run, Frontier::default(), None, each)
-    }
-
-    /// As `audit_lines`, with a tree that remembers some of its roots, and with one key where it is
-    /// known which.
-    pub(super) fn scan_with(
-        &self,
-        run: &str,
-        frontier: Frontier,
-        keys: Option<VerifyingKeys>,
-        each: &mut dyn FnMut(Record, &[u8]),
-    ) -> Result<(Report, Tail), JournalError> {
-        let (reader, keys) = self.open_journal(run, keys)?;
-        let (report, tail) =
-            verify(reader, frontier, &keys, each).map_err(io("read", &self.journal_path(run)))?;
-        Ok((report.about(run), tail))
-    }
-
-    fn open_journal(
-        &self,
-        run: &str,
-        keys: Option<VerifyingKeys>,
-    ) -> Result<(std::io::BufReader<File>, VerifyingKeys), JournalError> {
-        let path = self.journal_path(run);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(JournalError::NoSuchRun(run.into())),
-            Err(e) => return Err(io("open", &path)(e)),
-        };
-        let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
-        Ok((std::io::BufReader::with_capacity(1 << 18, file), keys))
-    }
-
-    /// A run, in short.
-    pub fn summary(&self, run: &str) -> RunSummary {
-        let state = self.load(run).map(|(state, _)| Box::new(state)).map_err(|e| e.to_string());
-        RunSummary { run: run.to_owned(), state, live: self.is_live(run) }
-    }
-}
+use super::{LedgerError, Record, Report};
+use crate::rotation::{Event, IllegalTransition, State};
 
 /// Folds records into a state.
 #[derive(Default)]
 pub(super) struct Folding {
     state: Option<State>,
-    bad: Option<(u64, crate::rotation::IllegalTransition)>,
+    bad: Option<(u64, IllegalTransition)>,
 }
 
 impl Folding {
     pub(super) fn push(&mut self, record: Record) {
-        use crate::rotation::Event;
         if self.bad.is_some() {
             return;
         }
@@ -144,7 +22,7 @@ impl Folding {
                 // No signature covers it yet where a crash came early, so it is not taken on trust.
                 if let Err(state) = plan.validate() {
                     let (event, subject) = ("opened", "the plan".to_owned());
-                    self.bad = Some((0, crate::rotation::IllegalTransition { event, subject, state }));
+                    self.bad = Some((0, IllegalTransition { event, subject, state }));
                     return;
                 }
                 self.state = Some(State::new(Arc::from(plan), record.envelope.wall));
@@ -158,13 +36,13 @@ impl Folding {
         }
     }
 
-    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, JournalError> {
+    pub(super) fn finish(self, run: &str, report: &Report) -> Result<State, LedgerError> {
         if let Some(fault) = &report.fault {
-            return Err(JournalError::Invalid { run: run.into(), fault: fault.clone() });
+            return Err(LedgerError::Invalid { run: run.into(), fault: fault.clone() });
         }
         if let Some((seq, source)) = self.bad {
-            return Err(JournalError::Nonsense { run: run.into(), seq, source });
+            return Err(LedgerError::Nonsense { run: run.into(), seq, source });
         }
-        self.state.ok_or_else(|| JournalError::NoSuchRun(run.into()))
+        self.state.ok_or_else(|| LedgerError::NotFound(run.into()))
     }
 }

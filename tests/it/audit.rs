@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use stanch::journal::{Journal as _, JournalError};
+use stanch::journal::{Journal as _, LedgerError};
 
 use crate::record::{Book, WHO, copy, leave, lines, put};
 
@@ -55,12 +55,12 @@ fn an_end_that_is_cut_off_a_closed_run_shows_at_every_line() {
         assert_eq!((one, all), (Some(30), Some(30)), "{left} lines left: {said}");
         assert!(said.contains(&format!("line {} (seq {left})", left + 1)), "{said}");
         // Nothing goes on from such an end.
-        assert!(matches!(book.resume(&run), Err(JournalError::Invalid { .. })), "{left} lines left");
+        assert!(matches!(book.resume(&run), Err(LedgerError::Invalid { .. })), "{left} lines left");
     }
     // Something behind the end is none of it either.
     put(&path, &[whole.concat(), b"{".to_vec()].concat());
     assert_eq!(book.says(&run).0, Some(30));
-    assert!(matches!(book.resume(&run), Err(JournalError::Invalid { .. })));
+    assert!(matches!(book.resume(&run), Err(LedgerError::Invalid { .. })));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn an_index_that_is_cut_off_shows_by_the_runs_that_are_there() {
     let (one, all, said) = book.says(&second);
     assert_eq!((one, all), (Some(30), Some(30)), "{said}");
     assert!(said.contains("does not list this run"), "{said}");
-    assert!(matches!(book.resume(&second), Err(JournalError::Invalid { .. })));
+    assert!(matches!(book.resume(&second), Err(LedgerError::Invalid { .. })));
     book.verify(&[&first]).expect(0);
     // Before its end: that is what a crash leaves too, and so it is not called OK, and mended.
     put(&book.index(), &whole[..8].concat());
@@ -112,10 +112,10 @@ fn an_index_that_is_gone_shows_and_nothing_begins_without_it() {
         let ran = book.verify(arguments).expect(30);
         assert!(ran.stderr.contains("is gone"), "{ran:?}");
     }
-    assert!(matches!(book.resume(&open), Err(JournalError::IndexGone(_))));
-    assert!(matches!(book.open(), Err(JournalError::IndexGone(_))));
+    assert!(matches!(book.resume(&open), Err(LedgerError::IndexGone(_))));
+    assert!(matches!(book.open(), Err(LedgerError::IndexGone(_))));
     put(&book.index(), b"");
-    assert!(matches!(book.resume(&open), Err(JournalError::IndexGone(_))));
+    assert!(matches!(book.resume(&open), Err(LedgerError::IndexGone(_))));
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_crash_between_a_runs_first_record_and_the_index_is_healed() {
     assert_eq!((one, all), (Some(32), Some(32)), "{said}");
     assert!(said.contains("stanch resume"), "{said}");
     // It holds its target meanwhile, and no key is changed under it.
-    assert!(matches!(book.open(), Err(JournalError::Held { .. })));
+    assert!(matches!(book.open(), Err(LedgerError::Held { .. })));
     let refused = book.state().rotate_key(WHO, stanch::clock::Clock::now(&book.clock));
-    assert!(matches!(refused, Err(JournalError::OpenRuns(runs)) if runs == [run.clone()]));
+    assert!(matches!(refused, Err(LedgerError::OpenRuns(runs)) if runs == [run.clone()]));
     let mut journal = book.resume(&run).expect("resume");
     assert_eq!(book.json(&[&run])["index"], "open");
     book.close(&mut journal);
@@ -315,7 +315,7 @@ fn a_key_is_made_once_changed_and_shown() {
 
     // The old key, put back from a backup, signs nothing any more.
     put(&book.tool.state().join("keys/journal.key"), private.as_bytes());
-    assert!(matches!(book.open(), Err(JournalError::Key { .. })));
+    assert!(matches!(book.open(), Err(LedgerError::Key { .. })));
 }
 
 #[test]
@@ -509,7 +509,7 @@ fn a_key_signs_runs_of_its_own_time_only() {
         let (one, all, said) = book.says(run);
         assert_eq!((one, all), (Some(30), Some(30)), "{said}");
         assert!(said.contains("not signed with a known key"), "{said}");
-        assert!(matches!(book.resume(run), Err(JournalError::Invalid { .. })));
+        assert!(matches!(book.resume(run), Err(LedgerError::Invalid { .. })));
     }
 }
 

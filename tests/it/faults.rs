@@ -14,7 +14,7 @@ use stanch::clock::{self, Clock, Moment};
 use stanch::domain::{ErrorKind, Life, Phase};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
-    FileJournal, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry, StateDir,
+    FileJournal, Journal, Latch, Latches, LedgerError, RollbackRequest, SealedEntry, StateDir,
 };
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::sandbox::{Fault, Sandbox, Snapshot};
@@ -133,12 +133,12 @@ impl Journal for Mortal {
         self.inner.run()
     }
 
-    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), LedgerError> {
         if self.left == 0 {
             if self.after {
                 self.inner.commit(at, events)?;
             }
-            return Err(JournalError::Poisoned);
+            return Err(LedgerError::Poisoned);
         }
         self.left -= 1;
         self.commits.fetch_add(1, Ordering::SeqCst);
@@ -149,19 +149,19 @@ impl Journal for Mortal {
         self.inner.latches()
     }
 
-    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         self.inner.take_request()
     }
 
-    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         self.inner.keep_sealed(entries)
     }
 
-    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+    fn sealed(&self) -> Result<Vec<SealedEntry>, LedgerError> {
         self.inner.sealed()
     }
 
-    fn close(&mut self) -> Result<(), JournalError> {
+    fn close(&mut self) -> Result<(), LedgerError> {
         self.inner.close()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use stanch::clock::{Clock as _, SystemClock};
-use stanch::journal::{FileJournal, Journal as _, JournalError, StateDir};
+use stanch::journal::{FileJournal, Journal as _, LedgerError, StateDir};
 use stanch::plan::Plan;
 use stanch::rotation::{End, Event};
 
@@ -51,11 +51,11 @@ impl Book {
     }
 
     /// Opens a run. Each holds the same target, so that only one can be open.
-    pub(crate) fn open(&self) -> Result<FileJournal, JournalError> {
+    pub(crate) fn open(&self) -> Result<FileJournal, LedgerError> {
         self.state().create(&self.plan(), None, WHO, self.clock.now())
     }
 
-    pub(crate) fn resume(&self, run: &str) -> Result<FileJournal, JournalError> {
+    pub(crate) fn resume(&self, run: &str) -> Result<FileJournal, LedgerError> {
         self.state().resume(run, WHO, self.clock.now()).map(|(journal, _)| journal)
     }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::context::{Context, state_folder};
+use crate::cli::context::{Access, Open, state_dir, state_folder};
 use crate::cli::{CliError, Exit, Global, print, print_json};
 use crate::journal::StateDir;
 
@@ -24,11 +24,11 @@ enum KeyCommand {
     Export,
 }
 
-pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
+pub(super) fn main(open: Open<'_>, global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
     match args.command {
         KeyCommand::Create => {
-            let context = Context::open(global)?;
-            let key = context.state.create_key(context.who(), context.clock.now())?;
+            let context = open(Access::Writes)?;
+            let key = state_dir(global, Access::Writes)?.create_key(context.who(), context.clock.now())?;
             show(
                 global,
                 &key,
@@ -36,8 +36,8 @@ pub(super) fn main(global: &Global, args: &KeyArgs) -> Result<Exit, CliError> {
             )
         }
         KeyCommand::Rotate => {
-            let context = Context::open(global)?;
-            let range = context.state.rotate_key(context.who(), context.clock.now())?;
+            let context = open(Access::Writes)?;
+            let range = state_dir(global, Access::Writes)?.rotate_key(context.who(), context.clock.now())?;
             show(
                 global,
                 &range.key,

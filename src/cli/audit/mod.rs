@@ -1,15 +1,20 @@
 //! `stanch audit`: reads and checks a run's record.
+//!
+//! `show` reads it from the ledger. The others prove something about the bytes of files, or hand those on: they
+//! work on a state directory.
 
 mod anchor;
 mod export;
 mod filter;
 mod key;
 mod show;
+mod verdict;
 mod verify;
 
 use clap::{Args, Subcommand};
 
-use super::context::Context;
+use super::context::{Access, Open, state_dir};
+use super::drive::block_on;
 use super::{CliError, Exit, Global};
 use crate::output;
 use crate::rotation::{Event, Holds, Sight, State};
@@ -35,13 +40,13 @@ enum AuditCommand {
     Export(export::ExportArgs),
 }
 
-pub(super) fn main(global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
+pub(super) fn main(open: Open<'_>, global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
     match args.command {
-        AuditCommand::Show(args) => show::main(&Context::open(global)?, global, &args),
+        AuditCommand::Show(args) => block_on(show::main(&open(Access::Writes)?, global, &args))?,
         AuditCommand::Verify(args) => verify::main(global, &args),
         AuditCommand::Anchor(args) => anchor::main(global, &args),
-        AuditCommand::Key(args) => key::main(global, &args),
-        AuditCommand::Export(args) => export::main(&Context::open(global)?, &args),
+        AuditCommand::Key(args) => key::main(open, global, &args),
+        AuditCommand::Export(args) => export::main(&state_dir(global, Access::Writes)?, &args),
     }
 }
 

@@ -10,7 +10,7 @@ use super::filter::{Filter, FilterArgs};
 use super::words;
 use crate::cli::context::Context;
 use crate::cli::{CliError, Exit, Global, print};
-use crate::journal::Envelope;
+use crate::journal::{Envelope, Record};
 use crate::rotation::{Event, State};
 use crate::text::printable;
 
@@ -23,14 +23,14 @@ pub(super) struct ShowArgs {
     filter: FilterArgs,
 }
 
-pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Result<Exit, CliError> {
-    let run = context.state.find_any(args.run.as_deref())?;
+pub(super) async fn main(context: &Context, global: &Global, args: &ShowArgs) -> Result<Exit, CliError> {
+    let run = context.ledger.find_any(args.run.as_deref()).await?;
     let now = context.clock.now().wall;
     let mut filter: Option<Result<Filter<'_>, CliError>> = None;
     let mut state: Option<State> = None;
     let mut shown = 0_u64;
     let mut printed = Ok(());
-    let report = context.state.audit(&run, |record| {
+    let mut show = |record: Record| {
         let (envelope, event) = (record.envelope, record.event);
         if let Event::Opened { plan, .. } = &event {
             filter = Some(args.filter.of(plan, now));
@@ -51,7 +51,8 @@ pub(super) fn main(context: &Context, global: &Global, args: &ShowArgs) -> Resul
         if let Event::Opened { plan, .. } = event {
             state = Some(State::new(Arc::from(plan), envelope.wall));
         }
-    })?;
+    };
+    let report = context.ledger.records(&run, &mut show).await?;
     if let Some(Err(error)) = filter {
         return Err(error);
     }

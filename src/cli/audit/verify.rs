@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::verdict::{Verdict, Words, of_index, of_journal, worst};
 use crate::cli::context::state_folder;
 use crate::cli::{CliError, Exit, Global, print, print_json};
 use crate::journal::{
-    Anchors, Cover, Examined, Fault, Index, JournalError, StateDir, VerifyingKeys, examine_index_file,
-    examine_journal_file,
+    Anchors, Cover, Index, LedgerError, StateDir, VerifyingKeys, examine_index_file, examine_journal_file,
 };
 use crate::provider::own_file;
-use crate::text::counted;
 
 /// Find every byte that was changed, removed, moved or added, up to the last checkpoint.
 #[derive(Debug, Args)]
@@ -153,27 +152,9 @@ pub(super) fn anchors(paths: &[PathBuf]) -> Result<Anchors, CliError> {
     Ok(anchors)
 }
 
-/// What is said about one record.
-pub(super) struct Verdict {
-    pub(super) exit: Exit,
-    pub(super) words: String,
-    /// How many of its lines are good.
-    pub(super) good: u64,
-    anchors: u64,
-    json: Value,
-}
-
 /// What is said about a run of a state folder: the run's own verdict is the last.
 pub(super) fn of(state: &StateDir, run: &str) -> Result<Vec<Verdict>, CliError> {
     one(state, Some(run), None, &Anchors::default())
-}
-
-/// The worst of how they end.
-pub(super) fn worst(verdicts: &[Verdict]) -> Exit {
-    [Exit::JournalInvalid, Exit::Unanchored]
-        .into_iter()
-        .find(|exit| verdicts.iter().any(|verdict| verdict.exit == *exit))
-        .unwrap_or(Exit::Done)
 }
 
 /// One run of a state folder.
@@ -190,13 +171,13 @@ fn one(
     let index = state.examine_index(&trusted, anchors)?;
     let run = match (state.find_any(name), name) {
         // A run that is gone is not in the folder, and its name is still known.
-        (Err(JournalError::NoSuchRun(_)), Some(name)) => {
+        (Err(LedgerError::NotFound(_)), Some(name)) => {
             let known = state.known_runs(index.as_ref().map(|(index, _)| index), &trusted, anchors)?;
             let mut fits: Vec<String> = known.into_iter().filter(|run| run.starts_with(name)).collect();
             match fits.len() {
-                0 => return Err(JournalError::NoSuchRun(name.to_owned()).into()),
+                0 => return Err(LedgerError::NotFound(name.to_owned()).into()),
                 1 => fits.remove(0),
-                _ => return Err(JournalError::Ambiguous { name: name.to_owned(), runs: fits }.into()),
+                _ => return Err(LedgerError::Ambiguous { name: name.to_owned(), runs: fits }.into()),
             }
         }
         (found, _) => found?,
@@ -293,177 +274,6 @@ fn of_run(
         Cover::Closed => words.more(&format!("The run has ended, and the index confirms its end: {records} records.")),
     }
     Ok(words.verdict(run, &found, &format!("stanch audit show {run}")))
-}
-
-fn of_journal(path: &Path, found: &Examined) -> Verdict {
-    let mut words = Words::of(path, found);
-    words.more(if found.over {
-        "The run has ended: no record is missing at its end."
-    } else {
-        "The run had not ended here. Only an anchor, or the index of the state directory, can show that the record was cut back to an older checkpoint."
-    });
-    let run = found.report.run.clone().unwrap_or_default();
-    words.verdict(&run, found, "compare it with the original")
-}
-
-/// What is said about a run's journal.
-struct Words {
-    path: PathBuf,
-    exit: Exit,
-    lines: Vec<String>,
-    /// What a person who wants more than this does.
-    less: Option<String>,
-}
-
-impl Words {
-    fn of(path: &Path, found: &Examined) -> Self {
-        let report = &found.report;
-        let (exit, first) = if let Some(fault) = &report.fault {
-            (Exit::JournalInvalid, not_good(path, fault, report.records, report.anchored))
-        } else if report.unanchored() > 0 || report.torn > 0 {
-            let torn = if report.torn > 0 {
-                format!(", and {} bytes of a torn line", report.torn)
-            } else {
-                String::new()
-            };
-            let words = format!(
-                "UNANCHORED: {} records are valid; no signature covers the last {}{torn}. A killed run leaves this; resuming it signs them",
-                report.records,
-                report.unanchored()
-            );
-            (Exit::Unanchored, words)
-        } else {
-            let anchors = match found.anchors {
-                0 => String::new(),
-                1 => ", confirmed by 1 anchor".into(),
-                n => format!(", confirmed by {n} anchors"),
-            };
-            let (records, checkpoints) = (report.records, report.checkpoints);
-            (Exit::Done, format!("OK: {records} records, {checkpoints} checkpoints, all signed{anchors}"))
-        };
-        Self { path: path.to_owned(), exit, lines: vec![first], less: None }
-    }
-
-    /// Adds a sentence, where nothing is wrong.
-    fn more(&mut self, words: &str) {
-        if self.exit == Exit::Done {
-            self.lines.push(words.to_owned());
-        }
-    }
-
-    /// Says what is not covered, which is never plain OK.
-    fn less(&mut self, words: &str) {
-        if self.exit == Exit::JournalInvalid {
-            return;
-        }
-        self.exit = Exit::Unanchored;
-        let first = &mut self.lines[0];
-        if let Some(good) = first.strip_prefix("OK: ") {
-            *first = format!("UNANCHORED: {good}");
-        }
-        first.push_str(&format!("; {words}"));
-        self.less = Some(words.to_owned());
-    }
-
-    fn verdict(mut self, run: &str, found: &Examined, look: &str) -> Verdict {
-        let report = &found.report;
-        let next = "copy the state directory";
-        if self.exit == Exit::JournalInvalid {
-            self.lines.push(format!("Next: {next}; to see the valid part: {look}"));
-        }
-        let cover = match found.cover {
-            Cover::NoIndex => "none",
-            Cover::Unknown => "unknown",
-            Cover::Open => "open",
-            Cover::Closing => "closing",
-            Cover::Closed => "closed",
-        };
-        let json = json!({
-            "run": run,
-            "path": self.path,
-            "records": report.records,
-            "checkpoints": report.checkpoints,
-            "signed": report.anchored,
-            "unanchored": report.unanchored(),
-            "torn_bytes": report.torn,
-            "over": found.over,
-            "index": cover,
-            "anchors": found.anchors,
-            "not_covered": self.less,
-            "fault": report.fault.as_ref().map(fault_json),
-            "exit": self.exit.code(),
-        });
-        let good = good(report.records, report.fault.as_ref());
-        Verdict { exit: self.exit, words: self.lines.join("\n"), good, anchors: found.anchors, json }
-    }
-}
-
-fn of_index(path: &Path, index: &Index, agree: u64) -> Verdict {
-    let (exit, words) = if let Some(fault) = index.fault() {
-        (Exit::JournalInvalid, not_good(path, fault, index.records(), index.records()))
-    } else if index.unsigned_bytes() > 0 {
-        let words = format!(
-            "UNANCHORED: the {} records of the index are valid; no signature covers the {} bytes after them. A crash causes this; the next run, or a resume, cuts them off and records that",
-            index.records(),
-            index.unsigned_bytes()
-        );
-        (Exit::Unanchored, words)
-    } else {
-        let counts = [
-            (index.records(), "record"),
-            (index.runs().count() as u64, "run"),
-            (index.keys().len() as u64, "key"),
-        ];
-        let counts = counts.map(|(n, thing)| counted(n, thing)).join(", ");
-        let anchors =
-            if agree > 0 { format!(", confirmed by {agree} of the anchors") } else { String::new() };
-        (Exit::Done, format!("OK: the index, {counts}, all signed{anchors}"))
-    };
-    let json = json!({
-        "index": index.id(),
-        "path": path,
-        "records": index.records(),
-        "runs": index.runs().count(),
-        "keys": index.keys(),
-        "unsigned_bytes": index.unsigned_bytes(),
-        "anchors": agree,
-        "fault": index.fault().map(fault_json),
-        "exit": exit.code(),
-    });
-    Verdict { exit, words, good: good(index.records(), index.fault()), anchors: agree, json }
-}
-
-/// How many of the records are good: an anchor, or the index, may blame an earlier line than the lines
-/// themselves do.
-fn good(records: u64, fault: Option<&Fault>) -> u64 {
-    fault.map_or(records, |fault| records.min(fault.line - 1))
-}
-
-/// The sentence that points at the first bad record.
-fn not_good(path: &Path, fault: &Fault, records: u64, signed: u64) -> String {
-    let good = good(records, Some(fault));
-    let signed = signed.min(good);
-    let rest = match (good, signed) {
-        (0, _) => "you cannot rely on any of it".to_owned(),
-        (good, signed) if good == signed => format!("lines 1 to {good} are valid"),
-        (good, 0) => format!("lines 1 to {good} are consistent, but no signature covers them"),
-        (good, signed) => {
-            format!(
-                "lines 1 to {signed} are valid; the lines up to {good} are consistent, but no signature covers them"
-            )
-        }
-    };
-    format!(
-        "NOT VALID: {}: line {} (seq {}): {}; {rest}",
-        path.display(),
-        fault.line,
-        fault.line - 1,
-        fault.what
-    )
-}
-
-fn fault_json(fault: &Fault) -> Value {
-    json!({ "line": fault.line, "seq": fault.line - 1, "what": fault.what })
 }
 
 #[cfg(test)]

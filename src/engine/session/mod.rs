@@ -17,7 +17,7 @@ use super::{Conduct, Engine, EngineError};
 use crate::clock::since;
 use crate::domain::Phase;
 use crate::gate;
-use crate::journal::{JournalError, Latch, Latches, SealedEntry};
+use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::{ADOPTED, Plan};
 use crate::rotation::{Direction, Event, KILL_WAITS, Next, Op, State, Task, Wishes};
 use crate::sabotage::{Sabotage, is_on};
@@ -376,6 +376,6 @@ impl Session {
 }
 
 /// What cannot be looked at may say stop.
-fn unreadable(error: &JournalError) -> Latch {
+fn unreadable(error: &LedgerError) -> Latch {
     Latch { by: "stanch".into(), reason: error.to_string() }
 }

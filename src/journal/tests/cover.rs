@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{at, plan, state};
 use crate::domain::Phase;
 use crate::journal::{
-    Anchors, Cover, Examined, Journal as _, JournalError, KeyError, StateDir, VerifyingKeys,
+    Anchors, Cover, Examined, Journal as _, KeyError, LedgerError, StateDir, VerifyingKeys,
     examine_index_file, examine_journal_file,
 };
 use crate::rotation::{End, Event};
@@ -74,7 +74,7 @@ fn anchors(notes: &[&str]) -> Anchors {
     anchors
 }
 
-fn examine(state: &StateDir, run: &str, anchors: &Anchors) -> Result<Examined, JournalError> {
+fn examine(state: &StateDir, run: &str, anchors: &Anchors) -> Result<Examined, LedgerError> {
     let keys = state.verifying_keys().expect("keys");
     let index = state.examine_index(&keys, anchors)?.map(|(index, _)| index);
     state.examine(run, index.as_ref(), &keys, anchors)
@@ -180,7 +180,7 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     write(&path, [whole.concat(), "more".into()].concat()).expect("longer");
     assert!(matches!(
         state.resume(&one, WHO, at(9)),
-        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("more records follow")
+        Err(LedgerError::Invalid { fault, .. }) if fault.what.contains("more records follow")
     ));
     fs::remove_file(&path).expect("removed");
     let found = cover(&state, &one);
@@ -192,10 +192,10 @@ fn a_run_that_is_gone_cut_off_or_exchanged_shows() {
     // What cannot be opened is not gone.
     fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
     write(path.parent().expect("a folder"), "").expect("a file");
-    assert!(matches!(examine(&state, &one, &Anchors::default()), Err(JournalError::Io { .. })));
+    assert!(matches!(examine(&state, &one, &Anchors::default()), Err(LedgerError::Io { .. })));
     assert!(matches!(
         examine(&state, "nobody", &Anchors::default()),
-        Err(JournalError::NoSuchRun(name)) if name == "nobody"
+        Err(LedgerError::NotFound(name)) if name == "nobody"
     ));
     let keys = state.verifying_keys().expect("keys");
     let index = state.index(&[]).expect("read").expect("an index");
@@ -213,7 +213,7 @@ fn a_run_that_the_index_does_not_know_shows_once_something_was_done() {
     assert_eq!(fault(&cover(&state, &late), "the index does not list this run"), 1);
     assert!(matches!(
         state.resume(&late, WHO, at(9)),
-        Err(JournalError::Invalid { fault, .. }) if fault.what.contains("does not list this run")
+        Err(LedgerError::Invalid { fault, .. }) if fault.what.contains("does not list this run")
     ));
     // A crash may come between the first record and the index.
     let path = state.journal_path(&late);
@@ -280,7 +280,7 @@ fn anchors_hold_a_journal_to_what_it_was() {
     assert_eq!(fault(&gone, "an anchor proves that this run existed"), 1);
     assert!(matches!(
         state.examine(&name, None, &keys, &anchors(&[&elsewhere])),
-        Err(JournalError::NoSuchRun(_))
+        Err(LedgerError::NotFound(_))
     ));
 }
 
@@ -366,13 +366,13 @@ fn an_index_that_is_gone_or_damaged_stops_what_wants_to_write() {
     let (path, whole) = (state.index_path(), fs::read(state.index_path()).expect("an index"));
     fs::remove_file(&path).expect("removed");
     let again = |state: &StateDir| state.create(&Arc::new(plan()), None, WHO, at(9)).map(drop);
-    assert!(matches!(state.index(&[]), Err(JournalError::IndexGone(at)) if at == path));
-    assert!(matches!(again(&state), Err(JournalError::IndexGone(_))));
-    assert!(matches!(state.resume(&name, WHO, at(9)), Err(JournalError::IndexGone(_))));
+    assert!(matches!(state.index(&[]), Err(LedgerError::IndexGone(at)) if at == path.display().to_string()));
+    assert!(matches!(again(&state), Err(LedgerError::IndexGone(_))));
+    assert!(matches!(state.resume(&name, WHO, at(9)), Err(LedgerError::IndexGone(_))));
     let mut damaged = whole.clone();
     damaged[2] ^= 1;
     write(&path, &damaged).expect("damaged");
-    assert!(matches!(again(&state), Err(JournalError::Index { fault, .. }) if fault.line == 1));
+    assert!(matches!(again(&state), Err(LedgerError::Index { fault, .. }) if fault.line == 1));
     // An append that a crash tore is cut off, on the record.
     write(&path, [&whole[..], b"{\"torn"].concat()).expect("torn");
     assert_eq!(state.index(&[]).expect("read").expect("an index").unsigned_bytes(), 6);
@@ -422,15 +422,17 @@ fn a_folder_older_than_indexes_gets_one_with_what_is_there() {
 fn a_key_is_changed_between_runs_and_on_the_record() {
     let (_folder, state) = state();
     let private = state.root().join("keys/journal.key");
-    assert!(matches!(state.rotate_key(WHO, at(0)), Err(JournalError::Key { source: KeyError::Missing, .. })));
+    assert!(matches!(state.rotate_key(WHO, at(0)), Err(LedgerError::Key { source: KeyError::Missing, .. })));
     let first = state.create_key(WHO, at(0)).expect("a key");
-    assert!(matches!(state.create_key(WHO, at(0)), Err(JournalError::KeyExists(path)) if path == private));
+    assert!(
+        matches!(state.create_key(WHO, at(0)), Err(LedgerError::KeyExists(path)) if path == private.display().to_string())
+    );
     assert_eq!(state.verifying_keys().expect("keys").lines(), std::slice::from_ref(&first));
     let old_private = fs::read_to_string(&private).expect("the key");
     let name = run(&state, Run::Closed);
     let open = run(&state, Run::Open);
     assert!(
-        matches!(state.rotate_key(WHO, at(1)), Err(JournalError::OpenRuns(runs)) if runs == std::slice::from_ref(&open))
+        matches!(state.rotate_key(WHO, at(1)), Err(LedgerError::OpenRuns(runs)) if runs == std::slice::from_ref(&open))
     );
     let (mut journal, _) = state.resume(&open, WHO, at(2)).expect("a run");
     journal.commit(at(2), &[Event::Closed { end: End::Failed }]).expect("commit");
@@ -458,7 +460,7 @@ fn a_key_is_changed_between_runs_and_on_the_record() {
     write(&private, &old_private).expect("put back");
     assert!(matches!(
         state.create(&Arc::new(plan()), None, WHO, at(9)).map(drop),
-        Err(JournalError::Key { source: KeyError::NotPresent, .. })
+        Err(LedgerError::Key { source: KeyError::NotPresent, .. })
     ));
 }
 
@@ -469,7 +471,7 @@ fn half_a_key_is_a_key() {
         state.create_key(WHO, at(0)).expect("a key");
         fs::remove_file(state.root().join("keys").join(lost)).expect("lost");
         let again = state.create_key(WHO, at(1));
-        assert!(matches!(again, Err(JournalError::KeyExists(_))), "without {lost}: {again:?}");
+        assert!(matches!(again, Err(LedgerError::KeyExists(_))), "without {lost}: {again:?}");
     }
 }
 
@@ -482,7 +484,7 @@ fn a_key_is_not_changed_beside_a_run_that_the_index_does_not_know() {
     // As after a crash between the run's first record and the index's.
     write(state.index_path(), before).expect("put back");
     assert!(
-        matches!(state.rotate_key(WHO, at(1)), Err(JournalError::OpenRuns(runs)) if runs == std::slice::from_ref(&began))
+        matches!(state.rotate_key(WHO, at(1)), Err(LedgerError::OpenRuns(runs)) if runs == std::slice::from_ref(&began))
     );
     // A process that died before the first record has left a folder, and no run.
     write(state.journal_path(&began), "").expect("emptied");
@@ -538,6 +540,6 @@ fn a_folder_without_an_index_has_the_keys_that_it_has() {
     fs::remove_file(state.root().join("keys/journal.key")).expect("removed");
     assert!(matches!(
         state.create(&Arc::new(plan()), None, WHO, at(9)).map(drop),
-        Err(JournalError::Key { source: KeyError::Malformed, .. })
+        Err(LedgerError::Key { source: KeyError::Malformed, .. })
     ));
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{at, holding, plan, state};
 use crate::domain::Phase;
 use crate::journal::{
-    FileJournal, Journal as _, JournalError, KeyError, Latch, RollbackRequest, SealedEntry, StateDir,
+    FileJournal, Journal as _, KeyError, Latch, LedgerError, RollbackRequest, SealedEntry, StateDir,
     VerifyingKeys,
 };
 use crate::rotation::{End, Event, Stop};
@@ -68,8 +68,8 @@ fn a_record_says_who_when_and_after_what() {
     let (now, report) = state.load(&run).expect("good");
     assert_eq!((report.records, report.unanchored(), report.run.as_deref()), (3, 3, Some(run.as_str())));
     assert_eq!(now.opened(), at(0).wall);
-    assert!(matches!(state.load("nobody"), Err(JournalError::NoSuchRun(_))));
-    assert!(matches!(state.audit("nobody", drop), Err(JournalError::NoSuchRun(_))));
+    assert!(matches!(state.load("nobody"), Err(LedgerError::NotFound(_))));
+    assert!(matches!(state.audit("nobody", drop), Err(LedgerError::NotFound(_))));
 }
 
 #[test]
@@ -144,13 +144,13 @@ fn a_run_has_one_process_at_a_time() {
     let (_folder, state) = state();
     let journal = opened(&state);
     let run = journal.run().to_owned();
-    assert!(state.is_live(&run) && state.summary(&run).live && !state.is_live("nobody"));
+    assert!(state.is_live(&run) && !state.is_live("nobody"));
     match state.resume(&run, WHO, at(1)) {
-        Err(JournalError::Locked { by, .. }) => assert!(by.contains("tester on host"), "{by}"),
+        Err(LedgerError::Busy { by, .. }) => assert!(by.contains("tester on host"), "{by}"),
         other => panic!("two processes: {:?}", other.map(|_| ())),
     }
     drop(journal);
-    assert!(!state.is_live(&run) && !state.summary(&run).live);
+    assert!(!state.is_live(&run));
     // One that was just killed holds its lock for a moment more.
     let held = std::fs::File::open(state.journal_path(&run).with_file_name("lock")).expect("the lock");
     held.lock().expect("held");
@@ -161,7 +161,7 @@ fn a_run_has_one_process_at_a_time() {
     drop(state.resume(&run, WHO, at(1)).expect("it was waited for"));
     dying.join().expect("dead");
     drop(state.resume(&run, WHO, at(1)).expect("free again"));
-    assert!(matches!(state.resume("nobody", WHO, at(1)), Err(JournalError::NoSuchRun(_))));
+    assert!(matches!(state.resume("nobody", WHO, at(1)), Err(LedgerError::NotFound(_))));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_open_run_holds_its_targets() {
     let plan = holding();
     let mut first = state.create(&plan, None, WHO, at(0)).expect("a run");
     match state.create(&plan, None, WHO, at(1)).map(drop) {
-        Err(JournalError::Held { target, run }) => {
+        Err(LedgerError::Held { target, run }) => {
             assert_eq!(run, first.run());
             assert!(target.contains("demo/"), "{target}");
         }
@@ -190,7 +190,7 @@ fn an_open_run_holds_its_targets() {
     drop(second);
     std::fs::copy(&path, path.with_extension("copy")).expect("copy");
     append(&path, b"{}\n");
-    assert!(matches!(state.create(&plan, None, WHO, at(4)), Err(JournalError::Held { .. })));
+    assert!(matches!(state.create(&plan, None, WHO, at(4)), Err(LedgerError::Held { .. })));
 }
 
 #[test]
@@ -203,14 +203,14 @@ fn a_run_that_never_began_holds_nothing() {
         append(&path, b"");
         std::fs::File::create(&path).expect("emptied").write_all(left).expect("write");
         let second = state.create(&holding(), None, WHO, at(1));
-        assert_eq!(matches!(second, Err(JournalError::Held { .. })), holds, "{left:?}");
+        assert_eq!(matches!(second, Err(LedgerError::Held { .. })), holds, "{left:?}");
         assert_eq!(second.is_ok(), !holds, "{left:?}");
     }
     // Its process may be about to write it.
     let (_folder, state) = state();
     let first = state.create(&holding(), None, WHO, at(0)).expect("a run");
     std::fs::File::create(state.journal_path(first.run())).expect("emptied");
-    assert!(matches!(state.create(&holding(), None, WHO, at(1)), Err(JournalError::Held { .. })));
+    assert!(matches!(state.create(&holding(), None, WHO, at(1)), Err(LedgerError::Held { .. })));
     drop(first);
     // A hold whose run is not there at all is one that was never opened.
     let (_folder, state) = super::state();
@@ -240,8 +240,8 @@ fn the_latch_is_one_runs_or_everybodys() {
     assert_eq!(journal.latches().latch().expect("read"), None);
     // A file that cannot be read as a latch is no free way.
     append(&state.root().join("halt"), b"{");
-    assert!(matches!(journal.latches().latch(), Err(JournalError::Damaged { .. })));
-    assert!(matches!(state.latch(None), Err(JournalError::Damaged { .. })));
+    assert!(matches!(journal.latches().latch(), Err(LedgerError::Damaged { .. })));
+    assert!(matches!(state.latch(None), Err(LedgerError::Damaged { .. })));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_request_is_taken_once() {
     state.request(&run, &request).expect("left");
     let path = state.journal_path(&run).with_file_name("request.json");
     std::fs::File::create(&path).expect("file").write_all(b"{").expect("write");
-    assert!(matches!(journal.take_request(), Err(JournalError::Damaged { .. })));
+    assert!(matches!(journal.take_request(), Err(LedgerError::Damaged { .. })));
     assert_eq!(journal.take_request().expect("gone"), None);
 }
 
@@ -296,18 +296,18 @@ fn sealed_secrets_outlive_a_crash_and_not_the_run() {
 #[test]
 fn a_run_is_named_by_the_beginning_of_its_name() {
     let (_folder, state) = state();
-    assert!(matches!(state.find(None), Err(JournalError::NoOpenRun)));
-    assert!(matches!(state.find_any(None), Err(JournalError::NoOpenRun)));
+    assert!(matches!(state.find(None), Err(LedgerError::NoOpenRun)));
+    assert!(matches!(state.find_any(None), Err(LedgerError::NoOpenRun)));
     let mut first = opened(&state);
     let one = first.run().to_owned();
     assert_eq!(state.find(None).expect("the open one"), one);
     assert_eq!(state.find(Some(&one[..12])).expect("by its beginning"), one);
-    assert!(matches!(state.find(Some("x")), Err(JournalError::NoSuchRun(name)) if name == "x"));
+    assert!(matches!(state.find(Some("x")), Err(LedgerError::NotFound(name)) if name == "x"));
     let second = opened(&state);
     let two = second.run().to_owned();
-    assert!(matches!(state.find(None), Err(JournalError::SeveralOpen(runs)) if runs.len() == 2));
-    assert!(matches!(state.find(Some("tampering")), Err(JournalError::Ambiguous { .. })));
-    assert!(matches!(state.find_any(None), Err(JournalError::SeveralOpen(_))));
+    assert!(matches!(state.find(None), Err(LedgerError::SeveralOpen(runs)) if runs.len() == 2));
+    assert!(matches!(state.find(Some("tampering")), Err(LedgerError::Ambiguous { .. })));
+    assert!(matches!(state.find_any(None), Err(LedgerError::SeveralOpen(_))));
     assert_eq!(state.find_any(Some(&one)).expect("by its name"), one);
     let mut both = vec![one.clone(), two.clone()];
     both.sort();
@@ -317,7 +317,7 @@ fn a_run_is_named_by_the_beginning_of_its_name() {
     assert_eq!(state.find(None).expect("the open one"), two);
     drop((first, second));
     std::fs::remove_file(state.root().join("open").join(format!("{two}.json"))).expect("closed");
-    assert!(matches!(state.find(None), Err(JournalError::NoOpenRun)));
+    assert!(matches!(state.find(None), Err(LedgerError::NoOpenRun)));
     let last = state.find_any(None).expect("the last one");
     assert!(both.contains(&last));
     // A folder without a journal is no run, and a whole name beats a beginning.
@@ -326,8 +326,7 @@ fn a_run_is_named_by_the_beginning_of_its_name() {
     let whole = &one[..one.len() - 1];
     std::fs::copy(state.journal_path(&one), state.journal_path(whole)).expect("copy");
     assert_eq!(state.find(Some(whole)).expect("the whole name"), whole);
-    assert!(state.summary(&one).state.is_ok() && state.summary(whole).state.is_err());
-    assert_eq!(state.summary(&one).run, one);
+    assert!(state.load(&one).is_ok() && state.load(whole).is_err());
 }
 
 #[test]
@@ -347,13 +346,13 @@ fn the_folder_is_its_owners_and_of_one_version() {
     }
     state.check_room(10).expect("room");
     match state.check_room(usize::MAX / 20_000) {
-        Err(JournalError::NoRoom { free, needed, .. }) => assert!(free < needed),
+        Err(LedgerError::NoRoom { free, needed, .. }) => assert!(free < needed),
         other => panic!("there is room for everything: {other:?}"),
     }
     StateDir::open(state.root()).expect("the same again");
     std::fs::File::create(state.root().join("version")).expect("file").write_all(b"7\n").expect("write");
     assert!(
-        matches!(StateDir::open(state.root()), Err(JournalError::OtherVersion { found, .. }) if found == "7")
+        matches!(StateDir::open(state.root()), Err(LedgerError::OtherVersion { found, .. }) if found == "7")
     );
 }
 
@@ -372,7 +371,7 @@ fn a_key_is_made_once_and_never_replaced() {
     assert_eq!(std::fs::read_to_string(keys.join("journal.vkey")).expect("again"), public);
     // A new private one would make every old journal look forged.
     std::fs::remove_file(keys.join("journal.key")).expect("lost");
-    assert!(matches!(state.create(&Arc::new(plan()), None, WHO, at(0)), Err(JournalError::Key { .. })));
+    assert!(matches!(state.create(&Arc::new(plan()), None, WHO, at(0)), Err(LedgerError::Key { .. })));
     assert!(!keys.join("journal.key").exists());
     // A sealer opens what an earlier one of this folder has sealed.
     let sealed = state.sealer().expect("a sealer").seal(&Secret::new("value")).expect("sealed");

@@ -3,6 +3,7 @@
 mod cover;
 mod folder;
 mod index;
+mod ledger;
 mod tampering;
 
 use std::sync::Arc;

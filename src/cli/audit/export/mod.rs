@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::audit::verdict::worst;
 use crate::cli::audit::verify;
-use crate::cli::context::Context;
 use crate::cli::write::{to_file, unwritten};
 use crate::cli::{CliError, Exit};
-use crate::journal::Record;
+use crate::journal::{Record, StateDir};
 use crate::rotation::{Event, State};
 
 /// Write the record for other programs, as far as it is valid.
@@ -39,9 +39,9 @@ enum Format {
     Csv,
 }
 
-pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliError> {
-    let run = context.state.find_any(args.run.as_deref())?;
-    let verdicts = verify::of(&context.state, &run)?;
+pub(super) fn main(files: &StateDir, args: &ExportArgs) -> Result<Exit, CliError> {
+    let run = files.find_any(args.run.as_deref())?;
+    let verdicts = verify::of(files, &run)?;
     // What the export is worth, which its reader must know.
     for verdict in verdicts.iter().filter(|v| v.exit != Exit::Done) {
         eprintln!("{}", verdict.words);
@@ -53,12 +53,12 @@ pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliErro
     let written = match &args.output {
         None => {
             let out = BufWriter::new(std::io::stdout().lock());
-            export(context, &run, args.format, good, out)?.map_err(|e| unwritten("standard output", &e))
+            export(files, &run, args.format, good, out)?.map_err(|e| unwritten("standard output", &e))
         }
         Some(path) => {
             let mut read = Ok(());
             let written = to_file(path, |out| {
-                export(context, &run, args.format, good, out).unwrap_or_else(|error| {
+                export(files, &run, args.format, good, out).unwrap_or_else(|error| {
                     read = Err(error);
                     Err(std::io::Error::other("the record could not be read"))
                 })
@@ -67,12 +67,12 @@ pub(super) fn main(context: &Context, args: &ExportArgs) -> Result<Exit, CliErro
             written
         }
     };
-    verify::worst(&verdicts).shown(written)
+    worst(&verdicts).shown(written)
 }
 
 /// Writes the first `good` records, and no more if the journal grows meanwhile.
 fn export(
-    context: &Context,
+    files: &StateDir,
     run: &str,
     format: Format,
     good: u64,
@@ -80,7 +80,7 @@ fn export(
 ) -> Result<std::io::Result<()>, CliError> {
     let mut written = if format == Format::Csv { csv::header(&mut out) } else { Ok(()) };
     let mut state: Option<State> = None;
-    context.state.audit_lines(run, |record, line| {
+    files.audit_lines(run, |record, line| {
         if written.is_err() || record.envelope.seq >= good {
             return;
         }

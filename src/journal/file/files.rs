@@ -5,28 +5,35 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::JournalError;
+use crate::journal::LedgerError;
 use crate::secret::Secret;
 
-/// What was being done to what, for an error.
-pub(super) fn io<'a>(
-    doing: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
-    move |source| JournalError::Io { doing, path: path.to_owned(), source }
+/// A path as the place of an error.
+pub(super) fn place(path: &Path) -> String {
+    path.display().to_string()
 }
 
-pub(super) fn make_dir(path: &Path) -> Result<(), JournalError> {
+/// Why a small file cannot be understood.
+pub(super) fn damaged(path: &Path) -> impl FnOnce(serde_json::Error) -> LedgerError + '_ {
+    move |source| LedgerError::Damaged { place: place(path), source: source.into() }
+}
+
+/// What was being done to what, for an error.
+pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> LedgerError + 'a {
+    move |source| LedgerError::Io { doing, place: place(path), source: source.into() }
+}
+
+pub(super) fn make_dir(path: &Path) -> Result<(), LedgerError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create the directory", path))
 }
 
 /// Opens a file that only its owner can read, and makes it where that is asked.
-pub(super) fn private_file(path: &Path, create: bool) -> Result<File, JournalError> {
+pub(super) fn private_file(path: &Path, create: bool) -> Result<File, LedgerError> {
     OpenOptions::new().read(true).append(true).create(create).mode(0o600).open(path).map_err(io("open", path))
 }
 
 /// A small file's text, or `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<String>, JournalError> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, LedgerError> {
     /// No small file of a state folder is larger; the lists of held targets are the largest.
     const MAX: u64 = 64 << 20;
     let file = match File::open(path) {
@@ -40,7 +47,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, JournalError> {
 }
 
 /// Writes a file of which a crash leaves either the old or the new content.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), JournalError> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), LedgerError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
     file.write_all(text.as_bytes()).map_err(io("write", path))?;
@@ -50,7 +57,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), JournalError> {
 }
 
 /// Writes a secret that must not be there yet, so that two processes cannot make two.
-pub(super) fn create_secret(path: &Path, secret: &Secret) -> Result<(), JournalError> {
+pub(super) fn create_secret(path: &Path, secret: &Secret) -> Result<(), LedgerError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write", path))?;
     file.write_all(secret.expose().as_bytes()).map_err(io("write", path))?;
@@ -64,7 +71,7 @@ pub(super) fn create_secret(path: &Path, secret: &Secret) -> Result<(), JournalE
 }
 
 /// Removes a file durably. Returns whether it was there.
-pub(super) fn remove(path: &Path) -> Result<bool, JournalError> {
+pub(super) fn remove(path: &Path) -> Result<bool, LedgerError> {
     match fs::remove_file(path) {
         Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))).map(|()| true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -72,11 +79,11 @@ pub(super) fn remove(path: &Path) -> Result<bool, JournalError> {
     }
 }
 
-pub(super) fn sync_dir(path: &Path) -> Result<(), JournalError> {
+pub(super) fn sync_dir(path: &Path) -> Result<(), LedgerError> {
     File::open(path).and_then(|d| d.sync_all()).map_err(io("sync", path))
 }
 
-pub(super) fn list(path: &Path) -> Result<Vec<String>, JournalError> {
+pub(super) fn list(path: &Path) -> Result<Vec<String>, LedgerError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(io("list", path))? {
         let entry = entry.map_err(io("list", path))?;

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
-use super::JournalError;
-use super::chain::Frontier;
-use super::files::{io, private_file, sync_dir};
-use super::index::{Entry, Envelope, Extent, Index, index_origin};
-use super::key::SigningKey;
+use super::files::{io, place, private_file, sync_dir};
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
 use crate::clock::Moment;
+use crate::journal::LedgerError;
+use crate::journal::chain::Frontier;
+use crate::journal::index::{Entry, Envelope, Extent, Index, index_origin};
+use crate::journal::key::SigningKey;
 
 /// The index, with the state folder's lock held.
 pub(super) struct IndexFile {
@@ -40,7 +40,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be read, or is not there though the folder says that it was.
-    pub fn index(&self, watched: &[u64]) -> Result<Option<Index>, JournalError> {
+    pub fn index(&self, watched: &[u64]) -> Result<Option<Index>, LedgerError> {
         let path = self.index_path();
         let index = match File::open(&path) {
             Ok(file) => {
@@ -53,29 +53,29 @@ impl StateDir {
             return Ok(Some(index));
         }
         // The version is raised when the first append is durable: before that there is none.
-        if self.has_index()? { Err(JournalError::IndexGone(path)) } else { Ok(None) }
+        if self.has_index()? { Err(LedgerError::IndexGone(place(&path))) } else { Ok(None) }
     }
 }
 
 impl IndexFile {
     /// Takes the state folder's lock and opens the index for appending: cuts off what was never
     /// finished, and begins the index where there is none. Says whether it was there already.
-    pub(super) fn open(dir: &StateDir, who: (&str, &str), at: Moment) -> Result<(Self, bool), JournalError> {
+    pub(super) fn open(dir: &StateDir, who: (&str, &str), at: Moment) -> Result<(Self, bool), LedgerError> {
         let lock_path = dir.root().join("lock");
         let lock = private_file(&lock_path, true)?;
         lock.lock().map_err(io("lock", &lock_path))?;
         let path = dir.index_path();
         let index = dir.index(&[])?;
         if let Some(fault) = index.as_ref().and_then(|index| index.fault.clone()) {
-            return Err(JournalError::Index { path, fault });
+            return Err(LedgerError::Index { place: place(&path), fault });
         }
         let keys = KeyFiles::of(dir.root());
         keys.settle(index.as_ref())?;
         let key = keys.signing()?;
         let present = index.as_ref().and_then(|index| index.keys.last()).map(|range| range.key.as_str());
         if present.is_some_and(|present| present != key.verifier().trim_end()) {
-            let source = super::KeyError::NotPresent;
-            return Err(JournalError::Key { path: keys.private, source });
+            let source = crate::journal::KeyError::NotPresent;
+            return Err(LedgerError::Key { place: place(&keys.private), source });
         }
         let begun = index.is_some();
         let mut this = Self {
@@ -98,7 +98,7 @@ impl IndexFile {
     }
 
     /// Begins the index. The runs that are there already are adopted as they are.
-    fn begin(&mut self) -> Result<(), JournalError> {
+    fn begin(&mut self) -> Result<(), LedgerError> {
         // A crash may have torn an earlier beginning.
         self.file.set_len(0).map_err(io("empty", &self.path))?;
         let mut entries = vec![Entry::Begun { key: self.key.verifier().trim_end().to_owned() }];
@@ -121,7 +121,7 @@ impl IndexFile {
     }
 
     /// Cuts off what stands behind the last checkpoint: an append that was never finished.
-    fn repair(&mut self) -> Result<(), JournalError> {
+    fn repair(&mut self) -> Result<(), LedgerError> {
         if self.index.unsigned == 0 {
             return Ok(());
         }
@@ -140,20 +140,20 @@ impl IndexFile {
 
     /// Appends entries and the checkpoint that covers them, and returns when they are durable.
     /// After an error this must not be used any more: the next one who opens the index repairs it.
-    fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
         let mut next = self.index.clone();
         let mut bytes = Vec::new();
         let path = self.path.clone();
         let mut take = |next: &mut Index, line: Vec<u8>| {
             // What this program would refuse to read it must not write.
             let number = next.frontier.leaves() + 1;
-            next.feed(&line).map_err(|what| JournalError::Index {
-                path: path.clone(),
-                fault: super::Fault { line: number, what },
+            next.feed(&line).map_err(|what| LedgerError::Index {
+                place: place(&path),
+                fault: crate::journal::Fault { line: number, what },
             })?;
             bytes.extend_from_slice(&line);
             bytes.push(b'\n');
-            Ok::<(), JournalError>(())
+            Ok::<(), LedgerError>(())
         };
         for entry in entries {
             let line = self.envelope(&next).line(entry);
@@ -163,7 +163,7 @@ impl IndexFile {
         let note = self
             .key
             .sign(&index_origin(&next.id), next.frontier.leaves(), next.frontier.root(), &envelope.about())
-            .map_err(|source| JournalError::Key { path: self.path.clone(), source })?;
+            .map_err(|source| LedgerError::Key { place: place(&self.path), source })?;
         take(&mut next, envelope.line(&Entry::Checkpoint { note }))?;
         self.file
             .write_all(&bytes)
@@ -197,17 +197,12 @@ impl IndexFile {
 
     /// Records that a run's first record, with this leaf hash, is durable. Nothing may be done in a
     /// run before this.
-    pub(super) fn opened(&mut self, run: &str, first: tlog_tiles::Hash) -> Result<(), JournalError> {
+    pub(super) fn opened(&mut self, run: &str, first: tlog_tiles::Hash) -> Result<(), LedgerError> {
         self.append(&[Entry::Opened { run: run.to_owned(), first: hex::encode(first.0) }])
     }
 
     /// Records how a run ended, unless that is recorded.
-    pub(super) fn closed(
-        &mut self,
-        run: &str,
-        size: u64,
-        root: tlog_tiles::Hash,
-    ) -> Result<(), JournalError> {
+    pub(super) fn closed(&mut self, run: &str, size: u64, root: tlog_tiles::Hash) -> Result<(), LedgerError> {
         if self.index.runs.get(run).is_some_and(|standing| standing.closed == Some(Extent { size, root })) {
             return Ok(());
         }
@@ -216,7 +211,7 @@ impl IndexFile {
 
     /// Changes the key: the old one signs from where on the new one is valid, and is destroyed.
     /// Returns the new public half and that position.
-    pub(super) fn rotate(&mut self) -> Result<(String, u64), JournalError> {
+    pub(super) fn rotate(&mut self) -> Result<(String, u64), LedgerError> {
         let keys = KeyFiles::of(self.dir.root());
         let next = keys.make_next()?;
         let key = next.verifier().trim_end().to_owned();

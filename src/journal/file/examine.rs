@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::anchor::Anchors;
-use super::chain::Frontier;
 use super::files::io;
-use super::index::{INDEX_ORIGIN, Index, Standing, index_origin};
-use super::key::{VerifyingKeys, run_origin};
-use super::record::Record;
 use super::state_dir::StateDir;
-use super::verify::{Tail, verify_quickly};
-use super::{Fault, JournalError, Report};
+use crate::journal::anchor::Anchors;
+use crate::journal::chain::Frontier;
+use crate::journal::index::{INDEX_ORIGIN, Index, Standing, index_origin};
+use crate::journal::key::{VerifyingKeys, run_origin};
+use crate::journal::record::Record;
+use crate::journal::verify::{Tail, verify_quickly};
+use crate::journal::{Fault, LedgerError, Report};
 use crate::rotation::Event;
 
 /// What else than its own signatures stands for a run's journal.
@@ -54,7 +54,7 @@ impl StateDir {
         &self,
         trusted: &VerifyingKeys,
         anchors: &Anchors,
-    ) -> Result<Option<(Index, u64)>, JournalError> {
+    ) -> Result<Option<(Index, u64)>, LedgerError> {
         let sizes: Vec<u64> = anchors.sizes().collect();
         Ok(self.index(&sizes)?.map(|index| hold(index, trusted, anchors)))
     }
@@ -69,7 +69,7 @@ impl StateDir {
         index: Option<&Index>,
         trusted: &VerifyingKeys,
         anchors: &Anchors,
-    ) -> Result<Examined, JournalError> {
+    ) -> Result<Examined, LedgerError> {
         let standing = index.and_then(|index| index.runs.get(run));
         let path = self.journal_path(run);
         let file = match File::open(&path) {
@@ -86,7 +86,7 @@ impl StateDir {
                     None if anchored => {
                         "an anchor proves that this run existed, but its journal is gone".into()
                     }
-                    None => return Err(JournalError::NoSuchRun(run.into())),
+                    None => return Err(LedgerError::NotFound(run.into())),
                 };
                 return Ok(Examined::gone(run, what));
             }
@@ -131,7 +131,7 @@ impl StateDir {
         index: Option<&Index>,
         trusted: &VerifyingKeys,
         anchors: &Anchors,
-    ) -> Result<Vec<String>, JournalError> {
+    ) -> Result<Vec<String>, LedgerError> {
         let mut runs = self.runs()?;
         runs.extend(index.iter().flat_map(|index| index.runs()).map(str::to_owned));
         runs.extend(anchors.subjects(&run_origin(""), trusted).map(str::to_owned));
@@ -149,7 +149,7 @@ pub fn examine_journal_file(
     path: &Path,
     trusted: &VerifyingKeys,
     anchors: &Anchors,
-) -> Result<Examined, JournalError> {
+) -> Result<Examined, LedgerError> {
     let file = File::open(path).map_err(io("open", path))?;
     let found = examine(&file, None, trusted, anchors).map_err(io("read", path))?;
     Ok(found.0)
@@ -163,7 +163,7 @@ pub fn examine_index_file(
     path: &Path,
     trusted: &VerifyingKeys,
     anchors: &Anchors,
-) -> Result<(Index, u64), JournalError> {
+) -> Result<(Index, u64), LedgerError> {
     let file = File::open(path).map_err(io("open", path))?;
     let mut index = Index::read(BufReader::new(file), anchors.sizes()).map_err(io("read", path))?;
     if index.signed == 0 && index.fault.is_none() {

@@ -3,10 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::JournalError;
-use super::files::{create_secret, io, read, remove, replace, sync_dir};
-use super::index::Index;
-use super::key::{KeyError, SigningKey, VerifyingKeys};
+use super::files::{create_secret, io, place, read, remove, replace, sync_dir};
+use crate::journal::LedgerError;
+use crate::journal::index::Index;
+use crate::journal::key::{KeyError, SigningKey, VerifyingKeys};
 use crate::secret::Secret;
 
 /// Where the keys stand.
@@ -30,11 +30,11 @@ impl KeyFiles {
     }
 
     /// The key that signs, made when it is first needed.
-    pub(super) fn signing(&self) -> Result<SigningKey, JournalError> {
+    pub(super) fn signing(&self) -> Result<SigningKey, LedgerError> {
         if !self.private.exists() {
             if self.public.exists() {
                 // A new key would make every old journal look forged.
-                return Err(JournalError::Key { path: self.private.clone(), source: KeyError::Malformed });
+                return Err(LedgerError::Key { place: place(&self.private), source: KeyError::Malformed });
             }
             // Of two processes at once the first one's key stays; the public half follows from it.
             create_secret(&self.private, &SigningKey::generate())?;
@@ -47,24 +47,24 @@ impl KeyFiles {
     }
 
     /// The public halves. Writes nothing.
-    pub(super) fn verifying(&self) -> Result<VerifyingKeys, JournalError> {
+    pub(super) fn verifying(&self) -> Result<VerifyingKeys, LedgerError> {
         let text = match read(&self.public)? {
             Some(text) => text,
             // A crash came between the two halves.
             None => load(&self.private)?.verifier(),
         };
-        VerifyingKeys::parse(&text).map_err(|source| JournalError::Key { path: self.public.clone(), source })
+        VerifyingKeys::parse(&text).map_err(|source| LedgerError::Key { place: place(&self.public), source })
     }
 
     /// Makes the key that a rotation is about to name.
-    pub(super) fn make_next(&self) -> Result<SigningKey, JournalError> {
+    pub(super) fn make_next(&self) -> Result<SigningKey, LedgerError> {
         create_secret(&self.next, &SigningKey::generate())?;
         load(&self.next)
     }
 
     /// Finishes what a rotation began, or takes it back: the index alone says which key is the
     /// present one. The old private half is destroyed.
-    pub(super) fn settle(&self, index: Option<&Index>) -> Result<(), JournalError> {
+    pub(super) fn settle(&self, index: Option<&Index>) -> Result<(), LedgerError> {
         if !self.next.exists() {
             return Ok(());
         }
@@ -83,7 +83,7 @@ impl KeyFiles {
     }
 }
 
-fn load(path: &Path) -> Result<SigningKey, JournalError> {
+fn load(path: &Path) -> Result<SigningKey, LedgerError> {
     let text = Secret::new(read(path)?.unwrap_or_default());
-    SigningKey::parse(&text).map_err(|source| JournalError::Key { path: path.to_owned(), source })
+    SigningKey::parse(&text).map_err(|source| LedgerError::Key { place: place(path), source })
 }

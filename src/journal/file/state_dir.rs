@@ -3,21 +3,22 @@
 //! ```text
 //! <state>/version               the layout's version: 1, and 2 as soon as there is an index
 //! <state>/lock                  held while the index is written, and while a run is opened
-//! <state>/index.jsonl           see `index.rs`
+//! <state>/index.jsonl           see `../index.rs`
 //! <state>/halt                  the latch for all runs
 //! <state>/keys/journal.key      signs checkpoints        (journal.vkey: its public half, and those before it)
 //! <state>/keys/seal.key         the age identity that opens sealed secrets
 //! <state>/open/RUN.json         the targets that an open run holds
-//! <state>/runs/RUN/…            see `file.rs`
+//! <state>/runs/RUN/…            see `journal.rs`
 //! ```
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::files::{create_secret, io, list, make_dir, read, remove, replace};
-use super::{JournalError, Latch, RollbackRequest, SealedEntry};
-use crate::secret::{Sealer, Secret};
+use super::files::{damaged, io, list, make_dir, place, read, remove, replace};
+use super::sealing::SealingKey;
+use crate::journal::{Latch, LedgerError, RollbackRequest, SealedEntry};
+use crate::secret::Sealer;
 
 /// The layout's version, once a folder has an index.
 const LAYOUT: u32 = 2;
@@ -35,7 +36,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be made or read, or has another version.
-    pub fn open(root: &Path) -> Result<Self, JournalError> {
+    pub fn open(root: &Path) -> Result<Self, LedgerError> {
         let dir = Self { root: root.to_owned() };
         make_dir(root)?;
         for name in ["keys", "open", "runs"] {
@@ -51,7 +52,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it is not there, or has another version.
-    pub fn look(root: &Path) -> Result<Self, JournalError> {
+    pub fn look(root: &Path) -> Result<Self, LedgerError> {
         fs::metadata(root).map_err(io("read", root))?;
         let dir = Self { root: root.to_owned() };
         dir.version()?;
@@ -59,23 +60,23 @@ impl StateDir {
     }
 
     /// The layout's version, where the folder says one.
-    fn version(&self) -> Result<Option<u32>, JournalError> {
+    fn version(&self) -> Result<Option<u32>, LedgerError> {
         let Some(found) = read(&self.root.join("version"))? else { return Ok(None) };
         match found.trim().parse() {
             Ok(version @ (WITHOUT_INDEX | LAYOUT)) => Ok(Some(version)),
             _ => {
                 let found = crate::text::sanitize(&found);
-                Err(JournalError::OtherVersion { path: self.root.clone(), found, expected: LAYOUT })
+                Err(LedgerError::OtherVersion { place: place(&self.root), found, expected: LAYOUT })
             }
         }
     }
 
     /// Whether the folder says that it has an index, so that its removal shows.
-    pub(super) fn has_index(&self) -> Result<bool, JournalError> {
+    pub(super) fn has_index(&self) -> Result<bool, LedgerError> {
         Ok(self.version()? == Some(LAYOUT))
     }
 
-    pub(super) fn set_has_index(&self) -> Result<(), JournalError> {
+    pub(super) fn set_has_index(&self) -> Result<(), LedgerError> {
         if self.has_index()? { Ok(()) } else { replace(&self.root.join("version"), &format!("{LAYOUT}\n")) }
     }
 
@@ -93,37 +94,31 @@ impl StateDir {
     ///
     /// # Errors
     /// When there is too little room, or it cannot be asked.
-    pub fn check_room(&self, steps: usize) -> Result<(), JournalError> {
+    pub fn check_room(&self, steps: usize) -> Result<(), LedgerError> {
         // A step leaves two records of about 700 bytes; tries, gates and checkpoints leave more. Ten
         // times that, and never less than 16 MiB, since a full disk stops a run halfway.
         let needed = 16 + ((steps as u64 * 14_000) >> 20);
         let stat = rustix::fs::statvfs(&self.root).map_err(|e| io("read", &self.root)(e.into()))?;
         let free = (stat.f_bavail * stat.f_frsize) >> 20;
         if free < needed {
-            return Err(JournalError::NoRoom { path: self.root.clone(), free, needed });
+            return Err(LedgerError::NoRoom { place: place(&self.root), free, needed });
         }
         Ok(())
     }
 
-    /// What opens sealed secrets. The identity stands outside the runs' folders.
+    /// What seals and opens secrets, see [`SealingKey`].
     ///
     /// # Errors
     /// When it cannot be read or made.
-    pub fn sealer(&self) -> Result<Sealer, JournalError> {
-        let path = self.root.join("keys/seal.key");
-        if !path.exists() {
-            let (_, identity) = Sealer::generate();
-            create_secret(&path, &identity)?;
-        }
-        let text = Secret::new(read(&path)?.unwrap_or_default());
-        Sealer::from_identity(&text).map_err(|source| JournalError::Identity { path, source })
+    pub fn sealer(&self) -> Result<Sealer, LedgerError> {
+        SealingKey::of(&self.root).sealer()
     }
 
     /// A run's sealed secrets, oldest first; none once it is over.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, JournalError> {
+    pub fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, LedgerError> {
         let path = self.sealed_path(run);
         if !path.exists() {
             return Ok(Vec::new());
@@ -144,7 +139,7 @@ impl StateDir {
     }
 
     /// Whether a crash came before a run's first record was whole: nothing was done in it.
-    pub(super) fn never_began(&self, run: &str) -> Result<bool, JournalError> {
+    pub(super) fn never_began(&self, run: &str) -> Result<bool, LedgerError> {
         let path = self.journal_path(run);
         let mut reader = std::io::BufReader::new(File::open(&path).map_err(io("open", &path))?);
         let first = std::io::BufRead::skip_until(&mut reader, b'\n').map_err(io("read", &path))?;
@@ -162,7 +157,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn runs(&self) -> Result<Vec<String>, JournalError> {
+    pub fn runs(&self) -> Result<Vec<String>, LedgerError> {
         let folder = self.root.join("runs");
         // A folder that is only read may have none.
         let mut runs = if folder.exists() { list(&folder)? } else { Vec::new() };
@@ -176,7 +171,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn open_runs(&self) -> Result<Vec<String>, JournalError> {
+    pub fn open_runs(&self) -> Result<Vec<String>, LedgerError> {
         let folder = self.root.join("open");
         let holds = if folder.exists() { list(&folder)? } else { Vec::new() };
         let runs = holds.iter().filter_map(|file| file.strip_suffix(".json")).map(str::to_owned);
@@ -192,7 +187,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be made durable.
-    pub fn set_latch(&self, run: Option<&str>, latch: &Latch) -> Result<(), JournalError> {
+    pub fn set_latch(&self, run: Option<&str>, latch: &Latch) -> Result<(), LedgerError> {
         let text = serde_json::to_string(latch).expect("a latch is always JSON");
         replace(&self.latch_path(run), &text)
     }
@@ -201,7 +196,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be taken off durably.
-    pub fn clear_latch(&self, run: Option<&str>) -> Result<bool, JournalError> {
+    pub fn clear_latch(&self, run: Option<&str>) -> Result<bool, LedgerError> {
         remove(&self.latch_path(run))
     }
 
@@ -209,17 +204,17 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, JournalError> {
+    pub fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, LedgerError> {
         let path = self.latch_path(run);
         let Some(text) = read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|source| JournalError::Damaged { path, source })
+        serde_json::from_str(&text).map(Some).map_err(damaged(&path))
     }
 
     /// Asks the process that works on a run to roll back.
     ///
     /// # Errors
     /// When the request cannot be left.
-    pub fn request(&self, run: &str, request: &RollbackRequest) -> Result<(), JournalError> {
+    pub fn request(&self, run: &str, request: &RollbackRequest) -> Result<(), LedgerError> {
         let text = serde_json::to_string(request).expect("a request is always JSON");
         replace(&self.request_path(run), &text)
     }
@@ -228,7 +223,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn withdraw(&self, run: &str) -> Result<bool, JournalError> {
+    pub fn withdraw(&self, run: &str) -> Result<bool, LedgerError> {
         remove(&self.request_path(run))
     }
 

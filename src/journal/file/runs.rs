@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use super::file::FileJournal;
-use super::files::{io, list, make_dir, read, remove, replace};
+use super::files::{damaged, io, list, make_dir, place, read, remove, replace};
 use super::index_file::IndexFile;
+use super::journal::FileJournal;
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
-use super::{JournalError, KeyError, KeyRange};
 use crate::clock::Moment;
+use crate::journal::ledger::the_only;
+use crate::journal::{KeyError, KeyRange, LedgerError};
 use crate::plan::Plan;
 use crate::rotation::State;
 
@@ -26,12 +27,12 @@ impl StateDir {
         reason: Option<String>,
         who: (&str, &str),
         at: Moment,
-    ) -> Result<FileJournal, JournalError> {
+    ) -> Result<FileJournal, LedgerError> {
         let mut index = self.open_index(who, at)?;
         self.heal(&mut index, who, at)?;
         let holds = plan.holds();
         if let Some((target, run)) = self.held(&holds)? {
-            return Err(JournalError::Held { target, run });
+            return Err(LedgerError::Held { target, run });
         }
         let run = run_id(&plan.runbook.name, at);
         let hold = self.hold_path(&run);
@@ -43,20 +44,19 @@ impl StateDir {
     }
 
     /// The first of the targets that an open run holds.
-    fn held(&self, wanted: &BTreeMap<String, String>) -> Result<Option<(String, String)>, JournalError> {
+    fn held(&self, wanted: &BTreeMap<String, String>) -> Result<Option<(String, String)>, LedgerError> {
         for entry in list(&self.root().join("open"))? {
             let Some(run) = entry.strip_suffix(".json") else { continue };
             let path = self.hold_path(run);
             let Some(text) = read(&path)? else { continue };
-            let held: BTreeMap<String, String> = serde_json::from_str(&text)
-                .map_err(|source| JournalError::Damaged { path: path.clone(), source })?;
+            let held: BTreeMap<String, String> = serde_json::from_str(&text).map_err(damaged(&path))?;
             let Some(target) = wanted.keys().find(|t| held.contains_key(*t)) else { continue };
             // A crash may have left the hold of a run that never began, or is over already.
             let over = match self.load(run) {
                 Ok((state, _)) => state.end().is_some(),
-                Err(JournalError::NoSuchRun(_)) => true,
+                Err(LedgerError::NotFound(_)) => true,
                 // What cannot be read may well be in the middle of something.
-                Err(JournalError::Invalid { .. }) => self.never_began(run)?,
+                Err(LedgerError::Invalid { .. }) => self.never_began(run)?,
                 Err(other) => return Err(other),
             };
             if over {
@@ -78,9 +78,9 @@ impl StateDir {
         run: &str,
         who: (&str, &str),
         at: Moment,
-    ) -> Result<(FileJournal, State), JournalError> {
+    ) -> Result<(FileJournal, State), LedgerError> {
         if !self.journal_path(run).exists() {
-            return Err(JournalError::NoSuchRun(run.into()));
+            return Err(LedgerError::NotFound(run.into()));
         }
         let mut index = self.open_index(who, at)?;
         FileJournal::resume(self, run, who, at, &mut index)
@@ -90,7 +90,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it means none, or several.
-    pub fn find(&self, name: Option<&str>) -> Result<String, JournalError> {
+    pub fn find(&self, name: Option<&str>) -> Result<String, LedgerError> {
         let fits = match name {
             Some(name) if !name.contains('/') && self.journal_path(name).exists() => {
                 return Ok(name.to_owned());
@@ -98,34 +98,33 @@ impl StateDir {
             Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
             None => self.open_runs()?,
         };
-        match (fits.len(), name) {
-            (0, None) => Err(JournalError::NoOpenRun),
-            (0, Some(name)) => Err(JournalError::NoSuchRun(name.to_owned())),
-            (1, _) => Ok(fits.into_iter().next().unwrap_or_default()),
-            (_, None) => Err(JournalError::SeveralOpen(fits)),
-            (_, Some(name)) => Err(JournalError::Ambiguous { name: name.to_owned(), runs: fits }),
-        }
+        the_only(name, fits)
     }
 
     /// As [`StateDir::find`]; without a name and without an open run, the run that began last.
     ///
     /// # Errors
     /// As for `find`.
-    pub fn find_any(&self, name: Option<&str>) -> Result<String, JournalError> {
-        match (self.find(name), name) {
-            (Err(JournalError::NoOpenRun), None) => {
-                let began = |run: &String| {
-                    fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
-                };
-                let last = self.runs()?.into_iter().max_by_key(began);
-                last.ok_or(JournalError::NoOpenRun)
-            }
-            (found, _) => found,
+    pub fn find_any(&self, name: Option<&str>) -> Result<String, LedgerError> {
+        match self.find(name) {
+            Err(LedgerError::NoOpenRun) => self.newest()?.ok_or(LedgerError::NoOpenRun),
+            found => found,
         }
     }
 
+    /// The run that began last.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn newest(&self) -> Result<Option<String>, LedgerError> {
+        let began = |run: &String| {
+            fs::metadata(self.lock_path(run)).and_then(|m| m.created().or_else(|_| m.modified())).ok()
+        };
+        Ok(self.runs()?.into_iter().max_by_key(began))
+    }
+
     /// The index, with the state folder's lock held.
-    fn open_index(&self, who: (&str, &str), at: Moment) -> Result<IndexFile, JournalError> {
+    fn open_index(&self, who: (&str, &str), at: Moment) -> Result<IndexFile, LedgerError> {
         let (mut index, begun) = IndexFile::open(self, who, at)?;
         if !begun {
             // Runs that were over before are so in the index too.
@@ -135,7 +134,7 @@ impl StateDir {
     }
 
     /// Records the ends of runs that a crash kept from it, so that only runs that go on are open.
-    fn heal(&self, index: &mut IndexFile, who: (&str, &str), at: Moment) -> Result<(), JournalError> {
+    fn heal(&self, index: &mut IndexFile, who: (&str, &str), at: Moment) -> Result<(), LedgerError> {
         let open: Vec<String> = index.index().open().cloned().collect();
         for run in open {
             if self.is_live(&run) || !self.load(&run).is_ok_and(|(state, _)| state.end().is_some()) {
@@ -143,7 +142,7 @@ impl StateDir {
             }
             match FileJournal::resume(self, &run, who, at, index) {
                 Ok((mut journal, _)) => journal.close_with(index)?,
-                Err(e @ JournalError::Io { .. }) => return Err(e),
+                Err(e @ LedgerError::Io { .. }) => return Err(e),
                 // A run that is not good, or that somebody just took, must not keep another from beginning.
                 Err(_) => {}
             }
@@ -155,7 +154,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn key_ranges(&self) -> Result<Vec<KeyRange>, JournalError> {
+    pub fn key_ranges(&self) -> Result<Vec<KeyRange>, LedgerError> {
         match self.index(&[])? {
             Some(index) => Ok(index.keys().to_vec()),
             None => {
@@ -173,10 +172,10 @@ impl StateDir {
     ///
     /// # Errors
     /// When there is one, or it cannot be made durable.
-    pub fn create_key(&self, who: (&str, &str), at: Moment) -> Result<String, JournalError> {
+    pub fn create_key(&self, who: (&str, &str), at: Moment) -> Result<String, LedgerError> {
         let files = KeyFiles::of(self.root());
         if files.private.exists() || files.public.exists() {
-            return Err(JournalError::KeyExists(files.private));
+            return Err(LedgerError::KeyExists(place(&files.private)));
         }
         let index = self.open_index(who, at)?;
         Ok(index.key().verifier().trim_end().to_owned())
@@ -187,10 +186,10 @@ impl StateDir {
     /// # Errors
     /// When a run is open, or something cannot be made durable; the old key then stays, or the next
     /// run finishes the change.
-    pub fn rotate_key(&self, who: (&str, &str), at: Moment) -> Result<KeyRange, JournalError> {
+    pub fn rotate_key(&self, who: (&str, &str), at: Moment) -> Result<KeyRange, LedgerError> {
         let files = KeyFiles::of(self.root());
         if !files.private.exists() {
-            return Err(JournalError::Key { path: files.private, source: KeyError::Missing });
+            return Err(LedgerError::Key { place: place(&files.private), source: KeyError::Missing });
         }
         let mut index = self.open_index(who, at)?;
         self.heal(&mut index, who, at)?;
@@ -202,7 +201,7 @@ impl StateDir {
             }
         }
         if !open.is_empty() {
-            return Err(JournalError::OpenRuns(open));
+            return Err(LedgerError::OpenRuns(open));
         }
         let (key, from) = index.rotate()?;
         Ok(KeyRange { key, from, until: None })

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::chain::{Frontier, NO_PREVIOUS, leaf};
-use super::files::{io, private_file, read, remove, sync_dir};
-use super::index::Standing;
+use super::files::{damaged, io, place, private_file, read, remove, sync_dir};
 use super::index_file::IndexFile;
-use super::key::{SigningKey, run_origin};
-use super::record::{self, Envelope, VERSION};
-use super::replay::Folding;
 use super::state_dir::StateDir;
-use super::{Fault, Journal, JournalError, Latch, Latches, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
+use crate::journal::chain::{Frontier, NO_PREVIOUS, leaf};
+use crate::journal::index::Standing;
+use crate::journal::key::{SigningKey, run_origin};
+use crate::journal::record::{self, Envelope, VERSION};
+use crate::journal::replay::Folding;
+use crate::journal::{Fault, Journal, Latch, Latches, LedgerError, RollbackRequest, SealedEntry};
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
 
@@ -63,7 +63,7 @@ impl FileJournal {
         (actor, host): (&str, &str),
         at: Moment,
         index: &mut IndexFile,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, LedgerError> {
         let lock = lock(dir, run, actor, host)?;
         let path = dir.journal_path(run);
         let file = private_file(&path, true)?;
@@ -99,7 +99,7 @@ impl FileJournal {
         (actor, host): (&str, &str),
         at: Moment,
         index: &mut IndexFile,
-    ) -> Result<(Self, State), JournalError> {
+    ) -> Result<(Self, State), LedgerError> {
         let lock = lock(dir, run, actor, host)?;
         let standing = index.index().runs.get(run).cloned();
         let sizes = standing.iter().flat_map(Standing::sizes).chain([1]);
@@ -119,7 +119,7 @@ impl FileJournal {
             }),
         };
         if let Some(fault) = fault {
-            return Err(JournalError::Invalid { run: run.into(), fault });
+            return Err(LedgerError::Invalid { run: run.into(), fault });
         }
         if standing.is_none() {
             index.opened(run, tail.previous)?;
@@ -147,7 +147,7 @@ impl FileJournal {
         };
         if let Some(repaired) = repaired {
             journal.commit(at, std::slice::from_ref(&repaired))?;
-            state.apply(&repaired, at.wall).map_err(|source| JournalError::Nonsense {
+            state.apply(&repaired, at.wall).map_err(|source| LedgerError::Nonsense {
                 run: run.into(),
                 seq: report.records,
                 source,
@@ -184,7 +184,7 @@ impl FileJournal {
     }
 
     /// Appends events, and a checkpoint where one is due.
-    fn append(&mut self, at: Moment, events: &[Event], mut due: bool) -> Result<(), JournalError> {
+    fn append(&mut self, at: Moment, events: &[Event], mut due: bool) -> Result<(), LedgerError> {
         let mut lines = Vec::with_capacity(events.len() * 512);
         for event in events {
             self.push(&self.envelope(at), event, &mut lines);
@@ -207,7 +207,7 @@ impl FileJournal {
             let note = self
                 .key
                 .sign(&run_origin(&self.run), self.frontier.leaves(), self.frontier.root(), &envelope.about())
-                .map_err(|source| JournalError::Key { path: self.path.clone(), source })?;
+                .map_err(|source| LedgerError::Key { place: place(&self.path), source })?;
             self.push(&envelope, &Event::Checkpoint { note }, &mut lines);
             self.since_checkpoint = 0;
             self.signed_ms = at.mono_ms;
@@ -218,7 +218,7 @@ impl FileJournal {
     }
 
     /// Puts the run's end into the index, destroys the sealed secrets, and gives up what the run holds.
-    pub(super) fn close_with(&mut self, index: &mut IndexFile) -> Result<(), JournalError> {
+    pub(super) fn close_with(&mut self, index: &mut IndexFile) -> Result<(), LedgerError> {
         index.closed(&self.run, self.frontier.leaves(), self.frontier.root())?;
         let path = self.sealed_path();
         if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
@@ -239,9 +239,9 @@ impl Journal for FileJournal {
         &self.run
     }
 
-    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), JournalError> {
+    fn commit(&mut self, at: Moment, events: &[Event]) -> Result<(), LedgerError> {
         if self.poisoned {
-            return Err(JournalError::Poisoned);
+            return Err(LedgerError::Poisoned);
         }
         if events.is_empty() {
             return Ok(());
@@ -258,16 +258,15 @@ impl Journal for FileJournal {
         Arc::new(RunLatches { dir: self.dir.clone(), run: self.run.clone() })
     }
 
-    fn take_request(&mut self) -> Result<Option<RollbackRequest>, JournalError> {
+    fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         let path = self.dir.request_path(&self.run);
         let Some(text) = read(&path)? else { return Ok(None) };
-        let request = serde_json::from_str(&text)
-            .map_err(|source| JournalError::Damaged { path: path.clone(), source });
+        let request = serde_json::from_str(&text).map_err(damaged(&path));
         remove(&path)?;
         request.map(Some)
     }
 
-    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), JournalError> {
+    fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -287,18 +286,18 @@ impl Journal for FileJournal {
         if fresh { sync_dir(&self.dir.run_dir(&self.run)) } else { Ok(()) }
     }
 
-    fn sealed(&self) -> Result<Vec<SealedEntry>, JournalError> {
+    fn sealed(&self) -> Result<Vec<SealedEntry>, LedgerError> {
         self.dir.sealed(&self.run)
     }
 
-    fn close(&mut self) -> Result<(), JournalError> {
+    fn close(&mut self) -> Result<(), LedgerError> {
         let (mut index, _) = IndexFile::open(&self.dir, (&self.actor, &self.host), self.last)?;
         self.close_with(&mut index)
     }
 }
 
 /// Takes a run's lock. It is the kernel's and ends with the process, however that ends.
-fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, JournalError> {
+fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, LedgerError> {
     let path = dir.lock_path(run);
     let mut file = std::fs::OpenOptions::new();
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -327,7 +326,7 @@ fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, Jour
             let mut by = String::new();
             let _ = (&mut file).take(512).read_to_string(&mut by);
             let by = crate::text::sanitize(&by);
-            return Err(JournalError::Locked { run: run.into(), by });
+            return Err(LedgerError::Busy { run: run.into(), by });
         }
         Err(std::fs::TryLockError::Error(e)) => return Err(io("lock", &path)(e)),
     }
@@ -366,7 +365,7 @@ struct RunLatches {
 }
 
 impl Latches for RunLatches {
-    fn latch(&self) -> Result<Option<Latch>, JournalError> {
+    fn latch(&self) -> Result<Option<Latch>, LedgerError> {
         match self.dir.latch(None)? {
             Some(latch) => Ok(Some(latch)),
             None => self.dir.latch(Some(&self.run)),
@@ -390,11 +389,11 @@ mod tests {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
         let disk = std::mem::replace(&mut journal.file, full);
         let event = [Event::Heartbeat {}];
-        assert!(matches!(journal.commit(at(1), &event), Err(JournalError::Io { .. })));
+        assert!(matches!(journal.commit(at(1), &event), Err(LedgerError::Io { .. })));
         // There is room again; what the disk holds is still not known.
         journal.file = disk;
-        assert!(matches!(journal.commit(at(2), &event), Err(JournalError::Poisoned)));
-        assert!(matches!(journal.commit(at(2), &[]), Err(JournalError::Poisoned)));
+        assert!(matches!(journal.commit(at(2), &event), Err(LedgerError::Poisoned)));
+        assert!(matches!(journal.commit(at(2), &[]), Err(LedgerError::Poisoned)));
         assert_eq!(std::fs::read(&journal.path).expect("a journal"), before);
     }
 }
