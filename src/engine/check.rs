@@ -8,9 +8,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{self, Index, Job, OldAndNew};
+use super::calls::within;
 use super::safe::Safe;
-use super::{Answer, Operator, SafeError, within};
+use super::step::{Earlier, Handler, Index, Job, OldAndNew};
+use super::{Answer, Operator, SafeError};
 use crate::clock::Clock;
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::provider::Provider;
@@ -47,6 +48,7 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
     with.provider.secrets().into_iter().for_each(|secret| safe.know(secret));
     let (index, safe) = (Index::of(&plan), Arc::new(safe));
     let mut jobs = Vec::with_capacity(plan.credentials.len());
+    let earlier = Earlier { index: &index, state, run: &with.run };
     for (c, &step) in index.issues().iter().enumerate() {
         let job = Job {
             plan: Arc::clone(&plan),
@@ -59,10 +61,11 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
             places: Arc::new(Semaphore::new(1)),
             say: Arc::new(drop),
             step,
-            context: job::context(state, &with.run, step, with.clock.now().wall),
-            needs: index.needs(state, &with.run, &plan.steps[step]),
+            context: earlier.context(step, with.clock.now().wall),
+            known: earlier.known(step),
+            handler: Handler::of(&plan.steps[step].action, &earlier),
         };
-        jobs.push((job, with.sealed.is_empty().then(|| index.versions(state, c))));
+        jobs.push((job, with.sealed.is_empty().then(|| earlier.versions(c))));
     }
     let found = sights(jobs, PATIENCE).await;
     let now = with.clock.now().wall;

@@ -117,7 +117,7 @@ pub fn journal(bytes: &[u8]) {
     for record in crate::journal::fuzzing::read(bytes) {
         let at = record.envelope.wall;
         state = match (state, record.event) {
-            (None, Event::Opened { plan, .. }) if plan.whole().is_ok() => {
+            (None, Event::Opened { plan, .. }) if plan.validate().is_ok() => {
                 Some(State::new(Arc::from(plan), at))
             }
             (None, _) => return,

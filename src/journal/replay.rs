@@ -20,7 +20,7 @@ impl Folding {
         match (&mut self.state, record.event) {
             (None, Event::Opened { plan, .. }) => {
                 // No signature covers it yet where a crash came early, so it is not taken on trust.
-                if let Err(state) = plan.whole() {
+                if let Err(state) = plan.validate() {
                     let (event, subject) = ("opened", "the plan".to_owned());
                     self.bad = Some((0, IllegalTransition { event, subject, state }));
                     return;

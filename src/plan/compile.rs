@@ -1,6 +1,6 @@
 //! From a runbook and what was observed to a plan.
 
-use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, step};
+use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, order, step};
 use crate::domain::{
     Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
 };
@@ -226,7 +226,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
             .map(|c| format!("{}: {}", c.name, c.detail)),
     );
     let phases = Phase::order(strategy).iter().map(|p| waits(*p, &runbook)).collect();
-    let steps = step::steps(&runbook, strategy, &credentials);
+    let steps = order::steps(&runbook, strategy, &credentials);
     Ok(Plan {
         format: FORMAT,
         tool: request.tool.clone(),

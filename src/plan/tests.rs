@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::domain::{Life, Standing};
@@ -221,7 +222,7 @@ fn a_saved_plan_is_the_same_plan() {
         let plan = every_kind(strategy);
         let again = Plan::from_json(&saved(strategy).to_string()).expect("a plan");
         assert_eq!(again.digest(), plan.digest());
-        assert_eq!(again.whole(), Ok(()));
+        assert_eq!(again.validate(), Ok(()));
     }
 }
 
@@ -327,7 +328,7 @@ fn a_plan_whose_indexes_lead_nowhere_is_not_whole() {
     let spoil = |at: usize, spoil: &dyn Fn(&mut Step)| {
         let mut plan = plan.clone();
         spoil(&mut plan.steps[at]);
-        plan.whole()
+        plan.validate()
     };
     assert_eq!(spoil(0, &|_| ()), Ok(()));
     for (at, step) in plan.steps.iter().enumerate() {
@@ -363,7 +364,7 @@ fn a_plan_whose_indexes_lead_nowhere_is_not_whole() {
     }
     let mut fewer = plan.clone();
     fewer.credentials.pop();
-    assert!(fewer.whole().is_err());
+    assert!(fewer.validate().is_err());
 }
 
 /// Steps that wait for each other would stop a run for ever, in the middle of it.
@@ -376,7 +377,7 @@ fn a_plan_whose_steps_wait_for_ever_is_not_whole() {
         let spoil = |spoil: &dyn Fn(&mut Vec<Step>)| {
             let mut plan = plan.clone();
             spoil(&mut plan.steps);
-            plan.whole()
+            plan.validate()
         };
         let id = &step.id;
         let refused = Err(format!("its step `{id}` can never be done or undone"));
@@ -400,9 +401,9 @@ fn a_plan_whose_steps_wait_for_ever_is_not_whole() {
         }
     }
     let mut contain = every_kind(Strategy::Contain);
-    assert_eq!(contain.whole(), Ok(()));
+    assert_eq!(contain.validate(), Ok(()));
     contain.steps[0].phase = Phase::Overlap;
-    assert!(contain.whole().is_err(), "a phase that the strategy does not have");
+    assert!(contain.validate().is_err(), "a phase that the strategy does not have");
 }
 
 /// The indexes of an action that are bounded by its credential, with the last good value of each.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::event::{Event, Op};
-use super::state::{IllegalTransition, State, illegal};
-use super::status::{Direction, Status, fresh};
-use crate::domain::Phase;
-use crate::domain::Strategy;
+use super::apply::{IllegalTransition, illegal};
+use super::event::Event;
+use super::outcome::Op;
+use super::state::{Direction, State};
+use super::step::{Status, StepState, fresh};
+use crate::domain::{Phase, Strategy};
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 
@@ -23,16 +24,16 @@ impl State {
 
     /// Whether steps of `prepare` remain to be done.
     fn is_unprepared(&self) -> bool {
-        self.of(Phase::Prepare).any(|at| self.status[at] != Status::Done)
+        self.of(Phase::Prepare).any(|at| self.steps[at].status != Status::Done)
     }
 
     /// Whether something in `sunset` was, or may have been, done.
     pub(super) fn has_killed(&self) -> bool {
         self.of(Phase::Sunset).any(|at| {
             !matches!(
-                self.status[at],
+                self.steps[at].status,
                 Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
-            ) || self.irrevocable.contains(&at)
+            ) || self.steps[at].irrevocable
         })
     }
 
@@ -81,7 +82,7 @@ impl State {
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
         self.deferred = false;
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -110,7 +111,6 @@ impl State {
         }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
         self.deferred = false;
-        self.rewrites.clear();
         self.returned = None;
         self.judged.clear();
         if self.phase == Some(Phase::Prepare) && self.has_killed() {
@@ -118,8 +118,8 @@ impl State {
             self.phase = Some(Phase::Sunset);
         }
         let swapped = self.swapped();
-        for (at, status) in self.status.iter_mut().enumerate() {
-            let step = &self.plan.steps[at];
+        for (step, known) in self.plan.steps.iter().zip(&mut self.steps) {
+            known.overwrites = false;
             // A reload that surely never reached its consumer needs no undo, unless the consumer can say
             // what it uses: it may have read the swapped store by itself.
             let reload_of_swapped = match step.action {
@@ -129,11 +129,12 @@ impl State {
                 }
                 _ => false,
             };
+            let status = &mut known.status;
             match status {
                 // It may have happened, or a consumer may have read the swapped store by itself: it is
                 // taken back, and waited for, as if it had.
                 Status::Pending { .. } | Status::Failed { op: Op::Do, .. }
-                    if self.touched.contains(&at) || reload_of_swapped =>
+                    if known.touched || reload_of_swapped =>
                 {
                     *status = Status::Done;
                 }
@@ -146,7 +147,7 @@ impl State {
                 _ => {}
             }
         }
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -158,17 +159,17 @@ impl State {
                 Status::Done | Status::Undoing { .. } | Status::Unknown { .. } | Status::Started { .. }
             )
         };
-        let steps = self.plan.steps.iter().zip(&self.status);
+        let steps = self.plan.steps.iter().zip(&self.steps);
         steps
-            .filter_map(|(step, status)| match step.action {
-                Action::Promote { credential, .. } if promoted(status) => Some(credential),
+            .filter_map(|(step, known)| match step.action {
+                Action::Promote { credential, .. } if promoted(&known.status) => Some(credential),
                 _ => None,
             })
             .collect()
     }
 
     /// The end of a rollback that did not go all the way.
-    pub(super) fn arrive(
+    pub(super) fn return_to(
         &mut self,
         event: &Event,
         phase: Phase,
@@ -188,13 +189,13 @@ impl State {
             // The consumers were told to leave the version that these counts speak of.
             self.adopted.clear();
         }
-        for (step, status) in self.plan.steps.iter().zip(&mut self.status) {
+        for (step, StepState { status, .. }) in self.plan.steps.iter().zip(&mut self.steps) {
             // What comes after is to be done once more, looks included: the world has moved on.
             if rank(step.phase) > rank(phase) || *status == Status::Undone {
-                *status = Status::Pending { attempt: 1, not_before: None };
+                *status = Status::pending();
             }
         }
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -209,9 +210,9 @@ impl State {
         }
         self.direction = Direction::Forward;
         (self.entered, self.patience) = (at, at);
-        for status in &mut self.status {
+        for StepState { status, .. } in &mut self.steps {
             match status {
-                Status::Undone => *status = Status::Pending { attempt: 1, not_before: None },
+                Status::Undone => *status = Status::pending(),
                 Status::Undoing { .. } | Status::Failed { op: Op::Undo, .. } => *status = Status::Done,
                 Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
                 _ => {}
@@ -221,10 +222,10 @@ impl State {
         // undo was told to the consumers, who are waited for once more.
         let order = Phase::order(self.plan.strategy);
         let open = |phase: &Phase| {
-            Some(*phase) == self.phase || self.of(*phase).any(|at| self.status[at] != Status::Done)
+            Some(*phase) == self.phase || self.of(*phase).any(|at| self.steps[at].status != Status::Done)
         };
         self.phase = order.iter().copied().find(open);
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -241,7 +242,7 @@ impl State {
             match self.plan.steps[at].action {
                 Action::Issue { credential } if credential == c => {
                     let handle = self.fact(at, "handle").map(str::to_owned);
-                    self.status[at] = Status::Orphaned {
+                    self.steps[at].status = Status::Orphaned {
                         attempt: 0,
                         handles: handle.into_iter().collect(),
                         discard: 1,
@@ -249,20 +250,19 @@ impl State {
                     };
                 }
                 Action::Inspect { credential } | Action::Accept { credential, .. } if credential == c => {
-                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                    self.steps[at].status = Status::pending();
                 }
                 Action::Stage { credential, .. } if credential == c => {
-                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                    self.steps[at].status = Status::pending();
                     // Another value needs another idempotency token.
-                    *self.rounds.entry(at).or_default() += 1;
-                    self.since.remove(&at);
+                    self.steps[at].next_round();
                 }
                 _ => {}
             }
         }
         self.deferred = false;
         self.phase = Some(Phase::Prepare);
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -283,12 +283,12 @@ impl State {
         for at in 0..self.plan.steps.len() {
             match self.plan.steps[at].action {
                 Action::Promote { credential, .. } if credential == c => {
-                    self.rewrites.insert(at);
-                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                    self.steps[at].overwrites = true;
+                    self.steps[at].status = Status::pending();
                 }
                 // Its consumers may have read what stood there meanwhile.
                 Action::Reload { credential, .. } if credential == c => {
-                    self.status[at] = Status::Pending { attempt: 1, not_before: None };
+                    self.steps[at].status = Status::pending();
                 }
                 _ => {}
             }
@@ -296,7 +296,7 @@ impl State {
         self.phase = Some(Phase::Cutover);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
-        self.draw_up();
+        self.rebuild_work();
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl State {
     pub fn may_rewrite(&self, credential: usize) -> bool {
         let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
         let tried = |at: &usize| match self.plan.steps[*at].action {
-            Action::Promote { credential: c, .. } => c == credential && self.since.contains_key(at),
+            Action::Promote { credential: c, .. } => c == credential && self.steps[*at].since.is_some(),
             _ => false,
         };
         idle && self.direction == Direction::Forward
@@ -317,10 +317,10 @@ impl State {
         let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
         idle && self.direction == Direction::Forward
             && self.end.is_none()
-            && self.plan.steps.iter().zip(&self.status).all(|(step, status)| match step.action {
-                Action::Issue { credential: c } if c == credential => *status == Status::Done,
+            && self.plan.steps.iter().zip(&self.steps).all(|(step, known)| match step.action {
+                Action::Issue { credential: c } if c == credential => known.status == Status::Done,
                 Action::Promote { credential: c, .. } if c == credential => {
-                    matches!(status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
+                    matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
                 }
                 _ => true,
             })

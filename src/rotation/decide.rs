@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{End, Event, Op, Stop};
-use super::state::State;
-use super::status::{Direction, Status};
+use super::end::{End, Stop};
+use super::event::Event;
+use super::outcome::Op;
+use super::state::{Direction, State};
+use super::step::Status;
 use crate::clock::add;
-use crate::domain::Phase;
-use crate::domain::Strategy;
-use crate::domain::{ErrorKind, Observation, Verdict};
+use crate::domain::{ErrorKind, Observation, Phase, Strategy, Verdict};
 use crate::plan::Action;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.
@@ -132,7 +132,7 @@ impl State {
             _ => false,
         };
         for &step in self.work.unknown.iter().filter(|s| !wishes.observing.contains(s)) {
-            if let Status::Unknown { op, attempt, not_before, .. } = &self.status[step]
+            if let Status::Unknown { op, attempt, not_before, .. } = &self.steps[step].status
                 && !self.is_blocked(step)
                 && !later(not_before)
                 && tasks.len() < wishes.capacity
@@ -146,7 +146,7 @@ impl State {
                 if tasks.len() >= wishes.capacity {
                     break;
                 }
-                let (op, attempt, not_before) = match &self.status[step] {
+                let (op, attempt, not_before) = match &self.steps[step].status {
                     Status::Pending { attempt, not_before } => (Op::Do, *attempt, not_before),
                     Status::Undoing { attempt, not_before } => (Op::Undo, *attempt, not_before),
                     Status::Orphaned { discard, not_before, .. } => (Op::Discard, *discard, not_before),
@@ -163,7 +163,7 @@ impl State {
     /// Whether nothing but a person can say what became of the step.
     fn is_blocked(&self, step: usize) -> bool {
         let opaque = matches!(self.plan.steps[step].class, None | Some(Observation::Opaque));
-        opaque || matches!(self.status[step], Status::Unknown { looks, .. } if looks >= MAX_LOOKS)
+        opaque || matches!(self.steps[step].status, Status::Unknown { looks, .. } if looks >= MAX_LOOKS)
     }
 
     /// When the kill stops waiting for the new credential.
@@ -210,7 +210,7 @@ impl State {
 
     fn after_failure(&self, step: usize) -> Next {
         let id = self.plan.steps[step].id.clone();
-        let Status::Failed { failure, .. } = &self.status[step] else {
+        let Status::Failed { failure, .. } = &self.steps[step].status else {
             return stop(Stop::Failed { step: id });
         };
         if failure.kind == ErrorKind::Unanswered {

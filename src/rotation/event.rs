@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Phase;
-use crate::domain::{Check, ErrorKind, Verdict};
+use super::end::{End, Stop};
+use super::outcome::{Ended, Facts, Failure, Found, Op};
+use super::seen::{Holds, Sight};
+use crate::domain::{Check, Phase, Verdict};
 use crate::plan::Plan;
 
 /// Something that happened.
@@ -313,184 +314,10 @@ impl Event {
     }
 }
 
-/// What is done with a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Op {
-    /// The step itself.
-    Do,
-    /// It is taken back.
-    Undo,
-    /// What an attempt left behind, and nobody can use, is revoked.
-    Discard,
-}
-
-/// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ended {
-    /// It did what it should.
-    Succeeded,
-    /// It definitely changed nothing.
-    Rejected,
-    /// It may have changed something.
-    Unknown,
-}
-
-/// What was found of an unknown outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Found {
-    /// It took effect.
-    Applied,
-    /// It did not.
-    Absent,
-    /// It cannot be known and need not be: doing it again is printable, and so is taking it back.
-    Repeatable,
-    /// It made credentials that nobody can use, with these handles.
-    Orphans(Vec<String>),
-    /// It could not be found out.
-    Undecided,
-}
-
-/// What a store hands out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Holds {
-    /// The new credential.
-    Incoming,
-    /// The old credential.
-    Outgoing,
-    /// Neither: somebody else wrote there.
-    Other,
-    /// Nothing: it has no such secret, or no current version of it.
-    Nothing,
-    /// It could not be read, or there was nothing left to compare it with.
-    Unreadable,
-}
-
-/// What was seen of one version of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sight {
-    /// It was used, and accepted.
-    Accepted,
-    /// It was used, and refused.
-    Refused,
-    /// Its issuer says that it is alive.
-    Alive,
-    /// Its issuer says that it is disabled.
-    Disabled,
-    /// Its issuer does not know it any more.
-    Gone,
-    /// It was not looked at, or there was no answer.
-    Unseen,
-}
-
-/// What later steps need to know of a step, by name; never a secret.
-pub type Facts = BTreeMap<String, String>;
-
-/// Why a call did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What went wrong.
-    pub kind: ErrorKind,
-    /// In a sentence.
-    pub message: String,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    /// The server's id of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-    /// How long the server asked to wait, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-}
-
-/// Why a process stopped working on a run that is still open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "kebab-case")]
-pub enum Stop {
-    /// A step failed for good; something had changed already.
-    Failed {
-        /// The step's id.
-        step: String,
-    },
-    /// The outcome of steps is unknown and cannot be observed.
-    Unknown {
-        /// The steps' ids.
-        steps: Vec<String>,
-    },
-    /// Gates did not pass in time.
-    Inconclusive {
-        /// The phase.
-        phase: Phase,
-        /// The gates that did not pass.
-        gates: Vec<String>,
-    },
-    /// A gate failed where nothing goes back by itself.
-    GateFailed {
-        /// The gate.
-        gate: String,
-    },
-    /// The latch is set.
-    Halted,
-    /// Ctrl-C or SIGTERM.
-    Interrupted,
-    /// The phase that the run was to stop after is over.
-    Until {
-        /// The phase.
-        phase: Phase,
-    },
-    /// The run would only wait.
-    Waiting {
-        /// The earliest moment at which going on can help.
-        resume_at: Timestamp,
-    },
-    /// A step could not be taken back.
-    Stuck {
-        /// The step's id.
-        step: String,
-    },
-    /// A person's answer is missing.
-    Unanswered {
-        /// The step's id.
-        step: String,
-    },
-    /// Every step is done, and others have changed since what this run wrote.
-    Overtaken {
-        /// The credentials.
-        credentials: Vec<String>,
-    },
-    /// Rollback reached the phase that it was to reach.
-    Returned {
-        /// The phase.
-        phase: Phase,
-    },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// Outgoing is dead, and that is proved.
-    Done,
-    /// Everything was taken back, because somebody asked for it.
-    RolledBack,
-    /// Everything was taken back, because a gate failed or incoming was refused.
-    GateRolledBack,
-    /// A step failed before anything was changed.
-    Failed,
-    /// Every step is done, and nothing could prove that outgoing is dead.
-    NotProved,
-    /// A person gave it up, with things left open.
-    Abandoned,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ErrorKind;
 
     /// Whether serde knows an event of this type, whatever it misses of its fields.
     fn is_known(name: &str) -> bool {

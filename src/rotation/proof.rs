@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::state::State;
-use super::status::Status;
+use super::step::Status;
 use crate::plan::Action;
 
 /// The fact of a step that used outgoing in the end: whether that proves anything.
@@ -45,7 +45,7 @@ impl State {
     }
 
     fn proves(&self, at: usize) -> Result<(), String> {
-        if self.status[at] != Status::Done {
+        if self.steps[at].status != Status::Done {
             return Err("not every check has refused it yet".into());
         }
         match self.fact(at, PROVED) {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::state::State;
-use super::status::{Direction, Status};
+use super::state::{Direction, State};
+use super::step::Status;
 use super::work::Work;
 
 impl State {
     /// Sorts the steps of the present phase by what can be done with them.
-    pub(super) fn draw_up(&mut self) {
+    pub(super) fn rebuild_work(&mut self) {
         let mut work = Work::default();
         let Some(phase) = self.phase else {
             self.work = work;
@@ -19,8 +19,8 @@ impl State {
         let mine: Vec<usize> = (0..plan.steps.len()).filter(|at| plan.steps[*at].phase == phase).collect();
         if !forward {
             for &at in &mine {
-                if self.status[at] == Status::Done && plan.steps[at].undo.is_some() {
-                    self.status[at] = Status::Undoing { attempt: 1, not_before: None };
+                if self.steps[at].status == Status::Done && plan.steps[at].undo.is_some() {
+                    self.steps[at].status = Status::Undoing { attempt: 1, not_before: None };
                 }
             }
         }
@@ -39,7 +39,7 @@ impl State {
                 work.waiting.entry(b).or_default().push(at);
             }
             work.unmet.insert(at, unmet.len());
-            match &self.status[at] {
+            match &self.steps[at].status {
                 Status::Pending { .. } | Status::Undoing { .. } => {
                     if unmet.is_empty() {
                         work.ready.insert(at);
@@ -65,7 +65,7 @@ impl State {
 
     /// Whether nothing remains to be done with a step in the present direction.
     pub(super) fn is_finished(&self, step: usize) -> bool {
-        match (&self.direction, &self.status[step]) {
+        match (&self.direction, &self.steps[step].status) {
             (Direction::Forward, Status::Done) => true,
             (Direction::Back { .. }, Status::Undone) => true,
             (Direction::Back { .. }, Status::Done) => self.plan.steps[step].undo.is_none(),
@@ -76,7 +76,7 @@ impl State {
     pub(super) fn finish(&mut self, step: usize) {
         if !self.is_finished(step) {
             // Found to have taken effect while the run goes back: now it must be taken back.
-            self.status[step] = Status::Undoing { attempt: 1, not_before: None };
+            self.steps[step].status = Status::Undoing { attempt: 1, not_before: None };
             if self.work.unmet.get(&step).is_none_or(|n| *n == 0) {
                 self.work.ready.insert(step);
             }
@@ -86,7 +86,8 @@ impl State {
         for waiting in self.work.waiting.remove(&step).unwrap_or_default() {
             if let Some(unmet) = self.work.unmet.get_mut(&waiting) {
                 *unmet -= 1;
-                let idle = matches!(self.status[waiting], Status::Pending { .. } | Status::Undoing { .. });
+                let idle =
+                    matches!(self.steps[waiting].status, Status::Pending { .. } | Status::Undoing { .. });
                 if *unmet == 0 && idle {
                     self.work.ready.insert(waiting);
                 }

@@ -1,40 +1,32 @@
 //! The state of a run: a fold over its events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{End, Ended, Event, Facts, Failure, Found, Holds, Op, Sight, Stop};
-use super::status::{Direction, Status, fresh};
+use super::end::{End, Stop};
+use super::outcome::{Failure, Op};
+use super::seen::Seen;
+use super::step::{Status, StepState};
 use super::work::Work;
-use crate::clock::add;
-use crate::domain::Phase;
-use crate::domain::{ErrorKind, Observation, Verdict};
-use crate::plan::{Action, Plan, Step};
+use crate::domain::{Phase, Verdict};
+use crate::plan::{Action, Plan};
 
-/// An event does not fit the state: the journal is damaged, or the program is wrong.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{event} cannot follow here: {subject} is {state}")]
-pub struct IllegalTransition {
-    /// The event.
-    pub event: &'static str,
-    /// What it concerns.
-    pub subject: String,
-    /// The state that it met.
-    pub state: String,
-}
-
-/// What was seen of one credential's place in the world.
+/// Which way the run goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// What each of its stores hands out.
-    pub stores: Vec<Holds>,
-    /// The old credential.
-    pub outgoing: Sight,
-    /// The new credential.
-    pub incoming: Sight,
+pub enum Direction {
+    /// Towards done.
+    Forward,
+    /// Back to the end of a phase, or all the way.
+    Back {
+        /// The phase; `None` is all the way.
+        to: Option<Phase>,
+        /// Why.
+        why: String,
+        /// Whether the engine decided it.
+        by_gate: bool,
+    },
 }
 
 /// The state of a run.
@@ -42,12 +34,8 @@ pub struct Seen {
 pub struct State {
     pub(super) plan: Arc<Plan>,
     index: Arc<HashMap<String, usize>>,
-    pub(super) status: Vec<Status>,
-    pub(super) facts: HashMap<usize, Facts>,
-    pub(super) rounds: HashMap<usize, u32>,
-    pub(super) since: HashMap<usize, Timestamp>,
-    /// When the last try to do a step was recorded. Read only where `since` knows the step.
-    last: HashMap<usize, Timestamp>,
+    /// By the plan's index.
+    pub(super) steps: Vec<StepState>,
     pub(super) opened: Timestamp,
     pub(super) phase: Option<Phase>,
     pub(super) entered: Timestamp,
@@ -56,51 +44,28 @@ pub struct State {
     pub(super) direction: Direction,
     pub(super) halted: Option<String>,
     pub(super) end: Option<End>,
-    stopped: Option<Stop>,
+    pub(super) stopped: Option<Stop>,
     /// The phase that a rollback led back to, until somebody resumes.
     pub(super) returned: Option<Phase>,
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
     pub(super) adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
-    /// Steps that cannot be taken back and have, or may have, been done.
-    pub(super) irrevocable: BTreeSet<usize>,
-    /// Steps whose last try met a version that may be its own, with what it was told.
-    conflicts: HashMap<usize, Failure>,
-    /// Repeatable steps of which an earlier try may have taken effect.
-    pub(super) touched: BTreeSet<usize>,
-    /// Promotions that a person wants done over whatever their stores hold.
-    pub(super) rewrites: BTreeSet<usize>,
     /// Under `contain`: the kill goes on although the new credential is not ready.
     pub(super) deferred: bool,
-    /// When each check of a new credential passed, in this process.
-    verified: HashMap<usize, Timestamp>,
     /// What was last seen of each credential, and when.
-    seen: BTreeMap<String, (Timestamp, Seen)>,
+    pub(super) seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
 }
-
-/// How long after a call that was not answered its target is looked at. Until then the server may still
-/// do what it was asked (a proxy or a queue held it), and then its reads and lists may still show for a
-/// while what was before: IAM's did for 3 to 4 s in one published measurement. So much for each.
-pub(crate) const SETTLE: Duration = Duration::from_secs(8);
-/// The first wait after a failure that may pass; doubled with each try.
-const BACKOFF: Duration = Duration::from_millis(500);
-/// The longest wait that doubling leads to.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 impl State {
     /// The state right after a run was opened.
     pub fn new(plan: Arc<Plan>, opened: Timestamp) -> Self {
-        let steps = plan.steps.len();
+        let steps = vec![StepState::new(); plan.steps.len()];
         let index = plan.steps.iter().enumerate().map(|(at, s)| (s.id.clone(), at)).collect();
         Self {
             plan,
             index: Arc::new(index),
-            status: vec![Status::Pending { attempt: 1, not_before: None }; steps],
-            facts: HashMap::new(),
-            rounds: HashMap::new(),
-            since: HashMap::new(),
-            last: HashMap::new(),
+            steps,
             opened,
             phase: None,
             entered: opened,
@@ -113,12 +78,7 @@ impl State {
             judged: BTreeMap::new(),
             adopted: BTreeMap::new(),
             changed: false,
-            irrevocable: BTreeSet::new(),
-            conflicts: HashMap::new(),
-            touched: BTreeSet::new(),
-            rewrites: BTreeSet::new(),
             deferred: false,
-            verified: HashMap::new(),
             seen: BTreeMap::new(),
             work: Work::default(),
         }
@@ -151,7 +111,7 @@ impl State {
 
     /// When a check of a new credential passed, if that was in this process.
     pub fn verified(&self, step: usize) -> Option<Timestamp> {
-        self.verified.get(&step).copied()
+        self.steps[step].verified
     }
 
     /// Which way the run goes.
@@ -186,7 +146,7 @@ impl State {
 
     /// Where a step stands.
     pub fn status(&self, step: usize) -> &Status {
-        &self.status[step]
+        &self.steps[step].status
     }
 
     /// A step by its id.
@@ -196,22 +156,22 @@ impl State {
 
     /// What a finished step left for later ones.
     pub fn fact(&self, step: usize, name: &str) -> Option<&str> {
-        self.facts.get(&step)?.get(name).map(String::as_str)
+        self.steps[step].facts.get(name).map(String::as_str)
     }
 
     /// How often a step was taken back.
     pub fn round(&self, step: usize) -> u32 {
-        self.rounds.get(&step).copied().unwrap_or(0)
+        self.steps[step].round
     }
 
     /// When the first intent of a step's present round was recorded.
     pub fn since(&self, step: usize) -> Option<Timestamp> {
-        self.since.get(&step).copied()
+        self.steps[step].since
     }
 
     /// When the last intent to do a step in its present round was recorded.
     pub fn last(&self, step: usize) -> Option<Timestamp> {
-        self.since(step).and(self.last.get(&step).copied())
+        self.steps[step].last
     }
 
     /// The gates' last verdicts in this session.
@@ -226,7 +186,7 @@ impl State {
 
     /// Whether something was done that cannot be taken back.
     pub fn is_past_return(&self) -> bool {
-        !self.irrevocable.is_empty()
+        self.steps.iter().any(|step| step.irrevocable)
     }
 
     /// Whether anything outside was, or may have been, changed.
@@ -245,20 +205,20 @@ impl State {
     }
 
     /// Whether a promotion is to be done over whatever its store holds.
-    pub fn is_rewritten(&self, step: usize) -> bool {
-        self.rewrites.contains(&step)
+    pub fn overwrites(&self, step: usize) -> bool {
+        self.steps[step].overwrites
     }
 
     /// The steps whose outcome nobody knows.
     pub fn unknown(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.status.len()).filter(|s| matches!(self.status[*s], Status::Unknown { .. }))
+        (0..self.steps.len()).filter(|s| matches!(self.status(*s), Status::Unknown { .. }))
     }
 
     /// Whether later steps need to know of an unknown step what only its server's answer says (which
     /// credential, which version), so that nobody's word that it took effect is enough.
     pub fn needs_its_answer(&self, step: usize) -> bool {
         let (Status::Unknown { op, .. } | Status::Started { op, .. } | Status::Failed { op, .. }) =
-            self.status[step]
+            self.steps[step].status
         else {
             return false;
         };
@@ -272,455 +232,9 @@ impl State {
 
     /// The failure that a step ended in.
     pub fn failure(&self, step: usize) -> Option<&Failure> {
-        match &self.status[step] {
+        match &self.steps[step].status {
             Status::Failed { failure, .. } => Some(failure),
             _ => None,
         }
     }
-
-    /// Folds one event in.
-    ///
-    /// # Errors
-    /// When the event cannot follow in this state. The state is then unchanged.
-    pub fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalTransition> {
-        if let (Some(end), false) =
-            (self.end, matches!(event, Event::Checkpoint { .. } | Event::Repaired { .. }))
-        {
-            return Err(illegal(event, "the run".into(), format!("closed ({end:?})")));
-        }
-        match event {
-            Event::Opened { .. } => return Err(illegal(event, "the run".into(), "open".into())),
-            Event::Resumed {} => self.resume(at),
-            Event::Entered { phase } => self.enter(event, *phase, at)?,
-            Event::Intent { step, op, attempt, round } => {
-                self.intend(event, step, *op, *attempt, *round, at)?;
-            }
-            Event::Outcome { step, op, attempt, result, facts, error, .. } => {
-                let step = self.started(event, step, *op, *attempt)?;
-                match result {
-                    Ended::Succeeded => {
-                        if let Action::Accept { .. } = self.plan.steps[step].action {
-                            self.verified.insert(step, at);
-                        }
-                        self.succeed(step, *op, facts.clone());
-                    }
-                    Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
-                    Ended::Unknown => {
-                        let wait = if *op == Op::Discard {
-                            backoff(*attempt)
-                        } else {
-                            settling(&self.plan.steps[step])
-                        };
-                        self.doubt(step, *op, *attempt, 0, Some(add(at, wait)));
-                    }
-                }
-            }
-            Event::Settled { step, op, attempt, found, facts, .. } => {
-                let (step, looks) = self.in_doubt(event, step, *op, *attempt)?;
-                self.settle(step, *op, *attempt, found, facts, looks, at);
-            }
-            Event::Resolved { step, applied, .. } => {
-                let at_step = self.find(event, step)?;
-                if let Status::Failed { op, .. } = self.status[at_step] {
-                    return self.overrule(event, at_step, op, *applied);
-                }
-                let Status::Unknown { op, attempt, .. } = self.status[at_step] else {
-                    return Err(self.misfit(event, at_step));
-                };
-                let found = if *applied { Found::Applied } else { Found::Absent };
-                self.settle(at_step, op, attempt, &found, &Facts::new(), 0, at);
-            }
-            Event::Judged { gate, verdict, detail } => {
-                self.judged.insert(gate.clone(), (*verdict, detail.clone()));
-            }
-            Event::Adopted { credential, consumer, instances, of } => {
-                self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));
-            }
-            Event::Turned { to, why, by_gate } => self.turn(event, *to, why, *by_gate)?,
-            Event::Returned { phase } => self.arrive(event, *phase, at)?,
-            Event::Forward { .. } => self.forward(event, at)?,
-            Event::Deferred {} => self.defer(event)?,
-            Event::Reissue { credential } => self.reissue(event, credential)?,
-            Event::Rewrite { credential } => self.rewrite(event, credential, at)?,
-            Event::Seen { credential, stores, outgoing, incoming } => {
-                let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
-                self.seen.insert(credential.clone(), (at, seen));
-            }
-            Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
-            Event::HaltCleared { .. } => self.halted = None,
-            Event::Stopped { reason } => self.stopped = Some(reason.clone()),
-            Event::Closed { end } => self.close(event, *end)?,
-            Event::Heartbeat {} | Event::Noted { .. } | Event::Repaired { .. } | Event::Checkpoint { .. } => {
-            }
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, event: &Event, end: End) -> Result<(), IllegalTransition> {
-        let last = self.phase.is_some_and(|p| self.plan.after(p).is_none());
-        let finished = self.work.open == 0 && last && self.direction == Direction::Forward;
-        if matches!(end, End::Done | End::NotProved) && !finished
-            || (end == End::Done && !self.unproved().is_empty())
-        {
-            let state = format!("in {:?} with {} open steps", self.phase, self.work.open);
-            return Err(illegal(event, "the run".into(), state));
-        }
-        self.end = Some(end);
-        Ok(())
-    }
-
-    fn resume(&mut self, at: Timestamp) {
-        (self.stopped, self.returned) = (None, None);
-        // Another process may have another clock.
-        self.verified.clear();
-        self.seen.clear();
-        // Yesterday's verdicts prove nothing today.
-        self.judged.clear();
-        self.patience = at;
-        let plan = Arc::clone(&self.plan);
-        for (step, status) in plan.steps.iter().zip(&mut self.status) {
-            let settled = Some(add(at, settling(step)));
-            match status {
-                Status::Started { .. } if !step.is_effect() => {
-                    *status = Status::Pending { attempt: 1, not_before: None };
-                }
-                Status::Started { op, attempt } => {
-                    self.changed = true;
-                    *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: settled };
-                }
-                Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, settled),
-                // Somebody who resumes has mended what was broken: everything gets its tries again.
-                Status::Failed { op: Op::Do, .. } if self.direction != Direction::Forward => {
-                    *status = Status::Undone;
-                }
-                Status::Failed { op, orphans, .. } => *status = fresh(*op, std::mem::take(orphans)),
-                Status::Pending { not_before, .. }
-                | Status::Undoing { not_before, .. }
-                | Status::Orphaned { not_before, .. } => *not_before = None,
-                // What was refused yesterday may be let in today.
-                Status::Done if matches!(step.action, Action::Reject { .. }) => {
-                    *status = fresh(Op::Do, Vec::new())
-                }
-                Status::Done | Status::Undone => {}
-            }
-        }
-        self.draw_up();
-    }
-
-    fn intend(
-        &mut self,
-        event: &Event,
-        id: &str,
-        op: Op,
-        attempt: u32,
-        round: u32,
-        at: Timestamp,
-    ) -> Result<(), IllegalTransition> {
-        let step = self.find(event, id)?;
-        let fits = self.halted.is_none()
-            && round == self.round(step)
-            && match (&self.status[step], op) {
-                (Status::Pending { attempt: next, .. }, Op::Do)
-                | (Status::Undoing { attempt: next, .. }, Op::Undo)
-                | (Status::Orphaned { discard: next, .. }, Op::Discard) => attempt == *next,
-                _ => false,
-            };
-        if !fits {
-            return Err(self.misfit(event, step));
-        }
-        if self.plan.steps[step].is_effect() {
-            self.since.entry(step).or_insert(at);
-            if op == Op::Do {
-                self.last.insert(step, at);
-            }
-            if self.plan.steps[step].irreversible && op == Op::Do {
-                self.irrevocable.insert(step);
-            }
-        }
-        self.work.ready.remove(&step);
-        self.work.started.insert(step);
-        if op != Op::Discard {
-            self.status[step] = Status::Started { op, attempt };
-        }
-        Ok(())
-    }
-
-    fn succeed(&mut self, step: usize, op: Op, facts: Facts) {
-        self.forget_work(step);
-        self.conflicts.remove(&step);
-        self.changed |= self.plan.steps[step].is_effect();
-        match op {
-            Op::Do => {
-                if !facts.is_empty() {
-                    self.facts.insert(step, facts);
-                }
-                self.status[step] = Status::Done;
-                // Said for what stood there then, and not for what others write later.
-                self.rewrites.remove(&step);
-                self.finish(step);
-            }
-            Op::Undo => {
-                self.status[step] = Status::Undone;
-                // What the way back left (a restored version) is what the next way there starts from.
-                if facts.is_empty() {
-                    self.facts.remove(&step);
-                } else {
-                    self.facts.insert(step, facts);
-                }
-                self.since.remove(&step);
-                self.touched.remove(&step);
-                *self.rounds.entry(step).or_default() += 1;
-                self.finish(step);
-            }
-            Op::Discard => {
-                let attempt = match self.status[step] {
-                    Status::Orphaned { attempt, .. } => attempt + 1,
-                    _ => 1,
-                };
-                self.since.remove(&step);
-                *self.rounds.entry(step).or_default() += 1;
-                if self.direction != Direction::Forward {
-                    self.status[step] = Status::Undone;
-                    self.finish(step);
-                } else if attempt > self.plan.runbook.limits.attempts {
-                    self.fail(step, Op::Do, exhausted("the response to every attempt was lost"));
-                } else {
-                    self.status[step] = Status::Pending { attempt, not_before: None };
-                    self.work.ready.insert(step);
-                }
-            }
-        }
-    }
-
-    /// The call definitely changed nothing.
-    fn reject(&mut self, step: usize, op: Op, attempt: u32, failure: Option<&Failure>, at: Timestamp) {
-        self.forget_work(step);
-        let failure =
-            failure.cloned().unwrap_or_else(|| exhausted("the server rejected it without a reason"));
-        if failure.kind == ErrorKind::Cancelled {
-            self.again(step, op, attempt, None);
-            return;
-        }
-        // A mismatch may be our own write: an earlier try's, an earlier session's, or this one's, when
-        // something on the way repeats requests. On the way back somebody may have restored by hand
-        // what is to be restored.
-        let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
-        // And so may be the credential that leaves no room for another one.
-        let full =
-            failure.kind == ErrorKind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
-        if (failure.kind == ErrorKind::Conflict || full) && observable && op != Op::Discard {
-            self.conflicts.insert(step, failure);
-            self.doubt(step, op, attempt, 0, Some(add(at, settling(&self.plan.steps[step]))));
-            return;
-        }
-        // A look that got no answer changed nothing and can be taken again.
-        let passing = failure.kind.is_transient() || failure.kind == ErrorKind::NoAnswer;
-        // Steps that ask have their own patience, which `at_most` bounds.
-        let passing = passing && !self.plan.steps[step].action.asks();
-        if passing && attempt < self.plan.runbook.limits.attempts {
-            let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
-            self.again(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
-            return;
-        }
-        self.fail(step, op, failure);
-    }
-
-    fn fail(&mut self, step: usize, op: Op, failure: Failure) {
-        if op == Op::Do {
-            self.spare(step);
-        }
-        let orphans = match &mut self.status[step] {
-            Status::Orphaned { handles, .. } => std::mem::take(handles),
-            _ => Vec::new(),
-        };
-        self.status[step] = Status::Failed { op, failure, orphans };
-        self.work.failed.insert(step);
-    }
-
-    /// A try that definitely did not take effect leaves the way back open, unless an earlier one may have.
-    fn spare(&mut self, step: usize) {
-        if !self.touched.contains(&step) {
-            self.irrevocable.remove(&step);
-        }
-    }
-
-    /// A person says of a failed step what it is like now.
-    fn overrule(
-        &mut self,
-        event: &Event,
-        step: usize,
-        op: Op,
-        applied: bool,
-    ) -> Result<(), IllegalTransition> {
-        if op == Op::Discard || (applied && self.needs_its_answer(step)) {
-            return Err(self.misfit(event, step));
-        }
-        self.forget_work(step);
-        self.changed = true;
-        match (op, applied) {
-            // It is done, or undone, by hand.
-            (_, true) => self.succeed(step, op, self.facts.get(&step).cloned().unwrap_or_default()),
-            // It never took effect: on the way back there is nothing to undo.
-            (_, false) if self.direction != Direction::Forward => {
-                self.status[step] = Status::Undone;
-                self.finish(step);
-            }
-            (_, false) => self.again(step, op, 1, None),
-        }
-        Ok(())
-    }
-
-    /// The step gets another try.
-    fn again(&mut self, step: usize, op: Op, attempt: u32, not_before: Option<Timestamp>) {
-        match op {
-            Op::Do if self.direction != Direction::Forward => {
-                // It did not take effect, and nobody wants it any more.
-                self.status[step] = Status::Undone;
-                self.finish(step);
-                return;
-            }
-            Op::Do => {
-                self.spare(step);
-                self.status[step] = Status::Pending { attempt, not_before };
-            }
-            Op::Undo => self.status[step] = Status::Undoing { attempt, not_before },
-            Op::Discard => {
-                if let Status::Orphaned { discard, not_before: wait, .. } = &mut self.status[step] {
-                    (*discard, *wait) = (attempt, not_before);
-                }
-            }
-        }
-        self.work.ready.insert(step);
-    }
-
-    fn doubt(&mut self, step: usize, op: Op, attempt: u32, looks: u32, not_before: Option<Timestamp>) {
-        self.forget_work(step);
-        if op == Op::Discard {
-            // Revoking what is dead succeeds: it is simply done again, after a while and not for ever.
-            if attempt >= self.plan.runbook.limits.attempts {
-                self.fail(step, op, exhausted("the credential of a lost response could not be revoked"));
-            } else {
-                self.again(step, op, attempt + 1, not_before);
-            }
-            return;
-        }
-        self.changed |= self.plan.steps[step].is_effect();
-        self.status[step] = Status::Unknown { op, attempt, looks, not_before };
-        self.work.unknown.insert(step);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
-    fn settle(
-        &mut self,
-        step: usize,
-        op: Op,
-        attempt: u32,
-        found: &Found,
-        facts: &Facts,
-        looks: u32,
-        at: Timestamp,
-    ) {
-        match found {
-            Found::Applied => self.succeed(step, op, facts.clone()),
-            // A reload that may have been made is taken back as if it had been: else a consumer would
-            // keep a credential that the way back revokes.
-            Found::Repeatable if op == Op::Do && self.direction != Direction::Forward => {
-                self.succeed(step, op, facts.clone());
-            }
-            Found::Absent | Found::Repeatable => {
-                self.forget_work(step);
-                if *found == Found::Repeatable && op == Op::Do {
-                    self.touched.insert(step);
-                    // Turned before its next try, it is taken back with what was found now.
-                    if !facts.is_empty() {
-                        self.facts.insert(step, facts.clone());
-                    }
-                }
-                let unwanted = op == Op::Do && self.direction != Direction::Forward;
-                let conflict = self.conflicts.remove(&step).filter(|_| *found == Found::Absent);
-                if let (Some(conflict), false) = (conflict, unwanted) {
-                    // Somebody else's write it is, and another try would meet it again.
-                    self.fail(step, op, conflict);
-                } else if attempt < self.plan.runbook.limits.attempts || unwanted {
-                    let wait = add(at, backoff(attempt));
-                    self.again(step, op, attempt + 1, Some(wait));
-                } else {
-                    self.fail(step, op, exhausted("no try took effect"));
-                }
-            }
-            Found::Orphans(handles) => {
-                self.forget_work(step);
-                self.status[step] =
-                    Status::Orphaned { attempt, handles: handles.clone(), discard: 1, not_before: None };
-                self.work.ready.insert(step);
-            }
-            Found::Undecided => {
-                let looks = looks + 1;
-                self.doubt(step, op, attempt, looks, Some(add(at, backoff(looks))));
-            }
-        }
-    }
-
-    fn find(&self, event: &Event, id: &str) -> Result<usize, IllegalTransition> {
-        self.step(id).ok_or_else(|| illegal(event, format!("step `{id}`"), "not in the plan".into()))
-    }
-
-    fn started(&self, event: &Event, id: &str, op: Op, attempt: u32) -> Result<usize, IllegalTransition> {
-        let step = self.find(event, id)?;
-        let fits = match &self.status[step] {
-            Status::Started { op: o, attempt: a } => *o == op && *a == attempt,
-            Status::Orphaned { discard, .. } => {
-                op == Op::Discard && *discard == attempt && self.work.started.contains(&step)
-            }
-            _ => false,
-        };
-        if fits { Ok(step) } else { Err(self.misfit(event, step)) }
-    }
-
-    fn in_doubt(
-        &self,
-        event: &Event,
-        id: &str,
-        op: Op,
-        attempt: u32,
-    ) -> Result<(usize, u32), IllegalTransition> {
-        let step = self.find(event, id)?;
-        match self.status[step] {
-            Status::Unknown { op: o, attempt: a, looks, .. } if o == op && a == attempt => Ok((step, looks)),
-            _ => Err(self.misfit(event, step)),
-        }
-    }
-
-    fn misfit(&self, event: &Event, step: usize) -> IllegalTransition {
-        let subject = format!("step `{}`", self.plan.steps[step].id);
-        let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
-        illegal(event, subject, format!("{:?}{halted}", self.status[step]))
-    }
-}
-
-/// How long after an unanswered call a step's target is looked at. What is merely done again needs no wait.
-fn settling(step: &Step) -> Duration {
-    match step.class {
-        None | Some(Observation::Idempotent | Observation::Opaque) => Duration::ZERO,
-        Some(_) => SETTLE,
-    }
-}
-
-pub(super) fn illegal(event: &Event, subject: String, state: String) -> IllegalTransition {
-    IllegalTransition { event: event.name(), subject, state }
-}
-
-fn exhausted(message: &str) -> Failure {
-    Failure {
-        kind: ErrorKind::Invalid,
-        message: message.into(),
-        hint: None,
-        request_id: None,
-        retry_after_ms: None,
-    }
-}
-
-/// The wait before the try after this one.
-fn backoff(attempt: u32) -> Duration {
-    BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(MAX_BACKOFF)
 }

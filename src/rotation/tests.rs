@@ -945,7 +945,7 @@ fn runs_end_as_they_should() {
         assert_eq!(after.matches("Succeeded Do cutover/demo-key/promote").count(), 2, "{after}");
         assert_eq!(end(again), Some(End::Done));
         let state = &ends[again].state;
-        assert!((0..state.plan().steps.len()).all(|step| !state.is_rewritten(step)), "it was for this once");
+        assert!((0..state.plan().steps.len()).all(|step| !state.overwrites(step)), "it was for this once");
         // Who consumes it is waited for once more.
         let reloads = ends[again].trace.matches("Succeeded Do cutover/demo-key/reload/web").count();
         assert_eq!(reloads, if again == "written-again" { 1 } else { 2 }, "{}", ends[again].trace);

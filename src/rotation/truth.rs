@@ -1,9 +1,9 @@
 //! What is true of each credential, as it was last seen; what the steps did is only what it was last made.
 
-use super::event::Op;
-use super::event::{Holds, Sight};
-use super::state::State;
-use super::status::{Direction, Status};
+use super::outcome::Op;
+use super::seen::{Holds, Sight};
+use super::state::{Direction, State};
+use super::step::Status;
 use crate::domain::ErrorKind;
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
@@ -169,7 +169,7 @@ impl State {
     }
 
     fn learn(&self, truth: &mut Truth, at: usize) {
-        let status = &self.status[at];
+        let status = &self.steps[at].status;
         // What could not be taken back stands.
         let done = matches!(
             status,

@@ -36,7 +36,7 @@ const SOURCES: [&str; 14] = [
     "src/rotation",
     "src/plan/preview.rs",
     "src/plan/compile.rs",
-    "src/plan/mod.rs",
+    "src/plan/validate.rs",
     "src/runbook",
     "src/text.rs",
 ];

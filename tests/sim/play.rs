@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use stanch::clock::{Clock, Moment, add};
-use stanch::domain::{ErrorKind, Life, Phase, Strategy};
+use stanch::domain::{ErrorKind, Life, Observation, Phase, Strategy};
 use stanch::engine::{Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, survey};
 use stanch::journal::{
     Journal, Latch, Latches, Ledger, LedgerError, MemoryLedger, Record, RollbackRequest, SealedEntry,
@@ -20,7 +20,7 @@ use stanch::journal::{
 use stanch::plan::{Plan, Request, compile};
 use stanch::provider::Provider;
 use stanch::provider::sandbox::{Fault, Sandbox};
-use stanch::rotation::{End, Event, State, Status, Stop};
+use stanch::rotation::{End, Event, Op, State, Status, Stop};
 use stanch::runbook::model::{Credential, Runbook};
 use stanch::secret::Sealer;
 use tokio::sync::{Notify, watch};
@@ -861,13 +861,7 @@ impl Run {
     fn mend(&self, ended: &State, clock: &Arc<Virtual>) {
         if let Some(Stop::Unknown { steps }) = ended.stopped() {
             for id in steps {
-                let applied = self.shared.fate().applied.get(id).copied().unwrap_or(0) > 0;
-                let own = self
-                    .plan
-                    .steps
-                    .iter()
-                    .any(|s| s.id == *id && matches!(s.action, stanch::plan::Action::Own { .. }));
-                if own {
+                if let Some(applied) = self.found_out(ended, id) {
                     self.resolve(id, applied, clock);
                 }
             }
@@ -892,6 +886,33 @@ impl Run {
                 self.shared.fate().count("operator: wrote a store by hand");
                 self.shared.world.write_by_hand(&path, &handle, &consumers).expect("world");
             }
+        }
+    }
+
+    /// What a person finds who looks where stanch cannot: whether a step of the runbook's own was done, and
+    /// which generated values an authority accepts. `None` where the program can ask again itself.
+    fn found_out(&self, state: &State, id: &str) -> Option<bool> {
+        use stanch::plan::Action;
+        let at = state.step(id)?;
+        let Status::Unknown { op, .. } = state.status(at) else { return None };
+        let step = &self.plan.steps[at];
+        let lives = |handle: &str| {
+            let snapshot = self.shared.world.snapshot().expect("world");
+            snapshot.credentials.iter().any(|(_, known, life)| known == handle && *life != Life::Gone)
+        };
+        match &step.action {
+            Action::Own { .. } => Some(self.shared.fate().applied.get(id).copied().unwrap_or(0) > 0),
+            _ if step.class != Some(Observation::Opaque) => None,
+            // The same value is applied again: it is one credential however often.
+            Action::Issue { .. } if *op == Op::Do => Some(false),
+            Action::Issue { credential } => {
+                let incoming = self.shared.model.incoming(&self.plan.credentials[*credential].name);
+                Some(incoming.is_none_or(|handle| !lives(&handle)))
+            }
+            Action::Revoke { credential } => {
+                self.plan.credentials[*credential].outgoing.as_ref().map(|old| !lives(&old.handle))
+            }
+            _ => None,
         }
     }
 

@@ -30,9 +30,9 @@ use self::world::{Client, Credential, Secrets, World};
 use super::{Call, CallError, Consumer, Gate, Issuer, Probe, Provider, Store};
 use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::runbook::model;
+use crate::secret::Sealer;
 #[cfg(feature = "simulation")]
 use crate::secret::{Material, Secret};
-use crate::secret::Sealer;
 use crate::text::shell_word;
 
 /// The world at one moment, as an onlooker sees it who is neither an issuer nor a store: what

@@ -1,19 +1,27 @@
 //! Observing, read-only, what a plan needs to know. Nothing is used up: a credential is asked about, as the
 //! operator, and not tried.
 
+mod drift;
+mod failure;
+mod learnt;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aho_corasick::AhoCorasick;
 use tokio::task::JoinSet;
 
+use self::failure::{error_of, may_pass, with_failures};
 use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Standing};
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
 use crate::provider::{CallError, Issuer, Provider, Store};
 use crate::runbook::model::{Credential, Runbook};
 use crate::sabotage::{Sabotage, is_on};
-use crate::secret::{Material, Scrubber, Secret};
+use crate::secret::Material;
+
+pub use drift::drift;
+pub(super) use failure::first_failure;
+pub use learnt::Learnt;
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
@@ -52,83 +60,6 @@ impl Choices {
                 .collect(),
             nothing_to_revoke: plan.credentials.iter().find_map(|c| c.waived.clone()),
         }
-    }
-}
-
-/// The secrets that a survey read. Texts of people and of the runbook are held against them before anything
-/// of those is written down.
-#[derive(Debug, Default)]
-pub struct Learnt {
-    scrubber: Scrubber,
-    /// What the stores hold, as it is, with the credential that it belongs to.
-    values: Vec<(String, Secret)>,
-}
-
-/// Shorter values stand in a text by chance.
-const SHORTEST: usize = 8;
-
-impl Learnt {
-    /// The text without any of the secrets, in any encoding.
-    pub fn clean(&self, text: &str) -> String {
-        self.scrubber.clean(text)
-    }
-
-    /// The first field of the runbook in which the whole value of a credential stands, and the credential's name.
-    ///
-    /// A part of a value counts for nothing here, unlike in `clean`: an address that a value and the runbook
-    /// share must not stop a rotation. The same goes for values that could be words.
-    pub fn written_in(&self, runbook: &Runbook) -> Option<(String, &str)> {
-        let runbook = serde_json::to_value(runbook).ok()?;
-        let word = |text: &str| {
-            text.bytes().all(|b| b.is_ascii_lowercase()) || text.bytes().all(|b| b.is_ascii_uppercase())
-        };
-        let values = self.values.iter().map(|(credential, value)| (credential, value.expose().trim()));
-        let values: Vec<_> = values.filter(|(_, v)| v.len() >= SHORTEST && !word(v)).collect();
-        // One pass for all of them: a fleet's runbook is as long as its values are many.
-        let any = AhoCorasick::new(values.iter().map(|(_, value)| value)).ok();
-        if any.is_some_and(|any| !holds_any(&runbook, &any)) {
-            return None;
-        }
-        values
-            .into_iter()
-            .find_map(|(credential, value)| Some((field_with(&runbook, value, "")?, credential.as_str())))
-    }
-
-    fn add(&mut self, credential: &str, material: &Material) {
-        self.scrubber.add(material);
-        self.values.extend(material.secret_parts().map(|value| (credential.to_owned(), value.clone())));
-    }
-}
-
-/// Whether one of these values stands in a text or a name below `at`.
-fn holds_any(at: &serde_json::Value, values: &AhoCorasick) -> bool {
-    use serde_json::Value;
-    match at {
-        Value::String(text) => values.is_match(text),
-        Value::Array(items) => items.iter().any(|item| holds_any(item, values)),
-        Value::Object(fields) => {
-            fields.iter().any(|(name, field)| values.is_match(name) || holds_any(field, values))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// The path to the first text below `at` in which the value stands. A name that holds it is not repeated.
-fn field_with(at: &serde_json::Value, value: &str, path: &str) -> Option<String> {
-    use serde_json::Value;
-    match at {
-        Value::String(text) => text.contains(value).then(|| path.to_owned()),
-        Value::Array(items) => {
-            items.iter().enumerate().find_map(|(n, item)| field_with(item, value, &format!("{path}[{n}]")))
-        }
-        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
-            let dot = if path.is_empty() { "" } else { "." };
-            if name.contains(value) {
-                return Some(format!("{path}{dot}(a name)"));
-            }
-            field_with(field, value, &format!("{path}{dot}{name}"))
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
@@ -287,10 +218,6 @@ fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
     SurveyError { target: target.to_owned(), source }
 }
 
-fn may_pass(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Throttled | ErrorKind::NotReady | ErrorKind::NoAnswer)
-}
-
 /// Looks again after what may pass, as a run does.
 async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
     look: impl Fn() -> F,
@@ -310,28 +237,6 @@ async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
         }
     }
     look().await
-}
-
-/// The first failed check as an error.
-pub(super) fn first_failure(checks: &[Check]) -> Option<CallError> {
-    let failed = checks.iter().find(|c| c.verdict == CheckVerdict::Fail)?;
-    Some(error_of(failed, format!("{}: {}", failed.name, failed.detail)))
-}
-
-fn error_of(failed: &Check, message: String) -> CallError {
-    let error = CallError::rejected(failed.kind.unwrap_or(ErrorKind::Invalid), message);
-    CallError { hint: failed.hint.clone(), retry_after: failed.retry_after, ..error }
-}
-
-/// An error of a look, with every check that failed before it: all that is missing is named at once.
-fn with_failures(error: CallError, checks: &[Check]) -> CallError {
-    let failed: Vec<&Check> = checks.iter().filter(|c| c.verdict == CheckVerdict::Fail).collect();
-    let Some(first) = failed.first() else { return error };
-    let join = |texts: Vec<String>| texts.join("; ");
-    let message = join(failed.iter().map(|c| format!("{}: {}", c.name, c.detail)).collect());
-    let hints = join(failed.iter().filter_map(|c| c.hint.clone()).filter(|h| !h.is_empty()).collect());
-    let kind = first.kind.unwrap_or(error.kind);
-    CallError { kind, message, hint: (!hints.is_empty()).then_some(hints).or(error.hint.clone()), ..error }
 }
 
 /// What a person said of one credential.
@@ -469,65 +374,4 @@ async fn outgoing(
         _ if is_on(Sabotage::Unknown) => Outgoing::Waived("broken on purpose".into()),
         _ => waived().unwrap_or_else(|| Outgoing::Gone { living: existing.to_vec() }),
     })
-}
-
-/// The first difference between what a plan saw and what is there now, in a sentence.
-pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
-    for (planned, seen) in plan.credentials.iter().zip(&now.credentials) {
-        for (at, (was, is)) in planned.stores.iter().zip(&seen.stores).enumerate() {
-            // A neighbour in the same secret may have been written. Where the issuer can name the credential,
-            // it is compared below.
-            if was.versions.current != is.versions.current && !planned.issuer.tries {
-                let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
-                return Some(format!(
-                    "credential `{}`, store {}: the plan saw version {} as current; the current version is now {}",
-                    planned.name,
-                    at + 1,
-                    word(&was.versions.current),
-                    word(&is.versions.current)
-                ));
-            }
-            if was.place != is.place {
-                return Some(format!(
-                    "credential `{}`, store {}: its name now leads to a different place",
-                    planned.name,
-                    at + 1
-                ));
-            }
-        }
-        let (identity, disabled) = match &seen.outgoing {
-            Outgoing::Known(s) | Outgoing::Named(s) => (Some(&s.identity), s.life == Life::Disabled),
-            Outgoing::Gone { .. } | Outgoing::Waived(_) => (None, false),
-        };
-        let name = &planned.name;
-        if planned.outgoing.as_ref() != identity {
-            return Some(match identity {
-                Some(_) => {
-                    format!("credential `{name}`: its stores hold a different credential than the plan saw")
-                }
-                None => format!("credential `{name}`: its issuer no longer knows the old credential"),
-            });
-        }
-        if planned.disabled != disabled {
-            let now = if disabled { "disabled" } else { "enabled" };
-            return Some(format!(
-                "credential `{name}`: another client {now} the old credential since the plan was made"
-            ));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A server that asks to wait is waited for, though a check stands between its answer and the next try.
-    #[test]
-    fn the_time_that_a_server_asks_to_wait_outlives_its_check() {
-        let limited = Check::fail("server", ErrorKind::Throttled, "limited", "wait");
-        let asked = Some(Duration::from_secs(5));
-        let error = first_failure(&[Check { retry_after: asked, ..limited }]).expect("a failure");
-        assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, asked));
-    }
 }

@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::yields::{Yield, facts};
+use super::job::{Job, bug};
 use crate::clock::Clock;
-use crate::domain::{Check, ErrorKind};
+use crate::domain::{Check, ErrorKind, Phase};
+use crate::engine::yields::{Yield, facts};
 use crate::plan::PlannedPhase;
 use crate::provider::{CallError, Issuer, Probe, Use};
 use crate::rotation::{BEFORE, PROVED, REFUSED_AT, WHY};
+use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -60,6 +62,41 @@ pub(super) struct Inquiry<'a> {
     pub(super) places: &'a Semaphore,
     /// Puts a sentence on the record.
     pub(super) say: &'a (dyn Fn(String) + Send + Sync),
+}
+
+impl Job {
+    /// How one place is asked: the issuer, or a check.
+    pub(super) async fn inquiry(
+        &self,
+        probe: Option<usize>,
+        rejects: bool,
+        phase: Phase,
+    ) -> Result<Inquiry<'_>, CallError> {
+        let (_, name, credential) = self.credential()?;
+        let (who, place) = match probe {
+            None => (Asked::Issuer(self.issuer().await?), "its issuer".to_owned()),
+            Some(p) => {
+                let probes: &[model::Probe] =
+                    if rejects { crate::plan::rejects(credential) } else { &credential.accepts };
+                let probe = probes.get(p).ok_or_else(|| bug("the plan does not have this check"))?;
+                (
+                    Asked::Probe(self.provider.probe(name, credential, probe).await?),
+                    format!("check {}", p + 1),
+                )
+            }
+        };
+        let waits = self.plan.phase(phase).ok_or_else(|| bug("the plan does not have this phase"))?;
+        Ok(Inquiry {
+            who,
+            place,
+            waits,
+            deadline: self.plan.runbook.limits.deadline.get(),
+            clock: self.clock.as_ref(),
+            cancel: &self.cancel,
+            places: &self.places,
+            say: &*self.say,
+        })
+    }
 }
 
 impl Inquiry<'_> {

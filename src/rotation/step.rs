@@ -1,9 +1,8 @@
-//! Where a step stands, and which way a run goes.
+//! What a run knows of one of its steps.
 
 use jiff::Timestamp;
 
-use super::event::{Failure, Op};
-use crate::domain::Phase;
+use super::outcome::{Facts, Failure, Op};
 
 /// Where one step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +66,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// To be done, from the first try on.
+    pub(super) fn pending() -> Self {
+        Self::Pending { attempt: 1, not_before: None }
+    }
+
     /// In one word, for people.
     pub fn word(&self) -> &'static str {
         match self {
@@ -82,26 +86,59 @@ impl Status {
     }
 }
 
-/// Which way the run goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Direction {
-    /// Towards done.
-    Forward,
-    /// Back to the end of a phase, or all the way.
-    Back {
-        /// The phase; `None` is all the way.
-        to: Option<Phase>,
-        /// Why.
-        why: String,
-        /// Whether the engine decided it.
-        by_gate: bool,
-    },
+/// What a run knows of one of its steps.
+#[derive(Debug, Clone)]
+pub(super) struct StepState {
+    /// Where it stands.
+    pub(super) status: Status,
+    /// What it left for later ones.
+    pub(super) facts: Facts,
+    /// How often it was taken back. A part of its idempotency token.
+    pub(super) round: u32,
+    /// When the first intent of the present round was recorded.
+    pub(super) since: Option<Timestamp>,
+    /// When the last intent to do it in the present round was recorded.
+    pub(super) last: Option<Timestamp>,
+    /// Its last try met a version that may be its own, and was told this. Boxed: it is rare, and plans are long.
+    pub(super) conflict: Option<Box<Failure>>,
+    /// It can be repeated, and an earlier try may have taken effect.
+    pub(super) touched: bool,
+    /// It cannot be taken back, and has, or may have, been done.
+    pub(super) irrevocable: bool,
+    /// A promotion that a person wants done over whatever its store holds.
+    pub(super) overwrites: bool,
+    /// A check of a new credential: when it passed, in this process.
+    pub(super) verified: Option<Timestamp>,
+}
+
+impl StepState {
+    /// Nothing was done with it yet.
+    pub(super) fn new() -> Self {
+        Self {
+            status: Status::pending(),
+            facts: Facts::new(),
+            round: 0,
+            since: None,
+            last: None,
+            conflict: None,
+            touched: false,
+            irrevocable: false,
+            overwrites: false,
+            verified: None,
+        }
+    }
+
+    /// Another value, or another try from the start, needs another idempotency token.
+    pub(super) fn next_round(&mut self) {
+        self.round += 1;
+        (self.since, self.last) = (None, None);
+    }
 }
 
 /// The status from which a failed step is tried again by somebody who mended something.
 pub(super) fn fresh(op: Op, orphans: Vec<String>) -> Status {
     match op {
-        Op::Do => Status::Pending { attempt: 1, not_before: None },
+        Op::Do => Status::pending(),
         Op::Undo => Status::Undoing { attempt: 1, not_before: None },
         Op::Discard => Status::Orphaned { attempt: 1, handles: orphans, discard: 1, not_before: None },
     }

@@ -1,0 +1,80 @@
+//! The look at the world that a session ends with.
+
+use std::time::Duration;
+
+use super::Session;
+use crate::engine::EngineError;
+use crate::engine::check::sights;
+use crate::rotation::{End, Event, Seen, Stop, Truth};
+
+/// How long the looks at the world may take that the summary tells of.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+/// How often a last look that shows another world than the run left is taken again, and after how long.
+const LAGS: u32 = 3;
+const LAG: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Looks at the world before this session ends with `last`. A run is not done while others have undone
+    /// what it wrote: then it stops instead.
+    pub(super) async fn last_word(&mut self, last: Event) -> Result<Event, EngineError> {
+        self.look_once_more(&last).await?;
+        if !matches!(last, Event::Closed { end: End::Done | End::NotProved }) {
+            return Ok(last);
+        }
+        // A copy of a store may lag behind for a moment.
+        for _ in 0..LAGS {
+            if self.overtaken().is_empty() {
+                return Ok(last);
+            }
+            self.engine.clock.sleep(LAG).await;
+            self.look_once_more(&last).await?;
+        }
+        let credentials = self.overtaken();
+        Ok(if credentials.is_empty() {
+            last
+        } else {
+            Event::Stopped { reason: Stop::Overtaken { credentials } }
+        })
+    }
+
+    /// The credentials that were just seen not to be as this run left them.
+    fn overtaken(&self) -> Vec<String> {
+        let truths = self.state.truths().into_iter();
+        truths.filter(Truth::is_overtaken).map(|truth| truth.credential).collect()
+    }
+
+    /// Looks at the world, before this session ends with `last`, so that the summary tells what is and not
+    /// what was meant. Whoever interrupts or halts is not kept waiting.
+    async fn look_once_more(&mut self, last: &Event) -> Result<(), EngineError> {
+        let wanted = match last {
+            Event::Closed { end } => *end != End::Failed,
+            Event::Stopped { reason } => {
+                !matches!(reason, Stop::Halted | Stop::Interrupted | Stop::Unanswered { .. })
+            }
+            _ => false,
+        };
+        if !wanted || !self.state.has_changed_anything() {
+            return Ok(());
+        }
+        let jobs = self.index.issues().iter().map(|step| (self.job(*step), None)).collect();
+        let found = sights(jobs, LAST_LOOK).await;
+        // What is not seen stays unseen: the summary then tells what the steps did.
+        let missed: Vec<&str> = (self.plan.credentials.iter().zip(&found))
+            .filter_map(|(planned, seen)| seen.is_none().then_some(planned.name.as_str()))
+            .collect();
+        if !missed.is_empty() {
+            let text = format!(
+                "stanch could not check these at the end, so their state is that of the last steps: {}",
+                missed.join(", ")
+            );
+            self.hold(Event::Noted { text })?;
+        }
+        for (c, seen) in found.into_iter().enumerate() {
+            if let Some(Seen { stores, outgoing, incoming }) = seen {
+                let credential = self.plan.credentials[c].name.clone();
+                self.hold(Event::Seen { credential, stores, outgoing, incoming })?;
+            }
+        }
+        Ok(())
+    }
+}

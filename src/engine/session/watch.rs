@@ -1,0 +1,130 @@
+//! Watches the gates of the phase that waits for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::Session;
+use crate::domain::{Judgement, Phase, Verdict};
+use crate::engine::EngineError;
+use crate::engine::calls::{Message, unless_it_crashes, within};
+use crate::engine::safe;
+use crate::gate::{self, Adoption, Watched};
+use crate::plan::ADOPTED;
+use crate::runbook::model;
+
+/// How often consumers are asked which version they use.
+const ADOPTION_EVERY: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Starts to watch the gates of the present phase, unless they are watched already.
+    pub(super) async fn watch_gates(&mut self) -> Result<(), EngineError> {
+        let Some(phase) = self.state.phase() else { return Ok(()) };
+        if self.watching.as_ref().is_some_and(|(watched, _)| *watched == phase) {
+            return Ok(());
+        }
+        self.stop_watching();
+        let until = self.plan.phase(phase).map(|p| p.until.clone()).unwrap_or_default();
+        let mut handles = Vec::with_capacity(until.len());
+        for gate in until {
+            handles.push(if gate == ADOPTED {
+                let watched = self.watched().await;
+                self.watch_adoption(phase, watched)
+            } else {
+                let spec = self.plan.runbook.gates[&gate].clone();
+                self.watch_gate(phase, gate, spec)
+            });
+        }
+        self.watching = Some((phase, handles));
+        Ok(())
+    }
+
+    pub(super) fn stop_watching(&mut self) {
+        for gate in self.watching.take().map(|(_, gates)| gates).unwrap_or_default() {
+            gate.abort();
+        }
+        while self.calls.try_join_next().is_some() {}
+    }
+
+    /// Every consumer that can say what it uses, with the value that it should use.
+    async fn watched(&self) -> Vec<Result<Watched, Adoption>> {
+        let mut watched = Vec::new();
+        for c in 0..self.plan.credentials.len() {
+            let (planned, credential) = self.plan.credential(c);
+            let held = self.safe.get(&safe::incoming(&planned.name, self.earlier().round(c)));
+            for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, s)| s.attest.is_some()) {
+                let silent = |trouble: &str| Adoption {
+                    credential: planned.name.clone(),
+                    consumer: spec.name.clone(),
+                    instances: 0,
+                    of: 1,
+                    trouble: Some(trouble.to_owned()),
+                };
+                let ask = self.engine.provider.consumer(&planned.name, credential, at).await;
+                watched.push(match (ask, &held) {
+                    (Ok(ask), Some(held)) => Ok(Watched {
+                        credential: planned.name.clone(),
+                        consumer: spec.name.clone(),
+                        ask,
+                        wanted: Arc::clone(&held.material),
+                    }),
+                    (Err(e), _) => Err(silent(&e.message)),
+                    (Ok(_), None) => Err(silent("the new value is not known")),
+                });
+            }
+        }
+        watched
+    }
+
+    fn watch_adoption(&mut self, phase: Phase, watched: Vec<Result<Watched, Adoption>>) -> AbortHandle {
+        let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
+        let deadline = self.plan.runbook.limits.deadline.get();
+        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        for one in watched {
+            match one {
+                Ok(watched) => asked.push(watched),
+                Err(adoption) => silent.push(adoption),
+            }
+        }
+        self.calls.spawn(async move {
+            loop {
+                let mut found = gate::adoptions(&asked, deadline).await;
+                found.extend(silent.iter().cloned());
+                if send.send(Message::Adopted { phase, found }).is_err() {
+                    return;
+                }
+                clock.sleep(ADOPTION_EVERY).await;
+            }
+        })
+    }
+
+    fn watch_gate(&mut self, phase: Phase, name: String, spec: model::Gate) -> AbortHandle {
+        let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
+        let provider = Arc::clone(&self.engine.provider);
+        let deadline = self.plan.runbook.limits.deadline.get();
+        self.calls.spawn(async move {
+            let every = spec.every();
+            let gate = provider.gate(&spec).await;
+            loop {
+                let judgement = match &gate {
+                    Err(e) => Judgement { verdict: Verdict::Error, detail: e.message.clone() },
+                    Ok(gate) => {
+                        let gate = Arc::clone(gate);
+                        let asked = unless_it_crashes(async move { Ok(gate.evaluate().await) });
+                        let error = |detail: String| Judgement { verdict: Verdict::Error, detail };
+                        match within(deadline, asked).await {
+                            Some(Ok(judgement)) => judgement,
+                            Some(Err(e)) => error(e.message),
+                            None => error("no answer in time".into()),
+                        }
+                    }
+                };
+                if send.send(Message::Judged { phase, gate: name.clone(), judgement }).is_err() {
+                    return;
+                }
+                clock.sleep(every).await;
+            }
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! `capture`: looks at a store, and reads and seals the outgoing value.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Look;
+use super::job::{FINGERPRINT, Job, VERSION, checked, unsealed};
+use crate::domain::ErrorKind;
+use crate::engine::safe;
+use crate::engine::yields::{Yield, facts};
+use crate::provider::CallError;
+use crate::secret::Material;
+
+pub(super) struct Capture {
+    pub(super) store: usize,
+}
+
+#[async_trait]
+impl Look for Capture {
+    fn limit(&self, deadline: Duration) -> Duration {
+        deadline
+    }
+
+    async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
+        let (c, name, _) = job.credential()?;
+        let store = job.store(self.store).await?;
+        let mut out = checked(store.preflight().await)?;
+        let versions = store.observe().await?;
+        let planned = &job.plan.credentials[c];
+        let material = store.read(versions.current.as_deref()).await?;
+        let known = &planned.stores[self.store].versions.current;
+        // A neighbour in the same secret may have been written since; another credential may not.
+        if versions.current != *known && !is_the_planned_one(job, c, &material).await? {
+            let (was, is) = (shown(known), shown(&versions.current));
+            let message = format!("the plan saw version {was} as current; the current version is now {is}");
+            let hint = "another process has changed it since; make a new plan";
+            return Err(CallError::rejected(ErrorKind::Conflict, message).hint(hint));
+        }
+        let fingerprint = job.safe.fingerprint(&material).to_string();
+        let place = safe::outgoing(name, self.store);
+        let sealed = job.safe.put(&place, material, planned.outgoing.clone()).map_err(|e| unsealed(&e))?;
+        out.facts =
+            facts([(VERSION, versions.current.unwrap_or_default()), (FINGERPRINT, fingerprint)]).facts;
+        out.sealed.push(sealed);
+        Ok(out)
+    }
+}
+
+/// Whether a value that was written since the plan was made is still the credential that it names. One
+/// whose issuer knows no names is what its only store holds.
+async fn is_the_planned_one(job: &Job, c: usize, material: &Material) -> Result<bool, CallError> {
+    let planned = &job.plan.credentials[c];
+    if !planned.issuer.tries {
+        return Ok(planned.stores.len() == 1);
+    }
+    let standing = job.issuer().await?.identify(material).await?;
+    Ok(standing.map(|s| s.identity.handle) == planned.outgoing.as_ref().map(|o| o.handle.clone()))
+}
+
+fn shown(version: &Option<String>) -> &str {
+    version.as_deref().unwrap_or("none")
+}

@@ -1,0 +1,163 @@
+//! `issue`: issues incoming; the way back revokes it. A try whose reply was lost is found by its tag, and what
+//! nobody can use of it is discarded before the next.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::job::{FINGERPRINT, HANDLE, Job};
+use super::{Effect, Observed, applied};
+use crate::domain::{ErrorKind, Identity, Life};
+use crate::engine::safe::{self, Held, SafeError};
+use crate::engine::yields::{Yield, facts};
+use crate::journal::SealedEntry;
+use crate::plan::Action;
+use crate::provider::CallError;
+use crate::rotation::{Facts, Found};
+use crate::sabotage::{Sabotage, is_on};
+
+pub(super) struct Issue;
+
+#[async_trait]
+impl Effect for Issue {
+    fn limit(&self, deadline: Duration) -> Duration {
+        // What a lost reply left may have to be looked for in long lists.
+        deadline.max(Duration::from_secs(10)) * 2
+    }
+
+    async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
+        let (_, name, _) = job.credential()?;
+        let issuer = job.issuer().await?;
+        let place = safe::incoming(name, job.known.round);
+        // A value made here was sealed before this call.
+        let candidate = if issuer.traits().mints { None } else { job.safe.get(&place) };
+        let issued = issuer.issue(&job.context, candidate.as_ref().map(|h| h.material.as_ref())).await?;
+        if issued.material.is_blank() {
+            return Err(CallError::unknown("the issuer returned an empty credential"));
+        }
+        let fingerprint = job.safe.fingerprint(&issued.material).to_string();
+        let handle = issued.identity.handle.clone();
+        let sealed = job
+            .safe
+            .put(&place, issued.material, Some(issued.identity))
+            // It exists, and cannot be kept: found again by its tag, it will be revoked.
+            .map_err(|e| CallError::unknown(e.to_string()))?;
+        let mut out = facts([(HANDLE, handle), (FINGERPRINT, fingerprint)]);
+        out.sealed.push(sealed);
+        Ok(out)
+    }
+
+    async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
+        let handle = job.incoming_handle()?;
+        let incoming = job.incoming().ok().map(|h| h.material);
+        if is_on(Sabotage::Orphan) {
+            return Ok(Yield::default());
+        }
+        let issuer = job.issuer().await?;
+        // One that was disabled before the run is so again after it.
+        if !job.plan.credentials[job.credential()?.0].disabled {
+            job.look_before_return().await?;
+        }
+        refuse_handed_out(job).await?;
+        // While the new one still lives, a list without it is known to be too old.
+        let swept = job.sweep(&[], Some(handle)).await?;
+        job.refuse_stopped()?;
+        job.revoke(issuer.as_ref(), handle, incoming.as_deref()).await?;
+        Ok(swept)
+    }
+
+    async fn observe(&self, job: &Job) -> Observed {
+        if is_on(Sabotage::Twin) {
+            return applied(false);
+        }
+        let (c, name, _) = job.credential()?;
+        let issuer = job.issuer().await?;
+        let held = job.safe.get(&safe::incoming(name, job.known.round));
+        let kept = |held: &Held, identity: &Identity| {
+            let fingerprint = job.safe.fingerprint(&held.material).to_string();
+            (Found::Applied, facts([(HANDLE, identity.handle.clone()), (FINGERPRINT, fingerprint)]).facts)
+        };
+        // The reply was sealed, and the process died before it could say so.
+        if let Some((held, identity)) = held.as_ref().and_then(|h| Some((h, h.identity.as_ref()?)))
+            && issuer.life(&identity.handle).await? == Life::Active
+        {
+            return Ok(kept(held, identity));
+        }
+        let before = &job.plan.credentials[c].existing;
+        let found = issuer.find(&job.context, before).await?;
+        match (found.first(), held) {
+            (None, _) => applied(false),
+            // The value was made here and is still known: what was found is as good as issued.
+            (Some(handle), Some(held)) if !issuer.traits().mints => {
+                let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
+                Ok(kept(&held, &identity))
+            }
+            (Some(_), _) => Ok((Found::Orphans(found), Facts::new())),
+        }
+    }
+
+    async fn observe_undo(&self, job: &Job) -> Observed {
+        let life = job.issuer().await?.life(job.incoming_handle()?).await?;
+        let gone = life == Life::Gone;
+        // What a repeated request made goes in the same step. Who cannot see it is warned by `undo`.
+        applied(gone && job.leftovers(&[], None).await?.is_ok_and(|left| left.is_empty()))
+    }
+}
+
+impl Job {
+    /// A value that is made here is sealed before the first call that carries it, and every later attempt
+    /// sends the same one.
+    pub(in crate::engine) async fn seal_candidate(&self) -> Result<Option<SealedEntry>, SafeError> {
+        let Action::Issue { credential } = self.step().action else { return Ok(None) };
+        let (planned, spec) = self.plan.credential(credential);
+        let name = safe::incoming(&planned.name, self.known.round);
+        if planned.issuer.mints || self.safe.get(&name).is_some() {
+            return Ok(None);
+        }
+        // An issuer that cannot be made now cannot be made for the call either, and says so there.
+        let Ok(issuer) = self.provider.issuer(&planned.name, spec).await else { return Ok(None) };
+        issuer.candidate().map(|candidate| self.safe.put(&name, candidate, None)).transpose()
+    }
+
+    /// Revokes what an attempt left behind.
+    pub(in crate::engine) async fn discard(&self) -> Result<Yield, CallError> {
+        let issuer = self.issuer().await?;
+        let orphans = &self.known.orphans;
+        for (revoked, handle) in orphans.iter().enumerate() {
+            let one = async {
+                self.refuse_stopped()?;
+                self.revoke(issuer.as_ref(), handle, None).await
+            };
+            one.await.map_err(|mut e| {
+                if revoked > 0 {
+                    // The step as a whole did change something.
+                    e.in_doubt = true;
+                    e.message = format!("after {revoked} of {} were revoked: {}", orphans.len(), e.message);
+                }
+                e
+            })?;
+        }
+        Ok(Yield::default())
+    }
+}
+
+/// Refuses to revoke incoming while a store hands it out. The record says that none does; but another
+/// process may have written there since, and a server may have forgotten.
+async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
+    if is_on(Sabotage::Outage) {
+        return Ok(());
+    }
+    let (_, name, credential) = job.credential()?;
+    // What cannot be opened any more cannot be compared.
+    if let Ok(held) = job.incoming() {
+        for store in 0..credential.stores.len() {
+            if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
+                let target = credential.stores[store].target();
+                let message = format!("{target} holds the new {name}; it was not revoked");
+                let hint = "find out which process wrote there; then resume, or roll back";
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+            }
+        }
+    }
+    job.refuse_stopped()
+}

@@ -1,0 +1,191 @@
+//! Looks at the world right before what cannot be undone: a credential dies, or the one that is to stay takes
+//! its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::job::{Job, lost};
+use crate::clock::since;
+use crate::domain::{ErrorKind, Life, Observation, Phase, Strategy};
+use crate::engine::safe::{self, Held};
+use crate::gate::{self, Watched};
+use crate::provider::CallError;
+use crate::rotation::Holds;
+use crate::sabotage::{Sabotage, is_on};
+use crate::secret::Material;
+
+/// For how long a new credential counts as verified once the first of its checks in `verify` has passed.
+const VERIFIED: Duration = Duration::from_millis(500);
+
+impl Job {
+    /// Looks once more, right before a credential dies: every store hands out the one that is to stay,
+    /// that one is accepted everywhere, consumers use it, and what was disabled still is. Under `contain`
+    /// the outgoing one dies before it is replaced, knowingly.
+    pub(super) async fn look_before_the_end(&self) -> Result<(), CallError> {
+        let contain = self.plan.strategy == Strategy::Contain;
+        if (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
+            return self.refuse_stopped();
+        }
+        let (_, name, credential) = self.credential()?;
+        let incoming = self.incoming()?;
+        self.is_accepted(&incoming.material, "new").await.map_err(|e| {
+            let message = format!("the old {name} was not changed: {}", e.message);
+            CallError { message, ..e }
+                .hint("fix the new credential, then resume; for other ways: stanch status")
+        })?;
+        if !contain {
+            for at in 0..credential.consumers.len() {
+                self.still_adopted(at, &incoming.material).await?;
+            }
+        }
+        if self.known.disabled && self.step().phase == Phase::Revoke {
+            let handle = self.outgoing_handle()?;
+            if self.issuer().await?.life(handle).await.map_err(CallError::read_only)? == Life::Active {
+                let message = format!(
+                    "another client enabled the old {name} again after this run disabled it; it was not revoked"
+                );
+                let hint = "find out which client needs it, and move it to the new one; disable the old one again by hand, then resume";
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+            }
+        }
+        // Last: a check may take its time, and somebody else may write meanwhile.
+        for store in 0..credential.stores.len() {
+            let holds = self.holds(store).await.map_err(CallError::read_only)?;
+            if holds != Holds::Incoming {
+                let target = credential.stores[store].target();
+                let message = match holds {
+                    Holds::Outgoing => {
+                        format!("{target} holds the old {name} again; nothing was changed")
+                    }
+                    Holds::Unreadable => {
+                        return Err(lost(format!(
+                            "cannot compare the value in {target}: the old {name} is not among the sealed secrets"
+                        )));
+                    }
+                    Holds::Nothing => format!("{target} no longer holds a value; nothing was changed"),
+                    _ => format!("{target} holds a value that this run did not write; nothing was changed"),
+                };
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(self.how_to_rewrite()));
+            }
+            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
+        }
+        self.refuse_stopped()
+    }
+
+    /// What to do about a store that holds what this run did not write.
+    pub(super) fn how_to_rewrite(&self) -> String {
+        let name = self.credential().map(|(_, name, _)| name).unwrap_or_default();
+        format!(
+            "find out which process wrote there, and stop it; then overwrite its value: stanch resume --rewrite {name}"
+        )
+    }
+
+    /// Uses incoming once more where `verify` was a while ago: it may have died since.
+    pub(super) async fn look_before_cutover(
+        &self,
+        incoming: &Material,
+        verified: Option<Timestamp>,
+        overwrites: bool,
+    ) -> Result<(), CallError> {
+        let now = self.clock.now().wall;
+        let fresh = verified.is_some_and(|at| since(now, at) <= VERIFIED);
+        let wanted = self.plan.strategy == Strategy::Overlap || overwrites;
+        if wanted && !fresh && !is_on(Sabotage::LastLook) {
+            self.is_accepted(incoming, "new").await?;
+            self.refuse_stopped()?;
+        }
+        Ok(())
+    }
+
+    /// Uses a credential once, at its issuer and at every check under `accepts`.
+    async fn is_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
+        let (c, _, credential) = self.credential()?;
+        let issuer = self.plan.credentials[c].issuer.tries.then_some(None);
+        for probe in issuer.into_iter().chain((0..credential.accepts.len()).map(Some)) {
+            self.inquiry(probe, false, Phase::Verify).await?.still_accepted(material, which).await?;
+        }
+        Ok(())
+    }
+
+    async fn still_adopted(&self, at: usize, incoming: &Arc<Material>) -> Result<(), CallError> {
+        let (_, name, credential) = self.credential()?;
+        let spec = &credential.consumers[at];
+        if spec.attest.is_none() {
+            return Ok(());
+        }
+        let watched = Watched {
+            credential: name.to_owned(),
+            consumer: spec.name.clone(),
+            ask: self.provider.consumer(name, credential, at).await?,
+            wanted: Arc::clone(incoming),
+        };
+        let found = gate::adoption(&watched, self.plan.runbook.limits.deadline.get()).await;
+        if found.of > 0 && found.instances == found.of {
+            return Ok(());
+        }
+        let message = format!(
+            "only {} of {} instances of {} use the new {name}; the old one was not changed",
+            found.instances, found.of, found.consumer
+        );
+        Err(CallError::rejected(ErrorKind::Declined, message)
+            .hint("find out why the others do not, and fix that; then resume"))
+    }
+
+    /// Uses outgoing once more, right before it takes the place of incoming again, or is all that is left.
+    pub(super) async fn look_before_return(&self) -> Result<(), CallError> {
+        let (c, name, _) = self.credential()?;
+        let planned = &self.plan.credentials[c];
+        // What its issuer never knew was not alive before the run either.
+        if planned.waived.is_some() || is_on(Sabotage::ReturnLook) {
+            return Ok(());
+        }
+        let dead = |how: String| {
+            CallError::rejected(
+                ErrorKind::Declined,
+                format!("the old {name} is {how}: without the new one, no valid credential would be left; the new one stays"),
+            )
+            .hint("go forward again: stanch resume --forward")
+        };
+        if let (Observation::Readable, Some(identity)) = (planned.issuer.change, &planned.outgoing) {
+            match self.issuer().await?.life(&identity.handle).await.map_err(CallError::read_only)? {
+                Life::Gone => return Err(dead("gone".into())),
+                // What this run itself disabled is enabled again further back.
+                Life::Disabled if self.known.disabled => return Ok(()),
+                Life::Disabled => return Err(dead("disabled".into())),
+                Life::Active => {}
+            }
+        }
+        if planned.uses_left.is_some() {
+            return Ok(());
+        }
+        // What is not among the sealed secrets any more cannot be used: the issuer's word is all there is.
+        let Ok(outgoing) = self.outgoing(0) else { return Ok(()) };
+        self.is_accepted(&outgoing.material, "old").await.map_err(|e| match e.kind {
+            ErrorKind::Declined => dead(format!("not accepted ({})", e.message)),
+            _ => e,
+        })
+    }
+
+    /// What a store hands out.
+    pub(super) async fn holds(&self, store: usize) -> Result<Holds, CallError> {
+        let current = self.store(store).await?.read(None).await?;
+        let same = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.material.same_as(&current));
+        // After a way back the last one that was issued may still be written somewhere.
+        let (_, name, _) = self.credential()?;
+        let last = (0..=self.known.round).rev().find_map(|round| self.safe.get(&safe::incoming(name, round)));
+        let old = self.outgoing(store).ok();
+        Ok(if same(&last) {
+            Holds::Incoming
+        } else if same(&old) {
+            Holds::Outgoing
+        } else {
+            // Whoever wrote it: a server may quote it in its next answer.
+            self.safe.learn(&current);
+            // What is not there any more to compare with makes nobody a stranger.
+            let lost = old.is_none() || last.is_none() && self.known.incoming.is_some();
+            if lost { Holds::Unreadable } else { Holds::Other }
+        })
+    }
+}

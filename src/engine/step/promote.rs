@@ -1,0 +1,113 @@
+//! `promote`: makes incoming current; the way back makes outgoing current again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::earlier::Earlier;
+use super::job::{Job, VERSION, WAS, first_version};
+use super::{Effect, LOOK_BEFORE, Observed, applied};
+use crate::domain::{ErrorKind, Versions};
+use crate::engine::yields::{Yield, facts};
+use crate::provider::{CallContext, CallError};
+use crate::rotation::Found;
+
+pub(super) struct Promote {
+    store: usize,
+    /// The version that was current when the run began, or was restored since.
+    base: Option<String>,
+    /// The version that was staged.
+    staged: Option<String>,
+    /// Whether a person wants the store written over whatever it holds.
+    overwrites: bool,
+    /// When the first of the credential's checks under `verify` passed, if all of them passed in this process.
+    verified: Option<Timestamp>,
+    siblings: Vec<Uuid>,
+    /// The versions that there were when the plan was made.
+    before: Versions,
+}
+
+impl Promote {
+    pub(super) fn new(earlier: &Earlier<'_>, credential: usize, store: usize) -> Self {
+        Self {
+            store,
+            base: earlier.base(credential, store),
+            staged: earlier.staged(credential, store),
+            overwrites: earlier.overwrites(credential, store),
+            verified: earlier.verified(credential),
+            siblings: earlier.siblings(credential, store),
+            before: earlier.planned(credential, store),
+        }
+    }
+
+    fn context(&self, job: &Job) -> CallContext {
+        let (siblings, before) = (self.siblings.clone(), self.before.clone());
+        CallContext { siblings, before, ..job.context.clone() }
+    }
+}
+
+#[async_trait]
+impl Effect for Promote {
+    fn limit(&self, deadline: Duration) -> Duration {
+        deadline + LOOK_BEFORE
+    }
+
+    async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
+        let (incoming, outgoing) = (job.incoming()?, job.outgoing(self.store)?);
+        let base = first_version(&self.base)?;
+        let staged = self.staged.as_deref();
+        let store = job.store(self.store).await?;
+        job.look_before_cutover(&incoming.material, self.verified, self.overwrites).await?;
+        let from = if self.overwrites {
+            let theirs = store.read(None).await.map_err(CallError::read_only)?;
+            job.safe.learn(&theirs);
+            Arc::new(theirs)
+        } else {
+            outgoing.material
+        };
+        let done = store.promote(&self.context(job), &incoming.material, &from, staged).await.map_err(
+            |e| match e.kind {
+                ErrorKind::Conflict => e.hint(job.how_to_rewrite()),
+                _ => e,
+            },
+        )?;
+        // The way back leads to what stood there before the run, whatever was written meanwhile.
+        let was = done.was.filter(|_| !self.overwrites).unwrap_or_else(|| base.to_owned());
+        Ok(facts([(VERSION, done.version), (WAS, was)]))
+    }
+
+    async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
+        let (outgoing, incoming) = (job.outgoing(self.store)?, job.incoming()?);
+        let was = self.base.as_deref();
+        let store = job.store(self.store).await?;
+        job.look_before_return().await?;
+        job.refuse_stopped()?;
+        let done = store.promote(&self.context(job), &outgoing.material, &incoming.material, was).await?;
+        Ok(facts([(VERSION, done.version)]))
+    }
+
+    async fn observe(&self, job: &Job) -> Observed {
+        let incoming = job.incoming()?;
+        let base = first_version(&self.base)?.to_owned();
+        let (same, versions) = job.current_is(self.store, &incoming.material).await?;
+        if !same {
+            return applied(false);
+        }
+        // Where the mark of a staged version still stands, the promotion is to be finished.
+        let half = versions.pending.is_some() && versions.pending == versions.current;
+        let found = if half { Found::Repeatable } else { Found::Applied };
+        Ok((found, facts([(VERSION, versions.current.unwrap_or_default()), (WAS, base)]).facts))
+    }
+
+    async fn observe_undo(&self, job: &Job) -> Observed {
+        let outgoing = job.outgoing(self.store)?;
+        let (same, versions) = job.current_is(self.store, &outgoing.material).await?;
+        if !same {
+            return applied(false);
+        }
+        Ok((Found::Applied, facts([(VERSION, versions.current.unwrap_or_default())]).facts))
+    }
+}

@@ -1,0 +1,62 @@
+//! What the world shows of a credential at a session's end, and between sessions. Read-only.
+
+use super::job::Job;
+use crate::domain::{ErrorKind, Life, Observation};
+use crate::provider::CallError;
+use crate::rotation::{Holds, Seen, Sight};
+
+/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
+#[derive(Debug)]
+pub(in crate::engine) struct OldAndNew {
+    pub(super) old: Option<String>,
+    pub(super) new: Option<String>,
+}
+
+impl Job {
+    /// What the world shows of the step's credential, read-only; whatever cannot be seen says so. `versions`
+    /// tells what stores hold once the values are destroyed: the new version of each, and the old one.
+    pub(in crate::engine) async fn sight(&self, versions: Option<&[OldAndNew]>) -> Option<Seen> {
+        let (c, _, credential) = self.credential().ok()?;
+        let mut stores = Vec::with_capacity(credential.stores.len());
+        for store in 0..credential.stores.len() {
+            let holds = match versions {
+                None => self.holds(store).await,
+                Some(versions) => self.holds_version(store, &versions[store]).await,
+            };
+            stores.push(holds.unwrap_or_else(|e| match e.kind {
+                // The store was asked, and has no such secret: that is an answer.
+                ErrorKind::NotFound => Holds::Nothing,
+                _ => Holds::Unreadable,
+            }));
+        }
+        let planned = &self.plan.credentials[c];
+        let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());
+        if planned.issuer.change != Observation::Readable {
+            return Some(Seen { stores, outgoing: Sight::Unseen, incoming: Sight::Unseen });
+        }
+        let outgoing = self.life_of(outgoing).await;
+        Some(Seen { stores, outgoing, incoming: self.life_of(self.known.incoming.as_deref()).await })
+    }
+
+    async fn life_of(&self, handle: Option<&str>) -> Sight {
+        let (Some(handle), Ok(issuer)) = (handle, self.issuer().await) else { return Sight::Unseen };
+        match issuer.life(handle).await {
+            Ok(Life::Active) => Sight::Alive,
+            Ok(Life::Disabled) => Sight::Disabled,
+            Ok(Life::Gone) => Sight::Gone,
+            Err(_) => Sight::Unseen,
+        }
+    }
+
+    /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
+    async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
+        let current = self.store(store).await?.observe().await?.current;
+        Ok(match current {
+            None => Holds::Nothing,
+            Some(_) if current == known.new => Holds::Incoming,
+            Some(_) if current == known.old => Holds::Outgoing,
+            // A neighbour may have been written, or the own field: that cannot be told.
+            _ => Holds::Unreadable,
+        })
+    }
+}

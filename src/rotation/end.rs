@@ -1,0 +1,86 @@
+//! Why a session stops, and how a run ends.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Phase;
+
+/// Why a process stopped working on a run that is still open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Stop {
+    /// A step failed for good; something had changed already.
+    Failed {
+        /// The step's id.
+        step: String,
+    },
+    /// The outcome of steps is unknown and cannot be observed.
+    Unknown {
+        /// The steps' ids.
+        steps: Vec<String>,
+    },
+    /// Gates did not pass in time.
+    Inconclusive {
+        /// The phase.
+        phase: Phase,
+        /// The gates that did not pass.
+        gates: Vec<String>,
+    },
+    /// A gate failed where nothing goes back by itself.
+    GateFailed {
+        /// The gate.
+        gate: String,
+    },
+    /// The latch is set.
+    Halted,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The phase that the run was to stop after is over.
+    Until {
+        /// The phase.
+        phase: Phase,
+    },
+    /// The run would only wait.
+    Waiting {
+        /// The earliest moment at which going on can help.
+        resume_at: Timestamp,
+    },
+    /// A step could not be taken back.
+    Stuck {
+        /// The step's id.
+        step: String,
+    },
+    /// A person's answer is missing.
+    Unanswered {
+        /// The step's id.
+        step: String,
+    },
+    /// Every step is done, and others have changed since what this run wrote.
+    Overtaken {
+        /// The credentials.
+        credentials: Vec<String>,
+    },
+    /// Rollback reached the phase that it was to reach.
+    Returned {
+        /// The phase.
+        phase: Phase,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Outgoing is dead, and that is proved.
+    Done,
+    /// Everything was taken back, because somebody asked for it.
+    RolledBack,
+    /// Everything was taken back, because a gate failed or incoming was refused.
+    GateRolledBack,
+    /// A step failed before anything was changed.
+    Failed,
+    /// Every step is done, and nothing could prove that outgoing is dead.
+    NotProved,
+    /// A person gave it up, with things left open.
+    Abandoned,
+}

@@ -1,0 +1,48 @@
+//! What was seen of a credential in the world.
+
+use serde::{Deserialize, Serialize};
+
+/// What was seen of one credential's place in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What each of its stores hands out.
+    pub stores: Vec<Holds>,
+    /// The old credential.
+    pub outgoing: Sight,
+    /// The new credential.
+    pub incoming: Sight,
+}
+
+/// What a store hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// The new credential.
+    Incoming,
+    /// The old credential.
+    Outgoing,
+    /// Neither: somebody else wrote there.
+    Other,
+    /// Nothing: it has no such secret, or no current version of it.
+    Nothing,
+    /// It could not be read, or there was nothing left to compare it with.
+    Unreadable,
+}
+
+/// What was seen of one version of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sight {
+    /// It was used, and accepted.
+    Accepted,
+    /// It was used, and refused.
+    Refused,
+    /// Its issuer says that it is alive.
+    Alive,
+    /// Its issuer says that it is disabled.
+    Disabled,
+    /// Its issuer does not know it any more.
+    Gone,
+    /// It was not looked at, or there was no answer.
+    Unseen,
+}
