@@ -31,6 +31,18 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError
     Ok(result)
 }
 
+/// The runtime of commands that work on no run: one thread, so that a halt needs no other. Where a process may
+/// not start any, it still takes effect.
+pub(super) fn block_on_this_thread<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(Exit::Failed, format!("cannot wait for anything here: {e}")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
 /// Takes up a run for this process: its lock, its state, and the record of it. `change` is what a person wants
 /// changed before it goes on, with the reason why that may not be possible.
 ///

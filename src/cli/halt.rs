@@ -8,7 +8,7 @@ use super::context::{Context, words};
 use super::{CliError, Exit};
 use crate::engine::EngineError;
 use crate::journal::Latch;
-use crate::rotation::{Event, State};
+use crate::rotation::{End, Event, State};
 
 /// Block every new effect until you clear the halt. Survives restarts.
 #[derive(Debug, Args)]
@@ -37,13 +37,11 @@ pub(super) async fn main(context: &Context, args: &HaltArgs) -> Result<Exit, Cli
     set(context, run.as_deref(), &words("--reason", &args.reason)?).await
 }
 
-async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit, CliError> {
-    if let Some(run) = run {
-        refuse_ended(context, run).await?;
-    }
+async fn set(context: &Context, one: Option<&str>, reason: &str) -> Result<Exit, CliError> {
     let latch = Latch { by: context.signature(), reason: reason.to_owned() };
-    context.ledger.set_latch(run, &latch).await?;
-    let runs = match run {
+    // First: reading a long record takes seconds, in which effects may begin.
+    context.ledger.set_latch(one, &latch).await?;
+    let runs = match one {
         Some(run) => vec![run.to_owned()],
         None => context.ledger.open_runs().await?,
     };
@@ -56,7 +54,11 @@ async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit,
                 continue;
             }
         };
-        if state.end().is_some() {
+        if let Some(end) = state.end() {
+            if one.is_some() {
+                context.ledger.clear_latch(Some(&run)).await?;
+                return Err(ended(&run, end));
+            }
             continue;
         }
         if state.halted().is_some() {
@@ -70,7 +72,7 @@ async fn set(context: &Context, run: Option<&str>, reason: &str) -> Result<Exit,
             Err(e) => return Err(e),
         }
     }
-    eprintln!("No effect begins until you clear the halt: {}", clearing(run));
+    eprintln!("No effect begins until you clear the halt: {}", clearing(one));
     Ok(Exit::Done)
 }
 
@@ -80,12 +82,10 @@ fn clearing(run: Option<&str>) -> String {
 }
 
 /// A run that is over has no effect left to block. One whose journal cannot be read may have.
-async fn refuse_ended(context: &Context, run: &str) -> Result<(), CliError> {
-    let end = context.ledger.load(run).await.ok().and_then(|state| state.end());
-    let Some(end) = end else { return Ok(()) };
+fn ended(run: &str, end: End) -> CliError {
     let message = format!("run {run} has ended ({}); there is nothing to halt", crate::output::end_word(end));
-    Err(CliError::new(Exit::Usage, message)
-        .hint("list the runs: stanch runs   halt all, also those to come: stanch halt --all"))
+    CliError::new(Exit::Usage, message)
+        .hint("list the runs: stanch runs   halt all, also those to come: stanch halt --all")
 }
 
 /// Waits until the process that works on the run has the halt on its record: from then on it is certain
@@ -112,8 +112,9 @@ async fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
 
 async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.ledger.clear_latch(run).await?;
-    if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
-        // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
+    // A run is not free while all are halted: a script must not go on as if it were.
+    let all = run.is_some() && context.ledger.latch(None).await?.is_some();
+    if let (Some(run), false, true) = (run, was_set, all) {
         let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
         return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
     }
@@ -143,7 +144,7 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
         (false, None) => eprintln!("the halt of all runs was not set"),
         (_, Some(run)) => eprintln!("the halt of {run} was not set"),
     }
-    Ok(Exit::Done)
+    Ok(if all { Exit::Halted } else { Exit::Done })
 }
 
 /// What to type once a run's own latch is off.

@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use context::{Access, Context};
-use drive::block_on;
+use drive::{block_on, block_on_this_thread};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
@@ -173,7 +173,9 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
-    match dispatch(cli, &Context::open) {
+    let done = dispatch(cli, &Context::open);
+    log::finish();
+    match done {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => exit(Err(error), json),
     }
@@ -193,19 +195,19 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
 fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError>) -> Result<Exit, CliError> {
     let global = cli.global;
     let open = |access| open(&global, access);
-    log::start(&global)?;
+    log::start(&global);
     match cli.command {
         Command::Init(args) => init::main(&global, args),
         Command::Validate(args) => validate::main(&global, &args),
         Command::Plan(args) => plan::main(&open, &global, args),
         Command::Run(args) => run::main(&open, &global, args),
-        Command::Status(args) => block_on(status::main(&open(Access::Reads)?, &global, &args))?,
-        Command::Runs => block_on(runs::main(&open(Access::Reads)?, &global))?,
+        Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
+        Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
-        Command::Halt(args) => block_on(halt::main(&open(Access::Writes)?, &args))?,
-        Command::Resolve(args) => block_on(resolve::main(&open(Access::Writes)?, &global, args))?,
+        Command::Halt(args) => block_on_this_thread(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Resolve(args) => block_on_this_thread(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
         Command::Schema => generate::schema(),
         Command::Completions(args) => generate::completions(&args),

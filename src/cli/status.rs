@@ -72,10 +72,15 @@ async fn look(context: &Context, run: &str, state: &mut State) -> Result<(), Cli
     let plan = std::sync::Arc::clone(state.plan());
     drive::refuse_older(run, &plan)?;
     drive::enter(&plan)?;
+    // Looking makes no key: without the one that the run was begun with, nothing of it can be opened.
+    let sealer = context.sealing.existing()?.ok_or_else(|| {
+        CliError::new(Exit::JournalInvalid, "cannot compare anything: keys/seal.key is gone")
+            .hint("restore keys/seal.key of the state directory from a backup")
+    })?;
     let check = engine::Check {
         provider: context.provider_of(&plan)?,
         clock: std::sync::Arc::clone(&context.clock),
-        sealer: std::sync::Arc::new(context.sealing.sealer()?),
+        sealer: std::sync::Arc::new(sealer),
         run: run.to_owned(),
         sealed: context.ledger.sealed(run).await?,
     };

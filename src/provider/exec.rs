@@ -122,7 +122,7 @@ impl Program {
                 .env("STANCH_STEP", &context.step)
                 .env("STANCH_IDEMPOTENCY_KEY", context.token.to_string());
         }
-        let call = Logged::start(|| format!("run `{name}`"));
+        let mut call = Logged::start(|| format!("run `{name}`"));
         let mut child = command.spawn().map_err(|error| {
             call.end("not started");
             CallError::rejected(ErrorKind::Local, format!("cannot start `{name}`: {error}"))

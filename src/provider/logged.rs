@@ -19,9 +19,16 @@ impl Logged {
     }
 
     /// Logs how it ended.
-    pub(crate) fn end(&self, how: &str) {
-        if let Some((what, clock)) = &self.0 {
+    pub(crate) fn end(&mut self, how: &str) {
+        if let Some((what, clock)) = self.0.take() {
             info!("{what}: {how} in {} ms", clock.now().mono_ms);
         }
+    }
+}
+
+/// A call whose future is dropped, at a time-out or a stop, is the one that a reader of the log looks for.
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.end("given up");
     }
 }

@@ -273,10 +273,13 @@ pub trait Store: Send + Sync {
     /// Takes [`Store::stage`] back. Succeeds when nothing is staged any more.
     ///
     /// # Errors
-    /// When the store refuses, or its answer is lost.
+    /// When the store refuses, or its answer is lost; [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported)
+    /// where [`StoreTraits::stages`] is false.
     async fn retire(&self, _context: &CallContext, _staged: &str) -> Result<(), CallError> {
-        // Where nothing can be staged, nothing is.
-        Ok(())
+        Err(CallError::rejected(
+            ErrorKind::Unsupported,
+            "this store has no versions that are not yet current",
+        ))
     }
 
     /// Makes `value` current, if the store's own fields hold `from` now, by compare-and-set on the

@@ -9,7 +9,7 @@ use std::time::Duration;
 use stanch::domain::{Check, ErrorKind, Life, Strategy};
 use stanch::plan::{Action, Plan};
 use stanch::provider::sandbox::{Change, Witness};
-use stanch::rotation::{End, Ended, Event, Found, Outgoing, State, Status};
+use stanch::rotation::{End, Ended, Event, Found, Outgoing, Sight, State, Status};
 use tokio::time::Instant;
 
 /// How long before an effect its looks may have been, where calls answer at once.
@@ -200,14 +200,14 @@ impl Model {
         }
         for (c, truth) in state.truths().into_iter().enumerate() {
             let planned = &state.plan().credentials[c];
-            if state.seen(&planned.name).is_none() {
-                continue;
-            }
+            let Some((_, seen)) = state.seen(&planned.name) else { continue };
             let incoming = books.record.incoming.get(&planned.name).cloned();
             let current = |path: &&String| incoming.is_some() && books.stores[*path].current == incoming;
             let holding = paths[c].iter().filter(current).count();
             let life = planned.outgoing.as_ref().and_then(|o| books.credentials[&o.handle].life);
             let fits = match truth.outgoing {
+                // Its issuer cannot be asked: the summary tells what the steps saw.
+                _ if seen.outgoing == Sight::Unseen => true,
                 Outgoing::Accepted => life == Some(Life::Active),
                 Outgoing::Disabled => life == Some(Life::Disabled),
                 Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked => life == Some(Life::Gone),

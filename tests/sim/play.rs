@@ -180,11 +180,18 @@ impl Shared {
         let denied = fate.denied == Some(op);
         // Steps with a patience of their own wait for a day; their servers answer.
         let patient = matches!(op, "reload" | "call" | "use" | "attest" | "gate");
+        // An authority that cannot be asked may say what it likes: nothing in its world shows a lie.
+        let told = self.plan.get().is_none_or(|plan| {
+            let planned = plan.credentials.iter().find(|planned| planned.name == target);
+            planned.is_none_or(|planned| planned.issuer.change == Observation::Readable)
+        });
         let (name, fault) = match event {
             // What a check answers is not a call of its own.
             event if op == "answer" && event != Some(AtCall::Lie) => ("", Fault::Twice),
             // Where a check refuses everybody, only the issuer shows that the first revocation was none.
-            _ if op == "revoke" && fate.is_hollow(target) => ("answered, and not done", Fault::Hollow),
+            _ if op == "revoke" && fate.is_hollow(target) && told => {
+                ("answered, and not done", Fault::Hollow)
+            }
             _ if denied => ("permission withdrawn", Fault::Reject(ErrorKind::Denied)),
             None => ("", Fault::Twice),
             Some(AtCall::LostRequest) => ("lost request", Fault::LostRequest),
@@ -199,7 +206,7 @@ impl Shared {
             Some(AtCall::Panic) if fate.script.hands && op != "answer" => {
                 ("the program crashed", Fault::Panic)
             }
-            Some(AtCall::Hollow) if fate.script.hands && op == "revoke" => {
+            Some(AtCall::Hollow) if fate.script.hands && op == "revoke" && told => {
                 ("answered, and not done", Fault::Hollow)
             }
             Some(AtCall::Lie) if fate.script.hands && op == "answer" => {
@@ -903,8 +910,21 @@ impl Run {
         match &step.action {
             Action::Own { .. } => Some(self.shared.fate().applied.get(id).copied().unwrap_or(0) > 0),
             _ if step.class != Some(Observation::Opaque) => None,
-            // The same value is applied again: it is one credential however often.
-            Action::Issue { .. } if *op == Op::Do => Some(false),
+            // As `stanch status` tells: revoke what the run made there, then say that it was not done.
+            Action::Issue { credential } if *op == Op::Do => {
+                let planned = &self.plan.credentials[*credential];
+                let old = planned.outgoing.as_ref().map(|old| old.handle.as_str());
+                let snapshot = self.shared.world.snapshot().expect("world");
+                let made = snapshot.credentials.iter().filter(|(principal, handle, life)| {
+                    *principal == planned.name && Some(handle.as_str()) != old && *life != Life::Gone
+                });
+                for (_, handle, _) in made.filter(|(_, handle, _)| handle.starts_with("ext-")) {
+                    self.shared.fate().count("operator: revoked by hand");
+                    let world = &self.shared.world;
+                    self.shared.model.by_hand(|| world.change_by_hand(handle, Life::Gone)).expect("world");
+                }
+                Some(false)
+            }
             Action::Issue { credential } => {
                 let incoming = self.shared.model.incoming(&self.plan.credentials[*credential].name);
                 Some(incoming.is_none_or(|handle| !lives(&handle)))

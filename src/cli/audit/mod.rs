@@ -42,11 +42,11 @@ enum AuditCommand {
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: AuditArgs) -> Result<Exit, CliError> {
     match args.command {
-        AuditCommand::Show(args) => block_on(show::main(&open(Access::Writes)?, global, &args))?,
+        AuditCommand::Show(args) => block_on(show::main(&open(Access::Reads)?, global, &args))?,
         AuditCommand::Verify(args) => verify::main(global, &args),
         AuditCommand::Anchor(args) => anchor::main(global, &args),
         AuditCommand::Key(args) => key::main(open, global, &args),
-        AuditCommand::Export(args) => export::main(&state_dir(global, Access::Writes)?, &args),
+        AuditCommand::Export(args) => export::main(&state_dir(global, Access::Reads)?, &args),
     }
 }
 

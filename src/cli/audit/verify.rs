@@ -165,7 +165,7 @@ fn one(
     anchors: &Anchors,
 ) -> Result<Vec<Verdict>, CliError> {
     if keys.is_none() {
-        refuse_nothing(state)?;
+        refuse_nothing(state, anchors)?;
     }
     let trusted = keys.map_or_else(|| state.verifying_keys(), Ok)?;
     let index = state.examine_index(&trusted, anchors)?;
@@ -194,7 +194,7 @@ fn one(
 /// A whole state folder. Where nothing is there to be checked, that is never a good end.
 fn all(state: &StateDir, keys: Option<VerifyingKeys>, anchors: &Anchors) -> Result<Vec<Verdict>, CliError> {
     if keys.is_none() || has_keys(state) {
-        refuse_nothing(state)?;
+        refuse_nothing(state, anchors)?;
     }
     let trusted = keys.map_or_else(|| state.verifying_keys(), Ok)?;
     let mut verdicts = Vec::new();
@@ -216,15 +216,17 @@ fn has_keys(state: &StateDir) -> bool {
 }
 
 /// Refuses a directory without any record, before a key that is not there is called damaged.
-fn refuse_nothing(state: &StateDir) -> Result<(), CliError> {
+fn refuse_nothing(state: &StateDir, anchors: &Anchors) -> Result<(), CliError> {
     if !state.runs()?.is_empty() || state.index(&[])?.is_some() {
         return Ok(());
     }
-    if !has_keys(state) {
-        return Err(nothing_in(state.root()));
-    }
+    let had = match (anchors.is_empty(), has_keys(state)) {
+        (false, _) => "there are anchors of its records",
+        (true, true) => "it has signing keys",
+        (true, false) => return Err(nothing_in(state.root())),
+    };
     let message = format!(
-        "{} has signing keys, but neither a record nor an index: they were removed, or no run ever started; nothing was verified",
+        "{} has neither a record nor an index, but {had}: they were removed, or no run ever started; nothing was verified",
         state.root().display()
     );
     Err(CliError::new(Exit::JournalInvalid, message)

@@ -83,7 +83,7 @@ impl Intercept for Log {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(UnderWay(call)) = bag.load::<UnderWay>() {
+        if let Some(UnderWay(call)) = bag.get_mut_from_interceptor_state::<UnderWay>() {
             match context.response() {
                 Some(response) => call.end(&response.status().as_u16().to_string()),
                 None => call.end("no whole response"),

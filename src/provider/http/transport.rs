@@ -219,7 +219,7 @@ impl Transport {
         timeout: Option<Duration>,
     ) -> Result<Reply, CallError> {
         let place = safe_url(&request.uri().to_string());
-        let call = Logged::start(|| format!("{} {place}", request.method()));
+        let mut call = Logged::start(|| format!("{} {place}", request.method()));
         let reply = self.exchange(request, &place, timeout).await;
         match &reply {
             Ok(reply) => call.end(reply.status.as_str()),
