@@ -112,9 +112,8 @@ async fn acknowledge(context: &Context, run: &str) -> Result<(), CliError> {
 
 async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     let was_set = context.ledger.clear_latch(run).await?;
-    // A run is not free while all are halted: a script must not go on as if it were.
-    let all = run.is_some() && context.ledger.latch(None).await?.is_some();
-    if let (Some(run), false, true) = (run, was_set, all) {
+    if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
+        // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
         let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
         return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
     }
@@ -144,7 +143,7 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
         (false, None) => eprintln!("the halt of all runs was not set"),
         (_, Some(run)) => eprintln!("the halt of {run} was not set"),
     }
-    Ok(if all { Exit::Halted } else { Exit::Done })
+    Ok(Exit::Done)
 }
 
 /// What to type once a run's own latch is off.
