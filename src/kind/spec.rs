@@ -32,6 +32,9 @@ pub struct Kind {
     /// What two stores of a runbook may not both write, without the field: from the store's node and its
     /// connection's. `None` where that cannot be said.
     pub(crate) place: fn(&Node, Option<&Node>) -> Option<Vec<String>>,
+    /// What a field of such a store leads to, from the store's node and the field's spelling there: the same for
+    /// every spelling of one field.
+    pub(crate) field: fn(&Node, &str) -> Vec<String>,
 }
 
 impl Kind {
@@ -44,6 +47,7 @@ impl Kind {
             scope: ScopeRules::NEVER_EXPIRES,
             check: |_, _, _| {},
             place: |_, _| None,
+            field: |_, field| vec![field.to_owned()],
         }
     }
 

@@ -25,6 +25,8 @@ use crate::text::sanitize;
 /// More output than this is read and thrown away, so that a talkative program neither fills our
 /// memory nor blocks on a full pipe.
 const MAX_OUTPUT: usize = 64 * 1024;
+/// How much of the end of its standard error is looked at together.
+const LAST_LINES: usize = 4096;
 /// How long a program that has ended may keep its output open through a child that it left behind.
 const GRACE: Duration = Duration::from_secs(1);
 /// What a child must not inherit: the operator's own keys. Programs that need Vault or AWS use a
@@ -145,9 +147,11 @@ impl Program {
         };
         group.keep();
         call.end(&status.to_string());
-        let stderr = String::from_utf8_lossy(&stderr);
+        // The last line of a dump holds less of a value than counts as one; with the lines before it, it does.
+        let stderr = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(LAST_LINES)..]);
+        let stderr = material.map_or_else(|| stderr.clone().into_owned(), |m| m.scrub(&stderr));
         let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let complaint = sanitize(&material.map_or_else(|| last.to_owned(), |m| m.scrub(last)));
+        let complaint = sanitize(last);
         Ok(Ended { code: status.code(), signal: status.signal(), stdout, complaint })
     }
 }

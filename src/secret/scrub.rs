@@ -302,6 +302,22 @@ mod tests {
             list("", |b| format!("\\x{b:02x}")),
             list(", ", |b| b.to_string()),
             list(" ", |b| b.to_string()),
+            list("", |b| format!("\\{b:03o}")),
+            list("", |b| format!("\\0{b:03o}")),
+            list(" ", |b| format!("{b:03o}")),
+            list(", ", |b| format!("0{b:o}")),
+            list(", ", |b| format!("0o{b:o}")),
+            list(", ", |b| format!("0x{b:02x}")),
+            list(" ", |b| format!("0X{b:02X}")),
+            list("", |b| format!("={b:02X}")),
+            list("=\r\n", |b| char::from(*b).to_string()).chars().filter(char::is_ascii).collect::<String>(),
+            secret.chars().map(|c| format!("U+{:04X}", c as u32)).collect::<Vec<_>>().join(" "),
+            secret.chars().map(|c| format!("\\u{{{:x}}}", c as u32)).collect(),
+            secret.chars().map(|c| format!("\\U{:08x}", c as u32)).collect(),
+            list("||", |b| format!("chr({b})")),
+            list(" . ", |b| format!("CHAR({b})")),
+            list(" ", |b| format!("{b:08b}")),
+            list("", |b| format!("{b:08b}")),
             percent(secret, |_| false, false),
             percent(secret, |_| false, true),
             percent(secret, u8::is_ascii_alphanumeric, false),
@@ -360,6 +376,32 @@ mod tests {
                 assert!(!trace(&clean, &form), "{secret}: {text}: {clean}");
                 assert!(clean.starts_with("denied: ") && clean.ends_with(" was not accepted"), "{clean}");
             }
+        }
+    }
+
+    /// The last line of a dump holds too little to count by itself.
+    #[test]
+    fn no_line_of_a_dump_is_left() {
+        let secret = "J9fQv2Lr8TzXk4WmB7NcPd3HsY6gAe1UoR5iKt0q";
+        let line = |digits: fn(&[u8]) -> String, bar: &str| {
+            let lines = secret.as_bytes().chunks(16).enumerate();
+            let one = |(n, part): (usize, &[u8])| {
+                format!("{:08x}: {}  {bar}{}{bar}", n * 16, digits(part), String::from_utf8_lossy(part))
+            };
+            lines.map(one).collect::<Vec<_>>().join("\n")
+        };
+        let straight = |part: &[u8]| part.chunks(2).map(hex::encode).collect::<Vec<_>>().join(" ");
+        let swapped = |part: &[u8]| {
+            part.chunks(2)
+                .map(|two| two.iter().rev().map(|b| format!("{b:02x}")).collect())
+                .collect::<Vec<String>>()
+                .join(" ")
+        };
+        let folded = secret.as_bytes().chunks(9).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+        for dump in [line(straight, ""), line(straight, "|"), line(swapped, "|"), folded] {
+            let clean = knowing(&[secret]).clean(&dump);
+            assert!(!trace(&clean, secret) && !trace(&clean, &hex::encode(&secret[32..])), "{dump}: {clean}");
+            assert!(clean.len() < dump.len() / 2, "{dump}: {clean}");
         }
     }
 

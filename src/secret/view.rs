@@ -6,6 +6,12 @@ use zeroize::Zeroize as _;
 
 /// Shorter runs of digits are numbers and words, not an encoding of a secret that counts.
 const SHORTEST_RUN: usize = 5;
+/// As few binary digits are no secret that counts, and ordinary texts have fewer.
+const FEWEST_BITS: usize = 32;
+/// A list of numbers that is shorter is no secret that counts.
+const FEWEST_NUMBERS: usize = 4;
+/// How many characters may stand between two numbers of a list.
+const WIDEST_GAP: usize = 6;
 
 /// A text, read in some way.
 #[derive(Default)]
@@ -85,10 +91,97 @@ impl View {
         }
         let space = |b: u8| b.is_ascii_whitespace();
         let between = |b: u8| b.is_ascii_whitespace() || matches!(b, b':' | b'-' | b',');
-        self.digits(4, 2, &|b| (b as char).to_digit(16).map(|d| d as u8), &between, each);
+        self.digits(4, 2, &nibble, &between, each);
         self.digits(6, 4, &six_bits, &space, each);
         self.digits(5, 8, &five_bits, &space, each);
         self.numbers(each);
+        self.rare(each);
+    }
+
+    /// Hands over the views that need something in the text that few texts have.
+    fn rare(&self, each: &mut dyn FnMut(Self)) {
+        let equals = self.bytes.contains(&b'=');
+        let bits = self.bytes.iter().filter(|b| matches!(b, b'0' | b'1')).count();
+        if equals {
+            let plain = self.quoted_printable();
+            if plain.len() < self.len() {
+                each(plain);
+            }
+        }
+        if bits >= FEWEST_BITS {
+            let bit = |b: u8| matches!(b, b'0' | b'1').then(|| b - b'0');
+            let between = |b: u8| b.is_ascii_whitespace() || matches!(b, b',' | b'-' | b'_');
+            self.digits(1, 8, &bit, &between, each);
+        }
+        if bits >= 3 && self.bytes.windows(3).any(|three| three == b"000") {
+            self.dump(each);
+        }
+    }
+
+    /// Quoted-printable: `=6F`, and lines that end in `=`.
+    fn quoted_printable(&self) -> Self {
+        let mut view = Self::default();
+        let mut at = 0;
+        while at < self.len() {
+            let (length, byte) = match &self.bytes[at..self.len()] {
+                [b'=', b'\r', b'\n', ..] => (3, None),
+                [b'=', b'\n', ..] => (2, None),
+                [b'=', high, low, ..] => match (nibble(*high), nibble(*low)) {
+                    (Some(high), Some(low)) => (3, Some(high << 4 | low)),
+                    _ => (1, Some(b'=')),
+                },
+                rest => (1, rest.first().copied()),
+            };
+            if let Some(byte) = byte {
+                view.push(byte, self.span(at..at + length));
+            }
+            at += length;
+        }
+        view
+    }
+
+    /// The two columns of a dump by `xxd`, `hexdump` or `od`, each without offsets: the digits as bytes, in
+    /// either order of bytes, and what stands beside them. An offset has seven or eight digits and begins with `000`.
+    fn dump(&self, each: &mut dyn FnMut(Self)) {
+        let (mut straight, mut swapped, mut beside) = (Self::default(), Self::default(), Self::default());
+        let mut digits = false;
+        let mut dumps = false;
+        let mut at = 0;
+        while at < self.len() {
+            let rest = &self.bytes[at..self.len()];
+            if rest[0].is_ascii_whitespace() {
+                at += 1;
+                continue;
+            }
+            let length = rest.iter().take_while(|b| !b.is_ascii_whitespace()).count();
+            let token = &rest[..length];
+            let name = token.strip_suffix(b":").unwrap_or(token);
+            let hex = name.iter().all(|b| nibble(*b).is_some());
+            if hex && matches!(name.len(), 7 | 8) && name.starts_with(b"000") {
+                (digits, dumps) = (true, true);
+            } else if dumps && digits && hex && matches!(length, 2 | 4) {
+                let pair = |from: usize| {
+                    let value = token[from..from + 2].iter().fold(0, |n, b| n << 4 | nibble(*b).unwrap_or(0));
+                    (value, self.span(at + from..at + from + 2))
+                };
+                let pairs: Vec<_> = (0..length).step_by(2).map(pair).collect();
+                pairs.iter().for_each(|(value, from)| straight.push(*value, *from));
+                pairs.iter().rev().for_each(|(value, from)| swapped.push(*value, *from));
+            } else if dumps {
+                digits = false;
+                (at..at + length).for_each(|at| beside.push(self.bytes[at], self.from[at]));
+            }
+            at += length;
+        }
+        if dumps {
+            [straight, swapped, beside].into_iter().for_each(each);
+        }
+    }
+
+    /// From where to where in the text these bytes were read.
+    fn span(&self, at: Range<usize>) -> (u32, u32) {
+        let (first, last) = (self.from[at.start], self.from[at.end - 1]);
+        (first.0.min(last.0), first.1.max(last.1))
     }
 
     /// Percent signs, backslashes and entities decoded, whichever stand here.
@@ -134,31 +227,84 @@ impl View {
         }
     }
 
-    /// Lists of numbers, as programs print bytes.
+    /// Lists of numbers, as programs print bytes and characters: decimal, octal, and hexadecimal with `0x`, `x` or
+    /// `U+` before each, with `chr(…)` or punctuation around them.
     fn numbers(&self, each: &mut dyn FnMut(Self)) {
-        let mut view = Self::default();
+        let mut lists = [Self::default(), Self::default(), Self::default()];
+        let mut gap = 0;
         let mut at = 0;
         while at < self.len() {
-            let length = self.bytes[at..self.len()].iter().take_while(|b| b.is_ascii_digit()).count();
+            let rest = &self.bytes[at..self.len()];
+            let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric()).count();
             if length == 0 {
-                let ends = !(self.bytes[at].is_ascii_whitespace() || self.bytes[at] == b',');
-                if ends && view.len() > 0 {
-                    each(std::mem::take(&mut view));
-                }
+                gap += 1;
                 at += 1;
+                if gap > WIDEST_GAP {
+                    flush(&mut lists, each);
+                }
                 continue;
             }
-            let number = std::str::from_utf8(&self.bytes[at..at + length]).ok().and_then(|n| n.parse().ok());
-            match number {
-                Some(byte) => view.push(byte, (self.from[at].0, self.from[at + length - 1].1)),
-                None => each(std::mem::take(&mut view)),
+            let token = &rest[..length];
+            // The name of a function, or the `U` of `U+006F`, stands before the number that counts.
+            let next = rest.get(length);
+            let call = next == Some(&b'(')
+                && [&b"chr"[..], b"char", b"nchar", b"unichr"]
+                    .iter()
+                    .any(|name| token.eq_ignore_ascii_case(name));
+            let plus = matches!(token, b"U" | b"u") && next == Some(&b'+');
+            if call || plus {
+                gap = 0;
+                at += length;
+                continue;
             }
+            let prefixed =
+                |prefixes: &[&[u8]]| prefixes.iter().find_map(|p| token.strip_prefix(*p)).unwrap_or(b"");
+            let code_point =
+                at >= 2 && self.bytes[at - 1] == b'+' && matches!(self.bytes[at - 2], b'U' | b'u');
+            let hex = if code_point { token } else { prefixed(&[b"0x", b"0X", b"x", b"u"]) };
+            let octal = token.strip_prefix(b"0o").unwrap_or(token);
+            let values = [number(token, 10), number(octal, 8), number(hex, 16)];
+            let from = self.span(at..at + length);
+            for (list, value) in lists.iter_mut().zip(values) {
+                match value {
+                    Some(byte @ ..=0xff) if !code_point => list.push(byte as u8, from),
+                    Some(code) if char::from_u32(code).is_some() && hex.len() >= 4 => {
+                        list.push_char(char::from_u32(code).unwrap_or_default(), from);
+                    }
+                    _ => {
+                        let full = std::mem::take(list);
+                        if full.len() >= FEWEST_NUMBERS {
+                            each(full);
+                        }
+                    }
+                }
+            }
+            gap = 0;
             at += length;
         }
-        if view.len() > 0 {
-            each(view);
+        flush(&mut lists, each);
+    }
+}
+
+/// Hands over the lists that are long enough to be a text, and begins new ones.
+fn flush(lists: &mut [View], each: &mut dyn FnMut(View)) {
+    for list in lists.iter_mut().filter(|list| list.len() > 0) {
+        let full = std::mem::take(list);
+        if full.len() >= FEWEST_NUMBERS {
+            each(full);
         }
     }
+}
+
+/// A number in this base, if it is one of at most six digits.
+fn number(digits: &[u8], base: u32) -> Option<u32> {
+    let all = || digits.iter().map(|b| (*b as char).to_digit(base));
+    ((1..=6).contains(&digits.len()) && all().all(|digit| digit.is_some()))
+        .then(|| all().flatten().fold(0, |n, digit| n * base + digit))
+}
+
+fn nibble(byte: u8) -> Option<u8> {
+    (byte as char).to_digit(16).map(|digit| digit as u8)
 }
 
 impl Drop for View {
@@ -176,6 +322,10 @@ enum Escaped {
 fn escape(bytes: &[u8]) -> Option<(usize, Escaped)> {
     let text = |range: Range<usize>| bytes.get(range).and_then(|part| std::str::from_utf8(part).ok());
     let hex = |range| text(range).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let octal = |range: Range<usize>| {
+        let digits = text(range).filter(|digits| digits.bytes().all(|b| matches!(b, b'0'..=b'7')))?;
+        u32::from_str_radix(digits, 8).ok()
+    };
     let byte = |length, value: Option<u32>| {
         value.and_then(|v| u8::try_from(v).ok()).map(|v| (length, Escaped::Byte(v)))
     };
@@ -183,7 +333,17 @@ fn escape(bytes: &[u8]) -> Option<(usize, Escaped)> {
         |length, value: Option<u32>| value.and_then(char::from_u32).map(|c| (length, Escaped::Char(c)));
     match (bytes.first()?, bytes.get(1)?) {
         (b'%', _) => byte(3, hex(1..3)),
+        (b'\\', b'x' | b'u') if bytes.get(2) == Some(&b'{') => {
+            let end = bytes.iter().position(|b| *b == b'}')?;
+            char(end + 1, hex(3..end))
+        }
         (b'\\', b'x') => byte(4, hex(2..4)),
+        (b'\\', b'U') => char(10, hex(2..10)),
+        // `\157`, and `\0157` as `echo` has it.
+        (b'\\', b'0'..=b'7') if octal(2..4).is_some() => match octal(2..5).filter(|_| bytes[1] == b'0') {
+            Some(value) => byte(5, Some(value)),
+            None => byte(4, octal(1..4)),
+        },
         (b'\\', b'u') => match (hex(2..6), hex(8..12)) {
             (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
                 char(12, Some(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)))

@@ -42,7 +42,11 @@ impl File {
 
     pub(in crate::kind) const KIND: Kind = Kind {
         check,
-        place: |store, _| Some(vec![store.text_of("path")?.to_owned()]),
+        place: |store, _| Some(vec![plain_path(store.text_of("path")?)]),
+        field: |store, key| match store.text_of("format") {
+            Some("json" | "yaml") => FileFormat::Json.steps(key),
+            _ => vec![key.to_owned()],
+        },
         ..Kind::named("file")
     };
 }
@@ -75,6 +79,32 @@ impl StoreSpec for File {
     fn local_path(&self) -> Option<&str> {
         Some(&self.path)
     }
+}
+
+impl FileFormat {
+    /// The way to a value: in JSON and YAML `/a/b` reaches in, as a JSON pointer (RFC 6901) does; a bare key is
+    /// one at the top.
+    pub(crate) fn steps(self, key: &str) -> Vec<String> {
+        match key.strip_prefix('/') {
+            Some(pointer) if matches!(self, Self::Json | Self::Yaml) => {
+                pointer.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+            }
+            _ => vec![key.to_owned()],
+        }
+    }
+}
+
+/// A path without what does not change where it leads: `.`, doubled slashes, and `..` with the name before it.
+fn plain_path(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        if name == ".." && names.last().is_some_and(|last| *last != "..") {
+            names.pop();
+        } else {
+            names.push(name);
+        }
+    }
+    format!("{}{}", if path.starts_with('/') { "/" } else { "" }, names.join("/"))
 }
 
 fn check(_: &Entry, store: &Node, found: &mut Vec<Finding>) {

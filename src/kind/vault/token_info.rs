@@ -64,12 +64,21 @@ pub(super) struct TokenInfo {
     /// The role that it was made through.
     #[serde(default)]
     pub(super) role: Option<String>,
+    /// The path of the request that made it.
+    #[serde(default)]
+    pub(super) path: String,
 }
 
 impl TokenInfo {
     /// Whether it is a batch token: it has no accessor, cannot be revoked, and cannot make others.
     pub(super) fn is_batch(&self) -> bool {
         self.kind == "batch" || self.accessor.is_empty()
+    }
+
+    /// Whether it is the key to a wrapped response. Revoking it revokes nothing of what is wrapped.
+    pub(super) fn is_wrapping(&self) -> bool {
+        self.policies.iter().any(|policy| policy == "response-wrapping")
+            || self.path.trim_start_matches('/').starts_with("sys/wrapping/wrap")
     }
 
     pub(super) fn birth(&self) -> Birth {

@@ -42,8 +42,8 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
     })?;
     if is_changed_elsewhere(text, key, name.start) {
         return Err(invalid(format!(
-            "`{key}` is also set or removed in another form (such as `export A=1 {key}=`, `readonly {key}=`, \
-             `{key}+=` or `unset {key}`), which a shell follows and other readers do not"
+            "another line sets or removes `{key}`, or may, in another form (such as `'{key}'=`, `readonly {key}=`, \
+             `{key}+=`, `read {key}` or `for {key} in`), which some readers follow and others do not"
         ))
         .hint(format!("keep one line for it, `{key}=` and its value; then plan again")));
     }
@@ -89,45 +89,79 @@ fn refuse_odd_lines(text: &str) -> Result<(), CallError> {
         .hint("remove that character, then plan again"))
 }
 
-/// Whether a shell changes the variable anywhere but where its name stands at `ours`: by an assignment that
-/// is not the first word of its line, by one that appends, or by a command that removes or reads it.
+/// Whether a shell or a library sets or removes the variable anywhere but where its name stands at `ours`. Of
+/// statements that name it, only `export NAME`, `readonly NAME` and another variable's value are known not to.
 fn is_changed_elsewhere(text: &str, key: &str, ours: usize) -> bool {
     let mut open: Option<char> = None;
-    let (mut escaped, mut comment, mut word_begins) = (false, false, true);
-    for (at, c) in text.char_indices() {
+    let (mut escaped, mut comment) = (false, false);
+    // The words of the statement so far; the word that is being read, without its quotes, and where it begins.
+    let mut words: Vec<String> = Vec::new();
+    let mut word: Option<(usize, String)> = None;
+    let mut before = ' ';
+    for (at, c) in text.char_indices().chain([(text.len(), '\n')]) {
+        let expansion = c == '{' && before == '$';
+        let ends = open.is_none() && !escaped && !expansion && (c.is_whitespace() || ";&|(){}`".contains(c));
         if comment {
             comment = c != '\n';
-            continue;
+        } else if open.is_none() && !escaped && word.is_none() && c == '#' {
+            comment = true;
         }
-        if open.is_none() && !escaped && word_begins {
-            if c == '#' {
-                comment = true;
-                continue;
-            }
-            if let Some(rest) = text[at..].strip_prefix(key).filter(|_| at != ours)
-                && (rest.starts_with(['=', '[']) || rest.starts_with("+=") || is_command_on(text, at, rest))
-            {
+        if (ends || at == text.len())
+            && let Some((begun, word)) = word.take()
+        {
+            if begun != ours && changes(&words, &word, key) {
                 return true;
             }
+            words.push(word);
         }
-        word_begins = open.is_none() && !escaped && (c.is_whitespace() || ";&|(){}`".contains(c));
+        if ends && !matches!(c, ' ' | '\t') {
+            words.clear();
+        }
+        if comment || ends {
+            before = c;
+            continue;
+        }
+        let (_, word) = word.get_or_insert_with(|| (at, String::new()));
         match open {
-            _ if escaped => escaped = false,
+            _ if escaped => {
+                escaped = false;
+                word.push(c);
+            }
             Some('"') | None if c == '\\' => escaped = true,
             Some(quote) if c == quote => open = None,
             None if matches!(c, '\'' | '"') => open = Some(c),
-            _ => {}
+            _ => word.push(c),
         }
+        before = c;
     }
     false
 }
 
-/// Whether the word at `at`, with `rest` behind it, is a whole one and an argument of a command that changes
-/// the variable that it names.
-fn is_command_on(text: &str, at: usize, rest: &str) -> bool {
-    let line = text[..at].rsplit('\n').next().unwrap_or_default();
-    let whole = rest.chars().next().is_none_or(|c| c.is_whitespace() || c == ';');
-    whole && line.split_whitespace().any(|word| matches!(word, "unset" | "read"))
+/// Whether a word, behind the others of its statement, may set or remove the variable.
+fn changes(words: &[String], word: &str, key: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let assigns = word
+        .strip_prefix(key)
+        .is_some_and(|rest| ["=", "[", "+=", "++", "--"].iter().any(|sign| rest.starts_with(sign)));
+    if assigns {
+        return true;
+    }
+    // `-vNAME` is an option and its argument; in `$NAME` and `${NAME}` the variable is read.
+    let option = word.strip_prefix('-').and_then(|rest| rest.get(1..)) == Some(key);
+    let names = word.match_indices(key).any(|(at, _)| {
+        let (front, back) = (&word[..at], &word[at + key.len()..]);
+        !front.ends_with(part) && !front.ends_with('$') && !front.ends_with("${") && !back.starts_with(part)
+    });
+    let is_assignment =
+        |word: &str| word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.chars().all(part));
+    let command = words.iter().find(|word| !is_assignment(word)).map(String::as_str);
+    let options = words.iter().any(|word| word.starts_with(['-', '+']));
+    let harmless = match command {
+        None => is_assignment(word),
+        Some("export" | "readonly") => !options && (word == key || is_assignment(word)),
+        Some(_) => false,
+    };
+    option || (names && !harmless)
 }
 
 /// A value as all readers take it; or why they differ.

@@ -140,19 +140,9 @@ impl<'a> Document<'a> {
                 let range = 0..value.len();
                 Ok(Place { range, value: Secret::new(value), spelling: Spelling::Bare })
             }
-            FileFormat::Json => json::locate(self.text, &self.path(), self.key),
-            FileFormat::Yaml => yaml::locate(self.text, &self.path(), self.key),
+            FileFormat::Json => json::locate(self.text, &self.format.steps(self.key), self.key),
+            FileFormat::Yaml => yaml::locate(self.text, &self.format.steps(self.key), self.key),
             FileFormat::Dotenv => dotenv::locate(self.text, self.key),
-        }
-    }
-
-    /// `/a/b` reaches in; a bare key is one at the top.
-    fn path(&self) -> Vec<String> {
-        match self.key.strip_prefix('/') {
-            None => vec![self.key.to_owned()],
-            Some(pointer) => {
-                pointer.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
-            }
         }
     }
 }

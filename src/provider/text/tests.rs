@@ -91,6 +91,40 @@ fn yaml_that_readers_differ_on_is_refused() {
     }
     refused(FileFormat::Yaml, "pw", "pw: hunter2\npw: hunter2\n", "twice");
     refused(FileFormat::Yaml, "/a/pw", "a: {pw: hunter2}\na: {pw: x}\n", "twice");
+    for (one, other) in [
+        ("true", "yes"),
+        ("on", "TRUE"),
+        ("true", "1"),
+        ("no", "false"),
+        ("null", "~"),
+        ("1", "0x1"),
+        ("1", "+1"),
+        ("1", "1.0"),
+        ("1", "01"),
+        ("8", "010"),
+        ("10", "1_0"),
+        ("90", "1:30"),
+        ("15", "0o17"),
+    ] {
+        for (one, other) in [(one, other), (other, one)] {
+            let key = format!("/{one}");
+            refused(FileFormat::Yaml, &key, &format!("? {one}\n: hunter2\n? {other}\n: x\n"), "the same key");
+            refused(FileFormat::Yaml, &key, &format!("? {other}\n: x\n? {one}\n: hunter2\n"), "the same key");
+        }
+        refused(
+            FileFormat::Yaml,
+            &format!("/{one}/a"),
+            &format!("{one}: {{a: hunter2}}\n{other}: {{}}\n"),
+            "the same key",
+        );
+    }
+    for (one, other) in
+        [("true", "'yes'"), ("1", "2"), ("1", "'0x1'"), ("a", "b"), ("x1", "x01"), ("1", "1.0.0")]
+    {
+        change(FileFormat::Yaml, &format!("/{one}"), &format!("{one}: old\n{other}: x\n"), "new")
+            .expect(other);
+    }
+    change(FileFormat::Yaml, "/a/true", "a: {true: old}\nyes: x\n", "new").expect("in another mapping");
     refused(FileFormat::Yaml, "pw", "pw: !!str hunter2\n", "tag");
     refused(FileFormat::Yaml, "/a/pw", "a: !vault {pw: hunter2}\n", "tag");
     refused(FileFormat::Yaml, "pw", "pw: &x hunter2\nb: *x\n", "anchor");
@@ -236,6 +270,26 @@ fn dotenv_that_readers_differ_on_is_refused() {
         "if true; then PW=x; fi",
         "unset A PW",
         "read -r PW",
+        "'PW'=q",
+        "\"PW\"=q",
+        "export 'PW=q'",
+        "P\\W=q",
+        "for PW in a; do :; done",
+        "select PW in a; do break; done",
+        "printf -v PW q",
+        "printf -vPW q",
+        "getopts a PW",
+        "mapfile PW < /dev/null",
+        "readarray -t PW < /dev/null",
+        "eval \"PW=q\"",
+        "eval 'export PW=q'",
+        "trap 'PW=q' EXIT",
+        "export -n PW",
+        "declare +x PW",
+        "declare -n A=PW",
+        "((PW++))",
+        "while read PW; do :; done < /dev/null",
+        "PW: q",
     ] {
         refused(FileFormat::Dotenv, "PW", &format!("PW=hunter2\n{other}\n"), "in another form");
         refused(FileFormat::Dotenv, "PW", &format!("{other}\nPW=hunter2\n"), "in another form");
@@ -252,6 +306,9 @@ fn dotenv_that_readers_differ_on_is_refused() {
         "A=${PW}",
         "export PW",
         "readonly PW",
+        "export A=PW",
+        "A='it is PW'",
+        "A=$PW-x",
         "A=it\\'s",
     ] {
         change(FileFormat::Dotenv, "PW", &format!("PW=old\n{harmless}\n"), "new").expect(harmless);

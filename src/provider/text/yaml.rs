@@ -18,8 +18,9 @@ struct Open {
     /// Whether it is on the way to our value.
     ours: bool,
     mapping: bool,
-    /// In a mapping: the key whose value comes next. A key that is not a scalar has no text.
-    key: Option<Option<String>>,
+    /// In a mapping: the key whose value comes next, and whether it is written without quotes. A key that is not
+    /// a scalar has no text.
+    key: Option<Option<(String, bool)>>,
     /// In a sequence: how many entries there were.
     index: usize,
 }
@@ -31,8 +32,10 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
     // One more match on the path is a doubled key.
     let mut matched = vec![false; path.len()];
     let mut begun = false;
+    // A key beside one on the path that some readers take for the same one.
+    let mut twin = false;
     // A key may be an alias of a text that an anchor names.
-    let mut anchored: BTreeMap<usize, String> = BTreeMap::new();
+    let mut anchored: BTreeMap<usize, (String, bool)> = BTreeMap::new();
     let events = events(text)?;
     refuse_other_breaks(text, &events)?;
     for (event, span) in events {
@@ -47,7 +50,9 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
                 let depth = open.len();
                 let text_of_node = match &event {
                     Event::Alias(anchor) => anchored.get(anchor).cloned(),
-                    other => other.scalar().map(|(text, _)| text.to_owned()),
+                    other => {
+                        other.scalar().map(|(text, style)| (text.to_owned(), style == ScalarStyle::Plain))
+                    }
                 };
                 if let (Some(anchor), Some(text)) = (event.anchor_id(), &text_of_node) {
                     anchored.insert(anchor, text.clone());
@@ -55,7 +60,14 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
                 let ours = match open.last_mut() {
                     None => true,
                     Some(parent) => match parent.take(text_of_node) {
-                        Some(step) => parent.ours && path.get(depth - 1).is_some_and(|p| *p == step),
+                        Some((step, plain)) => match path.get(depth - 1).filter(|_| parent.ours) {
+                            Some(wanted) if *wanted == step => true,
+                            Some(wanted) => {
+                                twin |= plain && is_one_to_some(wanted, &step);
+                                false
+                            }
+                            None => false,
+                        },
                         None => false,
                     },
                 };
@@ -79,6 +91,13 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
             _ => {}
         }
     }
+    if twin && found.is_some() {
+        return Err(invalid(format!(
+            "a key beside `{key}`, or beside one on the way to it, is the same key for some YAML readers (as `yes` \
+             is `true`, `~` is `null` and `0x1` is `1`), and they get the other value"
+        ))
+        .hint("write such keys in quotes, or remove the one that is not in use; then plan again"));
+    }
     found.ok_or_else(|| {
         CallError::rejected(ErrorKind::NotFound, format!("there is no `{key}`"))
             .hint("check `key` in the runbook")
@@ -88,10 +107,10 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
 impl Open {
     /// Takes a node's place in this collection. The step that leads to it; `None` for a key, which is
     /// `text`.
-    fn take(&mut self, text: Option<String>) -> Option<String> {
+    fn take(&mut self, text: Option<(String, bool)>) -> Option<(String, bool)> {
         if !self.mapping {
             self.index += 1;
-            return Some((self.index - 1).to_string());
+            return Some(((self.index - 1).to_string(), false));
         }
         match self.key.take() {
             None => {
@@ -187,6 +206,49 @@ fn is_ambiguous(plain: &str) -> bool {
     WORDS.contains(&lower.as_str())
         || [".inf", ".nan"].contains(&unsigned)
         || (digits && (unsigned.chars().all(number) || hex || octal || binary))
+}
+
+/// Whether some reader of YAML 1.1 or 1.2 takes two plain keys, which are written differently, for one.
+fn is_one_to_some(one: &str, other: &str) -> bool {
+    let (one, other) = (readings(one), readings(other));
+    one.iter().any(|reading| other.contains(reading))
+}
+
+/// What readers may take a plain key for, if not for its own text. In Python `true` and `1` are one key.
+fn readings(plain: &str) -> Vec<String> {
+    let lower = plain.to_ascii_lowercase();
+    match lower.as_str() {
+        "" | "~" | "null" => return vec!["null".to_owned()],
+        "true" | "yes" | "on" | "y" => return vec!["1".to_owned()],
+        "false" | "no" | "off" | "n" => return vec!["0".to_owned()],
+        _ => {}
+    }
+    let digits = lower.replace(['_', ','], "");
+    let (negative, digits) = match digits.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, digits.strip_prefix('+').unwrap_or(&digits)),
+    };
+    let radix = |prefix: &str, radix| {
+        let rest = digits.strip_prefix(prefix)?;
+        rest.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| u64::from_str_radix(rest, radix).ok())?
+    };
+    // Parts of sixty, as in 1:30.
+    let sixties = || {
+        let mut parts = digits.split(':').map(|part| part.parse::<f64>().ok());
+        let first = parts.next()??;
+        parts.try_fold(first, |sum, part| part.map(|part| sum * 60.0 + part))
+    };
+    let whole = [radix("0x", 16), radix("0o", 8), radix("0b", 2), radix("0", 8)];
+    #[expect(clippy::cast_precision_loss, reason = "readers with doubles lose the same digits")]
+    let numbers = whole.into_iter().flatten().map(|n| n as f64);
+    let floats = match digits {
+        ".inf" => Some(f64::INFINITY),
+        ".nan" => Some(f64::NAN),
+        _ if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => sixties(),
+        _ => None,
+    };
+    let sign = |n: f64| if negative && n != 0.0 { -n } else { n };
+    numbers.chain(floats).map(|n| sign(n).to_string()).collect()
 }
 
 /// Whether a new value needs no quotes for any reader, wherever it stands.

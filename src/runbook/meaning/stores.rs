@@ -11,7 +11,7 @@ use crate::runbook::read::words::quote_or;
 
 pub(super) fn check(context: &mut Context<'_>) {
     // Per target, who writes which field; `None` is the whole of it.
-    let mut written: HashMap<Vec<String>, Vec<(Option<String>, &Entry)>> = HashMap::new();
+    let mut written: HashMap<Vec<String>, Vec<(Option<Vec<String>>, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
         if let Some(kind) = kind::named(STORES, store.text_of("type")) {
             if let Some(family) = kind.family {
@@ -53,13 +53,18 @@ fn target(context: &Context<'_>, store: &Node) -> Option<Vec<String>> {
     Some(target)
 }
 
-/// The fields that a store writes; the whole target where it names none.
-fn parts(store: &Node) -> Vec<Option<String>> {
+/// What the fields that a store writes lead to, however they are spelled; the whole target where it names none.
+fn parts(store: &Node) -> Vec<Option<Vec<String>>> {
+    let Some(kind) = kind::named(STORES, store.text_of("type")) else { return Vec::new() };
     let several = store.get("fields").map(Node::entries).unwrap_or_default();
-    let mut parts: Vec<Option<String>> =
-        several.iter().filter_map(|entry| entry.value.text()).map(|field| Some(field.to_owned())).collect();
+    let mut parts: Vec<Option<Vec<String>>> = several
+        .iter()
+        .filter_map(|entry| entry.value.text())
+        .map(|field| Some((kind.field)(store, field)))
+        .collect();
     if parts.is_empty() {
-        parts.push(store.text_of("field").or(store.text_of("key")).map(str::to_owned));
+        let one = store.text_of("field").or(store.text_of("key"));
+        parts.push(one.map(|field| (kind.field)(store, field)));
     }
     parts
 }

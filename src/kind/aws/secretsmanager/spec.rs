@@ -33,9 +33,19 @@ impl Secretsmanager {
         StoreTraits { stages: true, destroys: false, change: Observation::Token };
 
     pub(in crate::kind) const KIND: Kind = Kind {
-        place: |store, on| Some(vec![server(store, on, &[])?, store.text_of("secret")?.to_owned()]),
+        place: |store, on| Some(vec![server(store, on, &[])?, name_of(store.text_of("secret")?).to_owned()]),
         ..Kind::named("secretsmanager").over(Aws::KIND.name)
     };
+}
+
+/// A secret's name, out of its name or ARN. An ARN ends with `-` and six characters that AWS adds; AWS advises against
+/// names that end like that.
+fn name_of(secret: &str) -> &str {
+    let Some((_, name)) = secret.split_once(":secret:").filter(|_| secret.starts_with("arn:")) else {
+        return secret;
+    };
+    let added = |end: &str| end.len() == 6 && end.bytes().all(|b| b.is_ascii_alphanumeric());
+    name.rsplit_once('-').filter(|(_, end)| added(end)).map_or(name, |(name, _)| name)
 }
 
 impl StoreSpec for Secretsmanager {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustify::enums::RequestMethod;
 
 use super::server::Kv2Store;
@@ -28,8 +29,10 @@ impl Kv2Store {
             return vec![mount];
         }
         let mut checks = vec![mount, permissions];
+        // Of the look itself: what it left behind may have been read by another call since.
+        let deletes = version.as_ref().ok().and_then(|(_, deletes)| *deletes);
         checks.push(match version {
-            Ok(version) => Check::pass(name.clone(), format!("version {version} is current")),
+            Ok((version, _)) => Check::pass(name.clone(), format!("version {version} is current")),
             // The permission that is missing is named already.
             Err(error) if error.kind == ErrorKind::Denied => Check::warn(name.clone(), "it may not be read"),
             Err(error) => error.to_check(&name),
@@ -40,7 +43,7 @@ impl Kv2Store {
         {
             checks.push(error.to_check(&name));
         }
-        checks.extend(self.cautions(&name, metadata.ok().as_deref(), config.as_deref()));
+        checks.extend(self.cautions(&name, metadata.ok().as_deref(), config.as_deref(), deletes));
         checks
     }
 
@@ -76,13 +79,19 @@ impl Kv2Store {
     }
 
     /// Settings of the secret's or the mount's that change what a rotation leaves.
-    fn cautions(&self, name: &str, secret: Option<&Metadata>, mount: Option<&MountConfig>) -> Vec<Check> {
+    fn cautions(
+        &self,
+        name: &str,
+        secret: Option<&Metadata>,
+        mount: Option<&MountConfig>,
+        deletes: Option<Timestamp>,
+    ) -> Vec<Check> {
         let set = |period: &&str| !matches!(*period, "" | "0" | "0s");
         let after = secret.map(|s| s.delete_version_after.as_str()).filter(set);
         let after = after.or_else(|| mount.map(|m| m.delete_version_after.as_str()).filter(set));
         let after = after.map(|period| format!("{} after it was written", self.client.quoted(period)));
         let mut checks = Vec::new();
-        if let Some(when) = after.or_else(|| self.deletes_at().map(|at| format!("the present one at {at}"))) {
+        if let Some(when) = after.or_else(|| deletes.map(|at| format!("the present one at {at}"))) {
             let (mount, path) = (self.place.mount(), self.place.path());
             checks.push(Check {
                 hint: Some(format!(

@@ -114,9 +114,9 @@ impl Kv2Store {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks which version is current, for a preflight. Returns it. What a plan found a moment ago, in this
+    /// Looks which version is current, for a preflight. Returns it, and when it deletes itself. What a plan found a moment ago, in this
     /// process, need not be asked again: whoever writes later meets the check of the own field in `promote`.
-    pub(in crate::kind::vault) async fn look_early(&self) -> Result<u64, CallError> {
+    pub(in crate::kind::vault) async fn look_early(&self) -> Result<(u64, Option<Timestamp>), CallError> {
         let _looking = self.looking.lock().await;
         let key = self.place.shown();
         let found = match self.client.facts.looked.take(&key) {
@@ -127,12 +127,9 @@ impl Kv2Store {
                 found
             }
         };
-        Ok(self.seen().insert(Seen { early: true, ..found }).version)
-    }
-
-    /// When the version that was last seen deletes itself.
-    pub(in crate::kind::vault) fn deletes_at(&self) -> Option<Timestamp> {
-        self.seen().as_ref()?.deletes
+        let answer = (found.version, found.deletes);
+        *self.seen() = Some(Seen { early: true, ..found });
+        Ok(answer)
     }
 
     pub(in crate::kind::vault) async fn metadata(&self) -> Result<Metadata, CallError> {

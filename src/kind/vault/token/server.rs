@@ -263,6 +263,17 @@ impl Issuer for TokenIssuer {
         let token = token(material)?;
         let info = self.lookup_for(token).await.map_err(|error| scrubbed(error, material))?;
         let Some(info) = info else { return Ok(None) };
+        if info.is_wrapping() {
+            return Err(CallError::rejected(
+                ErrorKind::Invalid,
+                "the store holds a response-wrapping token, not the credential: the wrapped token would stay valid \
+                 after a rotation",
+            )
+            .hint(
+                "unwrap it with `vault unwrap` (VAULT_TOKEN set to the wrapping token), write the token that this \
+                 prints to the store, then plan again",
+            ));
+        }
         if info.is_batch() {
             let until = info
                 .expire_time
