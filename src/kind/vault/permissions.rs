@@ -9,6 +9,7 @@ use super::acl::Acl;
 use super::client::{Effect, VaultClient, data};
 use crate::domain::{Check, ErrorKind};
 use crate::provider::outcome::CallError;
+use crate::text::sanitize_long;
 
 const CAPABILITIES: &str = "sys/capabilities-self";
 const ACL: &str = "sys/internal/ui/resultant-acl";
@@ -111,7 +112,9 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
             narrow.join(", ")
         ));
     }
-    Check::fail(name, ErrorKind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
+    // All of it: whoever adds what is missing does that once.
+    let detail = sanitize_long(&format!("the token may not {}", missing.join("; ")));
+    Check { detail, ..Check::fail(name, ErrorKind::Denied, "", hint.join(" ")) }
 }
 
 /// What the operator may do on each path, in the order of the paths.
