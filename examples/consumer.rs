@@ -47,8 +47,17 @@ struct Credential {
 }
 
 enum Source {
-    Vault { address: String, token: String, path: String },
-    Aws { url: String, secret: String },
+    /// With the id of an AppRole, what is read is a secret id, and its login is what is used.
+    Vault {
+        address: String,
+        token: String,
+        path: String,
+        role_id: Option<String>,
+    },
+    Aws {
+        url: String,
+        secret: String,
+    },
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own")]
@@ -67,6 +76,7 @@ async fn main() {
             address: variable("VAULT_ADDR"),
             token: variable("READER_TOKEN"),
             path: variable("SECRET"),
+            role_id: std::env::var("ROLE_ID").ok(),
         },
         _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
     };
@@ -107,12 +117,23 @@ impl Consumer {
     /// Reads the store.
     async fn read(&self) -> Result<Credential, String> {
         match &self.source {
-            Source::Vault { address, token, path } => {
+            Source::Vault { address, token, path, role_id } => {
                 let url = format!("{address}/v1/secret/data/{path}");
                 let answer = self.http.get(url).header("x-vault-token", token).send().await;
                 let text = answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?;
                 let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-                let parts = json!({ "token": body["data"]["data"]["token"] });
+                let fields = &body["data"]["data"];
+                let Some(role_id) = role_id else {
+                    let parts = json!({ "token": fields["token"], "main": fields["token"] });
+                    return Ok(Credential { parts, sts: None });
+                };
+                let secret_id = &fields["secret_id"];
+                let login = self.http.post(format!("{address}/v1/auth/approle/login"));
+                let login = login.body(json!({ "role_id": role_id, "secret_id": secret_id }).to_string());
+                let text = login.send().await.map_err(|e| e.to_string())?.text().await;
+                let body: Value =
+                    serde_json::from_str(&text.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+                let parts = json!({ "token": body["auth"]["client_token"], "main": secret_id });
                 Ok(Credential { parts, sts: None })
             }
             Source::Aws { url, secret } => {
@@ -174,7 +195,7 @@ async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode
 async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
-        Source::Vault { .. } => &credential.parts["token"],
+        Source::Vault { .. } => &credential.parts["main"],
         Source::Aws { .. } => &credential.parts["KEY"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))

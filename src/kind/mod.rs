@@ -82,6 +82,7 @@ macro_rules! issuers {
             Sandbox => sandbox::SandboxIssuer,
             Random => random::Random,
             VaultToken => vault::token::VaultToken,
+            ApproleSecretId => vault::approle::ApproleSecretId,
             IamAccessKey => aws::access_key::IamAccessKey,
         }
     };

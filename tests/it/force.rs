@@ -59,6 +59,7 @@ async fn consumer(world: &Arc<World>) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Vault,
+    Approle,
     Aws,
     Moto,
     Own,
@@ -68,6 +69,7 @@ impl Kind {
     pub(crate) async fn world(self) -> World {
         match self {
             Self::Vault => World::vault().await,
+            Self::Approle => World::approle().await,
             Self::Aws => World::aws().await,
             Self::Moto => World::moto().await,
             Self::Own => World::own().await,
@@ -366,6 +368,8 @@ macro_rules! at_every_record {
 at_every_record! {
     vault_survives_a_death_at_every_record: Vault Forward, "needs Vault: scripts/test";
     vault_survives_a_death_at_every_record_of_a_rollback: Vault Back, "needs Vault: scripts/test";
+    approle_survives_a_death_at_every_record: Approle Forward, "needs Vault: scripts/test";
+    approle_survives_a_death_at_every_record_of_a_rollback: Approle Back, "needs Vault: scripts/test";
     aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
     two_keys_are_enough_for_a_death_at_every_record: Moto Forward, "needs moto: scripts/test";

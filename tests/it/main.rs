@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a test says what it measured")]
 
 mod anchors;
+mod approle;
 mod architecture;
 mod audit;
 mod aws;

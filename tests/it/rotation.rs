@@ -9,7 +9,7 @@ use crate::worlds::World;
 
 /// One rotation after the other on one world, all through one consumer's life without a failed request.
 async fn overlaps(world: World) {
-    let consumer = world.consumer();
+    let consumer = world.consumer().await;
     let tool = world.tool();
     let runbook = tool.runbook(&world.runbook(&consumer.url, None));
     let runbook = runbook.to_str().expect("path");
@@ -30,7 +30,7 @@ async fn overlaps(world: World) {
 
 /// Contain: the attacker is cut off first; consumers fail until cutover, and work again after.
 async fn contains(world: World) {
-    let consumer = world.consumer();
+    let consumer = world.consumer().await;
     let tool = world.tool();
     let runbook = tool.runbook(&world.runbook(&consumer.url, None));
     let before = world.current().await;
@@ -57,7 +57,7 @@ async fn contains(world: World) {
 
 /// A gate that fails in overlap: the run goes back by itself.
 async fn goes_back_when_a_gate_fails(world: World) {
-    let consumer = world.consumer();
+    let consumer = world.consumer().await;
     let tool = world.tool();
     let phases = "overlap: { at_least: 60s, until: [adopted, error-rate] }";
     let runbook = tool.runbook(&world.runbook(&consumer.url, Some(phases)));
@@ -75,7 +75,7 @@ async fn goes_back_when_a_gate_fails(world: World) {
 
 /// `stanch rollback`, typed in another terminal while the run is in sunset.
 async fn goes_back_when_asked_in_sunset(world: World) {
-    let consumer = world.consumer();
+    let consumer = world.consumer().await;
     let tool = world.tool();
     let phases = "overlap: { at_least: 500ms, until: [adopted] }\n  sunset: { at_least: 60s }";
     let runbook = tool.runbook(&world.runbook(&consumer.url, Some(phases)));
@@ -96,7 +96,7 @@ async fn goes_back_when_asked_in_sunset(world: World) {
 /// One at a time: each needs the machine for its consumer's fifty requests a second.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-macro_rules! on_both {
+macro_rules! on_each {
     ($($name:ident => $check:ident),* $(,)?) => {
         mod vault {
             $(#[tokio::test(flavor = "multi_thread")]
@@ -104,6 +104,14 @@ macro_rules! on_both {
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
                 super::$check(crate::worlds::World::vault().await).await;
+            })*
+        }
+        mod approle {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Vault: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::approle().await).await;
             })*
         }
         mod aws {
@@ -117,7 +125,7 @@ macro_rules! on_both {
     };
 }
 
-on_both! {
+on_each! {
     rotates_under_load => overlaps,
     contains_a_leak => contains,
     a_failed_gate_rolls_back => goes_back_when_a_gate_fails,
@@ -130,7 +138,7 @@ on_both! {
 async fn an_unverified_server_is_warned_of_in_every_phase() {
     let _alone = ALONE.lock().await;
     let world = World::vault().await;
-    let consumer = world.consumer();
+    let consumer = world.consumer().await;
     let tool = world.tool().with("VAULT_SKIP_VERIFY", "true");
     let path = tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted] }")));
     tool.run(&["run", path.to_str().expect("path"), "--env", "test", "--yes"]).expect(0);

@@ -104,6 +104,39 @@ impl Vault {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Switches the auth method for AppRoles on, unless another test did.
+    pub(crate) async fn with_approle(&self) {
+        let request = plain_http().post(format!("{}/v1/sys/auth/approle", self.address));
+        let request = request.header("x-vault-token", &self.root).body(r#"{"type":"approle"}"#);
+        let response = request.send().await.expect("Vault answers");
+        let (status, text) = (response.status(), response.text().await.expect("body"));
+        assert!(status.is_success() || text.contains("already in use"), "{status} {text}");
+    }
+
+    /// A login to an AppRole: the token, or the status of the refusal. One that is refused too often locks the
+    /// role.
+    pub(crate) async fn log_in(&self, role: &str, secret_id: &str) -> Result<String, u16> {
+        let id = self.api("GET", &format!("auth/approle/role/{role}/role-id"), Value::Null).await;
+        let body = json!({ "role_id": id["data"]["role_id"], "secret_id": secret_id });
+        let request = plain_http().post(format!("{}/v1/auth/approle/login", self.address));
+        let response = request.body(body.to_string()).send().await.expect("Vault answers");
+        let (status, text) = (response.status(), response.text().await.expect("body"));
+        if !status.is_success() {
+            assert!(text.contains("invalid role or secret ID"), "{status} {text}");
+            return Err(status.as_u16());
+        }
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        Ok(body["auth"]["client_token"].as_str().expect("token").to_owned())
+    }
+
+    /// Whether a token is accepted.
+    pub(crate) async fn accepts(&self, token: &str) -> bool {
+        let request = plain_http().get(format!("{}/v1/auth/token/lookup-self", self.address));
+        let status = request.header("x-vault-token", token).send().await.expect("Vault answers").status();
+        assert!(status.is_success() || status == 403, "{status}");
+        status.is_success()
+    }
+
     /// A token with these rules and no other.
     pub(crate) async fn token(&self, rules: &str) -> String {
         let policy = unique("policy");

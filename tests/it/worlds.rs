@@ -17,9 +17,25 @@ use crate::tool::{Consumer, Tool};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
 pub(crate) enum World {
-    Vault { vault: Vault, role: String, path: String, operator: String },
-    Aws { url: String, user: String, store: AwsStore, operator: (String, String), sdk: Box<Sdk> },
-    Own { url: String, authority: Arc<Authority> },
+    /// A token, or a secret id of an AppRole: then with a session that was made with the old one.
+    Vault {
+        vault: Vault,
+        role: String,
+        path: String,
+        operator: String,
+        session: Option<String>,
+    },
+    Aws {
+        url: String,
+        user: String,
+        store: AwsStore,
+        operator: (String, String),
+        sdk: Box<Sdk>,
+    },
+    Own {
+        url: String,
+        authority: Arc<Authority>,
+    },
 }
 
 /// An authority of the user's own, and the consumer of what it accepts: a generated value in a file,
@@ -193,7 +209,36 @@ impl World {
                    path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
             ))
             .await;
-        Self::Vault { vault, role, path, operator }
+        Self::Vault { vault, role, path, operator, session: None }
+    }
+
+    /// In the shared Vault: a secret id of an AppRole in KV v2. A session of the old one is under way.
+    pub(crate) async fn approle() -> Self {
+        let (vault, role, path) = (Vault::shared(), unique("role"), unique("app"));
+        vault.with_approle().await;
+        let at = format!("auth/approle/role/{role}");
+        vault.api("POST", &at, json!({ "token_policies": role, "token_ttl": "1h" })).await;
+        let made = vault.api("POST", &format!("{at}/secret-id"), json!({})).await;
+        let first = json!({ "secret_id": made["data"]["secret_id"], "url": "kept" });
+        let session = vault.log_in(&role, made["data"]["secret_id"].as_str().expect("text")).await;
+        vault.api("POST", &format!("secret/data/{path}"), json!({ "data": first })).await;
+        let operator = vault
+            .token(&format!(
+                r#"path "{at}" {{ capabilities = ["read"] }}
+                   path "{at}/role-id" {{ capabilities = ["read"] }}
+                   path "{at}/secret-id" {{ capabilities = ["update", "list"] }}
+                   path "{at}/secret-id/lookup" {{ capabilities = ["update"] }}
+                   path "{at}/secret-id-accessor/lookup" {{ capabilities = ["update"] }}
+                   path "{at}/secret-id-accessor/destroy" {{ capabilities = ["update"] }}
+                   path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+                   path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+                   path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}
+                   path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
+                   path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
+                   path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+            ))
+            .await;
+        Self::Vault { vault, role, path, operator, session: Some(session.expect("a login")) }
     }
 
     /// In ministack: an access key in Secrets Manager.
@@ -283,16 +328,26 @@ impl World {
     }
 
     /// A consumer that uses the credential all the time.
-    pub(crate) fn consumer(&self) -> Consumer {
+    pub(crate) async fn consumer(&self) -> Consumer {
         match self {
-            Self::Vault { vault, path, .. } => Consumer::start(&[
-                ("SOURCE", "vault"),
-                ("VAULT_ADDR", &vault.address),
-                // It reads its secret as the deployment's agent would; what it proves is the token
-                // in it.
-                ("READER_TOKEN", "root"),
-                ("SECRET", path),
-            ]),
+            Self::Vault { vault, path, role, session, .. } => {
+                let mut environment = vec![
+                    ("SOURCE", "vault"),
+                    ("VAULT_ADDR", &vault.address),
+                    // It reads its secret as the deployment's agent would; what it proves is the token
+                    // in it.
+                    ("READER_TOKEN", "root"),
+                    ("SECRET", path),
+                ];
+                let id = match session {
+                    None => Value::Null,
+                    Some(_) => {
+                        vault.api("GET", &format!("auth/approle/role/{role}/role-id"), Value::Null).await
+                    }
+                };
+                environment.extend(id["data"]["role_id"].as_str().map(|id| ("ROLE_ID", id)));
+                Consumer::start(&environment)
+            }
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
             }
@@ -326,6 +381,14 @@ impl World {
     pub(crate) fn runbook(&self, url: &str, phases: Option<&str>) -> String {
         let usual = "overlap: { at_least: 1s, until: [adopted, error-rate] }\n  sunset: { at_least: 1s, until: [error-rate] }";
         let (connections, issuer, stores) = match self {
+            Self::Vault { role, path, session: Some(_), .. } => (
+                "vault: { type: vault }".to_owned(),
+                format!(
+                    "issuer: {{ type: approle-secret-id, connection: vault, role: {role}, ttl: 1h }}\n    \
+                     scope: {{ max_ttl: 1h, policies: [{role}] }}"
+                ),
+                format!("{{ connection: vault, type: kv2, mount: secret, path: {path}, field: secret_id }}"),
+            ),
             Self::Vault { role, path, .. } => (
                 "vault: { type: vault }".to_owned(),
                 format!(
@@ -366,6 +429,12 @@ impl World {
     pub(crate) async fn existing(&self) -> Vec<String> {
         let mut existing = Vec::new();
         match self {
+            Self::Vault { vault, role, session: Some(_), .. } => {
+                let path = format!("auth/approle/role/{role}/secret-id");
+                let list = vault.api("LIST", &path, Value::Null).await;
+                let keys = list["data"]["keys"].as_array().expect("accessors");
+                existing.extend(keys.iter().map(|accessor| accessor.as_str().expect("text").to_owned()));
+            }
             Self::Vault { vault, role, .. } => {
                 let list = vault.api("LIST", "auth/token/accessors", Value::Null).await;
                 let (http, places) = (plain_http(), Arc::new(Semaphore::new(8)));
@@ -440,8 +509,9 @@ impl World {
 
     /// The secret part of a store's value.
     pub(crate) fn secret(value: &Value) -> String {
-        let secret =
-            ["token", "KEY", "secret_access_key", "value"].iter().find_map(|field| value[field].as_str());
+        let secret = ["token", "secret_id", "KEY", "secret_access_key", "value"]
+            .iter()
+            .find_map(|field| value[field].as_str());
         secret.expect("a secret part").to_owned()
     }
 
@@ -470,14 +540,12 @@ impl World {
     pub(crate) async fn accepts(&self, value: &Value) -> bool {
         let part = |name: &str| value[name].as_str().expect("part").to_owned();
         match self {
-            Self::Vault { vault, .. } => {
-                let request = plain_http()
-                    .get(format!("{}/v1/auth/token/lookup-self", vault.address))
-                    .header("x-vault-token", part("token"));
-                let status = request.send().await.expect("Vault answers").status();
-                assert!(status.is_success() || status == 403, "{status}");
-                status.is_success()
+            Self::Vault { vault, role, session: Some(_), .. } => {
+                let Ok(login) = vault.log_in(role, &part("secret_id")).await else { return false };
+                vault.api("POST", "auth/token/revoke", json!({ "token": login })).await;
+                true
             }
+            Self::Vault { vault, .. } => vault.accepts(&part("token")).await,
             Self::Aws { url, store: AwsStore::Secret(_), .. } => {
                 let config = aws_config(url, &part("KEY_ID"), &part("KEY")).await;
                 match aws_sdk_sts::Client::new(&config).get_caller_identity().send().await {
@@ -509,6 +577,9 @@ impl World {
             assert_eq!(after.get(kept), before.get(kept), "other fields stay as they are");
         }
         self.labels_are_clean().await;
+        if let Self::Vault { vault, session: Some(session), .. } = self {
+            assert!(!vault.accepts(session).await, "a session of the old secret id lives on");
+        }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
         }
@@ -534,11 +605,19 @@ impl World {
         assert_eq!(self.existing().await, alive, "the issuer knows what it knew");
         assert_eq!(self.alive().await, alive, "the issuer accepts what it accepted");
         self.labels_are_clean().await;
+        if let Self::Vault { vault, session: Some(session), .. } = self {
+            assert!(vault.accepts(session).await, "a session of the old secret id was revoked");
+        }
     }
 
     /// Removes what would make listings long for those who come later.
     pub(crate) async fn forget(self) {
-        let Self::Vault { vault, operator, .. } = &self else { return };
+        let Self::Vault { vault, operator, role, session, .. } = &self else { return };
+        if session.is_some() {
+            vault.api("DELETE", &format!("auth/approle/role/{role}"), Value::Null).await;
+            vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
+            return;
+        }
         for accessor in self.existing().await {
             vault.api("POST", "auth/token/revoke-accessor", json!({ "accessor": accessor })).await;
         }

@@ -139,10 +139,49 @@ impl VaultClient {
         body: Option<Vec<u8>>,
         effect: Effect,
     ) -> Result<Reply, CallError> {
+        self.plain_as(method, path, body, self.settings.token.as_ref(), effect).await
+    }
+
+    /// The same with another token, or without one.
+    pub(super) async fn plain_as(
+        &self,
+        method: RequestMethod,
+        path: &str,
+        body: Option<Vec<u8>>,
+        token: Option<&Secret>,
+        effect: Effect,
+    ) -> Result<Reply, CallError> {
+        let (request, what) = self.plain_request(method, path, body)?;
+        self.exchange(request, token, &what, effect).await
+    }
+
+    /// Sends a write as the operator. Its answer is kept on the server for as long as `ttl` says, for who
+    /// presents the token in the reply; see `sys/wrapping/unwrap`.
+    pub(super) async fn wrapped(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        ttl: &'static str,
+    ) -> Result<Reply, CallError> {
+        let (mut request, what) = self.plain_request(RequestMethod::POST, path, Some(body))?;
+        request.headers_mut().insert("x-vault-wrap-ttl", http::HeaderValue::from_static(ttl));
+        let reply = self.exchange(request, self.settings.token.as_ref(), &what, Effect::Write).await?;
+        if reply.status.is_success() {
+            return Ok(reply);
+        }
+        Err(self.fault(&reply, &what, Effect::Write).await)
+    }
+
+    fn plain_request(
+        &self,
+        method: RequestMethod,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(Request<Vec<u8>>, String), CallError> {
         let what = format!("{method:?} {path}");
         let request = rustify::http::build_request(&self.origin, path, method, None, body)
             .map_err(|_| unsendable(&what))?;
-        self.exchange(self.under_v1(request)?, self.settings.token.as_ref(), &what, effect).await
+        Ok((self.under_v1(request)?, what))
     }
 
     /// `sys/health`, whose status is part of its answer. Sent without a token.

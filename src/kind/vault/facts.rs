@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) strangers: OnceCell<()>,
     /// Which step of which run a token was made for; `None` of another's. It never changes.
     pub(super) tags: Keyed<Option<(String, String)>>,
+    /// Whose login a token is; `None` of one that is not a login of an AppRole. It never changes.
+    pub(super) logins: Keyed<Option<String>>,
 }
 
 /// One answer a key.

@@ -1,9 +1,17 @@
-//! Asks, as the operator, about tokens.
+//! Lists, looks up and revokes tokens, as the operator.
 
-use vaultrs::api::token::requests::{LookupTokenAccessorRequest, LookupTokenRequest};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use vaultrs::api::token::requests::{
+    ListAccessorRequest, LookupTokenAccessorRequest, LookupTokenRequest, RevokeTokenAccessorRequest,
+};
+use vaultrs::api::token::responses::ListAccessorResponse;
 
 use super::client::{Effect, VaultClient, data, garbled, unsendable};
 use super::token_info::TokenInfo;
+use crate::domain::ErrorKind;
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::secret::Secret;
@@ -11,6 +19,46 @@ use crate::text::is_name;
 
 pub(super) const LOOKUP: &str = "auth/token/lookup-accessor";
 pub(super) const LOOKUP_TOKEN: &str = "auth/token/lookup";
+pub(super) const REVOKE: &str = "auth/token/revoke-accessor";
+pub(super) const ACCESSORS: &str = "auth/token/accessors";
+
+/// Looking up every token of a busy Vault takes a request each: enough at once to be quick, few
+/// enough not to be noticed.
+const LOOKUPS: usize = 16;
+
+/// The accessors of all tokens.
+pub(super) async fn accessors(client: &VaultClient) -> Result<Vec<String>, CallError> {
+    let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
+    let list: ListAccessorResponse = data(&client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
+    match list.keys.iter().all(|accessor| is_name(accessor)) {
+        true => Ok(list.keys),
+        false => Err(garbled(ACCESSORS).read_only()),
+    }
+}
+
+/// Looks each of a list up, some at once. What is not known any more is left out.
+pub(super) async fn each<T, A>(names: Vec<String>, ask: impl Fn(String) -> A) -> Result<Vec<T>, CallError>
+where
+    T: Send + 'static,
+    A: Future<Output = Result<Option<T>, CallError>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(LOOKUPS));
+    let mut tasks = JoinSet::new();
+    for name in names {
+        let (places, answer) = (Arc::clone(&places), ask(name));
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await;
+            answer.await
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        found.extend(
+            done.map_err(|_| CallError::rejected(ErrorKind::Local, "a lookup in a list was cut short"))??,
+        );
+    }
+    Ok(found)
+}
 
 /// Asks, as the operator, about the token in the request's body; `None` when Vault does not know it.
 pub(super) async fn look_up(client: &VaultClient, token: &Secret) -> Result<Option<TokenInfo>, CallError> {
@@ -48,5 +96,27 @@ pub(super) async fn lookup(client: &VaultClient, accessor: &str) -> Result<Optio
         // something in front of Vault) is no word on the accessor and stays an error.
         Err(error) if error.message.contains("invalid accessor") => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Revokes the token with this accessor and everything that was made with it. Succeeds when Vault does not
+/// know it.
+pub(super) async fn revoke(client: &VaultClient, accessor: &str) -> Result<(), CallError> {
+    let endpoint =
+        RevokeTokenAccessorRequest::builder().accessor(accessor).build().map_err(|_| unsendable(REVOKE))?;
+    match client.send(endpoint, Effect::Write).await {
+        Ok(reply) if reply.status.as_u16() == 204 => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.message.contains("invalid accessor") => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // Any other answer is none that a server gives to a revocation: only a lookup tells.
+    match lookup(client, accessor).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(CallError::unknown(format!(
+            "{} took the revocation, and still knows the token",
+            client.place()
+        ))),
+        Err(error) => Err(error.doubtful()),
     }
 }

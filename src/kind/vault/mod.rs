@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tool")]
 mod acl;
+pub mod approle;
 #[cfg(feature = "tool")]
 mod client;
 #[cfg(feature = "tool")]

@@ -9,6 +9,7 @@ use super::acl::Acl;
 use super::client::{Effect, VaultClient, data};
 use crate::domain::{Check, ErrorKind};
 use crate::provider::outcome::CallError;
+use crate::text::sanitize_long;
 
 const CAPABILITIES: &str = "sys/capabilities-self";
 const ACL: &str = "sys/internal/ui/resultant-acl";
@@ -16,36 +17,62 @@ const ACL: &str = "sys/internal/ui/resultant-acl";
 /// Something that a later step does.
 pub(super) struct Need {
     pub(super) path: String,
-    /// Any of these suffices.
-    pub(super) any_of: &'static [&'static str],
+    /// Any of these suffices; to list, all of them are needed.
+    pub(super) capabilities: &'static [&'static str],
+    /// Whether it lists. Servers take a rule with a slash at its end as well as one without.
+    lists: bool,
     /// What it is for.
     pub(super) why: &'static str,
     /// The parameters that the request sends.
-    pub(super) sends: &'static [&'static str],
+    pub(super) sends: Vec<&'static str>,
 }
 
 impl Need {
     pub(super) fn new(
         path: impl Into<String>,
-        capability: &'static [&'static str],
+        capabilities: &'static [&'static str],
         why: &'static str,
     ) -> Self {
-        Self { path: path.into(), any_of: capability, why, sends: &[] }
+        Self { path: path.into(), capabilities, lists: false, why, sends: Vec::new() }
+    }
+
+    /// To list what is at a path. The accessors of tokens need `sudo` as well.
+    pub(super) fn listing(
+        path: impl Into<String>,
+        capabilities: &'static [&'static str],
+        why: &'static str,
+    ) -> Self {
+        Self { lists: true, ..Self::new(path, capabilities, why) }
+    }
+
+    /// The paths to ask about.
+    fn paths(&self) -> Vec<String> {
+        let slash = self.lists.then(|| format!("{}/", self.path));
+        std::iter::once(self.path.clone()).chain(slash).collect()
+    }
+
+    /// Whether what is held on one of these paths suffices.
+    fn is_met(&self, held: &[Vec<String>]) -> bool {
+        held.iter().any(|held| {
+            let mut needed = self.capabilities.iter();
+            if self.lists { needed.all(|c| holds(held, c)) } else { needed.any(|c| holds(held, c)) }
+        })
     }
 
     #[must_use]
-    pub(super) fn sending(self, sends: &'static [&'static str]) -> Self {
-        Self { sends, ..self }
+    pub(super) fn sending(self, sends: &[&'static str]) -> Self {
+        Self { sends: sends.to_vec(), ..self }
     }
 }
 
 /// Checks every need, and names all that is missing in one check, with the policy that grants just that.
 pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> Check {
     let name = format!("permissions for {what}");
-    let paths: Vec<&str> = needs.iter().map(|need| need.path.as_str()).collect();
-    let (held, acl) = tokio::join!(capabilities(client, &paths), acl(client));
-    let held = match held {
-        Ok(held) => held,
+    let paths: Vec<String> = needs.iter().flat_map(Need::paths).collect();
+    let asked: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let (held, acl) = tokio::join!(capabilities(client, &asked), acl(client));
+    let mut rest = match &held {
+        Ok(held) => held.as_slice(),
         Err(error) if error.kind == ErrorKind::Denied => {
             return Check::warn(name, "Vault does not tell this token what it may do");
         }
@@ -54,13 +81,16 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
     let mut missing = Vec::new();
     let mut policy: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut narrow = Vec::new();
-    for (need, held) in needs.iter().zip(&held) {
-        if !need.any_of.iter().any(|capability| holds(held, capability)) {
+    for need in needs {
+        let held;
+        (held, rest) = rest.split_at(need.paths().len().min(rest.len()));
+        if !need.is_met(held) {
             missing.push(format!("{} ({})", need.why, need.path));
-            policy.entry(&need.path).or_default().push(need.any_of[0]);
+            let wanted = &need.capabilities[..if need.lists { need.capabilities.len() } else { 1 }];
+            policy.entry(&need.path).or_default().extend(wanted);
         } else if !need.sends.is_empty()
-            && !holds(held, "root")
-            && let Some(why) = acl.as_ref().and_then(|acl| acl.forbids(&need.path, need.sends))
+            && !held.iter().any(|held| holds(held, "root"))
+            && let Some(why) = acl.as_ref().and_then(|acl| acl.forbids(&need.path, &need.sends))
         {
             missing.push(format!("{why} to {}", need.path));
             narrow.push(need.path.as_str());
@@ -82,7 +112,9 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
             narrow.join(", ")
         ));
     }
-    Check::fail(name, ErrorKind::Denied, format!("the token may not {}", missing.join("; ")), hint.join(" "))
+    // All of it: whoever adds what is missing does that once.
+    let detail = sanitize_long(&format!("the token may not {}", missing.join("; ")));
+    Check { detail, ..Check::fail(name, ErrorKind::Denied, "", hint.join(" ")) }
 }
 
 /// What the operator may do on each path, in the order of the paths.
@@ -105,6 +137,14 @@ pub(super) async fn capabilities(
                 .collect())
         })
         .await
+}
+
+/// Whether the operator may list the accessors of tokens, or what else needs `sudo` for it.
+pub(super) async fn may_list(client: &VaultClient, path: &str) -> Result<bool, CallError> {
+    let need = Need::listing(path, &["list", "sudo"], "");
+    let paths = need.paths();
+    let asked: Vec<&str> = paths.iter().map(String::as_str).collect();
+    Ok(need.is_met(&capabilities(client, &asked).await?))
 }
 
 /// What the policies say of parameters. Not every token may ask, and what cannot be asked says nothing.

@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// The tags by which a token, or a secret id, is known to be a run's.
+pub(super) const RUN: &str = "stanch-run";
+pub(super) const STEP: &str = "stanch-step";
+
+/// A rotation takes about a dozen requests of the operator's token for each credential, and more while it waits.
+pub(super) const OPERATOR_USES: i64 = 100;
+
 /// What the runbook asks for.
 #[derive(Debug, Clone)]
 pub struct TokenSpec {
@@ -30,6 +37,9 @@ pub struct TokenSpec {
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenInfo {
     pub(super) accessor: String,
+    /// Where it was made: `auth/token/create`, or where a method logs in.
+    #[serde(default)]
+    pub(super) path: String,
     #[serde(default)]
     pub(super) display_name: String,
     #[serde(default)]
@@ -64,9 +74,6 @@ pub(super) struct TokenInfo {
     /// The role that it was made through.
     #[serde(default)]
     pub(super) role: Option<String>,
-    /// The path of the request that made it.
-    #[serde(default)]
-    pub(super) path: String,
 }
 
 impl TokenInfo {
@@ -183,4 +190,40 @@ pub(super) struct Birth {
 /// A single address and its network of one are the same; Vault shows the shorter.
 pub(super) fn network(cidr: &str) -> &str {
     cidr.strip_suffix("/32").or_else(|| cidr.strip_suffix("/128")).unwrap_or(cidr)
+}
+
+/// Why a token cannot be a descendant of another, from what Vault tells of both: it does not name
+/// parents. A child is never older than its parent, and, except through a role or by a parent with
+/// sudo, carries no policy that its parent lacks. `Err` where it may be one.
+pub(super) fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> {
+    if own.created < old.created {
+        return Ok("it is older");
+    }
+    let handed_on = |policy: &String| old.policies.contains(policy);
+    let unlimited = old.policies.contains("root");
+    if !unlimited && !by_role && !own.policies.iter().all(handed_on) {
+        return Ok("it carries policies that the old one cannot hand on");
+    }
+    Err(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_may_descend_from_the_old_one_is_told() {
+        let born = |created, policies: &[&str]| Birth {
+            created,
+            policies: policies.iter().map(|p| (*p).to_owned()).collect(),
+        };
+        let old = born(100, &["app", "maker", "stanch"]);
+        assert!(kinship(&born(99, &["stanch"]), false, &old).is_ok(), "older");
+        assert!(kinship(&born(100, &["stanch"]), false, &old).is_err(), "within the same second");
+        assert!(kinship(&born(101, &["stanch"]), false, &old).is_err(), "a child or a grandchild");
+        assert!(kinship(&born(101, &[]), false, &old).is_err(), "with the policy `default` alone");
+        assert!(kinship(&born(101, &["stanch", "other"]), false, &old).is_ok(), "not handed on");
+        assert!(kinship(&born(101, &["stanch", "other"]), true, &old).is_err(), "made through a role");
+        assert!(kinship(&born(101, &["stanch", "other"]), false, &born(100, &["root"])).is_err(), "of root");
+    }
 }

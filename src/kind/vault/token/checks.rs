@@ -6,22 +6,20 @@ use std::time::Duration;
 use rustify::enums::RequestMethod;
 
 use super::grant::shorter;
-use super::server::{ACCESSORS, REVOKE, TokenIssuer};
+use super::server::TokenIssuer;
 use crate::domain::{Check, ErrorKind, Identity, Period};
 use crate::kind::vault::client::{Effect, data};
 use crate::kind::vault::kv2_secret::Mount;
-use crate::kind::vault::lookup::{LOOKUP, LOOKUP_TOKEN};
-use crate::kind::vault::permissions::{self, Need, capabilities, holds};
+use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, LOOKUP_TOKEN, REVOKE};
+use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::{Birth, Role, TokenInfo};
+use crate::kind::vault::token_info::{Birth, OPERATOR_USES, Role, TokenInfo, kinship};
 use crate::provider::outcome::CallError;
 
 /// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
 /// be undone, and beside every refusal of the old one. With fewer uses than this there is none left for
 /// the application.
 const OWN_USES: u32 = 30;
-/// A rotation takes about a dozen requests for each credential, and more while it waits.
-const OPERATOR_USES: i64 = 100;
 
 impl TokenIssuer {
     /// Everything that can be looked at: what is missing or does not fit is named at once.
@@ -85,9 +83,8 @@ impl TokenIssuer {
     }
 
     async fn listing(&self) -> Option<Check> {
-        let held = capabilities(&self.client, &[ACCESSORS, "auth/token/accessors/"]).await.ok()?;
         let name = format!("permission {ACCESSORS}");
-        if held.iter().any(|held| holds(held, "list") && holds(held, "sudo")) {
+        if permissions::may_list(&self.client, ACCESSORS).await.ok()? {
             return Some(Check::pass(name, "may list tokens"));
         }
         Some(Check {
@@ -253,21 +250,6 @@ impl TokenIssuer {
     }
 }
 
-/// Why a token cannot be a descendant of another, from what Vault tells of both: it does not name
-/// parents. A child is never older than its parent, and, except through a role or by a parent with
-/// sudo, carries no policy that its parent lacks. `Err` where it may be one.
-fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> {
-    if own.created < old.created {
-        return Ok("it is older");
-    }
-    let handed_on = |policy: &String| old.policies.contains(policy);
-    let unlimited = old.policies.contains("root");
-    if !unlimited && !by_role && !own.policies.iter().all(handed_on) {
-        return Ok("it carries policies that the old one cannot hand on");
-    }
-    Err(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,21 +291,5 @@ mod tests {
             assert!(found[0].0.contains("cannot look themselves up"), "{found:?}");
             assert_eq!(found[0].1, setting);
         }
-    }
-
-    #[test]
-    fn a_token_that_may_descend_from_the_old_one_is_told() {
-        let born = |created, policies: &[&str]| Birth {
-            created,
-            policies: policies.iter().map(|p| (*p).to_owned()).collect(),
-        };
-        let old = born(100, &["app", "maker", "stanch"]);
-        assert!(kinship(&born(99, &["stanch"]), false, &old).is_ok(), "older");
-        assert!(kinship(&born(100, &["stanch"]), false, &old).is_err(), "within the same second");
-        assert!(kinship(&born(101, &["stanch"]), false, &old).is_err(), "a child or a grandchild");
-        assert!(kinship(&born(101, &[]), false, &old).is_err(), "with the policy `default` alone");
-        assert!(kinship(&born(101, &["stanch", "other"]), false, &old).is_ok(), "not handed on");
-        assert!(kinship(&born(101, &["stanch", "other"]), true, &old).is_err(), "made through a role");
-        assert!(kinship(&born(101, &["stanch", "other"]), false, &born(100, &["root"])).is_err(), "of root");
     }
 }

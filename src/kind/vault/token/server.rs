@@ -8,21 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use vaultrs::api::token::requests::{
-    CreateOrphanTokenRequest, CreateRoleTokenRequest, ListAccessorRequest, LookupTokenSelfRequest,
-    ReadTokenRoleRequest, RevokeTokenAccessorRequest,
+    CreateOrphanTokenRequest, CreateRoleTokenRequest, LookupTokenSelfRequest, ReadTokenRoleRequest,
 };
-use vaultrs::api::token::responses::ListAccessorResponse;
 
 use super::grant::{AUDIENCE, grant};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
-use crate::kind::vault::lookup::{known, look_up, lookup};
-use crate::kind::vault::token_info::{Role, TokenInfo, TokenSpec};
+use crate::kind::vault::lookup::{accessors, each, known, look_up, lookup, revoke};
+use crate::kind::vault::token_info::{RUN, Role, STEP, TokenInfo, TokenSpec};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
@@ -31,19 +27,8 @@ use crate::text::{is_name, sanitize};
 /// The part that a token is.
 const PART: &str = "token";
 
-/// The tags by which a token is known to be a run's.
-const RUN: &str = "stanch-run";
-const STEP: &str = "stanch-step";
-
-pub(in crate::kind::vault) const REVOKE: &str = "auth/token/revoke-accessor";
-pub(in crate::kind::vault) const ACCESSORS: &str = "auth/token/accessors";
-
 /// Longer than any token: a batch token carries its policies and tags and is of some hundred bytes.
 const LONGEST_TOKEN: usize = 8192;
-
-/// Looking up every token of a busy Vault takes a request each: enough at once to be quick, few
-/// enough not to be noticed.
-const LOOKUPS: usize = 16;
 
 /// Issues tokens.
 #[derive(Debug)]
@@ -65,20 +50,11 @@ impl TokenIssuer {
         }
     }
 
-    async fn accessors(&self) -> Result<Vec<String>, CallError> {
-        let endpoint = ListAccessorRequest::builder().build().map_err(|_| unsendable(ACCESSORS))?;
-        let list: ListAccessorResponse = data(&self.client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
-        match list.keys.iter().all(|accessor| is_name(accessor)) {
-            true => Ok(list.keys),
-            false => Err(garbled(ACCESSORS).read_only()),
-        }
-    }
-
     /// Remembers which tokens are there while a run is planned: what it makes later is not among them, so
     /// that a busy Vault is not asked about each of its tokens when the run looks for its own.
     pub(in crate::kind::vault) async fn know_strangers(&self) {
         let ask = async {
-            for accessor in self.accessors().await? {
+            for accessor in accessors(&self.client).await? {
                 self.client.facts.tags.set(&accessor, None);
             }
             Ok::<(), CallError>(())
@@ -96,37 +72,30 @@ impl TokenIssuer {
         before: &[String],
         expected: &[String],
     ) -> Result<Vec<String>, CallError> {
-        let list = self.accessors().await?;
+        let list = accessors(&self.client).await?;
         for accessor in expected.iter().filter(|accessor| !list.contains(accessor)) {
             // A standby may be behind; what the list lacks because it was revoked is not known either.
             if self.lookup(accessor).await?.is_some() {
                 return Err(CallError::lagging(accessor));
             }
         }
-        let places = Arc::new(Semaphore::new(LOOKUPS));
         let run = context.run.clone();
         let step = Some(context.step.clone()).filter(|step| !step.is_empty());
         let ours = move |tags: Option<(String, String)>| {
             tags.is_some_and(|(of, at)| of == run && step.as_ref().is_none_or(|step| *step == at))
         };
         let before: HashSet<&str> = before.iter().map(String::as_str).collect();
-        let mut tasks = JoinSet::new();
-        for accessor in list.into_iter().filter(|accessor| !before.contains(accessor.as_str())) {
-            // One of ours is looked up again: it may be dead by now, and the list lags.
-            if self.client.facts.tags.get(&accessor).is_some_and(|tags| !ours(tags)) {
-                continue;
-            }
-            let (client, places) = (Arc::clone(&self.client), Arc::clone(&places));
-            tasks.spawn(async move {
-                let _place = places.acquire_owned().await;
-                lookup(&client, &accessor).await
-            });
-        }
+        // One of ours is looked up again: it may be dead by now, and the list lags.
+        let unknown = |accessor: &String| {
+            !before.contains(accessor.as_str()) && self.client.facts.tags.get(accessor).is_none_or(&ours)
+        };
+        let list = list.into_iter().filter(unknown).collect();
+        let looked_up = each(list, |accessor| {
+            let client = Arc::clone(&self.client);
+            async move { lookup(&client, &accessor).await }
+        });
         let mut found = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            let info = done
-                .map_err(|_| CallError::rejected(ErrorKind::Local, "a lookup of a token was cut short"))??;
-            let Some(info) = info else { continue };
+        for info in looked_up.await? {
             let tag = |key: &str| info.meta.as_ref().and_then(|meta| meta.get(key)).cloned();
             let tags = tag(RUN).zip(tag(STEP));
             self.client.facts.tags.set(&info.accessor, tags.clone());
@@ -402,23 +371,7 @@ impl Issuer for TokenIssuer {
     }
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
-        let endpoint =
-            RevokeTokenAccessorRequest::builder().accessor(handle).build().map_err(|_| unsendable(REVOKE))?;
-        match self.client.send(endpoint, Effect::Write).await {
-            Ok(reply) if reply.status.as_u16() == 204 => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.message.contains("invalid accessor") => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        // Any other answer is none that a server gives to a revocation: only a lookup tells.
-        match self.lookup(handle).await {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(CallError::unknown(format!(
-                "{} took the revocation, and still knows the token",
-                self.client.place()
-            ))),
-            Err(error) => Err(error.doubtful()),
-        }
+        revoke(&self.client, handle).await
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {

@@ -1,0 +1,505 @@
+//! Secret ids of AppRoles, tagged with the run, watched and destroyed by accessor, with their logins.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rustify::enums::RequestMethod;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::info::{AppRole, Metadata, SecretIdInfo, SecretIdSpec, grant, login, login_name};
+use super::spec::{ApproleSecretId, split};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::real::{IssuerServer, RealProvider};
+use crate::kind::vault::Vault;
+use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled};
+use crate::kind::vault::facts::Keyed;
+use crate::kind::vault::fault::scrubbed;
+use crate::kind::vault::lookup::{accessors, each, lookup, revoke};
+use crate::kind::vault::token_info::{RUN, STEP, TokenInfo};
+use crate::provider::http::transport::Reply;
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
+use crate::runbook::model::Credential;
+use crate::secret::{Material, Secret};
+use crate::text::is_name;
+
+/// The part that a secret id is.
+const PART: &str = "secret_id";
+
+/// Longer than any secret id that people choose; Vault's own are UUIDs.
+const LONGEST: usize = 4096;
+
+/// How long a wrapped secret id may wait for the request that unwraps it.
+const WRAPPED: &str = "120s";
+const UNWRAP: &str = "sys/wrapping/unwrap";
+
+/// What Vault and OpenBao say of a login with a secret id that is dead, or never was.
+const REFUSAL: &str = "invalid role or secret ID";
+
+/// Issues secret ids.
+pub struct ApproleIssuer {
+    pub(super) client: Arc<VaultClient>,
+    pub(super) spec: Arc<SecretIdSpec>,
+    role_id: OnceCell<Secret>,
+    /// The metadata of the secret ids that were looked up: it never changes.
+    tags: Arc<Keyed<Metadata>>,
+}
+
+impl ApproleIssuer {
+    /// Secret ids as `spec` says.
+    ///
+    /// # Errors
+    /// When its names cannot be parts of a path.
+    pub fn new(client: Arc<VaultClient>, spec: SecretIdSpec) -> Result<Self, CallError> {
+        let spec = Arc::new(spec.checked()?);
+        Ok(Self { client, spec, role_id: OnceCell::new(), tags: Arc::default() })
+    }
+
+    /// The role, as it is now.
+    pub(super) async fn role(&self) -> Result<AppRole, CallError> {
+        let path = self.spec.path("");
+        data(&self.client.plain(RequestMethod::GET, &path, None, Effect::Read).await?, &path)
+    }
+
+    /// What Vault knows under an accessor of this role; `None` when it knows nothing.
+    pub(super) async fn known(&self, accessor: &str) -> Result<Option<SecretIdInfo>, CallError> {
+        known(&self.client, &self.spec, accessor).await
+    }
+
+    /// The accessors of the role's secret ids. Some of these may have expired.
+    async fn list(&self) -> Result<Vec<String>, CallError> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<String>,
+        }
+        let path = self.spec.path("/secret-id");
+        let reply = self.client.plain_reply(RequestMethod::LIST, &path, None, Effect::Read).await?;
+        if reply.status.as_u16() == 404 && is_empty_list(&reply) {
+            return Ok(Vec::new());
+        }
+        if !reply.status.is_success() {
+            return Err(self.client.fault(&reply, &format!("LIST {path}"), Effect::Read).await);
+        }
+        let Keys { keys } = data(&reply, &path)?;
+        match keys.iter().all(|accessor| is_name(accessor)) {
+            true => Ok(keys),
+            false => Err(garbled(&path).read_only()),
+        }
+    }
+
+    /// The living secret ids of the role that are wanted. One request for the list, and one for each that is
+    /// wanted or was not looked up before.
+    async fn living(&self, wanted: impl Fn(&SecretIdInfo) -> bool) -> Result<Vec<SecretIdInfo>, CallError> {
+        let mut list = self.list().await?;
+        list.retain(|accessor| {
+            let seen = self.tags.get(accessor);
+            seen.is_none_or(|metadata| wanted(&SecretIdInfo::of(accessor, metadata)))
+        });
+        let mut living = each(list, |accessor| {
+            let (client, spec, tags) =
+                (Arc::clone(&self.client), Arc::clone(&self.spec), Arc::clone(&self.tags));
+            async move {
+                let found = known(&client, &spec, &accessor).await?;
+                if let Some(info) = &found {
+                    tags.set(&accessor, info.metadata.clone().unwrap_or_default());
+                }
+                Ok(found)
+            }
+        })
+        .await?;
+        living.retain(wanted);
+        Ok(living)
+    }
+
+    /// The handles of the living secret ids whose logins look like those of this one, without itself.
+    pub(super) async fn doubles(&self, handle: &str) -> Result<Vec<String>, CallError> {
+        let (own, digest) = split(handle);
+        let alike = |info: &SecretIdInfo| info.secret_id_accessor != own && split(&info.handle()).1 == digest;
+        Ok(self.living(alike).await?.iter().map(SecretIdInfo::handle).collect())
+    }
+
+    /// The tokens that look like logins of this secret id.
+    pub(super) async fn logins(&self, handle: &str) -> Result<Vec<TokenInfo>, CallError> {
+        let wanted = login_name(&self.spec.login(), &self.spec.role, split(handle).1);
+        let mut list = accessors(&self.client).await?;
+        list.retain(|accessor| {
+            let seen = self.client.facts.logins.get(accessor);
+            seen.is_none_or(|login| login.as_ref() == Some(&wanted))
+        });
+        let tokens = each(list, |accessor| {
+            let client = Arc::clone(&self.client);
+            async move { lookup(&client, &accessor).await }
+        });
+        let mut found = Vec::new();
+        for token in tokens.await? {
+            let login = login(&token);
+            self.client.facts.logins.set(&token.accessor, login.clone());
+            if login.as_ref() == Some(&wanted) {
+                found.push(token);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The logins that a dead secret id left behind. Those that may be another's, which lives, are not among
+    /// them.
+    async fn left(&self, handle: &str) -> Result<Vec<TokenInfo>, CallError> {
+        match self.doubles(handle).await?.is_empty() {
+            true => self.logins(handle).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The role's own id, which a login needs beside the secret id.
+    async fn role_id(&self) -> Result<&Secret, CallError> {
+        #[derive(Deserialize)]
+        struct Id {
+            role_id: String,
+        }
+        let ask = || async {
+            let path = self.spec.path("/role-id");
+            let reply = self.client.plain(RequestMethod::GET, &path, None, Effect::Read).await?;
+            let Id { role_id } = data(&reply, &path)?;
+            Ok(Secret::new(role_id))
+        };
+        self.role_id.get_or_try_init(ask).await
+    }
+
+    /// Logs in, and revokes the login.
+    async fn log_in(&self, secret_id: &Secret) -> Result<Use, CallError> {
+        let path = self.spec.login();
+        let body = json!({ "role_id": self.role_id().await?.expose(), "secret_id": secret_id.expose() });
+        let body = Some(body.to_string().into_bytes());
+        let reply = self.client.plain_as(RequestMethod::POST, &path, body, None, Effect::Read).await?;
+        let (place, status, said) = (self.client.place(), reply.status.as_u16(), self.client.said(&reply));
+        let unclear = |why: String| CallError::rejected(ErrorKind::Denied, why);
+        match status {
+            _ if reply.status.is_success() => {}
+            400 if said == REFUSAL || said.starts_with("invalid secret_id ") => {
+                return Ok(Use::Refused(format!("{place}: 400 {REFUSAL}")));
+            }
+            // Bare words: what a locked role says of every secret id, be it dead or alive.
+            403 => {
+                return Err(unclear(format!("{place} refused the login (403) without a reason: {said}")).hint(
+                    "the role may be locked after failed logins: see `vault read sys/locked-users`; stop the consumers                      that retry a dead secret id, then unlock the role, or wait",
+                ));
+            }
+            400 if said.contains("CIDR") => {
+                return Err(unclear(format!(
+                    "the secret id cannot be tried from here: it, or its role, is bound to other networks ({said})"
+                )));
+            }
+            _ => return Err(self.client.fault(&reply, &format!("POST {path}"), Effect::Read).await),
+        }
+        let made = auth(&reply, &path).map_err(CallError::read_only)?;
+        if !is_name(&made.accessor) {
+            return Err(unclear(
+                "the secret id was accepted, but its login is a batch token or waits for a second factor: stanch \
+                 cannot revoke such a login"
+                    .to_owned(),
+            ));
+        }
+        // As the operator: the login itself may lack the policy for it, or be bound to other networks.
+        revoke(&self.client, &made.accessor).await.map_err(|error| CallError {
+            message: format!(
+                "the secret id was accepted, but the login that stanch tried it with (accessor {}) was not revoked: {}",
+                made.accessor, error.message
+            ),
+            ..error
+        })?;
+        Ok(Use::Accepted)
+    }
+
+    fn principal(&self) -> String {
+        format!("approle {}", self.spec.role)
+    }
+}
+
+/// What Vault knows under an accessor of this role; `None` when it knows nothing.
+async fn known(
+    client: &VaultClient,
+    spec: &SecretIdSpec,
+    accessor: &str,
+) -> Result<Option<SecretIdInfo>, CallError> {
+    let path = spec.path("/secret-id-accessor/lookup");
+    let body = json!({ "secret_id_accessor": accessor }).to_string().into_bytes();
+    let reply = client.plain_reply(RequestMethod::POST, &path, Some(body), Effect::Read).await?;
+    match reply.status.as_u16() {
+        200 => {
+            let info: SecretIdInfo = data(&reply, &path)?;
+            if info.secret_id_accessor == accessor { Ok(Some(info)) } else { Err(garbled(&path).read_only()) }
+        }
+        // Of one that has expired (OpenBao), or is another role's.
+        204 => is_unknown(client, spec).await,
+        404 if is_not_found(&reply) => Ok(None),
+        _ => Err(client.fault(&reply, &format!("POST {path}"), Effect::Read).await),
+    }
+}
+
+/// That a secret id is not known, by an answer without a body: believed of a server that shows the role.
+async fn is_unknown<T>(client: &VaultClient, spec: &SecretIdSpec) -> Result<Option<T>, CallError> {
+    let path = spec.path("");
+    let _: AppRole = data(&client.plain(RequestMethod::GET, &path, None, Effect::Read).await?, &path)?;
+    Ok(None)
+}
+
+/// Whether Vault itself says that there is no such accessor: its words stand in `data`, others' do not.
+fn is_not_found(reply: &Reply) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        error: String,
+    }
+    data::<Told>(reply, "").is_ok_and(|told| told.error.starts_with(NO_ACCESSOR))
+}
+
+const NO_ACCESSOR: &str = "failed to find accessor entry";
+
+/// Whether Vault itself says that there is nothing to list.
+fn is_empty_list(reply: &Reply) -> bool {
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    body["errors"].as_array().is_some_and(Vec::is_empty)
+}
+
+/// The secret id, if its shape is that of one: what is none is sent nowhere.
+fn secret_id(material: &Material) -> Result<&Secret, CallError> {
+    let invalid = |why: &str| {
+        CallError::rejected(
+            ErrorKind::Invalid,
+            format!("the credential is not a secret id: {why}; it was sent nowhere"),
+        )
+        .hint("check which field the store's `field` names, and what was written there")
+    };
+    let secret_id = material.main().ok_or_else(|| invalid("it has several parts"))?;
+    let text = secret_id.expose();
+    if text.trim().is_empty() {
+        Err(invalid("it is empty"))
+    } else if text.len() > LONGEST {
+        Err(invalid(&format!("it is longer than {LONGEST} bytes")))
+    } else if text.trim() != text {
+        Err(invalid("it begins or ends with a space or a line break"))
+    } else if text.chars().any(char::is_control) {
+        Err(invalid("it holds a control character"))
+    } else {
+        Ok(secret_id)
+    }
+}
+
+/// Where the answer to a request is kept.
+#[derive(Deserialize)]
+struct Wrapping {
+    wrap_info: Wrap,
+}
+
+#[derive(Deserialize)]
+struct Wrap {
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    secret_id: String,
+    secret_id_accessor: String,
+}
+
+#[async_trait]
+impl Issuer for ApproleIssuer {
+    fn traits(&self) -> IssuerTraits {
+        ApproleSecretId::TRAITS
+    }
+
+    async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
+        self.checks(outgoing).await
+    }
+
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
+        let path = self.spec.path("/secret-id/lookup");
+        let body = json!({ "secret_id": secret_id(material)?.expose() }).to_string().into_bytes();
+        let look = async {
+            let reply = self.client.plain(RequestMethod::POST, &path, Some(body), Effect::Read).await?;
+            if reply.status.as_u16() == 204 {
+                return is_unknown(&self.client, &self.spec).await;
+            }
+            data::<SecretIdInfo>(&reply, &path).map(Some)
+        };
+        let Some(info) = look.await.map_err(|error| scrubbed(error, material))? else { return Ok(None) };
+        if !is_name(&info.secret_id_accessor) {
+            return Err(garbled(&path).read_only());
+        }
+        Ok(Some(Standing {
+            identity: Identity { handle: info.handle(), principal: self.principal() },
+            life: Life::Active,
+            uses_left: Some(info.secret_id_num_uses).filter(|uses| *uses > 0),
+        }))
+    }
+
+    fn candidate(&self) -> Option<Material> {
+        None
+    }
+
+    async fn issue(&self, context: &CallContext, _: Option<&Material>) -> Result<Issued, CallError> {
+        let path = self.spec.path("/secret-id");
+        let tags =
+            Metadata::from([(RUN.to_owned(), context.run.clone()), (STEP.to_owned(), context.step.clone())]);
+        // A JSON text, as the server wants it. Parameters that say nothing are left out: a policy may allow
+        // only some.
+        let mut body = json!({ "metadata": json!(tags).to_string() });
+        if let Some(ttl) = self.spec.ttl {
+            body["ttl"] = format!("{}s", ttl.as_millis().div_ceil(1000).max(1)).into();
+        }
+        if self.spec.num_uses > 0 {
+            body["num_uses"] = self.spec.num_uses.into();
+        }
+        if !self.spec.cidr_list.is_empty() {
+            body["cidr_list"] = json!(self.spec.cidr_list);
+        }
+        let reply = self.client.wrapped(&path, body.to_string().into_bytes(), WRAPPED).await?;
+        let wrapping: Wrapping = serde_json::from_slice(&reply.body).map_err(|_| garbled(&path))?;
+        let token = Secret::new(wrapping.wrap_info.token);
+        // From here on the secret id exists.
+        let made = self
+            .unwrap(&token)
+            .await
+            .map_err(|error| scrubbed(error, &Material::single("token", token.clone())).doubtful())?;
+        if !is_name(&made.secret_id_accessor) || !is_name(&made.secret_id) {
+            return Err(garbled(&path));
+        }
+        let handle = SecretIdInfo::of(&made.secret_id_accessor, tags).handle();
+        Ok(Issued {
+            identity: Identity { handle, principal: self.principal() },
+            material: Material::single(PART, Secret::new(made.secret_id)),
+        })
+    }
+
+    async fn find(&self, context: &CallContext, before: &[String]) -> Result<Vec<String>, CallError> {
+        let ours = |info: &SecretIdInfo| {
+            let has = |key: &str, value: &String| {
+                info.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value)
+            };
+            has(RUN, &context.run) && has(STEP, &context.step)
+        };
+        let mut found: Vec<String> = self.living(ours).await?.iter().map(SecretIdInfo::handle).collect();
+        found.retain(|handle| !before.contains(handle));
+        found.sort();
+        Ok(found)
+    }
+
+    async fn existing(&self) -> Result<Vec<String>, CallError> {
+        // The tags tell ours from others'.
+        Ok(Vec::new())
+    }
+
+    async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
+        let info = self.known(split(handle).0).await?.ok_or_else(|| {
+            CallError::rejected(ErrorKind::NotFound, "Vault knows no secret id under this accessor")
+        })?;
+        grant(&info, &self.role().await?, &self.spec)
+    }
+
+    /// A dead secret id with logins that live on is not gone: a run that ended between the two is not done.
+    async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        Ok(match self.known(split(handle).0).await? {
+            Some(info) if info.handle() == handle => Life::Active,
+            Some(info) => {
+                let message = format!(
+                    "the handle of this secret id is {}, with what its logins are told by",
+                    info.handle()
+                );
+                return Err(CallError::rejected(ErrorKind::Invalid, message).hint("use this handle"));
+            }
+            None if self.left(handle).await?.is_empty() => Life::Gone,
+            None => Life::Disabled,
+        })
+    }
+
+    async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(CallError::rejected(ErrorKind::Unsupported, "Vault cannot disable a secret id reversibly"))
+    }
+
+    async fn enable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(CallError::rejected(ErrorKind::Unsupported, "Vault cannot disable a secret id reversibly"))
+    }
+
+    async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
+        let path = self.spec.path("/secret-id-accessor/destroy");
+        let body = json!({ "secret_id_accessor": split(handle).0 }).to_string().into_bytes();
+        let reply = self.client.plain_reply(RequestMethod::POST, &path, Some(body), Effect::Write).await?;
+        // A server says with an error that there is nothing to destroy any more.
+        if !reply.status.is_success() && !self.client.said(&reply).contains(NO_ACCESSOR) {
+            return Err(self.client.fault(&reply, &format!("POST {path}"), Effect::Write).await);
+        }
+        // First the secret id, so that it makes no more logins; then those that it made.
+        if self.known(split(handle).0).await.map_err(CallError::doubtful)?.is_some() {
+            let place = self.client.place();
+            return Err(CallError::unknown(format!(
+                "{place} took the request to destroy the secret id, and still knows it"
+            )));
+        }
+        for login in self.left(handle).await.map_err(CallError::doubtful)? {
+            revoke(&self.client, &login.accessor).await.map_err(CallError::doubtful)?;
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        self.log_in(secret_id(material)?).await.map_err(|error| scrubbed(error, material))
+    }
+}
+
+impl ApproleIssuer {
+    /// Fetches what was wrapped. It can be fetched once.
+    async fn unwrap(&self, token: &Secret) -> Result<Made, CallError> {
+        let reply =
+            self.client.plain_as(RequestMethod::POST, UNWRAP, None, Some(token), Effect::Write).await?;
+        if reply.status.is_success() {
+            return data(&reply, UNWRAP);
+        }
+        if self.client.said(&reply).contains("wrapping token is not valid") {
+            return Err(CallError::unknown(format!(
+                "{} says that the new secret id was unwrapped already, or not in time: another client may have read it",
+                self.client.place()
+            ))
+            .hint("find out what reads the answers between stanch and Vault; stanch destroys this secret id"));
+        }
+        Err(self.client.fault(&reply, &format!("POST {UNWRAP}"), Effect::Write).await)
+    }
+}
+
+#[async_trait]
+impl IssuerServer for ApproleSecretId {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        let spec = SecretIdSpec {
+            mount: self.mount.clone(),
+            role: self.role.clone(),
+            ttl: self.ttl.map(|ttl| ttl.get()),
+            num_uses: self.num_uses,
+            cidr_list: self.cidr_list.clone(),
+        };
+        Ok(Arc::new(ApproleIssuer::new(at.client(&self.connection, Vault::KIND.name).await?, spec)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_the_shape_of_a_secret_id_is_none() {
+        let shape = |text: &str| secret_id(&Material::single(PART, Secret::new(text))).map(|_| ());
+        for text in ["67ce86e6-fd99-c101-9c2b-bbd53188d448", "chosen by hand", "p@ss"] {
+            assert!(shape(text).is_ok(), "{text}");
+        }
+        for text in ["", " ", "hunter2\n", " hunter2", "hunt\u{0}er2"] {
+            let error = shape(text).expect_err(text);
+            assert_eq!(error.kind, ErrorKind::Invalid);
+            assert!(!format!("{error:?}").contains("hunt"), "{error:?}");
+        }
+        assert!(shape(&"x".repeat(LONGEST + 1)).is_err());
+    }
+}
