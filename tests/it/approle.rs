@@ -310,6 +310,19 @@ async fn an_unclear_answer_is_an_error() {
     assert!(issuer.life(&accessor).await.is_err() && issuer.identify(&material(&old)).await.is_err());
 }
 
+/// OpenBao says so when others change the same role at that moment, even of a look: it passes.
+#[tokio::test]
+async fn a_conflict_within_the_server_passes() {
+    let words = r#"{"errors":["1 error occurred:\n\t* transaction commit failed\n\n"]}"#;
+    let busy = axum::Router::new().fallback(async move || (StatusCode::INTERNAL_SERVER_ERROR, words));
+    let vault = Vault { address: serve(busy).await, root: "root".to_owned() };
+    let issuer = issuer(&vault, "web");
+    let error = issuer.life("a").await.expect_err("busy");
+    assert!(error.kind.is_transient() && !error.in_doubt, "{error:?}");
+    let error = issuer.issue(&context(), None).await.expect_err("busy");
+    assert!(error.in_doubt, "what was written is not known: {error:?}");
+}
+
 /// A locked role refuses every secret id: no proof of any death.
 #[tokio::test]
 #[ignore = "needs Vault: scripts/test"]

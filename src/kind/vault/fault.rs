@@ -58,6 +58,12 @@ impl VaultClient {
             }
             472 => not_ready("is a disaster-recovery secondary", "set the address to the primary cluster"),
             473 => not_ready("is a performance standby", "set the address to the active node"),
+            // OpenBao: another request changed the same thing at that moment. It passes; of a write it is left
+            // open what was done.
+            500 if said.contains("transaction commit failed") => CallError {
+                kind: ErrorKind::NotReady,
+                ..CallError::unknown(format!("{place} answered {status} to {what}{quoted}"))
+            },
             429 => rejected(ErrorKind::Throttled)
                 .hint("a rate-limit quota is set: `vault read sys/quotas/config`"),
             403 if is_bad_token(said) => rejected(ErrorKind::Refused).hint(LOG_IN),

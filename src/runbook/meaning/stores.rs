@@ -9,9 +9,12 @@ use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
 use crate::runbook::read::words::quote_or;
 
+/// A field of a target, as the path that leads to it; `None` is the whole target.
+type Field = Option<Vec<String>>;
+
 pub(super) fn check(context: &mut Context<'_>) {
-    // Per target, who writes which field; `None` is the whole of it.
-    let mut written: HashMap<Vec<String>, Vec<(Option<Vec<String>>, &Entry)>> = HashMap::new();
+    // Per target, who writes which field.
+    let mut written: HashMap<Vec<String>, Vec<(Field, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
         if let Some(kind) = kind::named(STORES, store.text_of("type")) {
             if let Some(family) = kind.family {
@@ -54,7 +57,7 @@ fn target(context: &Context<'_>, store: &Node) -> Option<Vec<String>> {
 }
 
 /// What the fields that a store writes lead to, however they are spelled; the whole target where it names none.
-fn parts(store: &Node) -> Vec<Option<Vec<String>>> {
+fn parts(store: &Node) -> Vec<Field> {
     let Some(kind) = kind::named(STORES, store.text_of("type")) else { return Vec::new() };
     let several = store.get("fields").map(Node::entries).unwrap_or_default();
     let mut parts: Vec<Option<Vec<String>>> = several
