@@ -35,7 +35,7 @@ pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
     let staged = staged.as_deref();
     if staged.is_none() {
         assert_eq!(store.stage(&step, &new).await.expect_err("no stages").kind, ErrorKind::Unsupported);
-        store.retire(&step, &first).await.expect("nothing is staged");
+        assert_eq!(store.retire(&step, &first).await.expect_err("retire").kind, ErrorKind::Unsupported);
         assert_eq!(store.observe().await.expect("observe").current.as_ref(), Some(&first), "retired nothing");
         let blank = Material::single("token", Secret::new(" "));
         let error = store.promote(&step, &blank, &old, None).await.expect_err("blank");
