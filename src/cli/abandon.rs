@@ -141,13 +141,23 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
         (Some(Holds::Other), _, _) => "holds a value that this run did not write".into(),
         (Some(Holds::Nothing), _, _) => "holds no value: the secret, or its current version, is gone".into(),
-        (Some(Holds::Unreadable), _, _) => {
+        (Some(Holds::Unreadable | Holds::Incomparable), _, _) => {
             "could not be read, or could not be compared with the sealed values of this run".into()
+        }
+        (Some(Holds::Incoming), _, at) => {
+            format!(
+                "holds the new {name} (version {}); the old one was version {before}",
+                at.unwrap_or("unknown")
+            )
+        }
+        // It was to be written once more, over what others wrote.
+        (None, _, Some(new)) if promoted.is_some_and(|at| state.overwrites(at)) => {
+            format!("holds the new {name} (version {new}), or what another client wrote over it")
         }
         _ if is(promoted, &in_doubt) => {
             format!("holds the old {name} (version {before}) or the new one: the outcome is unknown")
         }
-        (None | Some(Holds::Incoming), true, Some(new)) => {
+        (None, true, Some(new)) => {
             format!("holds the new {name} (version {new}); the old one was version {before}")
         }
         // What a way back wrote is a version of its own.
@@ -166,11 +176,16 @@ fn left_open(state: &State) -> Vec<String> {
     for (c, truth) in state.truths().into_iter().enumerate() {
         let (planned, credential) = plan.credential(c);
         let name = &truth.credential;
-        if let (Incoming::Issued | Incoming::Unknown | Incoming::Dead, handle) =
-            (truth.incoming, &truth.handle)
-        {
-            let handle = handle.as_deref().unwrap_or("unknown");
-            left.push(format!("the new {name} (handle {handle}) exists"));
+        let word = match truth.incoming {
+            Incoming::None | Incoming::Revoked => None,
+            // Whether it still lives was not asked just now.
+            Incoming::Issued => Some("was issued, and this run did not revoke it"),
+            Incoming::Dead => Some("was issued, and is no longer accepted"),
+            Incoming::Unknown => Some("may have been issued"),
+        };
+        if let Some(word) = word {
+            let handle = truth.handle.as_deref().unwrap_or("unknown");
+            left.push(format!("the new {name} (handle {handle}) {word}"));
         }
         if let Some(outgoing) = &planned.outgoing
             && !matches!(truth.outgoing, Outgoing::Dead)

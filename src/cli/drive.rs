@@ -9,9 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, mode, style};
-use super::{CliError, Exit, Global, SessionArgs, print, print_json};
+use super::{CliError, Exit, Global, SessionArgs, print};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
-use crate::journal::Journal;
+use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
 use crate::plan::Plan;
 use crate::provider::Provider;
@@ -126,7 +126,13 @@ pub(super) async fn drive(
     let (observer, screen) = output::observer(mode(global), err_style, &run, &state);
     let (send, interrupt) = watch::channel(false);
     let terminated = Arc::new(AtomicBool::new(false));
-    let signals = tokio::spawn(signals(run.clone(), send, Arc::clone(&terminated), screen.clone()));
+    let signals = tokio::spawn(signals(
+        run.clone(),
+        Arc::clone(&context.ledger),
+        send,
+        Arc::clone(&terminated),
+        screen.clone(),
+    ));
     let operator = Arc::new(Person {
         confirmed: session.confirm.clone(),
         asks: can_ask(global),
@@ -153,7 +159,8 @@ pub(super) async fn drive(
     let now = context.clock.now().wall;
     let around = context.around(&run, &state, false).await?;
     let printed = if global.json {
-        print_json(&output::summary_json(&run, &state, around))
+        // The last line behind the events: whoever reads lines reads it as one.
+        print(&format!("{}\n", output::summary_json(&run, &state, around)))
     } else {
         print(&output::summary(style(std::io::stdout().is_terminal()), &run, &state, around, now))
     };
@@ -167,6 +174,7 @@ pub(super) async fn drive(
 /// The first signal asks for a stop, the second stops. Both leave a run that can be resumed.
 async fn signals(
     run: String,
+    ledger: Arc<dyn Ledger>,
     interrupt: watch::Sender<bool>,
     terminated: Arc<AtomicBool>,
     screen: Option<Screen>,
@@ -189,9 +197,16 @@ async fn signals(
         if first {
             first = false;
             let _ = interrupt.send(true);
+            // Under a latch a resume is refused.
+            let free = |latch| matches!(latch, Ok(None));
+            let next = if free(ledger.latch(Some(&run)).await) && free(ledger.latch(None).await) {
+                format!("To resume: stanch resume {run}")
+            } else {
+                format!("The halt is set. To see what to type next: stanch status {run}")
+            };
             say(format!(
                 "Stopping: stanch finishes the calls in progress and starts no new ones. Send the signal again to stop at once.\n\
-                 To resume: stanch resume {run}"
+                 {next}"
             ));
         } else {
             say(format!("Stopped at once. The record is safe. Resume: stanch resume {run}"));

@@ -127,7 +127,8 @@ impl Exit {
                     Stop::Failed { .. }
                     | Stop::Waiting { .. }
                     | Stop::Returned { .. }
-                    | Stop::Overtaken { .. },
+                    | Stop::Overtaken { .. }
+                    | Stop::Unread { .. },
                 )
                 | None,
             ) => Self::Partial,

@@ -51,7 +51,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) 
             .hint(format!("wait for it, or kill it (that is safe); then: stanch status {run}")));
     }
     let state = context.ledger.load(&run).await?;
-    let step = unknown(&run, &state, &step_id)?;
+    let step = unknown(&run, &state, &step_id, args.outcome)?;
     let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "--evidence is empty; nothing was recorded")
@@ -91,11 +91,16 @@ pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) 
 }
 
 /// The step of this id, if its outcome is unknown.
-fn unknown(run: &str, state: &State, id: &str) -> Result<usize, CliError> {
+fn unknown(run: &str, state: &State, id: &str, outcome: Outcome) -> Result<usize, CliError> {
     let steps = doubt::steps(state, false);
     let found = state.step(id);
     // A failure is the program's word, which a person who looked may overrule.
-    let open = |s: &usize| steps.contains(s) || (state.end().is_none() && state.failure(*s).is_some());
+    let open = |s: &usize| {
+        steps.contains(s)
+            || (state.end().is_none() && state.failure(*s).is_some())
+            // And so may be a success that the proof contradicts.
+            || (outcome == Outcome::NotApplied && state.may_repeat(*s))
+    };
     if let Some(step) = found.filter(open) {
         return Ok(step);
     }

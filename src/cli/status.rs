@@ -10,7 +10,7 @@ use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, print, print_json};
 use crate::domain::Observation;
 use crate::plan::{ADOPTED, Planned};
-use crate::rotation::{End, Holds, Outgoing, Sight, State, Status, Truth};
+use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
 use crate::text::sanitize;
 use crate::{engine, output};
 
@@ -42,7 +42,10 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
                     "could not check {}: the state shown for it is what stanch saw or did before; nothing was changed",
                     blind.join(", ")
                 );
-                exit = Exit::Unreachable;
+                // What was seen to be wrong is said first.
+                if exit == Exit::Done {
+                    exit = Exit::Unreachable;
+                }
             }
         }
         let doubts = doubt::doubts(context, &run, &state, live).await?;
@@ -57,7 +60,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
             }
             print(&text(context, &run, &state, live, &doubts).await?)?;
             if exit == Exit::NotProved {
-                print("  the run ended as DONE, which is no longer true: something has changed since\n")?;
+                print(&format!("  {}\n", since_done(&state)))?;
             }
         }
         if !args.watch || state.end().is_some() || !live {
@@ -87,13 +90,13 @@ async fn look(context: &Context, run: &str, state: &mut State) -> Result<(), Cli
     engine::check(check, state).await.map_err(|e| CliError::from(engine::EngineError::from(e)))
 }
 
-/// The credentials that could not be looked at: a store of an open run that cannot be read, or an issuer that
-/// tells of neither version. A run that is over knows its stores by their versions alone.
+/// The credentials that could not be looked at: a store that cannot be read, or an issuer that tells of neither
+/// version.
 fn blind(state: &State) -> Vec<String> {
     let is_blind = |planned: &&Planned| {
         let Some((_, seen)) = state.seen(&planned.name) else { return true };
         let tells = planned.issuer.change == Observation::Readable && planned.outgoing.is_some();
-        let unread = state.end().is_none() && seen.stores.contains(&Holds::Unreadable);
+        let unread = seen.stores.contains(&Holds::Unreadable);
         unread || (tells && seen.outgoing == Sight::Unseen)
     };
     state.plan().credentials.iter().filter(is_blind).map(|planned| planned.name.clone()).collect()
@@ -107,6 +110,20 @@ fn holds_still(state: &State) -> Exit {
         return Exit::NotProved;
     }
     Exit::Done
+}
+
+/// What is to be said of a run that is done where that does not hold any more, or cannot be told.
+fn since_done(state: &State) -> &'static str {
+    let sure = |truth: &Truth| {
+        let known = truth.current + truth.incomparable + truth.unread;
+        truth.incoming == Incoming::Dead
+            || known < truth.stores
+            || matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled)
+    };
+    if state.truths().iter().any(sure) {
+        return "the run ended as DONE, which is no longer true: something has changed since";
+    }
+    "the run ended as DONE; a store has a later version than this run wrote, and the values to compare it with are destroyed: if another client wrote only other fields, the new credential is still there"
 }
 
 async fn text(

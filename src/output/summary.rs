@@ -231,6 +231,12 @@ pub(super) fn credential(truth: &Truth) -> String {
     if truth.nothing > 0 {
         let _ = write!(line, ", NO VALUE in {}", truth.nothing);
     }
+    if truth.incomparable > 0 {
+        let _ = write!(line, ", A LATER VERSION in {}", truth.incomparable);
+    }
+    if truth.unread > 0 {
+        let _ = write!(line, ", NOT CHECKED in {}", truth.unread);
+    }
     let _ = write!(line, "; old {outgoing}");
     line
 }
@@ -287,7 +293,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
         }
         let stopped = matches!(
             state.stopped(),
-            Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. })
+            Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. } | Stop::Unread { .. })
         );
         if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
             next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
@@ -300,11 +306,10 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
 /// Whether a rollback would be taken, as far as the run's secrets go: without the old value nothing can be written
 /// back, while what no store hands out yet can still be revoked.
 fn lets_back(state: &State, seals: Seals) -> bool {
-    let written = || state.truths().iter().any(|truth| truth.current > 0);
     !state.is_past_return()
         && match seals {
             Seals::Whole => true,
-            Seals::Gone => !written(),
+            Seals::Gone => !state.has_swapped(),
             Seals::Shut => false,
         }
 }
@@ -359,6 +364,10 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
             let name = &state.plan().credentials[c].name;
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
+        for step in (0..state.plan().steps.len()).filter(|step| state.may_repeat(*step)) {
+            let id = &state.plan().steps[step].id;
+            next.push(("kill again", format!("stanch resolve {run} {id} --as not-applied --evidence \"…\"")));
+        }
         for (c, truth) in state.truths().iter().enumerate() {
             if truth.is_displaced() && state.may_rewrite(c) {
                 next.push(("rewrite", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
@@ -390,6 +399,8 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "current_in": t.current,
                 "held_by_others": t.strange - t.nothing,
                 "nothing_in": t.nothing,
+                "later_version_in": t.incomparable,
+                "not_checked_in": t.unread,
                 "seen": t.seen,
                 "stores": t.stores,
                 "adopted": t.adopted,

@@ -134,6 +134,10 @@ pub fn sentence(stop: &Stop) -> String {
             "every step is done, but others have since changed values that this run wrote: {}; the run stays open",
             credentials.join(", ")
         ),
+        Stop::Unread { credentials } => format!(
+            "every step is done, but stanch could not read at the end what the stores hold: {}; the run stays open",
+            credentials.join(", ")
+        ),
         Stop::Returned { phase } => format!("rolled back to the end of {phase}"),
     }
 }

@@ -70,6 +70,10 @@ impl State {
                 if let Status::Failed { op, .. } = self.steps[at_step].status {
                     return self.overrule(event, at_step, op, *applied);
                 }
+                if !applied && self.may_repeat(at_step) {
+                    self.repeat(at_step, at);
+                    return Ok(());
+                }
                 let Status::Unknown { op, attempt, .. } = self.steps[at_step].status else {
                     return Err(self.mismatch(event, at_step));
                 };

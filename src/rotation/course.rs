@@ -9,7 +9,7 @@ use super::event::Event;
 use super::outcome::Op;
 use super::state::{Direction, State};
 use super::step::{Status, StepState, fresh};
-use crate::domain::{Phase, Strategy};
+use crate::domain::{ErrorKind, Phase, Strategy};
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 
@@ -168,6 +168,14 @@ impl State {
             .collect()
     }
 
+    /// Whether this run wrote, or may have written, into a store, and did not take that back.
+    pub fn has_swapped(&self) -> bool {
+        let stands = |known: &StepState| matches!(known.status, Status::Failed { op: Op::Undo, .. });
+        let mut steps = self.plan.steps.iter().zip(&self.steps);
+        !self.swapped().is_empty()
+            || steps.any(|(step, known)| matches!(step.action, Action::Promote { .. }) && stands(known))
+    }
+
     /// The end of a rollback that did not go all the way.
     pub(super) fn return_to(
         &mut self,
@@ -264,6 +272,50 @@ impl State {
         self.phase = Some(Phase::Prepare);
         self.rebuild_work();
         Ok(())
+    }
+
+    /// Whether a step used outgoing in the end, and it was accepted.
+    pub(super) fn is_let_in(&self, step: usize) -> bool {
+        matches!(self.plan.steps[step].action, Action::Reject { .. })
+            && self.failure(step).is_some_and(|failure| failure.kind == ErrorKind::Declined)
+    }
+
+    /// Whether a kill that is done can be done once more, on the word of a person: its server said that it did it,
+    /// and a check accepts the old credential all the same.
+    pub fn may_repeat(&self, step: usize) -> bool {
+        let (Action::Disable { credential: killed } | Action::Revoke { credential: killed }) =
+            self.plan.steps[step].action
+        else {
+            return false;
+        };
+        let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
+        idle && self.direction == Direction::Forward
+            && self.end.is_none()
+            && self.steps[step].status == Status::Done
+            && self
+                .plan
+                .steps
+                .iter()
+                .enumerate()
+                .any(|(at, ask)| ask.action.credential() == Some(killed) && self.is_let_in(at))
+    }
+
+    /// A kill is done once more, and what it is to prove is asked once more. There is no way back from it.
+    pub(super) fn repeat(&mut self, step: usize, at: Timestamp) {
+        let killed = self.plan.steps[step].action.credential();
+        // It may have taken effect after all.
+        self.steps[step].touched = true;
+        self.steps[step].status = Status::pending();
+        for (ask, known) in self.plan.steps.iter().zip(&mut self.steps) {
+            if matches!(ask.action, Action::Reject { credential, .. } if Some(credential) == killed) {
+                known.status = Status::pending();
+            }
+        }
+        self.phase = Some(self.plan.steps[step].phase);
+        (self.entered, self.patience) = (at, at);
+        self.judged.clear();
+        self.stopped = None;
+        self.rebuild_work();
     }
 
     pub(super) fn rewrite(

@@ -60,6 +60,11 @@ pub enum Stop {
         /// The credentials.
         credentials: Vec<String>,
     },
+    /// Every step is done, and what stores hold could not be read.
+    Unread {
+        /// The credentials.
+        credentials: Vec<String>,
+    },
     /// Rollback reached the phase that it was to reach.
     Returned {
         /// The phase.

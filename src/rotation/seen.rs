@@ -25,6 +25,9 @@ pub enum Holds {
     Other,
     /// Nothing: it has no such secret, or no current version of it.
     Nothing,
+    /// Another version than this run wrote, and no value is left to compare it with: a neighbour of the credential
+    /// may have been written there, or the credential.
+    Incomparable,
     /// It could not be read, or there was nothing left to compare it with.
     Unreadable,
 }

@@ -16,7 +16,7 @@ pub struct Truth {
     pub credential: String,
     /// The incoming version.
     pub incoming: Incoming,
-    /// In how many stores incoming is current.
+    /// In how many stores incoming is current. Where there was a look, only what was seen counts.
     pub current: usize,
     /// Of how many.
     pub stores: usize,
@@ -32,7 +32,13 @@ pub struct Truth {
     pub strange: usize,
     /// In how many of those none is: the secret, or its current version, is gone.
     pub nothing: usize,
-    /// When the world was last looked at; `None` when only the steps tell.
+    /// How many stores hold another version than this run wrote, and cannot be compared any more.
+    pub incomparable: usize,
+    /// How many stores could not be read when the world was last looked at.
+    pub unread: usize,
+    /// Whether a check still accepted outgoing in the end.
+    pub let_in: bool,
+    /// When the world was last looked at; `None` when only the steps tell, or not every store could be read.
     pub seen: Option<Timestamp>,
 }
 
@@ -116,15 +122,18 @@ impl State {
         if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Refused) {
             truth.outgoing = Outgoing::Dead;
         }
+        if truth.let_in {
+            truth.outgoing = Outgoing::Accepted;
+        }
         let Some((at, seen)) = self.seen(&truth.credential).filter(|_| !is_on(Sabotage::Summary)) else {
             return;
         };
         let holding = |what: Holds| seen.stores.iter().filter(|s| **s == what).count();
-        // What could not be read is what the steps made of it, and the look does not count as one.
-        if holding(Holds::Unreadable) == 0 {
-            truth.seen = Some(*at);
-            truth.current = holding(Holds::Incoming);
-        }
+        // A look that could not read every store does not count as one; nor does what it could not read.
+        truth.current = holding(Holds::Incoming);
+        truth.unread = holding(Holds::Unreadable);
+        truth.incomparable = holding(Holds::Incomparable);
+        truth.seen = (truth.unread == 0).then_some(*at);
         truth.nothing = holding(Holds::Nothing);
         truth.strange = holding(Holds::Other) + truth.nothing;
         if truth.incoming == Incoming::Issued
@@ -133,6 +142,8 @@ impl State {
             truth.incoming = Incoming::Dead;
         }
         truth.outgoing = match (seen.outgoing, truth.outgoing) {
+            // Its issuer may call it gone while a check lets it in.
+            (_, Outgoing::Accepted) if truth.let_in => Outgoing::Accepted,
             (Sight::Accepted | Sight::Alive, _) => Outgoing::Accepted,
             (Sight::Disabled, _) => Outgoing::Disabled,
             (Sight::Gone | Sight::Refused, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused) => {
@@ -164,6 +175,9 @@ impl State {
             handle: None,
             strange: 0,
             nothing: 0,
+            incomparable: 0,
+            unread: 0,
+            let_in: false,
             seen: None,
         }
     }
@@ -206,6 +220,8 @@ impl State {
             Action::Disable { .. } if done => truth.outgoing = Outgoing::Disabled,
             Action::Revoke { .. } if done => truth.outgoing = Outgoing::Revoked,
             Action::Disable { .. } | Action::Revoke { .. } if in_doubt => truth.outgoing = Outgoing::Unknown,
+            // Whatever its issuer answered: it was used, and accepted.
+            Action::Reject { .. } if self.is_let_in(at) => truth.let_in = true,
             // Where nothing revokes, the checks alone tell; and they may refuse before anything was changed.
             Action::Reject { .. }
                 if *status == Status::Done

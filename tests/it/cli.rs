@@ -337,6 +337,9 @@ fn json_output_is_json_and_lines_are_plain() {
     let ran = run(&tool, &path, &["--json"]).expect(0);
     let events: Vec<&str> = ran.stdout.lines().take_while(|l| l.starts_with("{\"run\"")).collect();
     assert!(events.len() > 20 && events.iter().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
+    let result = ran.stdout.lines().nth(events.len()).expect("the result is a line, too");
+    assert!(serde_json::from_str::<serde_json::Value>(result).expect("JSON")["credentials"].is_array());
+    assert_eq!(ran.stdout.lines().count(), events.len() + 1, "{ran:?}");
     assert_eq!(ran.stderr, "", "nothing but JSON");
     let (tool, path) = ready("");
     let ran = run(&tool, &path, &[]).expect(0);

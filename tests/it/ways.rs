@@ -176,7 +176,8 @@ fn hints_of_runs_without_their_secrets_name_no_command_that_is_refused() {
     assert!(ran.stdout.contains("not among the sealed secrets"), "{ran:?}");
     // It holds the new value, which nobody can compare any more.
     assert!(
-        ran.stdout.contains("current in 1 of 1 store") && !ran.stdout.contains("ANOTHER VALUE"),
+        ran.stdout.contains("current in 0 of 1 store, NOT CHECKED in 1")
+            && !ran.stdout.contains("ANOTHER VALUE"),
         "{ran:?}"
     );
     offers_to_close(&walk(&tool, "seals gone, resumed"));
@@ -813,4 +814,87 @@ fn a_runbook_is_read_from_standard_input() {
     let file = std::fs::File::open(path).expect("runbook");
     let ran = Ran::of(tool.command(&["validate", "-"]).stdin(file).output().expect("it starts"));
     assert!(ran.code == Some(65) && ran.stderr.contains("standard input"), "{ran:?}");
+}
+
+#[test]
+fn a_run_is_not_done_while_a_store_cannot_be_read() {
+    let tool = Tool::new();
+    let file = tool.folder.path().join("app.env");
+    let (file, kept) = (file.display(), tool.folder.path().join("kept.env"));
+    let act = format!("mv {file} {}; mkdir {file}", kept.display());
+    let path = files(&tool, "proof", &format!("{{ name: hide, exec: [sh, -c, \"{act}\"], undo: none }}"));
+    let text = std::fs::read_to_string(&path).expect("runbook");
+    let path = tool.runbook(&text.replace("  proof: { times: 1, every: 0s }\n", ""));
+    let ran = begin(&tool, &path, "test", &[]).expect(10);
+    assert!(ran.stdout.contains("could not read at the end what the stores hold: key"), "{ran:?}");
+    assert!(ran.stdout.contains("current in 0 of 1 store, NOT CHECKED in 1"), "{ran:?}");
+    std::fs::remove_dir(tool.folder.path().join("app.env")).expect("removed");
+    std::fs::rename(kept, tool.folder.path().join("app.env")).expect("renamed");
+    tool.run(&["resume"]).expect(NOT_PROVED);
+}
+
+/// A value that programs put in force and take out of it, with checks that accept whatever is in force, and a
+/// first revocation that says it did its work and did nothing.
+fn lied(tool: &Tool) -> PathBuf {
+    let folder = tool.folder.path().display().to_string();
+    let path = files(tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
+    std::fs::write(
+        tool.folder.path().join("check"),
+        format!("grep -q the-old-value && [ -e {folder}/dead ] && exit 1; exit 0\n"),
+    )
+    .expect("check");
+    std::fs::write(
+        tool.folder.path().join("revoke"),
+        format!("[ ! -e {folder}/once ] || touch {folder}/dead; touch {folder}/once\n"),
+    )
+    .expect("revoke");
+    let ends = format!(
+        "{{ type: random, apply: {{ exec: [\"true\"] }}, revoke: {{ exec: [sh, {folder}/revoke] }} }}"
+    );
+    let check = format!("accepts: [{{ exec: [sh, {folder}/check] }}]");
+    let text = std::fs::read_to_string(&path).expect("runbook");
+    tool.runbook(
+        &text
+            .replace("{ type: random }", &ends)
+            .replace("accepts: [{ exec: [\"true\"] }]", &check)
+            .replace("    rejects: [{ exec: [\"false\"] }]\n", "")
+            .replace("proof: { times: 1, every: 0s }", "proof: { times: 2, every: 10ms, at_most: 1s }"),
+    )
+}
+
+#[test]
+fn what_a_server_says_that_it_revoked_and_did_not_is_revoked_again() {
+    let tool = Tool::new();
+    let path = lied(&tool);
+    let ran = begin(&tool, &path, "test", &[]).expect(10);
+    assert!(ran.stdout.contains("old still accepted"), "{ran:?}");
+    let again = ran.stdout.lines().find_map(|line| line.split_once("kill again").map(|(_, c)| c.trim()));
+    let again = again.expect("a command").replace("\"…\"", "seen");
+    let words: Vec<&str> = again.split_whitespace().skip(1).collect();
+    tool.run(&words.iter().map(|w| if *w == "not-applied" { "applied" } else { w }).collect::<Vec<_>>())
+        .expect(2);
+    tool.run(&words).expect(0);
+    // There is no way back from it, whatever a person said of it.
+    tool.run(&["rollback", "--yes"]).expect(1);
+    let ran = tool.run(&["resume"]).expect(0);
+    assert!(ran.stdout.contains("old dead, proved by use"), "{ran:?}");
+    assert!(tool.folder.path().join("dead").exists());
+    tool.run(&words).expect(2);
+}
+
+/// Two backends behind a front that takes them in turn: one refuses everybody, the other nobody.
+#[test]
+fn backends_in_turn_prove_nothing() {
+    for first in ["", "x"] {
+        let tool = Tool::new();
+        let path = lied(&tool);
+        let folder = tool.folder.path().display().to_string();
+        let turns = format!(
+            "[ -e {folder}/once ] || exit 0; printf x >> {folder}/turn; [ $(( $(wc -c < {folder}/turn) % 2 )) = 0 ]\n"
+        );
+        std::fs::write(tool.folder.path().join("turn"), first).expect("turn");
+        std::fs::write(tool.folder.path().join("check"), turns).expect("check");
+        let ran = begin(&tool, &path, "test", &[]).expect(10);
+        assert!(!ran.stdout.contains("proved by use"), "{ran:?}");
+    }
 }

@@ -57,6 +57,7 @@ fn held(holds: Holds) -> &'static str {
         Holds::Outgoing => "the old value",
         Holds::Other => "another value",
         Holds::Nothing => "no value",
+        Holds::Incomparable => "a later version, which could not be compared",
         Holds::Unreadable => "a value that could not be read or compared",
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Session;
 use crate::engine::EngineError;
 use crate::engine::check::sights;
-use crate::rotation::{End, Event, Seen, Stop, Truth};
+use crate::rotation::{End, Event, Holds, Seen, Stop, Truth};
 
 /// How long the looks at the world may take that the summary tells of.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -23,18 +23,31 @@ impl Session {
         }
         // A copy of a store may lag behind for a moment.
         for _ in 0..LAGS {
-            if self.overtaken().is_empty() {
+            if self.overtaken().is_empty() && self.unread().is_empty() {
                 return Ok(last);
             }
             self.engine.clock.sleep(LAG).await;
             self.look_once_more(&last).await?;
         }
-        let credentials = self.overtaken();
-        Ok(if credentials.is_empty() {
-            last
-        } else {
-            Event::Stopped { reason: Stop::Overtaken { credentials } }
-        })
+        let (overtaken, unread) = (self.overtaken(), self.unread());
+        let reason = match (overtaken.is_empty(), unread.is_empty()) {
+            (true, true) => return Ok(last),
+            (false, _) => Stop::Overtaken { credentials: overtaken },
+            // Closing would destroy the seals, and with them what may be the only copy of the new value.
+            (true, false) => Stop::Unread { credentials: unread },
+        };
+        Ok(Event::Stopped { reason })
+    }
+
+    /// The credentials of which a store could not be read at the last look.
+    fn unread(&self) -> Vec<String> {
+        if !self.state.has_changed_anything() {
+            return Vec::new();
+        }
+        let unread = |name: &String| {
+            self.state.seen(name).is_none_or(|(_, seen)| seen.stores.contains(&Holds::Unreadable))
+        };
+        self.plan.credentials.iter().map(|planned| planned.name.clone()).filter(unread).collect()
     }
 
     /// The credentials that were just seen not to be as this run left them.

@@ -175,6 +175,7 @@ impl Inquiry<'_> {
     pub(super) async fn before(&self, outgoing: &Material, must: bool) -> Result<Yield, CallError> {
         let (mut refusals, mut silences) = (0, 0);
         let (answer, how) = loop {
+            let mut asked = None;
             match self.once(outgoing).await {
                 Ok(Use::Accepted) => break ("accepted", String::new()),
                 Ok(Use::Refused(how)) => {
@@ -195,9 +196,10 @@ impl Inquiry<'_> {
                             format!("{} gave no answer: {}; nothing was changed", self.place, error.message);
                         return Err(CallError { kind, message, ..error });
                     }
+                    asked = error.retry_after;
                 }
             }
-            self.pause(None).await?;
+            self.pause(asked).await?;
         };
         let place = &self.place;
         if answer == "refused" && must {
@@ -223,10 +225,17 @@ impl Inquiry<'_> {
         let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
         let (mut row, mut first, mut said) = (0, opened, false);
         loop {
+            // Behind a front that hands requests to its backends in turn, one of which refuses everybody, the old one
+            // would meet that backend in every round, were the order always the same. The order of a round is the
+            // parity of the ones in its place in the row (old first, new, new, old, …): no pattern that repeats after
+            // two requests survives two rounds, and none that repeats after three or four survives three. It costs no
+            // request, and is the same whenever a schedule is played again.
+            let early = if new_goes_first(row) { Some(self.once(incoming).await) } else { None };
             let old = self.once(outgoing).await;
             let at = self.clock.now().wall;
-            let new = match &old {
-                Ok(Use::Refused(_)) => Some(self.once(incoming).await),
+            let new = match (&old, early) {
+                (_, Some(new)) => Some(new),
+                (Ok(Use::Refused(_)), None) => Some(self.once(incoming).await),
                 _ => None,
             };
             let place = &self.place;
@@ -285,6 +294,11 @@ impl Inquiry<'_> {
             self.pause(asked).await?;
         }
     }
+}
+
+/// Whether the new credential is used before the old one in the round with this place in the row.
+fn new_goes_first(place: u32) -> bool {
+    place.count_ones() % 2 == 1
 }
 
 /// Whether asking again cannot help.

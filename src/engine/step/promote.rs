@@ -85,7 +85,16 @@ impl Effect for Promote {
         let store = job.store(self.store).await?;
         job.look_before_return().await?;
         job.refuse_stopped()?;
-        let done = store.promote(&self.context(job), &outgoing.material, &incoming.material, was).await?;
+        let done = store
+            .promote(&self.context(job), &outgoing.material, &incoming.material, was)
+            .await
+            .map_err(|e| match e.kind {
+                // A new plan is refused while this run holds the place.
+                ErrorKind::Conflict => e.hint(
+                    "find out which process wrote there, and stop it; write the old value there by hand, then: stanch rollback; or go forward again: stanch resume --forward",
+                ),
+                _ => e,
+            })?;
         Ok(facts([(VERSION, done.version)]))
     }
 

@@ -51,12 +51,39 @@ impl Job {
     /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
     async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
         let current = self.store(store).await?.observe().await?.current;
-        Ok(match current {
+        Ok(match &current {
             None => Holds::Nothing,
             Some(_) if current == known.new => Holds::Incoming,
             Some(_) if current == known.old => Holds::Outgoing,
-            // A neighbour may have been written, or the own field: that cannot be told.
-            _ => Holds::Unreadable,
+            Some(version) => self.holds_identity(store, version).await?,
+        })
+    }
+
+    /// What a store hands out at a version that this run did not write, as far as its issuer tells one credential
+    /// from another: a neighbour may have been written, or the own field.
+    async fn holds_identity(&self, store: usize, version: &str) -> Result<Holds, CallError> {
+        let planned = &self.plan.credentials[self.credential()?.0];
+        let value = match self.store(store).await?.read(Some(version)).await {
+            Ok(value) => value,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Holds::Nothing),
+            Err(error) => return Err(error),
+        };
+        self.safe.learn(&value);
+        if planned.issuer.change != Observation::Readable {
+            return Ok(Holds::Incomparable);
+        }
+        let Ok(standing) = self.issuer().await?.identify(&value).await else {
+            return Ok(Holds::Incomparable);
+        };
+        let is = |handle: Option<&str>| {
+            standing.as_ref().is_some_and(|standing| Some(standing.identity.handle.as_str()) == handle)
+        };
+        Ok(if is(self.known.incoming.as_deref()) {
+            Holds::Incoming
+        } else if is(planned.outgoing.as_ref().map(|outgoing| outgoing.handle.as_str())) {
+            Holds::Outgoing
+        } else {
+            Holds::Other
         })
     }
 }
