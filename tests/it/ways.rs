@@ -835,6 +835,7 @@ fn a_run_is_not_done_while_a_store_cannot_be_read() {
 
 /// A value that programs put in force and take out of it, with checks that accept whatever is in force, and a
 /// first revocation that says it did its work and did nothing.
+#[expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 fn lied(tool: &Tool) -> PathBuf {
     let folder = tool.folder.path().display().to_string();
     let path = files(tool, "prepare", "{ name: tell, exec: [\"true\"], undo: none }");
@@ -883,6 +884,7 @@ fn what_a_server_says_that_it_revoked_and_did_not_is_revoked_again() {
 }
 
 /// Two backends behind a front that takes them in turn: one refuses everybody, the other nobody.
+#[expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 #[test]
 fn backends_in_turn_prove_nothing() {
     for first in ["", "x"] {
