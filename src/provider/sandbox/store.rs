@@ -20,6 +20,14 @@ impl SandboxStore {
         Self { sandbox, path: store.stand_in(), traits: store.traits() }
     }
 
+    fn can_stage(&self) -> Result<(), CallError> {
+        if self.traits.stages {
+            return Ok(());
+        }
+        let message = format!("{}: this kind of store cannot stage", self.path);
+        Err(CallError::rejected(ErrorKind::Unsupported, message))
+    }
+
     fn secrets(&self, world: &World) -> Result<Secrets, CallError> {
         world.secrets(&self.path).cloned().ok_or_else(|| {
             CallError::rejected(ErrorKind::NotFound, format!("{}: there is no such secret", self.path))
@@ -101,10 +109,7 @@ impl Store for SandboxStore {
     }
 
     async fn stage(&self, context: &CallContext, incoming: &Material) -> Result<String, CallError> {
-        if !self.traits.stages {
-            let message = format!("{}: this kind of store cannot stage", self.path);
-            return Err(CallError::rejected(ErrorKind::Unsupported, message));
-        }
+        self.can_stage()?;
         self.sandbox
             .call("stage", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
@@ -128,6 +133,7 @@ impl Store for SandboxStore {
     }
 
     async fn retire(&self, _context: &CallContext, staged: &str) -> Result<(), CallError> {
+        self.can_stage()?;
         self.sandbox
             .call("retire", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
