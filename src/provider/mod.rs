@@ -127,7 +127,7 @@ pub trait Issuer: Send + Sync {
     /// it is gone, or never was.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::domain::ErrorKind::Invalid) when the value cannot be such a credential; it was then sent nowhere.
+    /// [`ErrorKind::Invalid`] when the value cannot be such a credential; it was then sent nowhere.
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError>;
 
     /// A candidate for `issue`, where the secret is made here and not by the server.
@@ -137,7 +137,7 @@ pub trait Issuer: Send + Sync {
     /// every attempt.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`](crate::domain::ErrorKind::Limit) when the issuer allows no further credential.
+    /// [`ErrorKind::Limit`] when the issuer allows no further credential.
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError>;
 
     /// What `issue` with this context has left at the issuer: handles, and nothing else's. `before`
@@ -160,7 +160,7 @@ pub trait Issuer: Send + Sync {
     /// lack a twin as well.
     ///
     /// # Errors
-    /// As for [`Issuer::find`], and [`ErrorKind::NotReady`](crate::domain::ErrorKind::NotReady) when the list
+    /// As for [`Issuer::find`], and [`ErrorKind::NotReady`] when the list
     /// lags.
     async fn twins(
         &self,
@@ -201,7 +201,7 @@ pub trait Issuer: Send + Sync {
     /// Makes the credential refused, reversibly.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`IssuerTraits::disables`] is false.
+    /// [`ErrorKind::Unsupported`] where [`IssuerTraits::disables`] is false.
     async fn disable(&self, context: &CallContext, handle: &str) -> Result<(), CallError>;
 
     /// Takes [`Issuer::disable`] back.
@@ -250,19 +250,19 @@ pub trait Store: Send + Sync {
     /// Which versions there are.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::ErrorKind::NotFound) when there is no such secret.
+    /// [`ErrorKind::NotFound`] when there is no such secret.
     async fn observe(&self) -> Result<Versions, CallError>;
 
     /// The value of one version; of the current one without a version.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::ErrorKind::NotFound) when there is no such version or field.
+    /// [`ErrorKind::NotFound`] when there is no such version or field.
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError>;
 
     /// Writes the incoming value as a version that is not yet current. Returns the version.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`StoreTraits::stages`] is false.
+    /// [`ErrorKind::Unsupported`] where [`StoreTraits::stages`] is false.
     async fn stage(&self, _context: &CallContext, _incoming: &Material) -> Result<String, CallError> {
         Err(CallError::rejected(
             ErrorKind::Unsupported,
@@ -273,7 +273,7 @@ pub trait Store: Send + Sync {
     /// Takes [`Store::stage`] back. Succeeds when nothing is staged any more.
     ///
     /// # Errors
-    /// When the store refuses, or its answer is lost; [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported)
+    /// When the store refuses, or its answer is lost; [`ErrorKind::Unsupported`]
     /// where [`StoreTraits::stages`] is false.
     async fn retire(&self, _context: &CallContext, _staged: &str) -> Result<(), CallError> {
         Err(CallError::rejected(
@@ -290,7 +290,7 @@ pub trait Store: Send + Sync {
     /// outgoing one and `from` the incoming one) the version that was current before.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::domain::ErrorKind::Conflict) when the own fields hold neither `from` nor `value`.
+    /// [`ErrorKind::Conflict`] when the own fields hold neither `from` nor `value`.
     async fn promote(
         &self,
         context: &CallContext,
@@ -303,7 +303,7 @@ pub trait Store: Send + Sync {
     /// hold `outgoing`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::domain::ErrorKind::Unsupported) where [`StoreTraits::destroys`] is false.
+    /// [`ErrorKind::Unsupported`] where [`StoreTraits::destroys`] is false.
     async fn destroy(
         &self,
         context: &CallContext,
