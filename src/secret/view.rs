@@ -271,12 +271,7 @@ impl View {
                     Some(code) if char::from_u32(code).is_some() && hex.len() >= 4 => {
                         list.push_char(char::from_u32(code).unwrap_or_default(), from);
                     }
-                    _ => {
-                        let full = std::mem::take(list);
-                        if full.len() >= FEWEST_NUMBERS {
-                            each(full);
-                        }
-                    }
+                    _ => flush(std::slice::from_mut(list), each),
                 }
             }
             gap = 0;

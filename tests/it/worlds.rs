@@ -201,12 +201,8 @@ impl World {
                 r#"path "auth/token/create/{role}" {{ capabilities = ["create", "update"] }}
                    path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
                    path "auth/token/lookup" {{ capabilities = ["update"] }}
-                   path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
-                   path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
-                   path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}
-                   path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
-                   path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
-                   path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+                   {}"#,
+                tokens_and_secret(&path)
             ))
             .await;
         Self::Vault { vault, role, path, operator, session: None }
@@ -230,12 +226,8 @@ impl World {
                    path "{at}/secret-id/lookup" {{ capabilities = ["update"] }}
                    path "{at}/secret-id-accessor/lookup" {{ capabilities = ["update"] }}
                    path "{at}/secret-id-accessor/destroy" {{ capabilities = ["update"] }}
-                   path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
-                   path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
-                   path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}
-                   path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
-                   path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
-                   path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+                   {}"#,
+                tokens_and_secret(&path)
             ))
             .await;
         Self::Vault { vault, role, path, operator, session: Some(session.expect("a login")) }
@@ -623,4 +615,16 @@ impl World {
         }
         vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
     }
+}
+
+/// What every operator of these worlds may do: look at tokens and revoke them, and write the store.
+fn tokens_and_secret(path: &str) -> String {
+    format!(
+        r#"path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+           path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+           path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}
+           path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
+           path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
+           path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+    )
 }

@@ -35,13 +35,16 @@ impl Learnt {
         let values = self.values.iter().map(|(credential, value)| (credential, value.expose().trim()));
         let values: Vec<_> = values.filter(|(_, v)| v.len() >= SHORTEST && !word(v)).collect();
         // One pass for all of them: a fleet's runbook is as long as its values are many.
-        let any = AhoCorasick::new(values.iter().map(|(_, value)| value)).ok();
-        if any.is_some_and(|any| !holds_any(&runbook, &any)) {
-            return None;
-        }
-        values
-            .into_iter()
-            .find_map(|(credential, value)| Some((field_with(&runbook, value, "")?, credential.as_str())))
+        let search = AhoCorasick::new(values.iter().map(|(_, value)| value))
+            .expect("as many values as a runbook names");
+        let mut found: Option<(usize, String)> = None;
+        walk(&runbook, &mut String::new(), &mut |text, path| {
+            let first = search.find_overlapping_iter(text).map(|hit| hit.pattern().as_usize()).min();
+            if let Some(nth) = first.filter(|nth| found.as_ref().is_none_or(|(known, _)| nth < known)) {
+                found = Some((nth, path.to_owned()));
+            }
+        });
+        found.map(|(nth, path)| (path, values[nth].0.as_str()))
     }
 
     pub(super) fn add(&mut self, credential: &str, material: &Material) {
@@ -50,34 +53,33 @@ impl Learnt {
     }
 }
 
-/// Whether one of these values stands in a text or a name below `at`.
-fn holds_any(at: &serde_json::Value, values: &AhoCorasick) -> bool {
+/// Visits every text below `at` with the path to it. The path to a name does not repeat it: it may hold a value.
+fn walk(at: &serde_json::Value, path: &mut String, visit: &mut dyn FnMut(&str, &str)) {
     use serde_json::Value;
+    let here = path.len();
     match at {
-        Value::String(text) => values.is_match(text),
-        Value::Array(items) => items.iter().any(|item| holds_any(item, values)),
-        Value::Object(fields) => {
-            fields.iter().any(|(name, field)| values.is_match(name) || holds_any(field, values))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// The path to the first text below `at` in which the value stands. A name that holds it is not repeated.
-fn field_with(at: &serde_json::Value, value: &str, path: &str) -> Option<String> {
-    use serde_json::Value;
-    match at {
-        Value::String(text) => text.contains(value).then(|| path.to_owned()),
+        Value::String(text) => visit(text, path),
         Value::Array(items) => {
-            items.iter().enumerate().find_map(|(n, item)| field_with(item, value, &format!("{path}[{n}]")))
-        }
-        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
-            let dot = if path.is_empty() { "" } else { "." };
-            if name.contains(value) {
-                return Some(format!("{path}{dot}(a name)"));
+            for (n, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{n}]"));
+                walk(item, path, visit);
+                path.truncate(here);
             }
-            field_with(field, value, &format!("{path}{dot}{name}"))
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if here > 0 {
+                    path.push('.');
+                }
+                let dot = path.len();
+                path.push_str("(a name)");
+                visit(name, path);
+                path.truncate(dot);
+                path.push_str(name);
+                walk(field, path, visit);
+                path.truncate(here);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

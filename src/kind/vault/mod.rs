@@ -24,6 +24,8 @@ mod preflight;
 mod server;
 #[cfg(feature = "tool")]
 mod settings;
+#[cfg(feature = "tool")]
+mod shape;
 mod spec;
 pub mod token;
 #[cfg(feature = "tool")]

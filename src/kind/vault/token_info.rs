@@ -207,6 +207,11 @@ pub(super) fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'stati
     Err(())
 }
 
+/// A duration as Vault reads it. Fractions are rounded up: a zero would mean "the default".
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_millis().div_ceil(1000).max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,8 @@ use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled};
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::lookup::{accessors, each, lookup, revoke};
-use crate::kind::vault::token_info::{RUN, STEP, TokenInfo};
+use crate::kind::vault::shape::sendable;
+use crate::kind::vault::token_info::{RUN, STEP, TokenInfo, seconds};
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
@@ -183,7 +184,7 @@ impl ApproleIssuer {
             // Bare words: what a locked role says of every secret id, be it dead or alive.
             403 => {
                 return Err(unclear(format!("{place} refused the login (403) without a reason: {said}")).hint(
-                    "the role may be locked after failed logins: see `vault read sys/locked-users`; stop the consumers                      that retry a dead secret id, then unlock the role, or wait",
+                    "the role may be locked after failed logins: see `vault read sys/locked-users`; stop the consumers that retry a dead secret id, then unlock the role, or wait",
                 ));
             }
             400 if said.contains("CIDR") => {
@@ -264,26 +265,8 @@ fn is_empty_list(reply: &Reply) -> bool {
 
 /// The secret id, if its shape is that of one: what is none is sent nowhere.
 fn secret_id(material: &Material) -> Result<&Secret, CallError> {
-    let invalid = |why: &str| {
-        CallError::rejected(
-            ErrorKind::Invalid,
-            format!("the credential is not a secret id: {why}; it was sent nowhere"),
-        )
-        .hint("check which field the store's `field` names, and what was written there")
-    };
-    let secret_id = material.main().ok_or_else(|| invalid("it has several parts"))?;
-    let text = secret_id.expose();
-    if text.trim().is_empty() {
-        Err(invalid("it is empty"))
-    } else if text.len() > LONGEST {
-        Err(invalid(&format!("it is longer than {LONGEST} bytes")))
-    } else if text.trim() != text {
-        Err(invalid("it begins or ends with a space or a line break"))
-    } else if text.chars().any(char::is_control) {
-        Err(invalid("it holds a control character"))
-    } else {
-        Ok(secret_id)
-    }
+    let odd = |c: char| c.is_control();
+    sendable(material, "a secret id", LONGEST, odd, "it holds a control character")
 }
 
 /// Where the answer to a request is kept.
@@ -346,7 +329,7 @@ impl Issuer for ApproleIssuer {
         // only some.
         let mut body = json!({ "metadata": json!(tags).to_string() });
         if let Some(ttl) = self.spec.ttl {
-            body["ttl"] = format!("{}s", ttl.as_millis().div_ceil(1000).max(1)).into();
+            body["ttl"] = seconds(ttl).into();
         }
         if self.spec.num_uses > 0 {
             body["num_uses"] = self.spec.num_uses.into();

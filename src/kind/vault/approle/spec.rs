@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Period, Scope};
+use crate::kind::is_zero;
 use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn};
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -32,10 +33,6 @@ pub struct ApproleSecretId {
 
 fn approle() -> String {
     "approle".to_owned()
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 impl ApproleSecretId {

@@ -114,8 +114,9 @@ impl Kv2Store {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks which version is current, for a preflight. Returns it, and when it deletes itself. What a plan found a moment ago, in this
-    /// process, need not be asked again: whoever writes later meets the check of the own field in `promote`.
+    /// Looks which version is current, for a preflight. Returns it, and when it deletes itself. What a plan found a
+    /// moment ago, in this process, need not be asked again: whoever writes later meets the check of the own field
+    /// in `promote`.
     pub(in crate::kind::vault) async fn look_early(&self) -> Result<(u64, Option<Timestamp>), CallError> {
         let _looking = self.looking.lock().await;
         let key = self.place.shown();

@@ -18,7 +18,8 @@ use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{accessors, each, known, look_up, lookup, revoke};
-use crate::kind::vault::token_info::{RUN, Role, STEP, TokenInfo, TokenSpec};
+use crate::kind::vault::shape::sendable;
+use crate::kind::vault::token_info::{RUN, Role, STEP, TokenInfo, TokenSpec, seconds};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::secret::{Material, Secret};
@@ -191,27 +192,8 @@ fn unusable_here(info: &TokenInfo) -> CallError {
 
 /// The token, if its shape is that of one: what is none is sent nowhere.
 fn token(material: &Material) -> Result<&Secret, CallError> {
-    let invalid = |why: &str| {
-        CallError::rejected(
-            ErrorKind::Invalid,
-            format!("the credential is not a Vault token: {why}; it was sent nowhere"),
-        )
-        .hint("check which field the store's `field` names, and what was written there")
-    };
-    let token = material.main().ok_or_else(|| invalid("it has several parts"))?;
-    let text = token.expose();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=:-".contains(&b);
-    if text.is_empty() {
-        Err(invalid("it is empty"))
-    } else if text.len() > LONGEST_TOKEN {
-        Err(invalid(&format!("it is longer than {LONGEST_TOKEN} bytes")))
-    } else if text.trim() != text {
-        Err(invalid("it begins or ends with a space or a line break"))
-    } else if !text.bytes().all(plain) {
-        Err(invalid("it holds a character that no token has"))
-    } else {
-        Ok(token)
-    }
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "._~+/=:-".contains(c));
+    sendable(material, "a Vault token", LONGEST_TOKEN, odd, "it holds a character that no token has")
 }
 
 #[async_trait]
@@ -381,11 +363,6 @@ impl Issuer for TokenIssuer {
             None => Use::Refused(format!("{}: 403 invalid token", self.client.place())),
         })
     }
-}
-
-/// A duration as Vault reads it. Fractions are rounded up: a zero would mean "the default".
-fn seconds(duration: Duration) -> String {
-    format!("{}s", duration.as_millis().div_ceil(1000).max(1))
 }
 
 #[async_trait]

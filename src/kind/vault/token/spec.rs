@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Period, Scope};
+use crate::kind::is_zero;
 use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn};
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -28,10 +29,6 @@ pub struct VaultToken {
     /// The networks that it may be used from. Set by the role; checked after issuing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_cidrs: Vec<String>,
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 impl VaultToken {
