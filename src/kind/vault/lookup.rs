@@ -87,7 +87,17 @@ pub(super) fn known(reply: &Reply, what: &str) -> Result<TokenInfo, CallError> {
 }
 
 /// What Vault knows under an accessor; `None` when it knows nothing.
+///
+/// A token that is revoked at this very moment may be gone where its accessor still is: Vault then answers as if
+/// a policy forbade the look. So such an answer is asked for once more.
 pub(super) async fn lookup(client: &VaultClient, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
+    match look_once(client, accessor).await {
+        Err(error) if error.kind == ErrorKind::Denied => look_once(client, accessor).await,
+        found => found,
+    }
+}
+
+async fn look_once(client: &VaultClient, accessor: &str) -> Result<Option<TokenInfo>, CallError> {
     let endpoint =
         LookupTokenAccessorRequest::builder().accessor(accessor).build().map_err(|_| unsendable(LOOKUP))?;
     match client.send(endpoint, Effect::Read).await {
@@ -118,5 +128,35 @@ pub(super) async fn revoke(client: &VaultClient, accessor: &str) -> Result<(), C
             client.place()
         ))),
         Err(error) => Err(error.doubtful()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kind::vault::Settings;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        let status = http::StatusCode::from_u16(status).expect("a status");
+        Reply { status, headers: http::HeaderMap::new(), body: body.as_bytes().to_vec() }
+    }
+
+    async fn look(last: Reply) -> Result<Option<TokenInfo>, CallError> {
+        let token = |name: &str| (name == "VAULT_TOKEN").then(|| "operator".to_owned());
+        let settings = Settings::resolve(Some("http://vault:8200"), None, None, &token).expect("settings");
+        let client = VaultClient::new(settings, Duration::from_secs(1)).expect("client");
+        // A refusal is followed by the question whether the operator's own token is still good.
+        let denied = || reply(403, r#"{"errors":["1 error occurred: permission denied"]}"#);
+        lookup(&client.answering(vec![denied(), reply(200, "{}"), last]), "a").await
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_revoked_while_it_is_looked_up_is_gone_and_no_permission_is_missing() {
+        let gone = look(reply(400, r#"{"errors":["invalid accessor"]}"#)).await;
+        assert!(matches!(gone, Ok(None)), "{gone:?}");
+        let error = look(reply(403, r#"{"errors":["1 error occurred: permission denied"]}"#)).await;
+        assert_eq!(error.expect_err("it stays forbidden").kind, ErrorKind::Denied);
     }
 }
