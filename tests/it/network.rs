@@ -235,7 +235,14 @@ async fn goes_away(at: Nth, fault: Fault, away: Away) {
 #[ignore = "needs Vault: scripts/test"]
 async fn vault_may_go_away_at_any_moment() {
     let _alone = ALONE.lock().await;
-    let calm = rotation(Kind::Vault, None).await;
+    // What every undisturbed rotation sends: on a busy machine one may look more often, for what it saw is old.
+    let mut calm = rotation(Kind::Vault, None).await;
+    for _ in 0..2 {
+        let another = rotation(Kind::Vault, None).await;
+        if another.len() < calm.len() {
+            calm = another;
+        }
+    }
     let mut cases = JoinSet::new();
     let places = Arc::new(Semaphore::new(4));
     for (at, seen) in calm.iter().enumerate() {
