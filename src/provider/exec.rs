@@ -246,16 +246,23 @@ async fn drain(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     }
 }
 
-/// Runs a program as a call. Exit status 0 is success. Any other status is the program's own word
-/// that it did not do it, and counts as *nothing changed*; a program that cannot promise that must
-/// kill itself or run into its time-out, which count as *unknown*.
+/// The exit status of a program that changed nothing and may be started again later: `EX_TEMPFAIL` of
+/// `sysexits.h`.
+const TRY_AGAIN: i32 = 75;
+/// The exit status of a program that changed nothing and will not: `EX_NOPERM` of `sysexits.h`.
+const REFUSED: i32 = 77;
+
+/// Runs a program as a call. Exit status 0 is success; 75 and 77 say that nothing was changed. Any other end is
+/// *unknown*: a script that did its work and then failed at its last line ends like one that failed at its first.
 #[async_trait]
 impl Call for Program {
     async fn perform(&self, context: &CallContext, material: Option<&Material>) -> Result<(), CallError> {
         let ended = self.run(Some(context), material).await?;
         match ended.code {
             Some(0) => Ok(()),
-            Some(_) => Err(CallError::rejected(ErrorKind::Declined, ended.describe(&self.name()))),
+            Some(TRY_AGAIN) => Err(CallError::rejected(ErrorKind::NotReady, ended.describe(&self.name()))),
+            Some(REFUSED) => Err(CallError::rejected(ErrorKind::Declined, ended.describe(&self.name()))),
+            Some(_) => Err(CallError::rejected(ErrorKind::Declined, ended.describe(&self.name())).doubtful()),
             None => Err(CallError::unknown(ended.describe(&self.name()))),
         }
     }

@@ -299,6 +299,14 @@ pub trait Store: Send + Sync {
         staged: Option<&str>,
     ) -> Result<Promoted, CallError>;
 
+    /// Writes `value` where the secret, its current version, or the store's own field in it is no longer there. Only
+    /// for what a person asked for by name. What else was in the secret comes back, or is left as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when a value is there again; [`ErrorKind::Unsupported`] where only a person can make
+    /// the place again, with how.
+    async fn refill(&self, context: &CallContext, value: &Material) -> Result<Promoted, CallError>;
+
     /// Destroys, for good, `version` and every other version that is not current and whose own fields
     /// hold `outgoing`.
     ///

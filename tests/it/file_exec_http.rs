@@ -164,8 +164,13 @@ async fn how_a_program_ends_says_what_is_known() {
     perform("sleep 5 & exit 0").await.expect("what it leaves behind does not hold us up");
 
     let error = perform("echo first >&2; printf 'no: '>&2; cat >&2; exit 3").await.expect_err("3");
-    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Declined, false));
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Declined, true));
     assert!(error.message.contains("status 3: no: [redacted]"), "{error:?}");
+
+    for (script, kind) in [("exit 75", ErrorKind::NotReady), ("exit 77", ErrorKind::Declined)] {
+        let error = perform(script).await.expect_err(script);
+        assert_eq!((error.kind, error.in_doubt), (kind, false), "{script} says that nothing was changed");
+    }
 
     let error = perform("kill -9 $$").await.expect_err("killed");
     assert!(error.in_doubt && error.message.contains("signal 9"), "{error:?}");

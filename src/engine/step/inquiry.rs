@@ -30,6 +30,8 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(60);
 const PROOF_PATIENCE: Duration = Duration::from_secs(600);
 /// How long an outgoing credential is asked about before the way back: it was enabled a moment ago.
 const RETURN_PATIENCE: Duration = Duration::from_secs(20);
+/// What is said of an answer that did not come.
+const LATE: &str = "no answer in time";
 /// How often a look that is taken once is taken when it has no answer.
 const TRIES: u32 = 3;
 
@@ -101,11 +103,21 @@ impl Job {
 
 impl Inquiry<'_> {
     async fn once(&self, material: &Material) -> Result<Use, CallError> {
+        self.once_within(material, self.deadline).await
+    }
+
+    /// Uses a credential, and waits for the answer no longer than what `left` leaves: a check that hangs must not
+    /// make the phase last longer than its limit.
+    async fn once_within(&self, material: &Material, left: Duration) -> Result<Use, CallError> {
         let _place = self.places.acquire().await;
-        match tokio::time::timeout(self.deadline, self.who.attempt(material)).await {
+        match tokio::time::timeout(self.deadline.min(left), self.who.attempt(material)).await {
             Ok(answer) => answer.map_err(CallError::read_only),
-            Err(_) => Err(CallError::rejected(ErrorKind::NoAnswer, "no answer in time")),
+            Err(_) => Err(CallError::rejected(ErrorKind::NoAnswer, LATE)),
         }
+    }
+
+    fn since(&self, start_ms: u64) -> Duration {
+        Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start_ms))
     }
 
     async fn pause(&self, asked: Option<Duration>) -> Result<(), CallError> {
@@ -141,9 +153,10 @@ impl Inquiry<'_> {
     ) -> Result<(u32, Duration), CallError> {
         let start = self.clock.now().mono_ms;
         let (mut row, mut first) = (0, Duration::ZERO);
+        let mut why: Option<CallError> = None;
         loop {
-            let answer = self.once(material).await;
-            let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start));
+            let answer = self.once_within(material, patience.saturating_sub(self.since(start))).await;
+            let so_far = self.since(start);
             let error = match answer {
                 Ok(Use::Accepted) => {
                     if row == 0 {
@@ -163,10 +176,15 @@ impl Inquiry<'_> {
                 Err(error) => error,
             };
             row = 0;
-            if is_final(&error) || so_far >= patience {
+            if is_final(&error) {
                 return Err(error);
             }
-            self.pause(error.retry_after).await?;
+            if so_far >= patience {
+                return Err(last_word(why, error));
+            }
+            let asked = error.retry_after;
+            why = Some(error);
+            self.pause(asked).await?;
         }
     }
 
@@ -224,18 +242,21 @@ impl Inquiry<'_> {
         let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
         let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
         let (mut row, mut first, mut said) = (0, opened, false);
+        let mut why: Option<CallError> = None;
+        let left = || patience.saturating_sub(self.since(began));
         loop {
             // Behind a front that hands requests to its backends in turn, one of which refuses everybody, the old one
             // would meet that backend in every round, were the order always the same. The order of a round is the
             // parity of the ones in its place in the row (old first, new, new, old, …): no pattern that repeats after
             // two requests survives two rounds, and none that repeats after three or four survives three. It costs no
             // request, and is the same whenever a schedule is played again.
-            let early = if new_goes_first(row) { Some(self.once(incoming).await) } else { None };
-            let old = self.once(outgoing).await;
+            let early =
+                if new_goes_first(row) { Some(self.once_within(incoming, left()).await) } else { None };
+            let old = self.once_within(outgoing, left()).await;
             let at = self.clock.now().wall;
             let new = match (&old, early) {
                 (_, Some(new)) => Some(new),
-                (Ok(Use::Refused(_)), None) => Some(self.once(incoming).await),
+                (Ok(Use::Refused(_)), None) => Some(self.once_within(incoming, left()).await),
                 _ => None,
             };
             let place = &self.place;
@@ -272,7 +293,7 @@ impl Inquiry<'_> {
                     Some(CallError::rejected(ErrorKind::Invalid, "the new credential was not used"))
                 }
             };
-            let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
+            let so_far = self.since(began);
             let asked = match error {
                 None => {
                     if row == 0 {
@@ -285,10 +306,13 @@ impl Inquiry<'_> {
                     None
                 }
                 // What cannot be asked at all will not be answered by asking again.
-                Some(error) if is_final(&error) || so_far >= patience => return Err(error),
+                Some(error) if is_final(&error) => return Err(error),
+                Some(error) if so_far >= patience => return Err(last_word(why, error)),
                 Some(error) => {
                     row = 0;
-                    error.retry_after
+                    let asked = error.retry_after;
+                    why = Some(error);
+                    asked
                 }
             };
             self.pause(asked).await?;
@@ -299,6 +323,14 @@ impl Inquiry<'_> {
 /// Whether the new credential is used before the old one in the round with this place in the row.
 fn new_goes_first(place: u32) -> bool {
     place.count_ones() % 2 == 1
+}
+
+/// Why the patience ended: an answer that was cut short by it says less than the one before.
+fn last_word(before: Option<CallError>, error: CallError) -> CallError {
+    match before {
+        Some(before) if error.message == LATE => before,
+        _ => error,
+    }
 }
 
 /// Whether asking again cannot help.

@@ -33,7 +33,7 @@ impl Effect for Own {
             (None, Some(http)) => model::Call::Http(http.clone()),
             (None, None) => return Ok(Yield::default()),
         };
-        job.provider.call(&call).await?.perform(&job.context, None).await.map(nothing)
+        self.call(job, &call).await
     }
 
     async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
@@ -43,7 +43,7 @@ impl Effect for Own {
             Some(model::Undo::Exec(exec)) => model::Call::Exec(exec.clone()),
             Some(model::Undo::Http(http)) => model::Call::Http(http.clone()),
         };
-        job.provider.call(&call).await?.perform(&job.context, None).await.map(nothing)
+        self.call(job, &call).await
     }
 
     async fn observe(&self, job: &Job) -> Observed {
@@ -63,6 +63,14 @@ impl Own {
         let spec = job.plan.runbook.phases.of(job.step().phase);
         spec.and_then(|p| p.before.iter().chain(&p.after).find(|s| s.name == self.name))
             .ok_or_else(|| bug("the plan does not have this custom step"))
+    }
+
+    /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. Only
+    /// where something can be asked afterwards is more to be had.
+    async fn call(&self, job: &Job, call: &model::Call) -> Result<Yield, CallError> {
+        let observed = self.spec(job)?.observe.is_some();
+        let done = job.provider.call(call).await?.perform(&job.context, None).await.map(nothing);
+        done.map_err(|e| if e.kind == ErrorKind::Declined && !observed { e.read_only() } else { e })
     }
 
     async fn ask(&self, job: &Job, question: &str) -> Result<Yield, CallError> {

@@ -61,19 +61,26 @@ impl Effect for Promote {
         let staged = self.staged.as_deref();
         let store = job.store(self.store).await?;
         job.look_before_cutover(&incoming.material, self.verified, self.overwrites).await?;
-        let from = if self.overwrites {
-            let theirs = store.read(None).await.map_err(CallError::read_only)?;
-            job.safe.learn(&theirs);
-            Arc::new(theirs)
-        } else {
-            outgoing.material
-        };
-        let done = store.promote(&self.context(job), &incoming.material, &from, staged).await.map_err(
-            |e| match e.kind {
-                ErrorKind::Conflict => e.hint(job.how_to_rewrite()),
-                _ => e,
+        let theirs = match self.overwrites {
+            false => Some(outgoing.material),
+            true => match store.read(None).await {
+                Ok(theirs) => {
+                    job.safe.learn(&theirs);
+                    Some(Arc::new(theirs))
+                }
+                Err(e) if e.kind == ErrorKind::NotFound => None,
+                Err(e) => return Err(e.read_only()),
             },
-        )?;
+        };
+        let context = self.context(job);
+        let done = match theirs {
+            Some(from) => store.promote(&context, &incoming.material, &from, staged).await,
+            None => store.refill(&context, &incoming.material).await,
+        };
+        let done = done.map_err(|e| match e.kind {
+            ErrorKind::Conflict => e.hint(job.how_to_rewrite()),
+            _ => e,
+        })?;
         // The way back leads to what stood there before the run, whatever was written meanwhile.
         let was = done.was.filter(|_| !self.overwrites).unwrap_or_else(|| base.to_owned());
         Ok(facts([(VERSION, done.version), (WAS, was)]))

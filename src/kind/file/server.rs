@@ -122,29 +122,35 @@ impl FileStore {
         check::check(target, there.expose().len().max(text.expose().len()))
     }
 
-    /// Replaces our value, if it is still `from`. What others changed beside it meanwhile stays.
+    /// Replaces our value, if it is still `from`, or adds it where there is none. What others changed beside it
+    /// meanwhile stays.
     fn write(
         &self,
         target: &Path,
         value: &Material,
-        from: &Material,
+        from: Option<&Material>,
         spelling: Option<Spelling>,
     ) -> Result<Promoted, CallError> {
         replace::sweep(target);
         for _ in 0..TRIES {
             let (text, version) = self.load(target)?;
-            let now = self.credential(&text)?;
-            if now.same_as(value) {
-                return Ok(Promoted { version: self.version(&text, &version), was: None });
-            }
-            if !now.same_as(from) {
-                return Err(CallError::rejected(
-                    ErrorKind::Conflict,
-                    "it holds a third value, neither the old credential nor the new one; stanch left it as it is",
-                )
-                .hint("find out which person or program wrote it, then make a new plan"));
-            }
-            let changed = self.edit(&text, value, spelling)?;
+            let changed = match from {
+                Some(from) => {
+                    let now = self.credential(&text)?;
+                    if now.same_as(value) {
+                        return Ok(Promoted { version: self.version(&text, &version), was: None });
+                    }
+                    if !now.same_as(from) {
+                        return Err(CallError::rejected(
+                            ErrorKind::Conflict,
+                            "it holds a third value, neither the old credential nor the new one; stanch left it as it is",
+                        )
+                        .hint("find out which person or program wrote it, then make a new plan"));
+                    }
+                    self.edit(&text, value, spelling)?
+                }
+                None => self.document(&text).with_added(&self.layout.whole(value)?)?,
+            };
             match replace::replace(target, changed.expose().as_bytes(), &version) {
                 Ok(new) => {
                     let was = Some(self.version(&text, &version));
@@ -162,6 +168,25 @@ impl FileStore {
             format!("another program keeps writing it: stanch tried {TRIES} times and changed nothing"),
         )
         .hint("stop that program for a moment, then type `stanch resume`"))
+    }
+
+    /// [`Self::write`] by one writer at a time.
+    async fn put(
+        &self,
+        value: &Material,
+        from: Option<&Material>,
+        spelling: Option<Spelling>,
+    ) -> Result<Promoted, CallError> {
+        let both = |_: &Self, target: &Path| Ok((target.to_owned(), mounts::one_name(target)));
+        let (target, name) = self.on_target(both).await.map_err(|error| self.about(error))?;
+        let alone = alone_on(&name).await.map_err(|error| self.about(error))?;
+        let (this, value, from) = (self.clone(), value.clone(), from.cloned());
+        let work = move || {
+            // Kept by the work itself: it may end after we stopped waiting for it.
+            let _alone = alone;
+            this.write(&target, &value, from.as_ref(), spelling)
+        };
+        off_loop(work).await.map_err(|error| self.about(error))
     }
 
     /// Does a piece of work on the file that the path leads to.
@@ -230,18 +255,18 @@ impl Store for FileStore {
         from: &Material,
         staged: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let both = |_: &Self, target: &Path| Ok((target.to_owned(), mounts::one_name(target)));
-        let (target, name) = self.on_target(both).await.map_err(|error| self.about(error))?;
-        let alone = alone_on(&name).await.map_err(|error| self.about(error))?;
         // On the way back: the version that held the value before.
         let spelling = staged.and_then(|version| Spelling::parse(version.rsplit('-').next()?));
-        let (this, value, from) = (self.clone(), value.clone(), from.clone());
-        let work = move || {
-            // Kept by the work itself: it may end after we stopped waiting for it.
-            let _alone = alone;
-            this.write(&target, &value, &from, spelling)
-        };
-        off_loop(work).await.map_err(|error| self.about(error))
+        self.put(value, Some(from), spelling).await
+    }
+
+    async fn refill(&self, _: &CallContext, value: &Material) -> Result<Promoted, CallError> {
+        self.put(value, None, None).await.map_err(|error| match error.kind {
+            ErrorKind::NotFound => error.hint(
+                "make the file again, with its owner and mode and with any value in it; then resume in the same way",
+            ),
+            _ => error,
+        })
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {

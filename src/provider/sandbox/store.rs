@@ -188,6 +188,25 @@ impl Store for SandboxStore {
             .await
     }
 
+    async fn refill(&self, context: &CallContext, value: &Material) -> Result<Promoted, CallError> {
+        self.sandbox
+            .call("refill", &self.path, |world| {
+                let mut secrets = self.secrets(world)?;
+                if let Some(current) = &secrets.labels.current
+                    && secrets.versions.contains_key(current)
+                {
+                    let message = format!("{}: version {current} holds a value again", self.path);
+                    return Err(CallError::rejected(ErrorKind::Conflict, message));
+                }
+                let version = self.add(world, &mut secrets, context, value)?;
+                secrets.labels.current = Some(version.clone());
+                secrets.labels.pending = None;
+                world.put_secrets(&self.path, secrets);
+                Ok(Promoted { version, was: None })
+            })
+            .await
+    }
+
     async fn place(&self) -> Result<String, CallError> {
         Ok(self.path.clone())
     }

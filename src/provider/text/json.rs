@@ -93,6 +93,20 @@ pub(super) fn locate(text: &str, path: &[String], key: &str) -> Result<Place, Ca
         .hint("write the value as a string, in quotes"))
 }
 
+/// The text with one more member, in the object that the path leads to all but the last step; `None` where there is
+/// no such object.
+pub(super) fn with_member(text: &str, path: &[String], new: &str) -> Option<String> {
+    let (name, way) = path.split_last()?;
+    let whole: &RawValue = serde_json::from_str(text).ok()?;
+    let mut range = within(text, whole.get());
+    for step in way {
+        range = one(members(text, range)?.iter().filter(|(name, _)| name == step), step).ok()?;
+    }
+    let body = range.start + text[range].strip_prefix('{').map(|_| 1)?;
+    let comma = if text[body..].trim_start().starts_with('}') { "" } else { ", " };
+    Some(format!("{}{}: {new}{comma}{}", &text[..body], quoted(name), &text[body..]))
+}
+
 /// A string as JSON, with no more escapes than it needs.
 pub(super) fn quoted(value: &str) -> String {
     serde_json::Value::from(value).to_string()

@@ -107,6 +107,47 @@ impl<'a> Document<'a> {
         .hint("write the present value in quotes on one line, without anchors"))
     }
 
+    /// The text with the value added, where it has none with this name. Checked by reading it back, as every edit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when it is there; [`ErrorKind::Unsupported`] where it cannot be added without
+    /// writing the text anew.
+    pub(crate) fn with_added(&self, value: &Secret) -> Result<Secret, CallError> {
+        match self.locate() {
+            Ok(_) => {
+                let message = format!("`{}` is there again", self.key);
+                return Err(CallError::rejected(ErrorKind::Conflict, message));
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        for spelling in [Spelling::Single, Spelling::Double] {
+            let Some(new) = self.spell(value.expose(), spelling) else { continue };
+            let changed = match self.format {
+                FileFormat::Text => None,
+                FileFormat::Json => json::with_member(self.text, &self.format.steps(self.key), &new),
+                FileFormat::Yaml => match self.format.steps(self.key).as_slice() {
+                    [only] => Some(self.with_line(&format!("{}: {new}", json::quoted(only)))),
+                    _ => None,
+                },
+                FileFormat::Dotenv => Some(self.with_line(&format!("{}={new}", self.key))),
+            };
+            let Some(changed) = changed else { continue };
+            let after = Document { text: &changed, ..*self };
+            if after.locate().is_ok_and(|place| place.value.same_as(value)) {
+                return Ok(Secret::new(changed));
+            }
+        }
+        Err(unsupported(format!("`{}` is gone, and stanch cannot add it to this text", self.key))
+            .hint(format!("write `{}` there again with any value, then resume in the same way", self.key)))
+    }
+
+    /// The text with one more line.
+    fn with_line(&self, line: &str) -> String {
+        let end = if self.text.is_empty() || self.text.ends_with('\n') { "" } else { "\n" };
+        format!("{}{end}{line}\n", self.text)
+    }
+
     /// Whether `changed` is this text with `value`, in `length` bytes, at the place of ours.
     fn differs_only_at(&self, ours: &Range<usize>, length: usize, changed: &str, value: &Secret) -> bool {
         let after = Document { text: changed, ..*self };

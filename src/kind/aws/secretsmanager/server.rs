@@ -322,6 +322,20 @@ impl Store for SecretsManagerStore {
         self.named().in_sync(&self.describe().await?)
     }
 
+    async fn refill(&self, _: &CallContext, _: &Material) -> Result<Promoted, CallError> {
+        let message = format!(
+            "{} has no current value with the fields of the runbook; stanch wrote nothing",
+            self.secret
+        );
+        let (restore, put) = (
+            self.named().command("restore-secret", ""),
+            self.named().command("put-secret-value", "--secret-string file://…"),
+        );
+        Err(CallError::rejected(ErrorKind::Unsupported, message).hint(format!(
+            "restore the secret ({restore}), or put a value with these fields there ({put}); then resume in the same way"
+        )))
+    }
+
     async fn place(&self) -> Result<String, CallError> {
         let arn = self.describe().await?.arn;
         // Without one, two spellings of one secret would be two targets.

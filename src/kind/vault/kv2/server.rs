@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rustify::enums::RequestMethod;
 use serde::Serialize;
 use vaultrs::api::kv2::requests::{
-    DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest,
+    DestroySecretVersionsRequest, ReadSecretMetadataRequest, ReadSecretRequest, UndeleteSecretVersionsRequest,
 };
 
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
@@ -195,6 +195,38 @@ impl Kv2Store {
         fields.material(&self.layout).map_err(|error| at(&self.place, error))
     }
 
+    /// The current version's number and fields, where it is deleted: it is brought back, for its other fields are
+    /// others' secrets. One that is destroyed, or a secret that is gone, has none that are left.
+    async fn bring_back(&self) -> Result<(u64, Fields), CallError> {
+        let metadata = match self.metadata().await {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok((0, Fields::default())),
+            Err(error) => return Err(error),
+        };
+        let version = metadata.current_version;
+        if metadata.versions.get(&version.to_string()).is_none_or(|state| state.destroyed) {
+            return Ok((version, Fields::default()));
+        }
+        let what = self.place.api("undelete");
+        let endpoint = UndeleteSecretVersionsRequest::builder()
+            .mount(&self.place.mount)
+            .path(&self.place.path)
+            .versions(vec![version])
+            .build()
+            .map_err(|_| unsendable(&what))?;
+        self.client.send(endpoint, Effect::Write).await?;
+        let seen = self.data(Some(version)).await.map_err(CallError::doubtful)?;
+        Ok((version, seen.fields))
+    }
+
+    fn how_to_bring_back(&self) -> String {
+        let Kv2Place { mount, path } = &self.place;
+        format!(
+            "bring the secret back, then resume in the same way: vault kv undelete -mount={mount} -versions=N {path}, or, \
+             where no version is left, write any value there: vault kv put -mount={mount} {path} FIELD=x"
+        )
+    }
+
     /// Writes on a version that was just read.
     async fn write(&self, fields: &Fields, cas: u64) -> Result<u64, CallError> {
         let what = self.place.api("data");
@@ -305,6 +337,28 @@ impl Store for Kv2Store {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn refill(&self, _: &CallContext, value: &Material) -> Result<Promoted, CallError> {
+        self.seen().take();
+        let (cas, mut fields) = match self.data(None).await {
+            Ok(seen) if self.material(&seen.fields).is_ok() => {
+                let message =
+                    format!("version {} of {} holds a value again", seen.version, self.place.shown());
+                return Err(CallError::rejected(ErrorKind::Conflict, message));
+            }
+            Ok(seen) => (seen.version, seen.fields),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                self.bring_back().await.map_err(|e| match e.kind {
+                    ErrorKind::Denied => e.hint(self.how_to_bring_back()),
+                    _ => e,
+                })?
+            }
+            Err(error) => return Err(error),
+        };
+        fields.patch(&self.layout, value).map_err(|error| at(&self.place, error))?;
+        let version = self.write(&fields, cas).await?;
+        Ok(Promoted { version: version.to_string(), was: None })
     }
 
     /// The server by its own name for itself: two addresses of one server are one place. A namespace may
