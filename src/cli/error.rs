@@ -128,7 +128,9 @@ impl Exit {
                     | Stop::Waiting { .. }
                     | Stop::Returned { .. }
                     | Stop::Overtaken { .. }
-                    | Stop::Unread { .. },
+                    | Stop::Unread { .. }
+                    | Stop::LetIn { .. }
+                    | Stop::FellBack { .. },
                 )
                 | None,
             ) => Self::Partial,

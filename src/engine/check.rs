@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::within;
 use super::safe::Safe;
-use super::step::{Earlier, Handler, Index, Job, OldAndNew};
+use super::step::{Asked, Earlier, Handler, Index, Job, OldAndNew, Sighted};
 use super::{Answer, Operator, SafeError};
 use crate::clock::Clock;
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
@@ -67,7 +67,7 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
         };
         jobs.push((job, with.sealed.is_empty().then(|| earlier.versions(c))));
     }
-    let found = sights(jobs, PATIENCE).await;
+    let found = sights(jobs, PATIENCE, Asked { consumers: !with.sealed.is_empty(), old: false }).await;
     let now = with.clock.now().wall;
     for (credential, seen) in plan.credentials.iter().zip(found) {
         let unseen = || Seen {
@@ -75,7 +75,11 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
             outgoing: Sight::Unseen,
             incoming: Sight::Unseen,
         };
-        state.see(&credential.name, now, seen.unwrap_or_else(unseen));
+        let (seen, used) = seen.map_or_else(|| (unseen(), Vec::new()), |look| (look.seen, look.used));
+        state.see(&credential.name, now, seen);
+        for one in used {
+            state.count_adopted(&one.credential, &one.consumer, one.instances, one.of);
+        }
     }
     Ok(())
 }
@@ -86,7 +90,8 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
 pub(super) async fn sights(
     jobs: Vec<(Job, Option<Vec<OldAndNew>>)>,
     patience: Duration,
-) -> Vec<Option<Seen>> {
+    asked: Asked,
+) -> Vec<Option<Sighted>> {
     let places = Arc::new(Semaphore::new(LOOKED_AT_ONCE));
     let mut found = vec![None; jobs.len()];
     let mut looks = JoinSet::new();
@@ -94,7 +99,7 @@ pub(super) async fn sights(
         let places = Arc::clone(&places);
         looks.spawn(async move {
             let _place = places.acquire_owned().await;
-            (at, job.sight(versions.as_deref()).await)
+            (at, job.look(versions.as_deref(), asked).await)
         });
     }
     let _ = within(patience, async {

@@ -36,6 +36,8 @@ pub struct Adoption {
     pub instances: usize,
     /// Of how many that were asked.
     pub of: usize,
+    /// How many say that they use another value.
+    pub others: usize,
     /// The first that gave no answer.
     pub trouble: Option<String>,
 }
@@ -53,6 +55,7 @@ pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
         consumer: watched.consumer.clone(),
         instances: answers.iter().filter(|a| uses(wanted, a)).count(),
         of: answers.len(),
+        others: answers.iter().filter(|a| a.is_ok() && !uses(wanted, a)).count(),
         trouble: answers.iter().find_map(|a| a.as_ref().err().map(|e| e.message.clone())),
     }
 }
@@ -67,6 +70,7 @@ pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption>
             consumer: one.consumer.clone(),
             instances: 0,
             of: 1,
+            others: 0,
             trouble: Some("stanch crashed while asking".into()),
         })
         .collect();
@@ -108,7 +112,7 @@ mod tests {
 
     fn found(instances: usize, of: usize) -> Adoption {
         let (credential, consumer) = ("c".into(), "x".into());
-        Adoption { credential, consumer, instances, of, trouble: None }
+        Adoption { credential, consumer, instances, of, others: 0, trouble: None }
     }
 
     #[test]

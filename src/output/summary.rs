@@ -357,7 +357,7 @@ fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift
         }
         _ => next.push(("resume", format!("{lift}stanch resume {run}"))),
     }
-    if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. })) {
+    if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. } | Stop::LetIn { .. })) {
         for c in
             (0..state.plan().credentials.len()).filter(|c| is_refused(state, *c) && state.may_reissue(*c))
         {

@@ -138,6 +138,14 @@ pub fn sentence(stop: &Stop) -> String {
             "every step is done, but stanch could not read at the end what the stores hold: {}; the run stays open",
             credentials.join(", ")
         ),
+        Stop::LetIn { credentials } => format!(
+            "every step is done, but a check accepts the old credential again: {}; the run stays open. Find out what let it in (a custom step behind the proof?) and undo that",
+            credentials.join(", ")
+        ),
+        Stop::FellBack { consumers } => format!(
+            "every step is done, but these consumers use another value than the new credential: {}; the run stays open. Restart them",
+            consumers.join(", ")
+        ),
         Stop::Returned { phase } => format!("rolled back to the end of {phase}"),
     }
 }

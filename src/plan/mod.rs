@@ -160,6 +160,11 @@ impl Plan {
         self.phases.get(at + 1).map(|p| p.phase)
     }
 
+    /// Whether the runbook has a step of its own behind the proof, which may undo what was proved.
+    pub fn has_steps_after_proof(&self) -> bool {
+        self.steps.iter().any(|step| step.phase == Phase::Proof && matches!(step.action, Action::Own { .. }))
+    }
+
     /// The runbook's words on a planned credential.
     pub fn credential(&self, index: usize) -> (&Planned, &Credential) {
         let planned = &self.credentials[index];

@@ -65,6 +65,16 @@ pub enum Stop {
         /// The credentials.
         credentials: Vec<String>,
     },
+    /// Every step is done, and a check accepts the old credential again.
+    LetIn {
+        /// The credentials.
+        credentials: Vec<String>,
+    },
+    /// Every step is done, and consumers say that they use another value than the new one.
+    FellBack {
+        /// The consumers, each with its credential's name before it.
+        consumers: Vec<String>,
+    },
     /// Rollback reached the phase that it was to reach.
     Returned {
         /// The phase.

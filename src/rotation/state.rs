@@ -204,6 +204,11 @@ impl State {
         self.seen.insert(credential.to_owned(), (at, seen));
     }
 
+    /// Takes how many instances of a consumer use the new credential, between sessions and without a record.
+    pub fn count_adopted(&mut self, credential: &str, consumer: &str, instances: usize, of: usize) {
+        self.adopted.insert((credential.to_owned(), consumer.to_owned()), (instances, of));
+    }
+
     /// Whether a promotion is to be done over whatever its store holds.
     pub fn overwrites(&self, step: usize) -> bool {
         self.steps[step].overwrites

@@ -877,7 +877,12 @@ impl Run {
         if matches!(
             ended.stopped(),
             Some(
-                Stop::Failed { .. } | Stop::Stuck { .. } | Stop::Inconclusive { .. } | Stop::Overtaken { .. }
+                Stop::Failed { .. }
+                    | Stop::Stuck { .. }
+                    | Stop::Inconclusive { .. }
+                    | Stop::Overtaken { .. }
+                    | Stop::LetIn { .. }
+                    | Stop::FellBack { .. }
             )
         ) {
             let world = &self.shared.world;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::Session;
 use crate::engine::EngineError;
 use crate::engine::check::sights;
-use crate::rotation::{End, Event, Holds, Seen, Stop, Truth};
+use crate::engine::step::{Asked, Sighted};
+use crate::gate::Adoption;
+use crate::rotation::{End, Event, Holds, Seen, Sight, Stop, Truth};
 
 /// How long the looks at the world may take that the summary tells of.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -23,20 +25,38 @@ impl Session {
         }
         // A copy of a store may lag behind for a moment.
         for _ in 0..LAGS {
-            if self.overtaken().is_empty() && self.unread().is_empty() {
+            if self.objection(&last).is_none() {
                 return Ok(last);
             }
             self.engine.clock.sleep(LAG).await;
             self.look_once_more(&last).await?;
         }
-        let (overtaken, unread) = (self.overtaken(), self.unread());
-        let reason = match (overtaken.is_empty(), unread.is_empty()) {
-            (true, true) => return Ok(last),
-            (false, _) => Stop::Overtaken { credentials: overtaken },
-            // Closing would destroy the seals, and with them what may be the only copy of the new value.
-            (true, false) => Stop::Unread { credentials: unread },
-        };
-        Ok(Event::Stopped { reason })
+        Ok(self.objection(&last).map_or(last, |reason| Event::Stopped { reason }))
+    }
+
+    /// Why the run is not over yet, though every step is done.
+    fn objection(&self, last: &Event) -> Option<Stop> {
+        let overtaken = self.overtaken();
+        if !overtaken.is_empty() {
+            return Some(Stop::Overtaken { credentials: overtaken });
+        }
+        // Closing would destroy the seals, and with them what may be the only copy of the new value.
+        let unread = self.unread();
+        if !unread.is_empty() {
+            return Some(Stop::Unread { credentials: unread });
+        }
+        let let_in = self.let_in();
+        if matches!(last, Event::Closed { end: End::Done }) && !let_in.is_empty() {
+            return Some(Stop::LetIn { credentials: let_in });
+        }
+        (!self.fell_back.is_empty()).then(|| Stop::FellBack { consumers: self.fell_back.clone() })
+    }
+
+    /// The credentials whose old value was just accepted.
+    fn let_in(&self) -> Vec<String> {
+        let accepted =
+            |name: &String| self.state.seen(name).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted);
+        self.plan.credentials.iter().map(|planned| planned.name.clone()).filter(accepted).collect()
     }
 
     /// The credentials of which a store could not be read at the last look.
@@ -69,8 +89,12 @@ impl Session {
         if !wanted || !self.state.has_changed_anything() {
             return Ok(());
         }
+        let asked = Asked {
+            consumers: matches!(last, Event::Closed { end: End::Done | End::NotProved }),
+            old: matches!(last, Event::Closed { end: End::Done }),
+        };
         let jobs = self.index.issues().iter().map(|step| (self.job(*step), None)).collect();
-        let found = sights(jobs, LAST_LOOK).await;
+        let found = sights(jobs, LAST_LOOK, asked).await;
         // What is not seen stays unseen: the summary then tells what the steps did.
         let missed: Vec<&str> = (self.plan.credentials.iter().zip(&found))
             .filter_map(|(planned, seen)| seen.is_none().then_some(planned.name.as_str()))
@@ -82,10 +106,25 @@ impl Session {
             );
             self.hold(Event::Noted { text })?;
         }
+        self.fell_back.clear();
         for (c, seen) in found.into_iter().enumerate() {
-            if let Some(Seen { stores, outgoing, incoming }) = seen {
-                let credential = self.plan.credentials[c].name.clone();
-                self.hold(Event::Seen { credential, stores, outgoing, incoming })?;
+            let Some(Sighted { seen: Seen { stores, outgoing, incoming }, used }) = seen else { continue };
+            let credential = self.plan.credentials[c].name.clone();
+            self.hold(Event::Seen { credential, stores, outgoing, incoming })?;
+            self.count(used)?;
+        }
+        Ok(())
+    }
+
+    /// Puts on the record what consumers use now. One that gives no answer may be on its way; one that names another
+    /// value fell back.
+    fn count(&mut self, used: Vec<Adoption>) -> Result<(), EngineError> {
+        for Adoption { credential, consumer, instances, of, others, .. } in used {
+            if others > 0 {
+                self.fell_back.push(format!("{credential}/{consumer}"));
+            }
+            if self.state.adopted().get(&(credential.clone(), consumer.clone())) != Some(&(instances, of)) {
+                self.hold(Event::Adopted { credential, consumer, instances, of })?;
             }
         }
         Ok(())

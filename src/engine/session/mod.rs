@@ -43,6 +43,8 @@ pub(super) struct Session {
     /// To be made durable before the events are.
     sealed: Vec<SealedEntry>,
     last_record: u64,
+    /// The consumers that named another value than the new one, when they were last asked.
+    fell_back: Vec<String>,
     rollback: Option<(Option<Phase>, String)>,
     send: mpsc::UnboundedSender<Message>,
     receive: mpsc::UnboundedReceiver<Message>,
@@ -69,6 +71,7 @@ impl Session {
             watching: None,
             held: Vec::new(),
             sealed: fresh.into_iter().collect(),
+            fell_back: Vec::new(),
             last_record: engine.clock.now().mono_ms,
             rollback: conduct.rollback,
             send,

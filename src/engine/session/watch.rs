@@ -59,6 +59,7 @@ impl Session {
                     consumer: spec.name.clone(),
                     instances: 0,
                     of: 1,
+                    others: 0,
                     trouble: Some(trouble.to_owned()),
                 };
                 let ask = self.engine.provider.consumer(&planned.name, credential, at).await;

@@ -52,7 +52,11 @@ impl Job {
         }
         // Last: a check may take its time, and somebody else may write meanwhile.
         for store in 0..credential.stores.len() {
-            let holds = self.holds(store).await.map_err(CallError::read_only)?;
+            let holds = match self.holds(store).await {
+                // The store was asked, and has no such value: that is an answer.
+                Err(e) if e.kind == ErrorKind::NotFound => Holds::Nothing,
+                other => other.map_err(CallError::read_only)?,
+            };
             if holds != Holds::Incoming {
                 let target = credential.stores[store].target();
                 let message = match holds {

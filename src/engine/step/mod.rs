@@ -53,7 +53,7 @@ use crate::rotation::{Facts, Found};
 
 pub(super) use self::earlier::{Earlier, Index};
 pub(super) use self::job::Job;
-pub(super) use self::sight::OldAndNew;
+pub(super) use self::sight::{Asked, Look as Sighted, OldAndNew};
 
 /// The limit of steps that have a patience of their own: they ask until they are sure, or wait for people,
 /// programs, or consumers on their way back.

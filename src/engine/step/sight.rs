@@ -2,8 +2,26 @@
 
 use super::job::Job;
 use crate::domain::{ErrorKind, Life, Observation};
-use crate::provider::CallError;
+use crate::gate::{self, Adoption, Watched};
+use crate::provider::{CallError, Use};
 use crate::rotation::{Holds, Seen, Sight};
+use crate::sabotage::{Sabotage, is_on};
+
+/// Who is asked beside stores and issuers.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Asked {
+    /// The consumers that attest.
+    pub(in crate::engine) consumers: bool,
+    /// The checks under `rejects`, with the old credential.
+    pub(in crate::engine) old: bool,
+}
+
+/// What was seen of a credential, and of those who use it.
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct Look {
+    pub(in crate::engine) seen: Seen,
+    pub(in crate::engine) used: Vec<Adoption>,
+}
 
 /// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
 #[derive(Debug)]
@@ -15,7 +33,7 @@ pub(in crate::engine) struct OldAndNew {
 impl Job {
     /// What the world shows of the step's credential, read-only; whatever cannot be seen says so. `versions`
     /// tells what stores hold once the values are destroyed: the new version of each, and the old one.
-    pub(in crate::engine) async fn sight(&self, versions: Option<&[OldAndNew]>) -> Option<Seen> {
+    async fn sight(&self, versions: Option<&[OldAndNew]>) -> Option<Seen> {
         let (c, _, credential) = self.credential().ok()?;
         let mut stores = Vec::with_capacity(credential.stores.len());
         for store in 0..credential.stores.len() {
@@ -36,6 +54,53 @@ impl Job {
         }
         let outgoing = self.life_of(outgoing).await;
         Some(Seen { stores, outgoing, incoming: self.life_of(self.known.incoming.as_deref()).await })
+    }
+
+    /// What the world shows of the step's credential, and of what else is `asked`. `versions` as for [`Self::sight`].
+    pub(in crate::engine) async fn look(&self, versions: Option<&[OldAndNew]>, asked: Asked) -> Option<Look> {
+        let (seen, used, let_in) = tokio::join!(
+            self.sight(versions),
+            async { if asked.consumers { self.uses().await } else { Vec::new() } },
+            async { asked.old && self.is_let_in().await },
+        );
+        let seen = seen?;
+        let outgoing = if let_in { Sight::Accepted } else { seen.outgoing };
+        Some(Look { seen: Seen { outgoing, ..seen }, used })
+    }
+
+    /// What each consumer that attests says it uses now, measured by the new value. None once that is destroyed.
+    async fn uses(&self) -> Vec<Adoption> {
+        let (Ok((_, name, credential)), Ok(incoming)) = (self.credential(), self.incoming()) else {
+            return Vec::new();
+        };
+        let mut watched = Vec::new();
+        for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, spec)| spec.attest.is_some()) {
+            if let Ok(ask) = self.provider.consumer(name, credential, at).await {
+                let (credential, consumer) = (name.to_owned(), spec.name.clone());
+                watched.push(Watched { credential, consumer, ask, wanted: incoming.material.clone() });
+            }
+        }
+        gate::adoptions(&watched, self.plan.runbook.limits.deadline.get()).await
+    }
+
+    /// Whether a check under `rejects` accepts the old credential, though the proof is over: a custom step behind it
+    /// may have let it in again. Asked where its issuer cannot tell, and where such steps are.
+    async fn is_let_in(&self) -> bool {
+        let (Ok((c, name, credential)), Ok(outgoing)) = (self.credential(), self.outgoing(0)) else {
+            return false;
+        };
+        let planned = &self.plan.credentials[c];
+        let asked = planned.issuer.change != Observation::Readable || self.plan.has_steps_after_proof();
+        if !asked || planned.waived.is_some() || is_on(Sabotage::Survivor) {
+            return false;
+        }
+        for probe in crate::plan::rejects(credential) {
+            let Ok(probe) = self.provider.probe(name, credential, probe).await else { continue };
+            if matches!(probe.attempt(&outgoing.material).await, Ok(Use::Accepted)) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn life_of(&self, handle: Option<&str>) -> Sight {

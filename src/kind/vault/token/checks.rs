@@ -21,6 +21,10 @@ use crate::provider::outcome::CallError;
 /// the application.
 const OWN_USES: u32 = 30;
 
+/// The longest life of a token where neither the mount nor the server's file says another:
+/// <https://developer.hashicorp.com/vault/docs/configuration#max_lease_ttl>.
+const DEFAULT_MAX: Duration = Duration::from_secs(768 * 60 * 60);
+
 impl TokenIssuer {
     /// Everything that can be looked at: what is missing or does not fit is named at once.
     pub(in crate::kind::vault) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
@@ -110,7 +114,18 @@ impl TokenIssuer {
 
     fn life(&self, role: Option<&Role>, mount: Option<u64>) -> Option<Check> {
         let role = role.map(Role::explicit_max).filter(|max| *max > 0);
-        let least = role.into_iter().chain(mount).min()?;
+        let Some(least) = role.into_iter().chain(mount).min() else {
+            return (self.spec.ttl > DEFAULT_MAX).then(|| Check {
+                hint: Some("compare: `vault read sys/auth/token/tune`".to_owned()),
+                ..Check::warn(
+                    "life",
+                    format!(
+                        "stanch cannot read the server's longest life of a token, which is {} unless it was configured: the new one may live for less than `ttl`",
+                        Period::seconds(DEFAULT_MAX.as_secs())
+                    ),
+                )
+            });
+        };
         if Duration::from_secs(least) >= self.spec.ttl {
             return None;
         }
