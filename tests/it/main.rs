@@ -13,6 +13,7 @@ mod before;
 mod cli;
 mod conformance;
 mod docs;
+mod ending;
 mod export;
 mod faults;
 mod file_exec_http;
