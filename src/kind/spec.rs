@@ -115,14 +115,15 @@ pub struct On<F> {
 }
 
 impl<F> On<F> {
-    /// The connection of this name.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), family: PhantomData }
-    }
-
     /// The connection's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl<F> From<&str> for On<F> {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), family: PhantomData }
     }
 }
 

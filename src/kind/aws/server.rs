@@ -8,7 +8,6 @@ use super::client::{AwsClient, Settings};
 use super::spec::Aws;
 use crate::domain::Check;
 use crate::kind::real::{Client, FamilyServer, RealProvider};
-use crate::kind::spec::On;
 use crate::provider::CallError;
 
 #[async_trait]
@@ -26,7 +25,7 @@ impl FamilyServer for Aws {
     }
 
     async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
-        let client = at.client::<AwsClient, Self>(&On::named(name)).await?;
+        let client = at.client::<AwsClient, Self>(&name.into()).await?;
         Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 }

@@ -9,7 +9,6 @@ use super::settings::Settings;
 use super::spec::Vault;
 use crate::domain::Check;
 use crate::kind::real::{Client, Environment, FamilyServer, RealProvider};
-use crate::kind::spec::On;
 use crate::provider::CallError;
 use crate::secret::Secret;
 
@@ -27,7 +26,7 @@ impl FamilyServer for Vault {
     }
 
     async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
-        let client = at.client::<VaultClient, Self>(&On::named(name)).await?;
+        let client = at.client::<VaultClient, Self>(&name.into()).await?;
         Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 
