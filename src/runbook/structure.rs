@@ -433,7 +433,6 @@ fn quote(key: &str) -> String {
     quote_or(key, "of this name")
 }
 
-/// A description on one line.
 /// What to write for a field that is missing: an example where its form tells one, and what it means.
 fn to_write(name: &str, schema: &Json) -> String {
     let (schema, description) = resolve(schema);
@@ -449,6 +448,7 @@ fn to_write(name: &str, schema: &Json) -> String {
     format!("write `{name}: {example}`. {}", first_line(description)).trim_end().to_owned()
 }
 
+/// A description on one line.
 fn first_line(description: &str) -> String {
     description.replace('\n', " ")
 }
