@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::{CliError, Exit, Global, print};
+use crate::kind::{self, ISSUERS};
 
 /// Write a commented runbook to start from.
 #[derive(Debug, Args)]
@@ -13,35 +15,27 @@ pub(super) struct InitArgs {
     /// Write it to this file. Default: standard output.
     file: Option<PathBuf>,
     /// Choose the kind of credential to rotate.
-    #[arg(long, default_value = "sandbox")]
-    kind: Kind,
+    #[arg(long, default_value = "sandbox", value_parser = kinds())]
+    kind: Scaffold,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    /// Rotate a credential of the embedded sandbox.
-    Sandbox,
-    /// Rotate a Vault token in KV v2.
-    VaultToken,
-    /// Rotate an IAM access key in Secrets Manager.
-    IamAccessKey,
-    /// Rotate a generated value.
-    Random,
-}
+/// The runbook that a kind of issuer has to start from.
+#[derive(Debug, Clone, Copy)]
+struct Scaffold(&'static str);
 
-impl Kind {
-    fn template(self) -> &'static str {
-        match self {
-            Self::Sandbox => include_str!("../../templates/runbooks/sandbox.yaml"),
-            Self::VaultToken => include_str!("../../templates/runbooks/vault-token.yaml"),
-            Self::IamAccessKey => include_str!("../../templates/runbooks/iam-access-key.yaml"),
-            Self::Random => include_str!("../../templates/runbooks/random.yaml"),
-        }
-    }
+/// Each kind, with the first line of its runbook, which says what that does.
+fn kinds() -> impl TypedValueParser<Value = Scaffold> {
+    let names = ISSUERS.iter().map(|kind| {
+        let first = kind.scaffold.lines().next().unwrap_or_default();
+        PossibleValue::new(kind.name).help(first.trim_start_matches("# "))
+    });
+    PossibleValuesParser::new(names).try_map(|name| {
+        kind::named(ISSUERS, Some(&name)).map(|kind| Scaffold(kind.scaffold)).ok_or("there is no such kind")
+    })
 }
 
 pub(super) fn main(_global: &Global, args: InitArgs) -> Result<Exit, CliError> {
-    let text = args.kind.template();
+    let Scaffold(text) = args.kind;
     let Some(path) = args.file else {
         print(text)?;
         return Ok(Exit::Done);

@@ -26,13 +26,16 @@ use crate::domain::{Call, Exec, HttpCall, Period};
 use crate::runbook::read::tree::Node;
 use crate::text::shell_word;
 
-use self::spec::{AttestSpec, FamilySpec, GateSpec, IssuerSpec, Kind, ProbeSpec, StoreSpec};
+use self::spec::{
+    AttestSpec, Family as _, FamilySpec, GateSpec, IssuerKind, IssuerSpec, Kind, Named, ProbeSpec, StoreKind,
+    StoreSpec,
+};
 
 /// Makes an enum of kinds, the one match over it, and the table of the kinds.
 macro_rules! kinds {
     (
         $(#[$meta:meta])*
-        $name:ident as $spec:ident + $server:ident, $table:ident:
+        $name:ident as $spec:ident + $server:ident, $table:ident of $kind:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
     ) => {
         #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +55,7 @@ macro_rules! kinds {
         }
 
         #[doc = concat!("Every kind of `", stringify!($name), "`.")]
-        pub const $table: &[&Kind] = &[$(&<$($path)::+>::KIND),+];
+        pub const $table: &[&$kind] = &[$(&<$($path)::+>::KIND),+];
     };
 }
 
@@ -62,7 +65,7 @@ macro_rules! families {
             /// A server, and how to reach it. Tokens and keys do not belong here: they come from the
             /// environment, as the server's own tools take them.
             #[serde(tag = "type", rename_all = "kebab-case")]
-            Connection as FamilySpec + FamilyServer, FAMILIES:
+            Connection as FamilySpec + FamilyServer, FAMILIES of Kind:
             Vault => vault::Vault,
             Aws => aws::Aws,
             Sandbox => sandbox::World,
@@ -78,7 +81,7 @@ macro_rules! issuers {
         $make! {
             /// Who issues a credential.
             #[serde(tag = "type", rename_all = "kebab-case")]
-            Issuer as IssuerSpec + IssuerServer, ISSUERS:
+            Issuer as IssuerSpec + IssuerServer, ISSUERS of IssuerKind:
             Sandbox => sandbox::SandboxIssuer,
             Random => random::Random,
             VaultToken => vault::token::VaultToken,
@@ -96,7 +99,7 @@ macro_rules! stores {
         $make! {
             /// A versioned place that consumers read from.
             #[serde(tag = "type", rename_all = "kebab-case")]
-            Store as StoreSpec + StoreServer, STORES:
+            Store as StoreSpec + StoreServer, STORES of StoreKind:
             Sandbox => sandbox::SandboxStore,
             Kv2 => vault::kv2::Kv2,
             Secretsmanager => aws::secretsmanager::Secretsmanager,
@@ -113,7 +116,7 @@ macro_rules! attestations {
         $make! {
             /// How a consumer says which version of a credential it uses.
             #[serde(rename_all = "lowercase")]
-            Attest as AttestSpec + AttestServer, ATTESTATIONS:
+            Attest as AttestSpec + AttestServer, ATTESTATIONS of Kind:
             Http => http::HttpAttest,
             Exec => exec::ExecAttest,
             Sandbox => sandbox::SandboxAttest,
@@ -129,7 +132,7 @@ macro_rules! probes {
         $make! {
             /// A check against a relying party that uses the credential.
             #[serde(rename_all = "lowercase")]
-            Probe as ProbeSpec + ProbeServer, PROBES:
+            Probe as ProbeSpec + ProbeServer, PROBES of Kind:
             Http => http::HttpProbe,
             Exec => exec::ExecProbe,
             Sandbox => sandbox::SandboxProbe,
@@ -145,7 +148,7 @@ macro_rules! gates {
         $make! {
             /// A condition between phases.
             #[serde(rename_all = "lowercase")]
-            Gate as GateSpec + GateServer, GATES:
+            Gate as GateSpec + GateServer, GATES of Kind:
             Http => http::HttpGate,
             Exec => exec::ExecGate,
             Sandbox => sandbox::SandboxGate,
@@ -157,8 +160,8 @@ gates!(kinds);
 pub(crate) use gates;
 
 /// The kind with this name.
-pub fn named(table: &[&'static Kind], name: Option<&str>) -> Option<&'static Kind> {
-    table.iter().copied().find(|kind| Some(kind.name) == name)
+pub fn named<K: Named>(table: &[&'static K], name: Option<&str>) -> Option<&'static K> {
+    table.iter().copied().find(|kind| Some(kind.name()) == name)
 }
 
 /// A server, by what its connection says and not by its name, without these fields.

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::Mutex;
 
 use super::consumer::OwnConsumer;
-use super::spec::FamilySpec;
+use super::spec::{Family, FamilySpec, On};
 use super::{attestations, families, gates, issuers, probes, stores};
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind};
@@ -122,7 +122,7 @@ pub trait GateServer: Send + Sync {
 macro_rules! servers {
     (
         $(#[$meta:meta])*
-        $name:ident as $spec:ident + $server:ident, $table:ident:
+        $name:ident as $spec:ident + $server:ident, $table:ident of $kind:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
     ) => {
         impl super::$name {
@@ -217,12 +217,12 @@ impl RealProvider {
         Ok(client)
     }
 
-    /// The same, as its kinds know it. `family` is the type of the connection that they need.
-    pub(super) async fn client<C: Any + Send + Sync>(
+    /// The same, as its kinds know it.
+    pub(super) async fn client<C: Any + Send + Sync, F: Family>(
         &self,
-        name: &str,
-        family: &str,
+        on: &On<F>,
     ) -> Result<Arc<C>, CallError> {
+        let (name, family) = (on.name(), F::KIND.name);
         let wrong = || invalid(format!("the connection `{name}` is not of the type `{family}`"));
         if self.connection(name)?.kind().name != family {
             return Err(wrong());

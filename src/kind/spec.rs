@@ -2,10 +2,14 @@
 //!
 //! A method without a default is a question that a new kind must answer before it compiles.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Call, Exec, IssuerTraits, Period, Scope, StoreTraits};
 use crate::runbook::read::finding::Finding;
@@ -15,20 +19,52 @@ use crate::secret::Recipe;
 /// A part that an issuer's credentials are made of. Stores and probes rely on its name.
 pub type Part = &'static str;
 
-/// A kind of connection, issuer, store, gate, attestation or check, as the lists of `kind` hold it.
+/// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of a kind in it. The node may
+/// have any shape: what the schema says of it is reported elsewhere.
+pub(crate) type Mistakes = fn(&Entry, &Node, &mut Vec<Finding>);
+
+/// For kinds of which the schema says everything.
+pub(crate) fn no_mistakes(_: &Entry, _: &Node, _: &mut Vec<Finding>) {}
+
+/// A kind of connection, gate, attestation or check, as the lists of `kind` hold it.
 #[derive(Clone, Copy)]
 pub struct Kind {
     /// The word after `type:` in a runbook, or the key in its place.
     pub name: &'static str,
-    /// The type of the connection that `connection:` must name, where there is one.
-    pub family: Option<&'static str>,
-    /// What its credentials are made of, for kinds of issuers; else none.
+    pub(crate) check: Mistakes,
+}
+
+impl Kind {
+    /// A kind of which the schema says everything.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, check: no_mistakes }
+    }
+}
+
+/// A kind of issuer, as its list holds it. Nothing here has a default: a new kind answers all of it.
+#[derive(Clone, Copy)]
+pub struct IssuerKind {
+    /// The word after `type:` in a runbook.
+    pub name: &'static str,
+    /// Its chapter of `docs/kinds.md`.
+    pub page: &'static str,
+    /// The runbook that `stanch init --kind` writes. Its first line is a comment that says what it does.
+    pub scaffold: &'static str,
+    /// What its credentials are made of.
     pub parts: &'static [Part],
-    /// What `scope` means to it, for kinds of issuers.
+    /// What `scope` means to it.
     pub scope: ScopeRules,
-    /// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of this kind in it.
-    /// The node may have any shape: what the schema says of it is reported elsewhere.
-    pub(crate) check: fn(&Entry, &Node, &mut Vec<Finding>),
+    pub(crate) check: Mistakes,
+}
+
+/// A kind of store, as its list holds it. Nothing here has a default.
+#[derive(Clone, Copy)]
+pub struct StoreKind {
+    /// The word after `type:` in a runbook.
+    pub name: &'static str,
+    /// Its chapter of `docs/kinds.md`.
+    pub page: &'static str,
+    pub(crate) check: Mistakes,
     /// What two stores of a runbook may not both write, without the field: from the store's node and its
     /// connection's. `None` where that cannot be said.
     pub(crate) place: fn(&Node, Option<&Node>) -> Option<Vec<String>>,
@@ -37,24 +73,71 @@ pub struct Kind {
     pub(crate) field: fn(&Node, &str) -> Vec<String>,
 }
 
-impl Kind {
-    /// A kind without connection, parts and checks of its own.
-    pub const fn named(name: &'static str) -> Self {
-        Self {
-            name,
-            family: None,
-            parts: &[],
-            scope: ScopeRules::NEVER_EXPIRES,
-            check: |_, _, _| {},
-            place: |_, _| None,
-            field: |_, field| vec![field.to_owned()],
-        }
+/// For stores in which a field has one spelling.
+pub(crate) fn as_written(_: &Node, field: &str) -> Vec<String> {
+    vec![field.to_owned()]
+}
+
+/// What a list of kinds is searched by.
+pub trait Named {
+    /// The word in the runbook.
+    fn name(&self) -> &'static str;
+}
+
+impl Named for Kind {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Named for IssuerKind {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Named for StoreKind {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// The keyword of the schema that says which type of connection a field names.
+pub(crate) const CONNECTION: &str = "x-connection";
+
+/// A `connection:` field: the name of a connection to a server of the family `F`. Its schema says the family, and
+/// from there every such field is held against the runbook's `connections`, whatever has the field.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct On<F> {
+    name: String,
+    family: PhantomData<F>,
+}
+
+impl<F> On<F> {
+    /// The connection's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<F> From<&str> for On<F> {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), family: PhantomData }
+    }
+}
+
+impl<F: Family> JsonSchema for On<F> {
+    fn inline_schema() -> bool {
+        true
     }
 
-    /// The same, over a connection of this type.
-    #[must_use]
-    pub const fn over(self, family: &'static str) -> Self {
-        Self { family: Some(family), ..self }
+    fn schema_name() -> Cow<'static, str> {
+        format!("connection-{}", F::KIND.name).into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", (CONNECTION): F::KIND.name })
     }
 }
 
@@ -163,6 +246,12 @@ pub enum Names<'a> {
     Address(&'a str),
 }
 
+/// A type of connection.
+pub trait Family: FamilySpec {
+    /// Its entry in the list.
+    const KIND: Kind;
+}
+
 /// A connection: a family of servers.
 pub trait FamilySpec: Debug + Send + Sync {
     /// Its entry in the list.
@@ -180,7 +269,7 @@ pub trait FamilySpec: Debug + Send + Sync {
 /// An issuer, as a runbook describes it.
 pub trait IssuerSpec: Debug + Send + Sync {
     /// Its entry in the list.
-    fn kind(&self) -> &'static Kind;
+    fn kind(&self) -> &'static IssuerKind;
 
     /// The connection that it is reached by.
     fn connection(&self) -> Option<&str>;
@@ -210,7 +299,7 @@ pub trait IssuerSpec: Debug + Send + Sync {
 /// A store, as a runbook describes it.
 pub trait StoreSpec: Debug + Send + Sync {
     /// Its entry in the list.
-    fn kind(&self) -> &'static Kind;
+    fn kind(&self) -> &'static StoreKind;
 
     /// What it can do.
     fn traits(&self) -> StoreTraits;

@@ -72,7 +72,7 @@ pub fn check(source: &Source) -> Checked {
                     .hint("`stanch init` writes a runbook to start from"),
             );
         } else {
-            findings.extend(structure::check(&tree));
+            findings.extend(structure::check(&tree).found);
         }
         findings.extend(meaning::check(&tree, text));
         if !findings.iter().any(|finding| finding.severity == Severity::Error) {

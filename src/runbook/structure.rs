@@ -13,6 +13,7 @@ use super::read::tree::{Entry, Node, Value};
 use super::read::variables;
 use super::read::words::{nearest, quote_or, suggest};
 use crate::domain::Period;
+use crate::kind::spec::CONNECTION;
 
 /// A file with more mistakes than this is not a runbook; looking on would only take time.
 const MAX_FOUND: usize = 1000;
@@ -28,15 +29,27 @@ pub fn schema() -> Json {
     SCHEMA.clone()
 }
 
-/// Every place where the tree is not what the schema says.
-pub(crate) fn check(root: &Node) -> Vec<Finding> {
-    let mut check = Check { found: Vec::new() };
+/// Holds the tree against the schema.
+pub(crate) fn check(root: &Node) -> Check {
+    let mut check = Check::default();
     check.node(root, &SCHEMA, root.span);
-    check.found
+    check
 }
 
-struct Check {
-    found: Vec<Finding>,
+/// What the schema says of a tree.
+#[derive(Default)]
+pub(crate) struct Check {
+    /// Every place where the tree is not what the schema says.
+    pub(crate) found: Vec<Finding>,
+    /// Every place that names a connection.
+    pub(crate) references: Vec<Reference>,
+}
+
+/// A connection that is named, where, and the type that it must have.
+pub(crate) struct Reference {
+    pub(crate) name: String,
+    pub(crate) at: Span,
+    pub(crate) family: String,
 }
 
 impl Check {
@@ -119,6 +132,10 @@ impl Check {
     }
 
     fn text(&mut self, node: &Node, text: &str, schema: &Json, description: &str) {
+        if let Some(family) = schema.get(CONNECTION).and_then(Json::as_str) {
+            let (name, family) = (text.to_owned(), family.to_owned());
+            self.references.push(Reference { name, at: node.span, family });
+        }
         if let Some(allowed) = schema.get("const").and_then(Json::as_str) {
             if text != allowed {
                 self.not_one_of(node, text, &[allowed]);
@@ -416,14 +433,13 @@ fn quote(key: &str) -> String {
     quote_or(key, "of this name")
 }
 
-/// A description on one line.
 /// What to write for a field that is missing: an example where its form tells one, and what it means.
 fn to_write(name: &str, schema: &Json) -> String {
     let (schema, description) = resolve(schema);
     let text = |key: &str| schema.get(key).and_then(Json::as_str);
-    let example = match (name, text("type"), text("pattern")) {
+    let example = match (text(CONNECTION), text("type"), text("pattern")) {
         (_, _, Some(Period::PATTERN)) => "24h",
-        ("connection", ..) => "NAME",
+        (Some(_), ..) => "NAME",
         (_, Some("string"), None) => "TEXT",
         (_, Some("array"), _) => "[…]",
         (_, Some("object"), _) => "{…}",
@@ -432,6 +448,7 @@ fn to_write(name: &str, schema: &Json) -> String {
     format!("write `{name}: {example}`. {}", first_line(description)).trim_end().to_owned()
 }
 
+/// A description on one line.
 fn first_line(description: &str) -> String {
     description.replace('\n', " ")
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::domain::Period;
 use crate::kind::random::Random;
+use crate::kind::spec::CONNECTION;
 use crate::kind::vault::kv2::Kv2;
 use crate::runbook::read::tree;
 
@@ -154,7 +155,7 @@ fn the_schema_accepts_what_the_check_accepts() {
 
 #[test]
 fn the_schema_uses_only_keywords_that_the_check_knows() {
-    const KNOWN: [&str; 20] = [
+    const KNOWN: [&str; 21] = [
         "$schema",
         "$id",
         "$defs",
@@ -175,6 +176,7 @@ fn the_schema_uses_only_keywords_that_the_check_knows() {
         "const",
         "enum",
         "oneOf",
+        CONNECTION,
     ];
     fn walk(schema: &serde_json::Value, names: bool) {
         match schema {

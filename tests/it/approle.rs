@@ -89,10 +89,10 @@ where
 async fn secret_ids_conform() {
     let vault = Vault::shared();
     let role = role_with(&vault, json!({ "token_policies": "app" })).await;
-    issuer_keeps_its_promises(&issuer(&vault, &role), "never-was").await;
+    issuer_keeps_its_promises("approle-secret-id", &issuer(&vault, &role), "never-was").await;
     // Without the policy that lets a token revoke itself, in a role whose name is written otherwise.
     let bare = role_with(&vault, json!({ "token_policies": "app", "token_no_default_policy": true })).await;
-    issuer_keeps_its_promises(&issuer(&vault, &bare.to_uppercase()), "never-was").await;
+    issuer_keeps_its_promises("approle-secret-id", &issuer(&vault, &bare.to_uppercase()), "never-was").await;
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn what_is_wrong_is_named_before_anything_is_made() {
     let local = role_with(&vault, json!({ "local_secret_ids": true })).await;
     let checks = issuer(&vault, &local).preflight(None).await;
     assert!(warnings(&checks).contains("local"), "{checks:?}");
-    issuer_keeps_its_promises(&issuer(&vault, &local), "never-was").await;
+    issuer_keeps_its_promises("approle-secret-id", &issuer(&vault, &local), "never-was").await;
 }
 
 #[tokio::test]

@@ -121,12 +121,10 @@ async fn secretsmanager_conforms() {
     let name = setup.secret("old-value").await;
     let nowhere = "00000000-0000-0000-0000-000000000000";
     let store = SecretsManagerStore::new(client(&url).await, name, whole());
-    store_keeps_its_promises(StoreCase {
-        store: &store,
-        old: token("old-value"),
-        new: token("new"),
-        nowhere,
-    })
+    store_keeps_its_promises(
+        "secretsmanager",
+        StoreCase { store: &store, old: token("old-value"), new: token("new"), nowhere },
+    )
     .await;
 
     // Two parts, in fields of an object that has others.
@@ -138,7 +136,7 @@ async fn secretsmanager_conforms() {
     let layout = Layout::new(KEY, None, &fields).expect("layout");
     let store = SecretsManagerStore::new(client(&url).await, name.clone(), layout);
     let (old, new) = (pair("AKIAOLD", "old"), pair("AKIANEW", "new"));
-    store_keeps_its_promises(StoreCase { store: &store, old, new, nowhere }).await;
+    store_keeps_its_promises("secretsmanager", StoreCase { store: &store, old, new, nowhere }).await;
     let left = setup.secrets.get_secret_value().secret_id(name).send().await.expect("value");
     let left: serde_json::Value = serde_json::from_str(left.secret_string().expect("text")).expect("JSON");
     assert_eq!(left["host"]["port"], 1, "other fields stay");
@@ -151,7 +149,7 @@ async fn access_keys_conform() {
     let url = ministack();
     let user = setup(&url, "test", "test").await.user().await;
     let issuer = AccessKeyIssuer::new(client(&url).await, user);
-    issuer_keeps_its_promises(&issuer, "AKIANEVERWASNEVERWAS").await;
+    issuer_keeps_its_promises("iam-access-key", &issuer, "AKIANEVERWASNEVERWAS").await;
     let error = issuer.attempt(&token("x")).await.expect_err("no access key");
     assert_eq!(error.kind, ErrorKind::Invalid);
 }

@@ -362,13 +362,17 @@ fn what_is_generated_is_there() {
         assert!(tool.run(&["completions", shell]).expect(0).stdout.contains("stanch"));
     }
     assert!(tool.run(&["man"]).expect(0).stdout.contains(".TH"));
-    for kind in ["sandbox", "vault-token", "iam-access-key", "random"] {
+    for kind in stanch::kind::ISSUERS.iter().map(|kind| kind.name) {
         let path = tool.folder.path().join(format!("{kind}.yaml"));
         let path = path.to_str().expect("path");
         tool.run(&["init", path, "--kind", kind]).expect(0);
         tool.run(&["init", path, "--kind", kind]).expect(2);
         tool.run(&["validate", path]).expect(0);
+        let elsewhere = Tool::new();
+        elsewhere.run(&["plan", path, "--env", "sandbox"]).expect(0);
     }
+    let unknown = tool.run(&["init", "--kind", "password"]).expect(2);
+    assert!(stanch::kind::ISSUERS.iter().all(|kind| unknown.stderr.contains(kind.name)), "{unknown:?}");
     assert!(!tool.state().exists(), "none of these needs a state folder");
 }
 

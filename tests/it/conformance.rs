@@ -4,6 +4,7 @@
 //! as well. The callers below set a server up; the functions only use the traits.
 
 use stanch::domain::{ErrorKind, Life, Observation};
+use stanch::kind::{self, ISSUERS, STORES};
 use stanch::provider::{CallContext, Issuer, Promoted, Store, Use};
 use stanch::secret::{Material, Secret};
 
@@ -18,8 +19,9 @@ pub(crate) struct StoreCase<'a> {
     pub(crate) nowhere: &'a str,
 }
 
-/// Everything that a store promises.
-pub(crate) async fn store_keeps_its_promises(case: StoreCase<'_>) {
+/// Everything that a store promises. `kind` is its name in the runbook: `kinds` looks for a call with each.
+pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
+    assert!(kind::named(STORES, Some(kind)).is_some(), "there is no store {kind}");
     let StoreCase { store, old, new, nowhere } = case;
     let traits = store.traits();
     assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
@@ -105,8 +107,10 @@ async fn stages(store: &dyn Store, old: &Material, new: &Material) -> String {
     store.stage(&context(), new).await.expect("stage")
 }
 
-/// Everything that an issuer promises. `nobody` is a handle that it never gave out.
-pub(crate) async fn issuer_keeps_its_promises(issuer: &dyn Issuer, nobody: &str) {
+/// Everything that an issuer promises. `kind` is its name in the runbook: `kinds` looks for a call with each.
+/// `nobody` is a handle that it never gave out.
+pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, nobody: &str) {
+    assert!(kind::named(ISSUERS, Some(kind)).is_some(), "there is no issuer {kind}");
     let traits = issuer.traits();
     assert_eq!(failures(&issuer.preflight(None).await), Vec::<String>::new());
 

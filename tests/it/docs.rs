@@ -2,7 +2,7 @@
 //! the program's.
 //!
 //! A block marked `yaml` is a whole runbook. `yaml fragment` is a set of top-level sections that replace those of
-//! the page's first whole runbook. `yaml workflow` is another program's YAML and is not looked at. No other
+//! the page's first whole runbook; those of `kinds.md` replace sections of the first in `runbook.md`. `yaml workflow` is another program's YAML and is not looked at. No other
 //! kind of YAML block may be there.
 
 use std::collections::BTreeSet;
@@ -14,11 +14,11 @@ use stanch::runbook::{Severity, Source, check};
 
 use crate::tool::Tool;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -26,7 +26,7 @@ fn readme() -> String {
     read(&root().join("README.md"))
 }
 
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder))
         .expect("folder")
         .map(|entry| entry.expect("entry").path())
@@ -102,13 +102,16 @@ fn wrap(fragment: &str, whole: &str) -> String {
 fn runbooks(path: &Path) -> Vec<(String, String)> {
     let page = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let blocks = blocks(&read(path));
-    let whole = blocks.iter().find(|b| b.kind == "yaml").map(|b| b.text.as_str());
+    // The page of the kinds has fragments only: they replace sections of the first runbook on the page beside it.
+    let beside = self::blocks(&read(&root().join("docs/runbook.md")));
+    let first = |blocks: &[Block]| blocks.iter().find(|b| b.kind == "yaml").map(|b| b.text.clone());
+    let whole = first(&blocks).or_else(|| first(&beside).filter(|_| page == "kinds.md"));
     blocks
         .iter()
         .filter(|b| b.kind.starts_with("yaml") || b.kind.starts_with("yml"))
         .filter_map(|block| {
             let place = format!("{page}:{}", block.line);
-            match (block.kind.as_str(), whole) {
+            match (block.kind.as_str(), &whole) {
                 ("yaml", _) => Some((place, block.text.clone())),
                 ("yaml fragment", Some(whole)) => Some((place, wrap(&block.text, whole))),
                 ("yaml fragment", None) => panic!("{place}: the page has no whole runbook to put it into"),

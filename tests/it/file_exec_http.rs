@@ -68,7 +68,7 @@ async fn files_of_every_format_conform() {
         put(&path, text);
         let store = store(&path, format, key);
         let (old, new) = (value("old"), value(new));
-        store_keeps_its_promises(StoreCase { store: &store, old, new, nowhere: "0-0-0.0" }).await;
+        store_keeps_its_promises("file", StoreCase { store: &store, old, new, nowhere: "0-0-0.0" }).await;
         let left = std::fs::read_to_string(&path).expect("text");
         assert_eq!(left, text, "back to the same bytes");
         assert_eq!(path.metadata().expect("metadata").mode() & 0o777, 0o640, "the mode is kept");
@@ -385,7 +385,7 @@ async fn a_gate_passes_on_a_number_within_bounds_and_on_nothing_else() {
 async fn a_generated_value_is_told_to_its_authority() {
     let provider = provider();
     let plain = provider.issuer("c", &credential(RANDOM)).await.expect("issuer");
-    issuer_keeps_its_promises(plain.as_ref(), "nobody").await;
+    issuer_keeps_its_promises("random", plain.as_ref(), "nobody").await;
     assert!(!plain.traits().revokes);
 
     let folder = tempfile::tempdir().expect("folder");

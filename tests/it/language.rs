@@ -40,13 +40,14 @@ const SOURCES: [&str; 14] = [
     "src/runbook",
     "src/text.rs",
 ];
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "CONTRIBUTING.md",
     "docs/adding-a-kind.md",
     "README.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/runbook.md",
+    "docs/kinds.md",
     "docs/architecture.md",
     "docs/security.md",
 ];

@@ -21,6 +21,7 @@ mod files;
 mod force;
 mod hostile;
 mod journal;
+mod kinds;
 mod language;
 mod manners;
 mod network;

@@ -56,7 +56,11 @@ async fn its_stores_conform() {
             let store = sandbox.store(name, credential, index).await.expect("store");
             let old = store.read(None).await.expect("the seeded value");
             let new = Material::single("value", Secret::new("a-new-value-from-outside"));
-            store_keeps_its_promises(StoreCase { store: store.as_ref(), old, new, nowhere: "999" }).await;
+            store_keeps_its_promises(
+                "sandbox",
+                StoreCase { store: store.as_ref(), old, new, nowhere: "999" },
+            )
+            .await;
         }
     }
 }
@@ -67,7 +71,7 @@ async fn its_issuers_conform() {
     let (_folder, sandbox, runbook) = guises().await;
     for (name, credential) in runbook.credentials.iter().filter(|(n, _)| *n != "generated") {
         let issuer = sandbox.issuer(name, credential).await.expect("issuer");
-        issuer_keeps_its_promises(issuer.as_ref(), "sbx-999999").await;
+        issuer_keeps_its_promises("sandbox", issuer.as_ref(), "sbx-999999").await;
     }
 }
 

@@ -68,12 +68,10 @@ async fn kv2_conforms() {
     let data = json!({ "data": { "token": "old-value", "other": { "kept": [1, 2] } } });
     vault.api("POST", &format!("secret/data/{path}"), data).await;
     let store = kv2(vault.client(), "secret", &path);
-    store_keeps_its_promises(StoreCase {
-        store: &store,
-        old: token("old-value"),
-        new: token("new-value"),
-        nowhere: "999",
-    })
+    store_keeps_its_promises(
+        "kv2",
+        StoreCase { store: &store, old: token("old-value"), new: token("new-value"), nowhere: "999" },
+    )
     .await;
     let left = vault.api("GET", &format!("secret/data/{path}"), json!(null)).await;
     assert_eq!(left["data"]["data"], json!({ "token": "old-value", "other": { "kept": [1, 2] } }));
@@ -88,7 +86,7 @@ async fn tokens_conform_with_a_role_and_without() {
     vault.api("POST", &format!("auth/token/roles/{role}"), body).await;
     for role in [None, Some(role.as_str())] {
         let issuer = TokenIssuer::new(vault.client(), spec(role));
-        issuer_keeps_its_promises(&issuer, "never-was").await;
+        issuer_keeps_its_promises("vault-token", &issuer, "never-was").await;
     }
 }
 

@@ -25,7 +25,7 @@ impl FamilyServer for Aws {
     }
 
     async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
-        let client = at.client::<AwsClient>(name, Self::KIND.name).await?;
+        let client = at.client::<AwsClient, Self>(&name.into()).await?;
         Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::spec::{FamilySpec, Kind};
+use crate::kind::spec::{Family, FamilySpec, Kind};
 
 /// Amazon Web Services, or a server that speaks its protocols.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -24,8 +24,8 @@ pub struct Aws {
     pub endpoint_url: Option<String>,
 }
 
-impl Aws {
-    pub(in crate::kind) const KIND: Kind = Kind::named("aws");
+impl Family for Aws {
+    const KIND: Kind = Kind::named("aws");
 }
 
 impl FamilySpec for Aws {

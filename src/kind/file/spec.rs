@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Observation, StoreTraits};
-use crate::kind::spec::{Kind, StoreLook, StoreSpec, after};
+use crate::kind::spec::{StoreKind, StoreLook, StoreSpec, after};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
 use crate::text::shell_word;
@@ -40,19 +40,20 @@ impl File {
     pub(super) const TRAITS: StoreTraits =
         StoreTraits { stages: false, destroys: false, change: Observation::Conditional };
 
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: StoreKind = StoreKind {
+        name: "file",
+        page: include_str!("page.md"),
         check,
         place: |store, _| Some(vec![plain_path(store.text_of("path")?)]),
         field: |store, key| match store.text_of("format") {
             Some("json" | "yaml") => FileFormat::Json.steps(key),
             _ => vec![key.to_owned()],
         },
-        ..Kind::named("file")
     };
 }
 
 impl StoreSpec for File {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static StoreKind {
         &Self::KIND
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Call, IssuerTraits, Observation, Scope};
 use crate::kind::call_words;
-use crate::kind::spec::{IssuerDoubt, IssuerLook, IssuerSpec, Kind, Names, StandIn};
+use crate::kind::spec::{IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Names, ScopeRules, StandIn};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
 use crate::secret::{Alphabet, Recipe};
@@ -50,11 +50,18 @@ impl Random {
         }
     }
 
-    pub(in crate::kind) const KIND: Kind = Kind { parts: &["value"], check, ..Kind::named("random") };
+    pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
+        name: "random",
+        page: include_str!("page.md"),
+        scaffold: include_str!("../../../templates/runbooks/random.yaml"),
+        parts: &["value"],
+        scope: ScopeRules::NEVER_EXPIRES,
+        check,
+    };
 }
 
 impl IssuerSpec for Random {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static IssuerKind {
         &Self::KIND
     }
 

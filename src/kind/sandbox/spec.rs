@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Observation, Period, Scope, StoreTraits};
 use crate::kind::spec::{
-    AttestSpec, Expires, FamilySpec, GateSpec, IssuerDoubt, IssuerLook, IssuerSpec, Kind, Names, ProbeSpec,
-    ScopeRules, StandIn, StoreLook, StoreSpec,
+    AttestSpec, Expires, Family, FamilySpec, GateSpec, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Kind,
+    Names, On, ProbeSpec, ScopeRules, StandIn, StoreKind, StoreLook, StoreSpec, as_written, no_mistakes,
 };
 use crate::kind::{every, one, path, server, yes};
 use crate::text::shell_word;
@@ -22,8 +22,8 @@ pub struct World {
     pub latency: Option<Period>,
 }
 
-impl World {
-    pub(in crate::kind) const KIND: Kind = Kind::named("sandbox");
+impl Family for World {
+    const KIND: Kind = Kind::named("sandbox");
 }
 
 impl FamilySpec for World {
@@ -45,7 +45,7 @@ impl FamilySpec for World {
 #[serde(deny_unknown_fields)]
 pub struct SandboxIssuer {
     /// A connection of type `sandbox`.
-    pub connection: String,
+    pub connection: On<World>,
     /// What the credential may do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
@@ -62,20 +62,23 @@ pub struct SandboxIssuer {
 }
 
 impl SandboxIssuer {
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
+        name: "sandbox",
+        page: include_str!("issuer.md"),
+        scaffold: include_str!("../../../templates/runbooks/sandbox.yaml"),
         parts: &["value"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &[] },
-        ..Kind::named("sandbox").over("sandbox")
+        check: no_mistakes,
     };
 }
 
 impl IssuerSpec for SandboxIssuer {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static IssuerKind {
         &Self::KIND
     }
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.connection)
+        Some(self.connection.name())
     }
 
     fn traits(&self) -> IssuerTraits {
@@ -121,7 +124,7 @@ impl IssuerSpec for SandboxIssuer {
 #[serde(deny_unknown_fields)]
 pub struct SandboxStore {
     /// A connection of type `sandbox`.
-    pub connection: String,
+    pub connection: On<World>,
     /// The secret's path.
     pub path: String,
     /// Whether versions carry labels (as in AWS Secrets Manager), or only numbers (as in KV v2).
@@ -130,14 +133,17 @@ pub struct SandboxStore {
 }
 
 impl SandboxStore {
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: StoreKind = StoreKind {
+        name: "sandbox",
+        page: include_str!("store.md"),
+        check: no_mistakes,
         place: |store, on| Some(vec![server(store, on, &[])?, path(store, "path")?]),
-        ..Kind::named("sandbox").over("sandbox")
+        field: as_written,
     };
 }
 
 impl StoreSpec for SandboxStore {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static StoreKind {
         &Self::KIND
     }
 

@@ -26,7 +26,7 @@ impl FamilyServer for Vault {
     }
 
     async fn preflight(&self, name: &str, at: &RealProvider) -> Result<Vec<Check>, CallError> {
-        let client = at.client::<VaultClient>(name, Self::KIND.name).await?;
+        let client = at.client::<VaultClient, Self>(&name.into()).await?;
         Ok(super::preflight(&client, at.clock.as_ref()).await)
     }
 

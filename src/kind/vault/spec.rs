@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::spec::{FamilySpec, Kind};
+use crate::kind::spec::{Family, FamilySpec, Kind};
 
 /// HashiCorp Vault or OpenBao.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +20,8 @@ pub struct Vault {
     pub ca_cert: Option<String>,
 }
 
-impl Vault {
-    pub(in crate::kind) const KIND: Kind = Kind::named("vault");
+impl Family for Vault {
+    const KIND: Kind = Kind::named("vault");
 }
 
 impl FamilySpec for Vault {

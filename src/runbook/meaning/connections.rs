@@ -1,15 +1,28 @@
 //! Connections and addresses: that they are used, well formed and not in plain text.
 
+use std::collections::HashSet;
+
 use super::Context;
 use crate::kind::http::{carries_to, split};
+use crate::kind::{self, FAMILIES};
 use crate::runbook::read::finding::Finding;
-use crate::runbook::read::tree::{Node, Value};
+use crate::runbook::read::tree::{Entry, Node, Value};
 use crate::runbook::read::variables;
-use crate::runbook::read::words::quote_or;
+use crate::runbook::read::words::{nearest, quote_or, suggest};
+use crate::runbook::structure::Reference;
 
-pub(super) fn check(context: &mut Context<'_>) {
-    for connection in context.section("connections") {
-        if !context.connections.contains(&connection.key) {
+pub(super) fn check(context: &mut Context<'_>, references: &[Reference]) {
+    let declared = context.section("connections");
+    // A misspelt name is not also one that nothing uses.
+    let mut used: HashSet<&str> = HashSet::new();
+    for reference in references {
+        used.insert(&reference.name);
+        if !context.full() {
+            used.extend(resolve(context, declared, reference));
+        }
+    }
+    for connection in declared {
+        if !used.contains(connection.key.as_str()) {
             let message =
                 format!("nothing uses the connection {}", quote_or(&connection.key, "of this name"));
             context.add(
@@ -24,6 +37,40 @@ pub(super) fn check(context: &mut Context<'_>) {
         }
     }
     walk(context, context.root);
+}
+
+/// Whether a connection that is named exists, and has the right type. The one that was meant, where it does not exist.
+fn resolve<'a>(
+    context: &mut Context<'_>,
+    declared: &'a [Entry],
+    Reference { name, at, family }: &Reference,
+) -> Option<&'a str> {
+    let Some(connection) = declared.iter().find(|entry| entry.key == *name) else {
+        let names = declared.iter().map(|entry| entry.key.as_str());
+        let message = format!("there is no connection {}", quote_or(name, "of this name"));
+        let hint = if declared.is_empty() {
+            format!("declare it at the top of the runbook: `connections: {{NAME: {{type: {family}}}}}`")
+        } else {
+            suggest(name, names.clone(), "connections")
+        };
+        context.add(Finding::error("unknown-connection", *at, message).hint(hint));
+        return nearest(name, names);
+    };
+    // A type that does not exist was reported already.
+    if let Some(found) = kind::named(FAMILIES, connection.value.text_of("type"))
+        && found.name != family
+    {
+        let message = format!(
+            "{} is a connection of type `{}`; this needs type `{family}`",
+            quote_or(name, "this"),
+            found.name
+        );
+        let fits = |entry: &&Entry| entry.value.text_of("type") == Some(family);
+        let fitting: Vec<&str> = declared.iter().filter(fits).map(|entry| entry.key.as_str()).collect();
+        let hint = suggest(name, fitting, &format!("connections of type `{family}`"));
+        context.add(Finding::error("wrong-connection", *at, message).hint(hint));
+    }
+    None
 }
 
 /// Every address and pointer of the file, and requests that carry a credential.

@@ -31,9 +31,6 @@ pub(super) fn check(context: &mut Context<'_>) {
 fn issuer(context: &mut Context<'_>, credential: &Entry) {
     let Some(issuer) = credential.value.get("issuer") else { return };
     let Some(kind) = kind::named(ISSUERS, issuer.text_of("type")) else { return };
-    if let Some(family) = kind.family {
-        context.connection(issuer, family);
-    }
     let expires = match kind.scope.expires {
         Expires::Always => true,
         Expires::WithTtl => issuer.get("ttl").is_some(),

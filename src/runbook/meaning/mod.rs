@@ -20,10 +20,9 @@ use super::read::finding::{Finding, Severity};
 use super::read::span::Span;
 use super::read::tree::{Entry, Node};
 use super::read::variables::{self, Values};
-use super::read::words::{nearest, quote_or, suggest};
-use super::structure;
+use super::read::words::quote_or;
+use super::structure::{self, Reference};
 use crate::domain::Period;
-use crate::kind::{self, FAMILIES};
 
 /// Each environment is checked on its own; more than this no rotation has.
 const MAX_ENVIRONMENTS: usize = 64;
@@ -53,8 +52,9 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
     found.extend(placeholders::check(root, text));
     // In file order and by code: a finding, and the environments that it was found in.
     let mut by_place: HashMap<(&'static str, Span, String), (Finding, Vec<&str>)> = HashMap::new();
+    let as_written = structure::check(root);
     let raw: HashSet<(&'static str, Span)> =
-        structure::check(root).into_iter().map(|finding| (finding.code, finding.at)).collect();
+        as_written.found.iter().map(|finding| (finding.code, finding.at)).collect();
     for (name, values) in &environments {
         let Ok(tree) = variables::apply(root, name, values) else {
             found.push(Finding::error(
@@ -64,15 +64,15 @@ pub(crate) fn check(root: &Node, text: &str) -> Vec<Finding> {
             ));
             return found;
         };
-        let broken =
-            structure::check(&tree).into_iter().filter(|finding| !raw.contains(&(finding.code, finding.at)));
-        for finding in broken.chain(one(&tree)) {
+        let structure = structure::check(&tree);
+        let broken = structure.found.into_iter().filter(|finding| !raw.contains(&(finding.code, finding.at)));
+        for finding in broken.chain(one(&tree, &structure.references)) {
             let key = (finding.code, finding.at, finding.message.clone());
             by_place.entry(key).or_insert_with(|| (finding, Vec::new())).1.push(name);
         }
     }
     if environments.is_empty() {
-        found.extend(one(root));
+        found.extend(one(root, &as_written.references));
     }
     found.extend(by_place.into_values().map(|(mut finding, mut names)| {
         if names.len() < environments.len() {
@@ -126,16 +126,15 @@ fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding
     found
 }
 
-/// One environment.
-fn one(root: &Node) -> Vec<Finding> {
-    let mut context = Context { root, found: Vec::new(), connections: HashSet::new(), gates: HashSet::new() };
+/// One environment, with the connections that are named in it.
+fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
+    let mut context = Context { root, found: Vec::new(), gates: HashSet::new() };
     names::check(&mut context);
     credentials::check(&mut context);
     stores::check(&mut context);
     phases::check(&mut context);
     gates::check(&mut context);
-    // Last, since they know by then what was referred to.
-    connections::check(&mut context);
+    connections::check(&mut context, references);
     context.found
 }
 
@@ -143,8 +142,6 @@ fn one(root: &Node) -> Vec<Finding> {
 struct Context<'a> {
     root: &'a Node,
     found: Vec<Finding>,
-    /// The connections that something uses.
-    connections: HashSet<String>,
     /// The gates that some phase waits for.
     gates: HashSet<String>,
 }
@@ -173,51 +170,6 @@ impl<'a> Context<'a> {
             items.iter().map(move |item| (credential, item))
         })
     }
-
-    /// A reference to a connection of a certain type.
-    fn connection(&mut self, user: &Node, wanted: &str) {
-        let Some(node) = user.get("connection") else { return };
-        let Some(name) = node.text() else { return };
-        let declared = self.section("connections");
-        self.connections.insert(name.to_owned());
-        if self.full() {
-            return;
-        }
-        let Some(connection) = declared.iter().find(|entry| entry.key == name) else {
-            let names = declared.iter().map(|entry| entry.key.as_str());
-            // One misspelt name is not also one that nothing uses.
-            self.connections.extend(nearest(name, names.clone()).map(str::to_owned));
-            let message = format!("there is no connection {}", quote_or(name, "of this name"));
-            let hint = if declared.is_empty() {
-                format!("declare it at the top of the runbook: `connections: {{NAME: {{type: {wanted}}}}}`")
-            } else {
-                suggest(name, names, "connections")
-            };
-            self.add(Finding::error("unknown-connection", node.span, message).hint(hint));
-            return;
-        };
-        match connection.value.text_of("type") {
-            Some(found) if found != wanted && structure_knows(found) => {
-                let fitting: Vec<&str> = declared
-                    .iter()
-                    .filter(|entry| entry.value.text_of("type") == Some(wanted))
-                    .map(|entry| entry.key.as_str())
-                    .collect();
-                let message = format!(
-                    "{} is a connection of type `{found}`; this needs type `{wanted}`",
-                    quote_or(name, "this")
-                );
-                let hint = suggest(name, fitting, &format!("connections of type `{wanted}`"));
-                self.add(Finding::error("wrong-connection", node.span, message).hint(hint));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Whether a connection type exists; others were reported already.
-fn structure_knows(kind: &str) -> bool {
-    kind::named(FAMILIES, Some(kind)).is_some()
 }
 
 /// A length of time, where the node is a good one.

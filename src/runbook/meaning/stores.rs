@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Context;
-use crate::kind::spec::Kind;
+use crate::kind::spec::IssuerKind;
 use crate::kind::{self, ISSUERS, STORES};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
@@ -17,9 +17,6 @@ pub(super) fn check(context: &mut Context<'_>) {
     let mut written: HashMap<Vec<String>, Vec<(Field, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
         if let Some(kind) = kind::named(STORES, store.text_of("type")) {
-            if let Some(family) = kind.family {
-                context.connection(store, family);
-            }
             (kind.check)(credential, store, &mut context.found);
         }
         fields(context, credential, store);
@@ -83,7 +80,7 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
         );
     }
     let issuer = credential.value.get("issuer").and_then(|issuer| issuer.text_of("type"));
-    let Some(Kind { parts, .. }) = kind::named(ISSUERS, issuer) else { return };
+    let Some(IssuerKind { parts, .. }) = kind::named(ISSUERS, issuer) else { return };
     let named = fields.value.entries();
     let missing: Vec<&str> =
         parts.iter().copied().filter(|part| named.iter().all(|entry| entry.key != *part)).collect();

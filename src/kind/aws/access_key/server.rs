@@ -13,7 +13,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::shape::{self, ID, SECRET};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
-use crate::kind::aws::Aws;
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::BAD_SIGNATURES;
 use crate::kind::aws::preflight::{Needs, caller, failed, refused, simulate};
@@ -461,10 +460,7 @@ impl IssuerServer for IamAccessKey {
         _: &Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        Ok(Arc::new(AccessKeyIssuer::new(
-            at.client(&self.connection, Aws::KIND.name).await?,
-            self.user.clone(),
-        )))
+        Ok(Arc::new(AccessKeyIssuer::new(at.client(&self.connection).await?, self.user.clone())))
     }
 }
 

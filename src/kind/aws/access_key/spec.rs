@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::aws::Aws;
-use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn, after};
+use crate::kind::spec::{
+    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after, no_mistakes,
+};
 use crate::text::shell_word;
 
 /// IAM lets a user have this many access keys.
@@ -17,7 +19,7 @@ const KEYS_OF_A_USER: usize = 2;
 #[serde(deny_unknown_fields)]
 pub struct IamAccessKey {
     /// A connection of type `aws`.
-    pub connection: String,
+    pub connection: On<Aws>,
     /// The user's name.
     pub user: String,
 }
@@ -25,20 +27,23 @@ pub struct IamAccessKey {
 impl IamAccessKey {
     pub(super) const TRAITS: IssuerTraits = IssuerTraits { disables: true, ..IssuerTraits::MINTING };
 
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
+        name: "iam-access-key",
+        page: include_str!("page.md"),
+        scaffold: include_str!("../../../../templates/runbooks/iam-access-key.yaml"),
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
-        ..Kind::named("iam-access-key").over(Aws::KIND.name)
+        check: no_mistakes,
     };
 }
 
 impl IssuerSpec for IamAccessKey {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static IssuerKind {
         &Self::KIND
     }
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.connection)
+        Some(self.connection.name())
     }
 
     fn traits(&self) -> IssuerTraits {

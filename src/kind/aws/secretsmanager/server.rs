@@ -15,7 +15,6 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use super::checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
 use super::version::{is_ours, is_sibling};
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
-use crate::kind::aws::Aws;
 use crate::kind::aws::client::AwsClient;
 use crate::kind::aws::fault::is_deleted;
 use crate::provider::layout::Layout;
@@ -356,7 +355,7 @@ impl Store for SecretsManagerStore {
 impl StoreServer for Secretsmanager {
     async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
         let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
-        let client = at.client(&self.connection, Aws::KIND.name).await?;
+        let client = at.client(&self.connection).await?;
         Ok(Arc::new(SecretsManagerStore::new(client, self.secret.clone(), layout)))
     }
 }

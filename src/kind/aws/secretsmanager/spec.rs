@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Observation, StoreTraits};
 use crate::kind::aws::Aws;
 use crate::kind::server;
-use crate::kind::spec::{Kind, StoreChange, StoreLook, StoreSpec, after};
+use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_mistakes};
 use crate::text::shell_word;
 
 /// AWS Secrets Manager.
@@ -16,7 +16,7 @@ use crate::text::shell_word;
 #[serde(deny_unknown_fields)]
 pub struct Secretsmanager {
     /// A connection of type `aws`.
-    pub connection: String,
+    pub connection: On<Aws>,
     /// The secret's name or ARN.
     pub secret: String,
     /// The JSON field to write; without one the value is the whole string.
@@ -32,9 +32,12 @@ impl Secretsmanager {
     pub(super) const TRAITS: StoreTraits =
         StoreTraits { stages: true, destroys: false, change: Observation::Token };
 
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: StoreKind = StoreKind {
+        name: "secretsmanager",
+        page: include_str!("page.md"),
+        check: no_mistakes,
         place: |store, on| Some(vec![server(store, on, &[])?, name_of(store.text_of("secret")?).to_owned()]),
-        ..Kind::named("secretsmanager").over(Aws::KIND.name)
+        field: as_written,
     };
 }
 
@@ -49,7 +52,7 @@ fn name_of(secret: &str) -> &str {
 }
 
 impl StoreSpec for Secretsmanager {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static StoreKind {
         &Self::KIND
     }
 

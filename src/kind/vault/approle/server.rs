@@ -12,7 +12,6 @@ use super::info::{AppRole, Metadata, SecretIdInfo, SecretIdSpec, grant, login, l
 use super::spec::{ApproleSecretId, split};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
-use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled};
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
@@ -464,7 +463,7 @@ impl IssuerServer for ApproleSecretId {
             num_uses: self.num_uses,
             cidr_list: self.cidr_list.clone(),
         };
-        Ok(Arc::new(ApproleIssuer::new(at.client(&self.connection, Vault::KIND.name).await?, spec)?))
+        Ok(Arc::new(ApproleIssuer::new(at.client(&self.connection).await?, spec)?))
     }
 }
 

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
-use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn};
+use crate::kind::spec::{
+    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_mistakes,
+};
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
 
@@ -14,7 +16,7 @@ use crate::text::shell_word;
 #[serde(deny_unknown_fields)]
 pub struct ApproleSecretId {
     /// A connection of type `vault`.
-    pub connection: String,
+    pub connection: On<Vault>,
     /// The path of the auth method.
     #[serde(default = "approle")]
     pub mount: String,
@@ -38,20 +40,23 @@ fn approle() -> String {
 impl ApproleSecretId {
     pub(super) const TRAITS: IssuerTraits = IssuerTraits::MINTING;
 
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
+        name: "approle-secret-id",
+        page: include_str!("page.md"),
+        scaffold: include_str!("../../../../templates/runbooks/approle-secret-id.yaml"),
         parts: &["secret_id"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &["audience"] },
-        ..Kind::named("approle-secret-id").over(Vault::KIND.name)
+        check: no_mistakes,
     };
 }
 
 impl IssuerSpec for ApproleSecretId {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static IssuerKind {
         &Self::KIND
     }
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.connection)
+        Some(self.connection.name())
     }
 
     fn traits(&self) -> IssuerTraits {

@@ -19,7 +19,6 @@ use vaultrs::api::kv2::requests::{
 };
 
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
-use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, data, unsendable};
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::kv2_secret::{Fields, Metadata, Read, Seen, Written, is_deleted};
@@ -412,7 +411,7 @@ impl StoreServer for Kv2 {
     async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
         let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
         let place = Kv2Place::new(&self.mount, &self.path)?;
-        let client = at.client(&self.connection, Vault::KIND.name).await?;
+        let client = at.client(&self.connection).await?;
         Ok(Arc::new(Kv2Store::new(client, place, layout, self.destroy_outgoing)))
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Observation, StoreTraits};
-use crate::kind::spec::{Kind, StoreChange, StoreLook, StoreSpec, after};
+use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_mistakes};
 use crate::kind::vault::Vault;
 use crate::kind::{path, server};
 use crate::runbook::read::tree::Node;
@@ -17,7 +17,7 @@ use crate::text::shell_word;
 #[serde(deny_unknown_fields)]
 pub struct Kv2 {
     /// A connection of type `vault`.
-    pub connection: String,
+    pub connection: On<Vault>,
     /// The mount's path.
     pub mount: String,
     /// The secret's path below the mount.
@@ -38,11 +38,17 @@ impl Kv2 {
         StoreTraits { stages: false, destroys, change: Observation::Conditional }
     }
 
-    pub(in crate::kind) const KIND: Kind = Kind { place, ..Kind::named("kv2").over(Vault::KIND.name) };
+    pub(in crate::kind) const KIND: StoreKind = StoreKind {
+        name: "kv2",
+        page: include_str!("page.md"),
+        check: no_mistakes,
+        place,
+        field: as_written,
+    };
 }
 
 impl StoreSpec for Kv2 {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static StoreKind {
         &Self::KIND
     }
 

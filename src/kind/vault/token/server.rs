@@ -14,7 +14,6 @@ use vaultrs::api::token::requests::{
 
 use super::grant::{AUDIENCE, grant};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
-use crate::kind::vault::Vault;
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{accessors, each, known, look_up, lookup, revoke};
@@ -383,7 +382,7 @@ impl IssuerServer for VaultToken {
             bound_cidrs: self.bound_cidrs.clone(),
             audience: credential.scope.audience.clone(),
         };
-        Ok(Arc::new(TokenIssuer::new(at.client(&self.connection, Vault::KIND.name).await?, spec)))
+        Ok(Arc::new(TokenIssuer::new(at.client(&self.connection).await?, spec)))
     }
 }
 

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
-use crate::kind::spec::{Expires, IssuerDoubt, IssuerLook, IssuerSpec, Kind, ScopeRules, StandIn};
+use crate::kind::spec::{
+    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_mistakes,
+};
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
 
@@ -14,7 +16,7 @@ use crate::text::shell_word;
 #[serde(deny_unknown_fields)]
 pub struct VaultToken {
     /// A connection of type `vault`.
-    pub connection: String,
+    pub connection: On<Vault>,
     /// The token role; without one the token is made as an orphan (`create-orphan`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
@@ -34,20 +36,23 @@ pub struct VaultToken {
 impl VaultToken {
     pub(super) const TRAITS: IssuerTraits = IssuerTraits::MINTING;
 
-    pub(in crate::kind) const KIND: Kind = Kind {
+    pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
+        name: "vault-token",
+        page: include_str!("page.md"),
+        scaffold: include_str!("../../../../templates/runbooks/vault-token.yaml"),
         parts: &["token"],
         scope: ScopeRules { expires: Expires::Always, ignored: &[] },
-        ..Kind::named("vault-token").over(Vault::KIND.name)
+        check: no_mistakes,
     };
 }
 
 impl IssuerSpec for VaultToken {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static IssuerKind {
         &Self::KIND
     }
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.connection)
+        Some(self.connection.name())
     }
 
     fn traits(&self) -> IssuerTraits {
