@@ -64,6 +64,15 @@ pub struct CallContext {
     pub before: Versions,
 }
 
+impl CallContext {
+    /// The name of a credential whose value was made here: it differs between runs and rounds, and says nothing about
+    /// the value.
+    pub fn handle(&self) -> String {
+        let token = self.token.simple().to_string();
+        format!("random:{}", &token[..8])
+    }
+}
+
 /// A credential that was just issued.
 #[derive(Debug, Clone)]
 pub struct Issued {

@@ -149,6 +149,17 @@ impl State {
         &self.steps[step].status
     }
 
+    /// Whether a step's effect stands: it was done, and not taken back.
+    pub fn is_in_effect(&self, step: usize) -> bool {
+        matches!(
+            self.steps[step].status,
+            Status::Done
+                | Status::Undoing { .. }
+                | Status::Failed { op: Op::Undo, .. }
+                | Status::Started { op: Op::Undo, .. }
+        )
+    }
+
     /// A step by its id.
     pub fn step(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
@@ -228,7 +239,9 @@ impl State {
             return false;
         };
         match self.plan.steps[step].action {
-            Action::Issue { .. } | Action::Stage { .. } => op == Op::Do,
+            // A value made here is known without an answer.
+            Action::Issue { credential } => op == Op::Do && self.plan.credentials[credential].issuer.mints,
+            Action::Stage { .. } => op == Op::Do,
             // What a swap back wrote is what the next way there starts from.
             Action::Promote { .. } => true,
             _ => false,

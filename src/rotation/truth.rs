@@ -184,14 +184,7 @@ impl State {
 
     fn learn(&self, truth: &mut Truth, at: usize) {
         let status = &self.steps[at].status;
-        // What could not be taken back stands.
-        let done = matches!(
-            status,
-            Status::Done
-                | Status::Undoing { .. }
-                | Status::Failed { op: Op::Undo, .. }
-                | Status::Started { op: Op::Undo, .. }
-        );
+        let done = self.is_in_effect(at);
         let in_doubt = matches!(status, Status::Unknown { .. } | Status::Started { op: Op::Do, .. });
         match self.plan.steps[at].action {
             Action::Issue { .. } => {

@@ -84,10 +84,14 @@ impl Earlier<'_> {
     pub(in crate::engine) fn known(&self, step: usize) -> Known {
         let Some(c) = self.state.plan().steps[step].action.credential() else { return Known::default() };
         let issue = self.index.issue[c];
+        let context = self.state.since(issue).map(|since| self.context(issue, since));
+        // On a person's word there is no answer to take the name from; of a value made here it needs none.
+        let made = !self.state.plan().credentials[c].issuer.mints && self.state.is_in_effect(issue);
+        let by_word = || context.as_ref().filter(|_| made).map(CallContext::handle);
         Known {
-            incoming: self.fact(issue, HANDLE),
+            incoming: self.fact(issue, HANDLE).or_else(by_word),
             round: self.round(c),
-            issue: self.state.since(issue).map(|since| self.context(issue, since)),
+            issue: context.clone(),
             orphans: match self.state.status(step) {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),

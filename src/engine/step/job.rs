@@ -163,7 +163,12 @@ impl Job {
 /// Refuses a file whose path leads elsewhere than when the plan was made: the run holds the file of the plan,
 /// and another run may hold the other one.
 async fn refuse_moved(path: &str, planned: &str, store: &dyn Store) -> Result<(), CallError> {
-    let now = store.place().await.map_err(CallError::read_only)?;
+    let now = store.place().await.map_err(|e| match e.kind {
+        ErrorKind::NotFound => e.read_only().hint(
+            "make the file again, with its owner and mode (it may be empty); then let stanch write the new value: stanch resume --rewrite NAME",
+        ),
+        _ => e.read_only(),
+    })?;
     // Plans of earlier versions name no place.
     if planned.is_empty() || now == planned {
         return Ok(());

@@ -261,12 +261,7 @@ impl Store for FileStore {
     }
 
     async fn refill(&self, _: &CallContext, value: &Material) -> Result<Promoted, CallError> {
-        self.put(value, None, None).await.map_err(|error| match error.kind {
-            ErrorKind::NotFound => error.hint(
-                "make the file again, with its owner and mode and with any value in it; then resume in the same way",
-            ),
-            _ => error,
-        })
+        self.put(value, None, None).await
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
