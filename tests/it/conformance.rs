@@ -49,6 +49,13 @@ pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
     assert!(store.read(None).await.expect("read").same_as(&old), "a conflict changed nothing");
 
+    let error = store.refill(&step, &new).await.expect_err("there is a value");
+    assert!(
+        matches!(error.kind, ErrorKind::Conflict | ErrorKind::Unsupported) && !error.in_doubt,
+        "{error:?}"
+    );
+    assert!(store.read(None).await.expect("read").same_as(&old), "what is there is not filled");
+
     let Promoted { version: second, was } = store.promote(&step, &new, &old, staged).await.expect("promote");
     assert_eq!(was.as_ref(), Some(&first));
     assert_ne!(second, first);

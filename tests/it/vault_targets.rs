@@ -210,6 +210,36 @@ async fn two_credentials_of_one_secret_both_land_and_neighbours_stay() {
     }
 }
 
+/// A place that is gone is filled again, in each of the ways in which it can be gone; neighbours come back with it.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_place_that_is_gone_is_filled_again() {
+    let vault = Vault::shared();
+    for (gone, wanted) in [
+        ("delete", json!({ "token": "new", "n": 1.5 })),
+        ("destroy", json!({ "token": "new" })),
+        ("metadata", json!({ "token": "new" })),
+        ("field", json!({ "token": "new", "n": 1.5 })),
+    ] {
+        let path = unique("kv");
+        let at = format!("secret/data/{path}");
+        vault.api("POST", &at, json!({ "data": { "token": "old", "n": 1.5 } })).await;
+        let store = store(vault.client(), &path, "token");
+        match gone {
+            "delete" => vault.api("DELETE", &at, json!(null)).await,
+            "destroy" => {
+                vault.api("PUT", &format!("secret/destroy/{path}"), json!({ "versions": [1] })).await
+            }
+            "metadata" => vault.api("DELETE", &format!("secret/metadata/{path}"), json!(null)).await,
+            _ => vault.api("POST", &at, json!({ "data": { "n": 1.5 } })).await,
+        };
+        let error = store.read(None).await.expect_err(gone);
+        assert_eq!(error.kind, ErrorKind::NotFound, "{gone}: {error:?}");
+        store.refill(&context(), &token("new")).await.expect(gone);
+        assert_eq!(vault.api("GET", &at, json!(null)).await["data"]["data"], wanted, "{gone}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs Vault: scripts/test"]
 async fn a_secret_that_deletes_itself_or_keeps_one_version_is_named() {
