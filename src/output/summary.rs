@@ -293,7 +293,14 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
         }
         let stopped = matches!(
             state.stopped(),
-            Some(Stop::Stuck { .. } | Stop::Failed { .. } | Stop::GateFailed { .. } | Stop::Unread { .. })
+            Some(
+                Stop::Stuck { .. }
+                    | Stop::Failed { .. }
+                    | Stop::GateFailed { .. }
+                    | Stop::Unread { .. }
+                    | Stop::LetIn { .. }
+                    | Stop::FellBack { .. }
+            )
         );
         if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
             next.push(("give up", format!("stanch abandon {run} --reason TEXT")));
