@@ -1,7 +1,7 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
+//! `cli`, `follow`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
 //! `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 #[cfg(feature = "tool")]
@@ -9,6 +9,8 @@ pub mod cli;
 pub mod clock;
 pub mod domain;
 pub mod engine;
+#[cfg(feature = "tool")]
+pub mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -26,6 +26,7 @@ mod init;
 mod log;
 mod plan;
 mod reap;
+mod report;
 mod resolve;
 mod resume;
 mod rollback;
@@ -95,6 +96,8 @@ enum Command {
     Status(status::StatusArgs),
     /// List all runs.
     Runs,
+    /// Write the report of a run, or compare one with the record.
+    Report(report::ReportArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
     /// Roll a run back. Refused past its point of no return.
@@ -202,6 +205,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Plan(args) => plan::main(&open, &global, args),
         Command::Run(args) => run::main(&open, &global, args),
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
+        Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,

@@ -14,6 +14,8 @@ use crate::engine::Observer;
 use crate::rotation::State;
 
 pub use style::Style;
+pub(crate) use style::clock;
+pub(crate) use summary::credential;
 pub use summary::{Around, Seals, next_commands, summary, summary_json};
 pub use terminal::Screen;
 pub(crate) use words::describe_op;

@@ -70,7 +70,7 @@ impl Style {
 }
 
 /// A duration as people say it: `9s`, `4m 9s`, `1h 4m 9s`.
-pub(super) fn clock(duration: Duration) -> String {
+pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match (h, m) {

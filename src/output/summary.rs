@@ -197,7 +197,7 @@ pub(super) fn brief(truth: &Truth) -> String {
 }
 
 /// One credential's truth in a line.
-pub(super) fn credential(truth: &Truth) -> String {
+pub(crate) fn credential(truth: &Truth) -> String {
     let incoming = match truth.incoming {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",

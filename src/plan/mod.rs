@@ -21,7 +21,7 @@ use crate::runbook::model::{Credential, Runbook};
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 pub use preview::{caveats, preview};
 #[cfg(feature = "tool")]
-pub(crate) use preview::{describe, describe_undo};
+pub(crate) use preview::{costs, describe, describe_undo};
 pub(crate) use step::rejects;
 pub use step::{Action, Step, Undo};
 pub use validate::PlanError;

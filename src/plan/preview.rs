@@ -217,7 +217,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
 }
 
 /// The expected outage and exposure, in words.
-fn costs(plan: &Plan) -> (String, String) {
+pub(crate) fn costs(plan: &Plan) -> (String, String) {
     let waiting = |phases: &[Phase]| -> Duration {
         plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| p.at_least.get()).sum()
     };

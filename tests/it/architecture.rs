@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
@@ -45,11 +45,13 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ),
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
+    // Only reads the record.
+    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock", "text"]),
     (
         "cli",
         &[
-            "read", "output", "engine", "server", "provider", "journal", "rotation", "plan", "kind",
-            "runbook", "domain", "secret", "clock", "gate", "text",
+            "follow", "read", "output", "engine", "server", "provider", "journal", "rotation", "plan",
+            "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

@@ -915,7 +915,8 @@ impl Run {
         match &step.action {
             Action::Own { .. } => Some(self.shared.fate().applied.get(id).copied().unwrap_or(0) > 0),
             _ if step.class != Some(Observation::Opaque) => None,
-            // As `stanch status` tells: revoke what the run made there, then say that it was not done.
+            // A value that was made here is said to be in force where it is. What a server made is revoked by hand, and
+            // said not to be done, as `stanch status` tells.
             Action::Issue { credential } if *op == Op::Do => {
                 let planned = &self.plan.credentials[*credential];
                 let old = planned.outgoing.as_ref().map(|old| old.handle.as_str());
@@ -923,7 +924,11 @@ impl Run {
                 let made = snapshot.credentials.iter().filter(|(principal, handle, life)| {
                     *principal == planned.name && Some(handle.as_str()) != old && *life != Life::Gone
                 });
-                for (_, handle, _) in made.filter(|(_, handle, _)| handle.starts_with("ext-")) {
+                let mut made = made.filter(|(_, handle, _)| handle.starts_with("random:")).peekable();
+                if !planned.issuer.mints {
+                    return Some(made.peek().is_some());
+                }
+                for (_, handle, _) in made {
                     self.shared.fate().count("operator: revoked by hand");
                     let world = &self.shared.world;
                     self.shared.model.by_hand(|| world.change_by_hand(handle, Life::Gone)).expect("world");

@@ -1,0 +1,3 @@
+//! What only reads the record of a run. Nothing here is in the engine's way.
+
+pub mod report;

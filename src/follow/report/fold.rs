@@ -1,0 +1,244 @@
+//! The fold over the records.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::clocks::{Effects, Mark, clocks, milestones, millis};
+use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Line, Report};
+use crate::clock::since;
+use crate::domain::Strategy;
+use crate::journal::{Envelope, Record};
+use crate::output;
+use crate::rotation::{End, Ended, Event, IllegalTransition, Outgoing, State, Truth};
+
+/// Takes records in their order, and makes the report of them.
+#[derive(Debug, Default)]
+pub struct Fold {
+    /// Only so many records count.
+    upto: Option<u64>,
+    state: Option<State>,
+    first: Option<Envelope>,
+    reason: Option<String>,
+    read: Option<Extent>,
+    effects: Effects,
+    phases: Vec<(&'static str, Mark)>,
+    people: Vec<Line>,
+    gates: Vec<Line>,
+    unknowns: Vec<Line>,
+    timeline: Vec<Line>,
+}
+
+impl Fold {
+    /// Takes no more than the first `upto` records, where that is given.
+    pub fn new(upto: Option<u64>) -> Self {
+        Self { upto, ..Self::default() }
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// When the record does not fit those before it.
+    pub fn take(&mut self, record: Record) -> Result<(), IllegalTransition> {
+        let Record { envelope, event, .. } = record;
+        if self.upto.is_some_and(|upto| envelope.seq >= upto) {
+            return Ok(());
+        }
+        let mark = Mark { record: envelope.seq, at: envelope.wall };
+        self.note_extent(&event, mark);
+        let event = match event {
+            Event::Opened { plan, reason } => {
+                self.state = Some(State::new(Arc::from(plan), envelope.wall));
+                self.first = Some(envelope.clone());
+                let words = reason
+                    .as_ref()
+                    .map_or_else(|| "opened the run".into(), |r| format!("opened the run: {r}"));
+                self.reason = reason;
+                let line = self.line(&envelope, words, true);
+                self.people.push(line.clone());
+                self.timeline.push(line);
+                return Ok(());
+            }
+            event => event,
+        };
+        let Some(state) = &mut self.state else { return Ok(()) };
+        state.apply(&event, envelope.wall)?;
+        if let Some(at) = event.step().and_then(|id| state.step(id)) {
+            if state.is_in_effect(at) {
+                self.effects.entry(at).or_insert(mark);
+            } else {
+                self.effects.remove(&at);
+            }
+        }
+        let Some(words) = output::line(&event, state) else { return Ok(()) };
+        let line = self.line(&envelope, words, decides(&event));
+        self.sort_in(&event, &line, mark);
+        self.timeline.push(line);
+        Ok(())
+    }
+
+    fn note_extent(&mut self, event: &Event, mark: Mark) {
+        let read = self.read.get_or_insert(Extent { records: 0, last: None, checkpoint: None });
+        (read.records, read.last) = (mark.record + 1, Some(mark.at));
+        if let Event::Checkpoint { note } = event {
+            read.checkpoint = Some(Checkpoint { record: mark.record, note: note.clone() });
+        }
+    }
+
+    fn sort_in(&mut self, event: &Event, line: &Line, mark: Mark) {
+        match event {
+            Event::Entered { phase } => self.phases.push((phase.name(), mark)),
+            Event::Judged { .. } | Event::Adopted { .. } => self.gates.push(line.clone()),
+            Event::Outcome { result: Ended::Unknown, .. } | Event::Settled { .. } => {
+                self.unknowns.push(line.clone());
+            }
+            Event::Resolved { .. } => {
+                self.unknowns.push(line.clone());
+                self.people.push(line.clone());
+            }
+            Event::Resumed {}
+            | Event::Turned { .. }
+            | Event::Forward { .. }
+            | Event::Reissue { .. }
+            | Event::Rewrite { .. }
+            | Event::Halted { .. }
+            | Event::HaltCleared { .. }
+            | Event::Closed { end: End::Abandoned } => self.people.push(line.clone()),
+            _ => {}
+        }
+    }
+
+    fn line(&self, envelope: &Envelope, words: String, mark: bool) -> Line {
+        let opened = self.first.as_ref().map_or(envelope.wall, |first| first.wall);
+        Line {
+            record: envelope.seq,
+            at: envelope.wall,
+            after_ms: millis(since(envelope.wall, opened)),
+            who: format!("{}@{}", envelope.actor, envelope.host),
+            words,
+            mark,
+        }
+    }
+
+    /// The report; `None` where there was no first record.
+    pub fn finish(self) -> Option<Report> {
+        let (state, first, read) = (self.state?, self.first?, self.read?);
+        let plan = state.plan();
+        let opened = Mark { record: first.seq, at: first.wall };
+        let last = read.last.unwrap_or(first.wall);
+        let truths = state.truths();
+        let credentials = truths.iter().enumerate().map(|(c, truth)| Credential {
+            name: truth.credential.clone(),
+            truth: output::credential(truth),
+            new: truth.handle.clone(),
+            old: plan.credentials[c].outgoing.as_ref().map(|outgoing| outgoing.handle.clone()),
+            stores: (truth.current, truth.stores),
+            instances: (truth.adopted, truth.instances),
+            milestones: milestones(&state, c, opened, &self.effects),
+        });
+        let summary =
+            summary(&state, &truths, self.reason.as_deref(), self.timeline.first()?, self.timeline.last()?);
+        Some(Report {
+            format: FORMAT,
+            run: first.run.clone(),
+            runbook: plan.runbook.name.clone(),
+            environment: plan.environment.clone(),
+            sandbox: plan.sandbox,
+            strategy: match plan.strategy {
+                Strategy::Overlap => "overlap",
+                Strategy::Contain => "contain",
+            },
+            plan: first.plan.clone(),
+            summary,
+            clocks: clocks(&state, opened, &self.effects),
+            credentials: credentials.collect(),
+            phases: bars(&self.phases, opened.at, last),
+            took_ms: millis(since(last, first.wall)),
+            people: self.people,
+            gates: self.gates,
+            unknowns: self.unknowns,
+            follow_ups: follow_ups(&first.run, &state, &truths),
+            unchecked: plan.unchecked.clone(),
+            timeline: self.timeline,
+            read,
+        })
+    }
+}
+
+/// Whether an event decides what follows.
+fn decides(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Entered { .. }
+            | Event::Turned { .. }
+            | Event::Deferred {}
+            | Event::Halted { .. }
+            | Event::Stopped { .. }
+            | Event::Closed { .. }
+            | Event::Resolved { .. }
+    )
+}
+
+fn bars(phases: &[(&'static str, Mark)], opened: Timestamp, last: Timestamp) -> Vec<Bar> {
+    let ends = phases.iter().skip(1).map(|(_, mark)| mark.at).chain([last]);
+    let bar = |((phase, mark), end): (&(&'static str, Mark), Timestamp)| Bar {
+        phase,
+        record: mark.record,
+        start_ms: millis(since(mark.at, opened)),
+        ms: millis(since(end, mark.at)),
+    };
+    phases.iter().zip(ends).map(bar).collect()
+}
+
+fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line, last: &Line) -> Vec<Line> {
+    let said = |words: String, line: &Line| Line { words, mark: false, ..line.clone() };
+    let end = match (state.end(), state.stopped()) {
+        (Some(end), _) => format!("The run ended: {}.", output::end_word(end)),
+        (None, Some(stop)) => format!("The run is open: {}.", output::sentence(stop)),
+        (None, None) => "The run is open.".to_owned(),
+    };
+    let of = truths.len();
+    let dead = truths.iter().filter(|truth| truth.outgoing == Outgoing::Dead).count();
+    let moved = truths.iter().filter(|truth| truth.stores > 0 && truth.current == truth.stores).count();
+    let mut lines = vec![
+        said(end, last),
+        said(format!("{dead} of {of} old credentials are dead, proved by use."), last),
+        said(format!("{moved} of {of} new credentials are current in every store."), last),
+    ];
+    if let Some(reason) = reason {
+        lines.push(said(format!("Reason given: {reason}"), opened));
+    }
+    lines
+}
+
+fn follow_ups(run: &str, state: &State, truths: &[Truth]) -> Vec<String> {
+    let mut open = Vec::new();
+    if state.end().is_none() {
+        open.push(format!("The run is open. See what to type: stanch status {run}"));
+    }
+    for step in state.unknown() {
+        open.push(format!("The outcome of {} is unknown.", state.plan().steps[step].id));
+    }
+    if state.end() == Some(End::NotProved) {
+        let names = |c: usize| &state.plan().credentials[c].name;
+        open.extend(
+            state
+                .unproved()
+                .into_iter()
+                .map(|(c, why)| format!("The old {} is not proved dead: {why}", names(c))),
+        );
+    }
+    for truth in truths {
+        let open_ends = state.end() == Some(End::Abandoned) || truth.is_displaced() && state.end().is_some();
+        if open_ends {
+            open.push(output::credential(truth));
+        }
+        if truth.adopted < truth.instances {
+            open.push(format!(
+                "{} of {} instances of the consumers of {} use the new credential.",
+                truth.adopted, truth.instances, truth.credential
+            ));
+        }
+    }
+    open
+}
