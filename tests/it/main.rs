@@ -27,6 +27,7 @@ mod manners;
 mod network;
 mod proxy;
 mod record;
+mod report;
 mod rotation;
 mod sandbox;
 mod servers;
