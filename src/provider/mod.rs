@@ -331,6 +331,10 @@ pub trait Store: Send + Sync {
 /// What uses a credential.
 #[async_trait]
 pub trait Consumer: Send + Sync {
+    /// Looks, before anything is changed, whether every instance says what it uses: a check for each that does
+    /// not, and nothing for the others. `name` is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Tells it to read its store again. Harmless to repeat.
     ///
     /// # Errors
@@ -379,6 +383,10 @@ impl std::fmt::Debug for Secret256 {
 /// A check against a relying party.
 #[async_trait]
 pub trait Probe: Send + Sync {
+    /// Looks, before anything is changed, whether it can be reached. Uses no credential, and nothing up. `name`
+    /// is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Tries the credential once.
     ///
     /// # Errors
@@ -399,6 +407,10 @@ pub trait Call: Send + Sync {
 /// A condition between phases.
 #[async_trait]
 pub trait Gate: Send + Sync {
+    /// Looks, before anything is changed, whether it can be evaluated: what it says then decides nothing.
+    /// `name` is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Looks once.
     async fn evaluate(&self) -> Judgement;
 }

@@ -23,6 +23,7 @@ mod journal;
 mod language;
 mod manners;
 mod network;
+mod outside;
 mod proxy;
 mod record;
 mod rotation;

@@ -4,6 +4,7 @@
 mod drift;
 mod failure;
 mod learnt;
+mod outside;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,11 +112,20 @@ async fn observe(
     let mut observed = Observed::default();
     // What does not need each other goes out together: in a leak every round trip counts.
     // A server that is not fit makes every other message about it noise.
-    let (checks, credentials) = tokio::try_join!(connections(provider, runbook), async {
-        Ok(credentials(provider, runbook, choices, learnt).await)
-    })?;
+    let (checks, credentials, outside) = tokio::try_join!(
+        connections(provider, runbook),
+        async { Ok(credentials(provider, runbook, choices, learnt).await) },
+        async {
+            let mut checks = provider.reach(runbook).await;
+            // What is not there cannot answer either.
+            if checks.iter().all(|c| c.verdict != CheckVerdict::Fail) {
+                checks.extend(outside::outside(provider, runbook).await?);
+            }
+            Ok(checks)
+        },
+    )?;
     observed.checks.extend(checks);
-    observed.checks.extend(provider.reach(runbook).await);
+    observed.checks.extend(outside);
     // A credential that is missing here is refused when the plan is compiled.
     for (credential, checks) in credentials?.into_iter().flatten() {
         observed.credentials.push(credential);

@@ -302,6 +302,12 @@ impl Sandbox {
         })
     }
 
+    /// Whether a call of `op` on `target` would be answered, under the name of a check.
+    async fn reach(&self, op: &'static str, target: &str, name: &str) -> Vec<Check> {
+        let answer = self.call(op, target, |_| Ok(())).await;
+        answer.err().map(|error| error.read_only().to_check(name)).into_iter().collect()
+    }
+
     /// A call, as a server would take it: with latency, and with the faults that were injected.
     async fn call<T>(
         &self,
