@@ -20,6 +20,7 @@ impl OwnConsumer {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Consumer for OwnConsumer {
     async fn preflight(&self, name: &str) -> Vec<Check> {

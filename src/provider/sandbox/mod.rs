@@ -375,6 +375,19 @@ impl Sandbox {
 
 #[async_trait]
 impl Provider for Sandbox {
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn secrets(&self) -> Vec<crate::secret::Secret> {
+        Vec::new()
+    }
+
+    /// Nothing outside is started or called.
+    async fn reach(&self, _runbook: &model::Runbook) -> Vec<Check> {
+        Vec::new()
+    }
+
     async fn preflight(&self, connection: &str) -> Vec<Check> {
         vec![Check::pass(format!("connection {connection}"), "the sandbox answers")]
     }
