@@ -41,8 +41,8 @@ pub(super) struct Choice {
     /// Rotate only this credential. Repeatable.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
-    /// Revoke the credential with this handle when the stores hold a different one: HANDLE, or
-    /// CREDENTIAL=HANDLE. Repeatable.
+    /// Revoke the credential with this handle when the stores hold a different one, or there is no store:
+    /// HANDLE, or CREDENTIAL=HANDLE. Repeatable.
     #[arg(long, value_name = "[CREDENTIAL=]HANDLE")]
     outgoing: Vec<String>,
     /// Replace values that their issuers do not know, and revoke nothing for them. Requires --reason.
@@ -164,6 +164,12 @@ impl Input {
             directory: std::env::current_dir().ok().map(|d| d.display().to_string()),
         };
         let choices = choice.choices(&runbook)?;
+        for (name, handle) in &choices.outgoing {
+            // In the plan's runbook, too: the sandbox makes what no store of it holds.
+            if let Some(credential) = runbook.credentials.get_mut(name).filter(|c| c.stores.is_empty()) {
+                credential.outgoing = Some(handle.clone());
+            }
+        }
         Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices })))
     }
 }

@@ -26,6 +26,9 @@ pub struct Kind {
     pub parts: &'static [Part],
     /// What `scope` means to it, for kinds of issuers.
     pub scope: ScopeRules,
+    /// Whether its issuer brings the new credential to where it is used, from the issuer's node: then a runbook
+    /// needs no store for it.
+    pub(crate) delivers: fn(&Node) -> bool,
     /// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of this kind in it.
     /// The node may have any shape: what the schema says of it is reported elsewhere.
     pub(crate) check: fn(&Entry, &Node, &mut Vec<Finding>),
@@ -45,6 +48,7 @@ impl Kind {
             family: None,
             parts: &[],
             scope: ScopeRules::NEVER_EXPIRES,
+            delivers: |_| false,
             check: |_, _, _| {},
             place: |_, _| None,
             field: |_, field| vec![field.to_owned()],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Planned;
-use super::step::{Action, Step, Undo, rejects};
+use super::step::{Action, Step, Undo, rejects, told_dead};
 use crate::domain::{Observation, Phase, Strategy};
 use crate::runbook::model::{self, OwnClass, Runbook, Store};
 
@@ -109,7 +109,8 @@ impl Builder<'_> {
                     .collect();
                 // The issuer's look needs to know who the outgoing credential is, and using it its value.
                 let permission = Action::Permission { credential: c };
-                let mut tail = vec![self.push(phase, id("permission"), permission, captures.clone(), None)];
+                let seen = if captures.is_empty() { after } else { captures.clone() };
+                let mut tail = vec![self.push(phase, id("permission"), permission, seen, None)];
                 if planned.has_baseline() {
                     tail.extend(self.baselines(phase, c, &captures));
                 }
@@ -135,6 +136,7 @@ impl Builder<'_> {
                         self.write(phase, store_id("promote", store), action, after.clone(), store)
                     })
                     .collect();
+                let written = if promotes.is_empty() { after } else { promotes.clone() };
                 let reloads: Vec<usize> = (0..credential.consumers.len())
                     .filter(|i| {
                         let consumer = &credential.consumers[*i];
@@ -143,7 +145,7 @@ impl Builder<'_> {
                     .map(|consumer| {
                         let action = Action::Reload { credential: c, consumer };
                         let id = format!("{name}/reload/{}", credential.consumers[consumer].name);
-                        self.push(phase, id, action, promotes.clone(), Some(Observation::Idempotent))
+                        self.push(phase, id, action, written.clone(), Some(Observation::Idempotent))
                     })
                     .collect();
                 if reloads.is_empty() { promotes } else { reloads }
@@ -177,7 +179,12 @@ impl Builder<'_> {
             // The value of one that a person named is not known: it cannot be used.
             Phase::Proof => {
                 let mut tail = Vec::new();
-                if !planned.named {
+                if credential.stores.is_empty() {
+                    if planned.named && told_dead(&issuer) {
+                        let action = Action::Reject { credential: c, probe: None };
+                        tail.push(self.push(phase, id("reject/issuer"), action, after.clone(), None));
+                    }
+                } else if !planned.named {
                     tail = self.ask(phase, c, "reject", rejects(credential).len(), after.clone());
                 }
                 // One look finds what the run left anywhere on such a connection.

@@ -282,14 +282,15 @@ impl Shared {
         let Some(plan) = self.plan.get() else { return "hand: nothing there" };
         let c = hand.credential % plan.credentials.len();
         let (planned, credential) = plan.credential(c);
-        let path = &self.paths[c][hand.store % self.paths[c].len()];
+        let paths = &self.paths[c];
+        let path = (!paths.is_empty()).then(|| &paths[hand.store % paths.len()]);
         let old = planned.outgoing.as_ref().map(|o| o.handle.clone());
         let new = self.model.incoming(&planned.name);
         let change = |handle: Option<String>, life| {
             handle.map(|h| self.world.change_by_hand(&h, life).expect("world")).is_some()
         };
         let write = |handle: Option<String>| {
-            handle.map(|h| self.world.write_by_hand(path, &h, &[]).expect("world")).is_some()
+            path.zip(handle).map(|(p, h)| self.world.write_by_hand(p, &h, &[]).expect("world")).is_some()
         };
         let mint = || Some(self.world.mint_by_hand(&planned.name, credential).expect("world"));
         let (name, done) = self.model.by_hand(|| match hand.what {
@@ -654,9 +655,14 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
 async fn tamper(world: &Sandbox, quiet: &Arc<dyn Provider>, runbook: &Runbook, c: usize, what: Before) {
     let (name, credential) = runbook.credentials.iter().nth(c).expect("a credential");
     let issuer = quiet.issuer(name, credential).await.expect("issuer");
-    let store = quiet.store(name, credential, 0).await.expect("store");
-    let old = store.read(None).await.expect("value");
-    let handle = issuer.identify(&old).await.expect("identify").expect("known").identity.handle;
+    let handle = match &credential.outgoing {
+        Some(named) => named.clone(),
+        None => {
+            let store = quiet.store(name, credential, 0).await.expect("store");
+            let old = store.read(None).await.expect("value");
+            issuer.identify(&old).await.expect("identify").expect("known").identity.handle
+        }
+    };
     match what {
         Before::Mistyped => {
             for path in places(credential) {

@@ -406,6 +406,7 @@ impl Spec {
         model::Credential {
             issuer,
             scope: model::Scope { max_ttl: None, policies: scoped.then_some(policies), audience: None },
+            outgoing: self.stores.is_empty().then(|| format!("named-{at}")),
             stores,
             consumers: consumers.collect(),
             accepts: (self.probe && scoped)
@@ -470,6 +471,7 @@ impl Own {
             name: format!("own{at}"),
             exec: (!manual).then(exec),
             http: None,
+            credential: None,
             manual: manual.then(|| "done?".to_owned()),
             undo: self.undo.then(|| model::Undo::Exec(exec())),
             class: if self.kind == OwnKind::Opaque {
@@ -492,7 +494,7 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
         5..=6 => IssuerKind::Iam,
         _ => IssuerKind::Random,
     };
-    let stores = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
+    let stores: Vec<StoreKind> = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
         .map(|_| match rng.gen_range(0..4) {
             0 => StoreKind::Sandbox { labels: true },
             1 => StoreKind::Sandbox { labels: false },
@@ -500,13 +502,17 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
             _ => StoreKind::SecretsManager,
         })
         .collect();
-    let consumers = (0..rng.gen_range(0..=2))
+    let consumers: Vec<ConsumerKind> = (0..rng.gen_range(0..=2))
         .map(|_| {
             let instances = rng.gen_bool(0.8).then(|| rng.gen_range(1..=3));
             // One that can neither be told nor asked never moves in the sandbox.
             ConsumerKind { reloads: instances.is_none() || rng.gen_bool(0.8), instances }
         })
         .collect();
+    // Known by its name alone, and told by its issuer alone.
+    let told = !matches!(issuer, IssuerKind::Random);
+    let (stores, consumers) =
+        if told && rng.gen_ratio(1, 10) { (vec![], vec![]) } else { (stores, consumers) };
     let after = if at > 0 && rng.gen_bool(0.3) { vec![rng.gen_range(0..at)] } else { vec![] };
     Spec { issuer, stores, consumers, probe: rng.gen_bool(0.6), blind: rng.gen_ratio(1, 24), after }
 }

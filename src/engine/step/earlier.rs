@@ -15,10 +15,12 @@ use crate::rotation::{BEFORE, State, Status};
 /// The steps that other steps need facts of, by credential and store.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Index {
-    issue: Vec<usize>,
-    capture: Vec<Vec<usize>>,
+    /// One that concerns the credential.
+    any: Vec<Option<usize>>,
+    issue: Vec<Option<usize>>,
+    capture: Vec<Vec<Option<usize>>>,
     stage: Vec<Vec<Option<usize>>>,
-    promote: Vec<Vec<usize>>,
+    promote: Vec<Vec<Option<usize>>>,
     disable: Vec<Option<usize>>,
     accept: Vec<Vec<usize>>,
     /// By credential, check, and whether it is one under `rejects`.
@@ -29,21 +31,26 @@ pub(in crate::engine) struct Index {
 
 impl Index {
     pub(in crate::engine) fn of(plan: &Plan) -> Self {
-        let stores = |n: usize| plan.credentials[n].stores.len();
+        let each = || vec![None; plan.credentials.len()];
+        let by_store = || -> Vec<_> { plan.credentials.iter().map(|c| vec![None; c.stores.len()]).collect() };
         let mut index = Self {
-            issue: vec![0; plan.credentials.len()],
-            capture: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
-            stage: (0..plan.credentials.len()).map(|n| vec![None; stores(n)]).collect(),
-            promote: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
-            disable: vec![None; plan.credentials.len()],
+            any: each(),
+            issue: each(),
+            capture: by_store(),
+            stage: by_store(),
+            promote: by_store(),
+            disable: each(),
             accept: vec![Vec::new(); plan.credentials.len()],
             baseline: HashMap::new(),
             stagers: HashMap::new(),
         };
         for (at, step) in plan.steps.iter().enumerate() {
+            if let Some(credential) = step.action.credential() {
+                index.any[credential].get_or_insert(at);
+            }
             match step.action {
-                Action::Issue { credential } => index.issue[credential] = at,
-                Action::Capture { credential, store } => index.capture[credential][store] = at,
+                Action::Issue { credential } => index.issue[credential] = Some(at),
+                Action::Capture { credential, store } => index.capture[credential][store] = Some(at),
                 Action::Stage { credential, store } => {
                     index.stage[credential][store] = Some(at);
                     let place = plan.credentials[credential].stores[store].place.clone();
@@ -53,7 +60,7 @@ impl Index {
                 Action::Baseline { credential, probe, rejects } => {
                     index.baseline.insert((credential, probe, rejects), at);
                 }
-                Action::Promote { credential, store } => index.promote[credential][store] = at,
+                Action::Promote { credential, store } => index.promote[credential][store] = Some(at),
                 Action::Accept { credential, .. } => index.accept[credential].push(at),
                 _ => {}
             }
@@ -61,9 +68,11 @@ impl Index {
         index
     }
 
-    /// The steps that issue, by credential.
-    pub(in crate::engine) fn issues(&self) -> &[usize] {
-        &self.issue
+    /// A step of each credential, with the credential: what a look at the credential goes by. It was issued by
+    /// one of them, where it was issued.
+    pub(in crate::engine) fn looks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let steps = self.issue.iter().zip(&self.any).map(|(issue, any)| issue.or(*any));
+        steps.enumerate().filter_map(|(credential, step)| Some((credential, step?)))
     }
 }
 
@@ -76,8 +85,8 @@ pub(in crate::engine) struct Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    fn fact(&self, step: usize, name: &str) -> Option<String> {
-        self.state.fact(step, name).map(str::to_owned)
+    fn fact(&self, step: Option<usize>, name: &str) -> Option<String> {
+        self.state.fact(step?, name).map(str::to_owned)
     }
 
     /// What every step needs that concerns a credential.
@@ -87,7 +96,7 @@ impl Earlier<'_> {
         Known {
             incoming: self.fact(issue, HANDLE),
             round: self.round(c),
-            issue: self.state.since(issue).map(|since| self.context(issue, since)),
+            issue: issue.and_then(|at| Some(self.context(at, self.state.since(at)?))),
             orphans: match self.state.status(step) {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
@@ -98,7 +107,7 @@ impl Earlier<'_> {
 
     /// The round in which a credential's incoming version was, or is being, issued.
     pub(in crate::engine) fn round(&self, credential: usize) -> u32 {
-        self.state.round(self.index.issue[credential])
+        self.index.issue[credential].map_or(0, |at| self.state.round(at))
     }
 
     /// The context of a step's call; `now` where it was not tried yet.
@@ -130,12 +139,12 @@ impl Earlier<'_> {
 
     /// The version that was staged in a store.
     pub(super) fn staged(&self, c: usize, s: usize) -> Option<String> {
-        self.index.stage[c][s].and_then(|at| self.fact(at, VERSION))
+        self.fact(self.index.stage[c][s], VERSION)
     }
 
     /// Whether a person wants a store written over whatever it holds.
     pub(super) fn overwrites(&self, c: usize, s: usize) -> bool {
-        self.state.overwrites(self.index.promote[c][s])
+        self.index.promote[c][s].is_some_and(|at| self.state.overwrites(at))
     }
 
     /// When the first check of incoming passed, if all of them passed in this process.
@@ -148,7 +157,7 @@ impl Earlier<'_> {
     pub(super) fn baseline(&self, c: usize, probe: Option<usize>) -> Option<String> {
         // Without a list of their own, the checks under `accepts` must refuse.
         let listed = self.state.plan().credential(c).1.rejects.is_some() && probe.is_some();
-        self.index.baseline.get(&(c, probe, listed)).and_then(|at| self.fact(*at, BEFORE))
+        self.fact(self.index.baseline.get(&(c, probe, listed)).copied(), BEFORE)
     }
 
     /// The versions that a store had when the plan was made.

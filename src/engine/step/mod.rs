@@ -116,7 +116,7 @@ impl Handler {
             Action::Destroy { credential, store } => effect(Destroy::new(earlier, credential, store)),
             Action::Reject { credential, probe } => look(Reject::new(earlier, credential, probe)),
             Action::Sweep { .. } => effect(Sweep::new(earlier)),
-            Action::Own { ref name } => effect(Own { name: name.clone() }),
+            Action::Own { ref name } => effect(Own::new(earlier, name)),
         }
     }
 }

@@ -4,17 +4,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::job::{Job, bug, nothing};
+use super::earlier::Earlier;
+use super::job::{Job, bug, lost, nothing};
 use super::{Effect, OWN_PATIENCE, Observed, applied};
 use crate::domain::ErrorKind;
-use crate::engine::Answer;
 use crate::engine::yields::Yield;
+use crate::engine::{Answer, safe};
 use crate::provider::{CallError, Use};
 use crate::runbook::model;
 use crate::secret::Material;
 
 pub(super) struct Own {
-    pub(super) name: String,
+    name: String,
+    /// What the new credential that it delivers is sealed as.
+    delivers: Option<String>,
+}
+
+impl Own {
+    pub(super) fn new(earlier: &Earlier<'_>, name: &str) -> Self {
+        let plan = earlier.state.plan();
+        let credential = plan.runbook.phases.own_step(name).and_then(|own| own.credential.as_ref());
+        let sealed = credential.and_then(|credential| {
+            let at = plan.credentials.iter().position(|planned| planned.name == *credential)?;
+            Some(safe::incoming(credential, earlier.round(at)))
+        });
+        Self { name: name.to_owned(), delivers: sealed }
+    }
 }
 
 #[async_trait]
@@ -33,7 +48,13 @@ impl Effect for Own {
             (None, Some(http)) => model::Call::Http(http.clone()),
             (None, None) => return Ok(Yield::default()),
         };
-        job.provider.call(&call).await?.perform(&job.context, None).await.map(nothing)
+        let sealed = |name: &String| {
+            job.safe
+                .get(name)
+                .ok_or_else(|| lost("the new credential is not among the sealed secrets".into()))
+        };
+        let material = self.delivers.as_ref().map(sealed).transpose()?.map(|held| held.material);
+        job.provider.call(&call).await?.perform(&job.context, material.as_deref()).await.map(nothing)
     }
 
     async fn undo(&self, job: &Job) -> Result<Yield, CallError> {

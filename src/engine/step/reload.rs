@@ -54,25 +54,36 @@ impl Reload {
         if spec.attest.is_none() {
             return Ok(Yield::default());
         }
+        let stored = !credential.stores.is_empty();
         let watched = Watched {
             credential: name.to_owned(),
             consumer: spec.name.clone(),
             ask: job.provider.consumer(name, credential, self.consumer).await?,
-            wanted: job.outgoing(0)?.material,
+            // Where no store held the old value, it is told by the absence of the new one.
+            wanted: if stored { job.outgoing(0)?.material } else { job.incoming()?.material },
         };
         let deadline = job.plan.runbook.limits.deadline.get();
         let start = job.clock.now().mono_ms;
         loop {
             let found = gate::adoption(&watched, deadline).await;
-            if found.of > 0 && found.instances == found.of {
+            let moved = if stored {
+                found.instances == found.of
+            } else {
+                found.instances == 0 && found.trouble.is_none()
+            };
+            if found.of > 0 && moved {
                 return Ok(Yield::default());
             }
             let waited = Duration::from_millis(job.clock.now().mono_ms.saturating_sub(start));
             if waited >= RETURN_PATIENCE {
-                let message = format!(
-                    "only {} of {} instances of {} use the old {name} again",
-                    found.instances, found.of, found.consumer
-                );
+                let (instances, of, consumer) = (found.instances, found.of, &found.consumer);
+                let message = if stored {
+                    format!("only {instances} of {of} instances of {consumer} use the old {name} again")
+                } else {
+                    format!(
+                        "{instances} of {of} instances of {consumer} still use the new {name}, or give no answer"
+                    )
+                };
                 let hint = "restart the other instances, then roll back again";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }

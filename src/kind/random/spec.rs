@@ -50,7 +50,12 @@ impl Random {
         }
     }
 
-    pub(in crate::kind) const KIND: Kind = Kind { parts: &["value"], check, ..Kind::named("random") };
+    pub(in crate::kind) const KIND: Kind = Kind {
+        parts: &["value"],
+        delivers: |issuer| issuer.get("apply").is_some(),
+        check,
+        ..Kind::named("random")
+    };
 }
 
 impl IssuerSpec for Random {
