@@ -209,6 +209,7 @@ pub(super) fn credential(truth: &Truth) -> String {
         Outgoing::Accepted => "still accepted",
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
+        Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
         Outgoing::Dead => "dead, proved by use",
         Outgoing::Gone => "refused, though this run did not revoke it",
         Outgoing::Refused => "refused by a check, not proved dead",

@@ -29,6 +29,7 @@ mod record;
 mod rotation;
 mod sandbox;
 mod servers;
+mod storeless;
 mod tool;
 mod unknown;
 mod vault;
