@@ -576,7 +576,8 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
     if let Some((c, what)) = script.before {
         tamper(&world, &quiet, &runbook, c, what).await;
     }
-    let observed = survey(&quiet, &runbook, &Choices::default()).await.expect("survey");
+    let unknown = matches!(script.before, Some((_, Before::Mistyped | Before::Deleted)));
+    let observed = survey(&quiet, &runbook, &Choices::default()).await;
     let request = Request {
         environment: "sandbox".into(),
         sandbox: true,
@@ -584,18 +585,21 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         tool: "simulation".into(),
         directory: None,
     };
-    let compiled = compile(runbook, &request, observed);
-    let unknown = matches!(script.before, Some((_, Before::Mistyped | Before::Deleted)));
+    // What is known by its handle alone, and is gone, cannot even be observed.
+    let compiled = match observed {
+        Err(error) if unknown && error.source.kind == ErrorKind::NotFound => None,
+        observed => Some(compile(runbook, &request, observed.expect("survey"))),
+    };
     if unknown {
         let mut played = Played { script: Some(script), ..Played::default() };
         played.happened.insert("hand: before the run, and no plan was made".into(), 1);
-        if compiled.is_ok() {
+        if compiled.is_some_and(|compiled| compiled.is_ok()) {
             let what = "a plan was made for a value that its issuer does not know".into();
             played.violation = Some(Violation { invariant: 2, what });
         }
         return played;
     }
-    let plan = Arc::new(compiled.expect("plan"));
+    let plan = Arc::new(compiled.expect("observed").expect("plan"));
     let files = script.files.then(|| tempfile::tempdir().expect("a folder"));
     let state = files.as_ref().map(|f| StateDir::open(&f.path().join("state")).expect("state folder"));
     let ledger: Arc<dyn Ledger> = match &state {

@@ -260,7 +260,10 @@ impl Script {
         };
         if script.hands && rng.gen_ratio(1, 8) {
             let what = [Before::Mistyped, Before::Disabled, Before::Deleted][rng.gen_range(0..3)];
-            script.before = Some((rng.gen_range(0..number), what));
+            let c = rng.gen_range(0..number);
+            // What no store holds cannot be mistyped there.
+            let nowhere = script.credentials[c].stores.is_empty() && what == Before::Mistyped;
+            script.before = Some((c, if nowhere { Before::Deleted } else { what }));
         }
         let weather = Weather {
             hands: if script.hands { [200, 1_000][rng.gen_range(0..2)] } else { 0 },
