@@ -125,7 +125,7 @@ impl Builder<'_> {
                 .filter(|s| planned.stores[*s].traits.stages)
                 .map(|store| {
                     let action = Action::Stage { credential: c, store };
-                    self.write(phase, store_id("stage", store), action, after.clone(), store)
+                    self.write(phase, store_id("stage", store), action, after.clone(), (c, store))
                 })
                 .collect(),
             Phase::Verify => self.ask(phase, c, "accept", credential.accepts.len(), after),
@@ -133,7 +133,7 @@ impl Builder<'_> {
                 let promotes: Vec<usize> = stores
                     .map(|store| {
                         let action = Action::Promote { credential: c, store };
-                        self.write(phase, store_id("promote", store), action, after.clone(), store)
+                        self.write(phase, store_id("promote", store), action, after.clone(), (c, store))
                     })
                     .collect();
                 let written = if promotes.is_empty() { after } else { promotes.clone() };
@@ -172,7 +172,13 @@ impl Builder<'_> {
                 }
                 for store in stores.filter(|s| planned.stores[*s].traits.destroys) {
                     let action = Action::Destroy { credential: c, store };
-                    tail.push(self.write(phase, store_id("destroy", store), action, after.clone(), store));
+                    tail.push(self.write(
+                        phase,
+                        store_id("destroy", store),
+                        action,
+                        after.clone(),
+                        (c, store),
+                    ));
                 }
                 tail
             }
@@ -209,10 +215,10 @@ impl Builder<'_> {
         id: String,
         action: Action,
         mut after: Vec<usize>,
-        store: usize,
+        (credential, store): (usize, usize),
     ) -> usize {
         let credentials = self.credentials;
-        let planned = &credentials[action.credential().unwrap_or_default()].stores[store];
+        let planned = &credentials[credential].stores[store];
         if let Some(before) = self.writers.get(planned.place.as_str())
             && !after.contains(before)
         {

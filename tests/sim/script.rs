@@ -127,6 +127,9 @@ pub(crate) struct Own {
     pub(crate) before: bool,
     pub(crate) kind: OwnKind,
     pub(crate) undo: bool,
+    /// Whether it gets the first credential's new version.
+    #[serde(default)]
+    pub(crate) delivers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -474,7 +477,7 @@ impl Own {
             name: format!("own{at}"),
             exec: (!manual).then(exec),
             http: None,
-            credential: None,
+            credential: self.delivers.then(|| name(0)),
             manual: manual.then(|| "done?".to_owned()),
             undo: self.undo.then(|| model::Undo::Exec(exec())),
             class: if self.kind == OwnKind::Opaque {
@@ -524,7 +527,10 @@ fn own(rng: &mut StdRng, strategy: Strategy) -> Own {
     let order = Phase::order(strategy);
     let phase = order[rng.gen_range(1..order.len())];
     let kind = [OwnKind::Opaque, OwnKind::Idempotent, OwnKind::Manual][rng.gen_range(0..3)];
-    Own { phase, before: rng.gen_bool(0.5), kind, undo: rng.gen_bool(0.7) }
+    let delivers = kind != OwnKind::Manual
+        && matches!(phase, Phase::Distribute | Phase::Verify | Phase::Cutover)
+        && rng.gen_bool(0.5);
+    Own { phase, before: rng.gen_bool(0.5), kind, undo: rng.gen_bool(0.7), delivers }
 }
 
 /// What befalls the next call, if anything.

@@ -198,3 +198,56 @@ impl Earlier<'_> {
 fn token(run: &str, step: &str, round: u32) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/{round}").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::Strategy;
+    use crate::plan::tests::planned;
+
+    /// A plan may issue nothing, and write nowhere: no other step stands for one that is absent.
+    #[test]
+    fn what_a_plan_does_not_do_is_not_found() {
+        let mut plan = planned("runbooks/quickstart.yaml", "sandbox", Strategy::Overlap);
+        let absent = |action: &Action| {
+            matches!(action, Action::Issue { .. } | Action::Capture { .. } | Action::Promote { .. })
+        };
+        plan.steps.retain(|step| !absent(&step.action));
+        plan.steps.iter_mut().for_each(|step| step.after.clear());
+        let plan = Arc::new(plan);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut state = State::new(Arc::clone(&plan), now);
+        // The first step, which an index of 0 would lead to, knows what such a step would.
+        let id = plan.steps[0].id.clone();
+        let facts = [(HANDLE, "h"), (VERSION, "v"), (WAS, "w")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        for event in [
+            crate::rotation::Event::Entered { phase: plan.steps[0].phase },
+            crate::rotation::Event::Intent {
+                step: id.clone(),
+                op: crate::rotation::Op::Do,
+                attempt: 1,
+                round: 0,
+            },
+            crate::rotation::Event::Outcome {
+                step: id,
+                op: crate::rotation::Op::Do,
+                attempt: 1,
+                result: crate::rotation::Ended::Succeeded,
+                facts: facts.into(),
+                checks: Vec::new(),
+                error: None,
+                latency_ms: 0,
+            },
+        ] {
+            state.apply(&event, now).expect("legal");
+        }
+        let index = Index::of(&plan);
+        let earlier = Earlier { index: &index, state: &state, run: "r" };
+        let known = earlier.known(plan.steps.len() - 1);
+        assert!(known.incoming.is_none() && known.issue.is_none(), "{known:?}");
+        assert_eq!((earlier.base(0, 0), earlier.kept().len(), earlier.overwrites(0, 0)), (None, 0, false));
+        assert_eq!(index.looks().count(), plan.credentials.len(), "it is looked at all the same");
+    }
+}
