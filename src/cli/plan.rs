@@ -14,7 +14,7 @@ use crate::domain::{Check, CheckVerdict};
 use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
 use crate::provider::Provider;
-use crate::runbook::model::Runbook;
+use crate::runbook::model::{OwnStep, Phases, Runbook};
 use crate::runbook::{Source, Template, check};
 
 /// Show what a run would do. Reads from servers, changes nothing.
@@ -183,6 +183,15 @@ fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
     }
     if !only.is_empty() {
         runbook.credentials.retain(|name, _| only.contains(name));
+        // There is nothing new to deliver of the others.
+        let ours = |step: &OwnStep| step.credential.as_ref().is_none_or(|name| only.contains(name));
+        let Phases { prepare, distribute, verify, cutover, overlap, sunset, revoke, proof } =
+            &mut runbook.phases;
+        for phase in [prepare, distribute, verify, cutover, overlap, sunset, revoke, proof] {
+            for steps in phase.iter_mut().flat_map(|phase| [&mut phase.before, &mut phase.after]) {
+                steps.retain(ours);
+            }
+        }
     }
     // A connection that nothing uses is not contacted.
     let used = serde_json::to_string(&runbook.credentials).unwrap_or_default();

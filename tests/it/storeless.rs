@@ -136,3 +136,18 @@ fn an_issuer_that_delivers_needs_no_store() {
     has(&ran.stdout, &["no store"]);
     assert_eq!(fs::read_to_string(&got).expect("applied").len(), 40);
 }
+
+#[test]
+fn what_is_not_rotated_is_not_delivered() {
+    let tool = Tool::new();
+    let path = book(&tool, "outgoing: leaked-4");
+    let text = fs::read_to_string(&path).expect("runbook");
+    let other = "credentials:\n  other:\n    issuer: { type: sandbox, connection: world, policies: [read] }\n    \
+                 stores: [{ type: sandbox, connection: world, path: o }]\n    accepts: [{ sandbox: { policy: read } }]\n";
+    let path = tool.runbook(&text.replacen("credentials:\n", other, 1)).display().to_string();
+    let saved = tool.folder.path().join("plan.json").display().to_string();
+    let plan =
+        tool.run(&["plan", &path, "--env", "sandbox", "--only", "other", "-o", &saved]).expect(0).stdout;
+    assert!(!plan.contains("deliver"), "{plan}");
+    tool.run(&["run", &saved, "--yes"]).expect(0);
+}

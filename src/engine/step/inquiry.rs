@@ -235,9 +235,13 @@ impl Inquiry<'_> {
                     ErrorKind::NoAnswer,
                     "its issuer does not know the new credential either, so what it says of the old one proves nothing",
                 )),
-                Ok(Ok(_)) => Some(CallError::rejected(
+                Ok(Ok((Life::Disabled, _))) => Some(CallError::rejected(
+                    ErrorKind::NoAnswer,
+                    "its issuer still knows the old credential, disabled",
+                )),
+                Ok(Ok((Life::Active, _))) => Some(CallError::rejected(
                     ErrorKind::Declined,
-                    "its issuer still knows the old credential",
+                    "its issuer still knows the old credential, and calls it active",
                 )),
                 Ok(Err(error)) => Some(CallError::read_only(error)),
                 Err(_) => Some(CallError::rejected(ErrorKind::NoAnswer, "no answer in time")),

@@ -24,11 +24,12 @@ impl Own {
     pub(super) fn new(earlier: &Earlier<'_>, name: &str) -> Self {
         let plan = earlier.state.plan();
         let credential = plan.runbook.phases.own_step(name).and_then(|own| own.credential.as_ref());
-        let sealed = credential.and_then(|credential| {
-            let at = plan.credentials.iter().position(|planned| planned.name == *credential)?;
-            Some(safe::incoming(credential, earlier.round(at)))
+        let delivers = credential.map(|credential| {
+            let at = plan.credentials.iter().position(|planned| planned.name == *credential);
+            // One that the plan does not have is not among the sealed secrets either.
+            safe::incoming(credential, at.map_or(0, |at| earlier.round(at)))
         });
-        Self { name: name.to_owned(), delivers: sealed }
+        Self { name: name.to_owned(), delivers }
     }
 }
 
