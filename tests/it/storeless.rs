@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use serde_json::json;
+
+use crate::servers::{Vault, unique};
 use crate::tool::{Ran, Tool};
 
 /// A credential of the sandbox that no store holds.
@@ -150,4 +153,42 @@ fn what_is_not_rotated_is_not_delivered() {
         tool.run(&["plan", &path, "--env", "sandbox", "--only", "other", "-o", &saved]).expect(0).stdout;
     assert!(!plan.contains("deliver"), "{plan}");
     tool.run(&["run", &saved, "--yes"]).expect(0);
+}
+
+/// On a real server: a token that stands nowhere, known by its accessor.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_vault_token_that_no_store_holds_is_rotated_and_rolled_back() {
+    let (vault, policy) = (Vault::shared(), unique("storeless"));
+    let rules = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }";
+    vault.api("PUT", &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+    let made = vault.api("POST", "auth/token/create", json!({ "policies": [policy], "ttl": "1h" })).await;
+    let text = |field: &str| made["auth"][field].as_str().expect("text").to_owned();
+    let (old, accessor) = (text("client_token"), text("accessor"));
+    let tool = Tool::new().with("VAULT_ADDR", &vault.address).with("VAULT_TOKEN", &vault.root);
+    let got = tool.folder.path().join("got").display().to_string();
+    let path = tool.runbook(&format!(
+        "version: 1\nname: bare\nenvironments: {{ test: {{}} }}\nconnections: {{ vault: {{ type: vault }} }}\n\
+         credentials:\n  key:\n    issuer: {{ type: vault-token, connection: vault, policies: [{policy}], ttl: 1h }}\n    \
+         scope: {{ max_ttl: 1h, policies: [{policy}] }}\n    outgoing: {accessor}\n\
+         phases:\n  verify: {{ times: 1, every: 10ms }}\n  proof: {{ times: 2, every: 10ms }}\n  \
+         cutover: {{ before: [{{ name: deliver, exec: [sh, -c, \"cat > {got}\"], credential: key, undo: none }}] }}\n"
+    ));
+    let path = path.display().to_string();
+    let run = ["run", &path, "--env", "test", "--yes"];
+    tool.done(&[&run[..], &["--until", "cutover"]].concat()).await.expect(0);
+    let first = fs::read_to_string(&got).expect("delivered");
+    assert!(vault.accepts(&first).await && vault.accepts(&old).await);
+    tool.done(&["rollback", "--yes", "--reason", "a test"]).await;
+    assert!(
+        !vault.accepts(&first).await && vault.accepts(&old).await,
+        "the way back leaves the old one alone"
+    );
+    let ran = tool.done(&run).await.expect(0);
+    has(&ran.stdout, &["DONE", "gone, as its issuer says"]);
+    let new = fs::read_to_string(&got).expect("delivered");
+    assert!(vault.accepts(&new).await && !vault.accepts(&old).await);
+    for secret in [&old, &first, &new] {
+        assert!(!holds(&tool.state(), secret));
+    }
 }
