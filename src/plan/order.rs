@@ -331,7 +331,8 @@ impl Builder<'_> {
                     continue;
                 }
                 let swapped = matches!(self.steps[at].action, Action::Reload { .. })
-                    && matches!(self.steps[earlier].action, Action::Promote { .. });
+                    && (matches!(self.steps[earlier].action, Action::Promote { .. })
+                        || self.delivers(earlier, at));
                 let (first, then) = if swapped { (earlier, at) } else { (at, earlier) };
                 if let Some(undo) = &mut self.steps[then].undo {
                     undo.after.push(first);
@@ -363,6 +364,14 @@ impl Builder<'_> {
                 undo.after.extend(later);
             }
         }
+    }
+
+    /// Whether a custom step delivers the credential that another step concerns.
+    fn delivers(&self, own: usize, other: usize) -> bool {
+        let Action::Own { name } = &self.steps[own].action else { return false };
+        let delivered = self.runbook.phases.own_step(name).and_then(|step| step.credential.as_ref());
+        let credential = self.steps[other].action.credential().map(|c| &self.credentials[c].name);
+        delivered.is_some() && delivered == credential
     }
 
     fn push(

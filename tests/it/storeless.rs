@@ -140,6 +140,40 @@ fn an_issuer_that_delivers_needs_no_store() {
     assert_eq!(fs::read_to_string(&got).expect("applied").len(), 40);
 }
 
+/// Its consumer is given the old value again before it is told to reload, and the new one is revoked after that.
+#[test]
+fn a_rollback_waits_until_no_consumer_uses_the_new_one() {
+    for (undo, code) in [("cp old got", 0), ("true", 14)] {
+        let tool = Tool::new();
+        let at = tool.folder.path().display().to_string();
+        fs::write(tool.folder.path().join("old"), "the-old-value").expect("old");
+        fs::write(tool.folder.path().join("got"), "the-old-value").expect("got");
+        let issuer = format!(
+            "{{ type: random, apply: {{ exec: [\"true\"] }}, revoke: {{ exec: [sh, -c, \"cat > {at}/revoked\"] }} }}\n    \
+             consumers:\n      - name: api\n        reload: {{ exec: [sh, -c, \"cp {at}/got {at}/used\"] }}\n        \
+             attest: {{ exec: {{ argv: [sh, -c, \"sha256sum < {at}/got | cut -c1-64\"] }} }}"
+        );
+        let more = format!(
+            "phases:\n  verify: {{ times: 1, every: 10ms }}\n  cutover:\n    before:\n      - name: deliver\n        \
+             exec: [sh, -c, \"cat > {at}/got\"]\n        credential: pw\n        undo: {{ exec: [sh, -c, \"cd {at} && {undo}\"] }}\n"
+        );
+        let path = value(&tool, &issuer, &more);
+        let reason = ["--nothing-to-revoke", "--reason", "a test", "--until", "cutover"];
+        tool.run(&[&["run", &path, "--env", "test", "--yes"][..], &reason].concat()).expect(0);
+        let new = fs::read_to_string(tool.folder.path().join("got")).expect("delivered");
+        let back = tool.run(&["rollback", "--yes", "--reason", "a test"]);
+        assert_eq!(back.code, Some(code), "{back:?}");
+        let revoked = fs::read_to_string(tool.folder.path().join("revoked")).ok();
+        let used = fs::read_to_string(tool.folder.path().join("used")).expect("reloaded");
+        if undo == "true" {
+            assert!(revoked.is_none(), "revoked under its consumer");
+            has(&format!("{}{}", back.stdout, back.stderr), &["1 of 1 instances of api use the new pw"]);
+        } else {
+            assert_eq!((revoked.as_deref(), used.as_str()), (Some(new.as_str()), "the-old-value"));
+        }
+    }
+}
+
 #[test]
 fn what_is_not_rotated_is_not_delivered() {
     let tool = Tool::new();

@@ -51,39 +51,29 @@ impl Reload {
     async fn wait_for_return(&self, job: &Job) -> Result<Yield, CallError> {
         let (_, name, credential) = job.credential()?;
         let spec = &credential.consumers[self.consumer];
-        if spec.attest.is_none() {
+        // Where no store held it, the old value is not known: before the new one is revoked, it is asked for that one.
+        if spec.attest.is_none() || credential.stores.is_empty() {
             return Ok(Yield::default());
         }
-        let stored = !credential.stores.is_empty();
         let watched = Watched {
             credential: name.to_owned(),
             consumer: spec.name.clone(),
             ask: job.provider.consumer(name, credential, self.consumer).await?,
-            // Where no store held the old value, it is told by the absence of the new one.
-            wanted: if stored { job.outgoing(0)?.material } else { job.incoming()?.material },
+            wanted: job.outgoing(0)?.material,
         };
         let deadline = job.plan.runbook.limits.deadline.get();
         let start = job.clock.now().mono_ms;
         loop {
             let found = gate::adoption(&watched, deadline).await;
-            let moved = if stored {
-                found.instances == found.of
-            } else {
-                found.instances == 0 && found.trouble.is_none()
-            };
-            if found.of > 0 && moved {
+            if found.of > 0 && found.instances == found.of {
                 return Ok(Yield::default());
             }
             let waited = Duration::from_millis(job.clock.now().mono_ms.saturating_sub(start));
             if waited >= RETURN_PATIENCE {
-                let (instances, of, consumer) = (found.instances, found.of, &found.consumer);
-                let message = if stored {
-                    format!("only {instances} of {of} instances of {consumer} use the old {name} again")
-                } else {
-                    format!(
-                        "{instances} of {of} instances of {consumer} still use the new {name}, or give no answer"
-                    )
-                };
+                let message = format!(
+                    "only {} of {} instances of {} use the old {name} again",
+                    found.instances, found.of, found.consumer
+                );
                 let hint = "restart the other instances, then roll back again";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
