@@ -1,4 +1,5 @@
 //! Credentials that no store holds: the old one is named by its handle, and the new one is delivered otherwise.
+#![expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 
 use std::fs;
 
