@@ -389,6 +389,7 @@ fn runbook(count: usize) -> model::Runbook {
                     can_disable: true,
                 }),
                 scope: model::Scope::default(),
+                outgoing: None,
                 stores: vec![model::Store::Sandbox(kind::sandbox::SandboxStore {
                     connection: CONNECTION.into(),
                     path: format!("apps/{name}"),

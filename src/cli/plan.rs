@@ -14,7 +14,7 @@ use crate::domain::{Check, CheckVerdict};
 use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
 use crate::provider::Provider;
-use crate::runbook::model::Runbook;
+use crate::runbook::model::{OwnStep, Phases, Runbook};
 use crate::runbook::{Source, Template, check};
 
 /// Show what a run would do. Reads from servers, changes nothing.
@@ -41,8 +41,8 @@ pub(super) struct Choice {
     /// Rotate only this credential. Repeatable.
     #[arg(long, value_name = "CREDENTIAL")]
     only: Vec<String>,
-    /// Revoke the credential with this handle when the stores hold a different one: HANDLE, or
-    /// CREDENTIAL=HANDLE. Repeatable.
+    /// Revoke the credential with this handle when the stores hold a different one, or there is no store:
+    /// HANDLE, or CREDENTIAL=HANDLE. Repeatable.
     #[arg(long, value_name = "[CREDENTIAL=]HANDLE")]
     outgoing: Vec<String>,
     /// Replace values that their issuers do not know, and revoke nothing for them. Requires --reason.
@@ -164,6 +164,12 @@ impl Input {
             directory: std::env::current_dir().ok().map(|d| d.display().to_string()),
         };
         let choices = choice.choices(&runbook)?;
+        for (name, handle) in &choices.outgoing {
+            // In the plan's runbook, too: the sandbox makes what no store of it holds.
+            if let Some(credential) = runbook.credentials.get_mut(name).filter(|c| c.stores.is_empty()) {
+                credential.outgoing = Some(handle.clone());
+            }
+        }
         Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices })))
     }
 }
@@ -177,6 +183,15 @@ fn narrow(runbook: &mut Runbook, only: &[String]) -> Result<(), CliError> {
     }
     if !only.is_empty() {
         runbook.credentials.retain(|name, _| only.contains(name));
+        // There is nothing new to deliver of the others.
+        let ours = |step: &OwnStep| step.credential.as_ref().is_none_or(|name| only.contains(name));
+        let Phases { prepare, distribute, verify, cutover, overlap, sunset, revoke, proof } =
+            &mut runbook.phases;
+        for phase in [prepare, distribute, verify, cutover, overlap, sunset, revoke, proof] {
+            for steps in phase.iter_mut().flat_map(|phase| [&mut phase.before, &mut phase.after]) {
+                steps.retain(ours);
+            }
+        }
     }
     // A connection that nothing uses is not contacted.
     let used = serde_json::to_string(&runbook.credentials).unwrap_or_default();

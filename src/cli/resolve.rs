@@ -7,6 +7,7 @@ use super::context::{Context, words};
 use super::doubt;
 use super::halt::record;
 use super::{CliError, Exit, Global, print_json};
+use crate::engine;
 use crate::plan::Action;
 use crate::rotation::{Event, Op, State, Status};
 
@@ -68,7 +69,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) 
     if matches!(state.status(step), Status::Started { .. }) {
         record(context, &run, &Event::Resumed {}).await?;
     }
-    let event = Event::Resolved { step: step_id.clone(), applied, evidence: evidence.clone() };
+    let event = engine::resolved(&state, &run, step, applied, evidence.clone());
     record(context, &run, &event).await?;
     let state = context.ledger.load(&run).await?;
     let left: Vec<&str> =

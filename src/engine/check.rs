@@ -14,6 +14,7 @@ use super::step::{Asked, Earlier, Handler, Index, Job, OldAndNew, Sighted};
 use super::{Answer, Operator, SafeError};
 use crate::clock::Clock;
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
+use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::rotation::{Holds, Seen, Sight, State};
 use crate::secret::Sealer;
@@ -49,7 +50,7 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
     let (index, safe) = (Index::of(&plan), Arc::new(safe));
     let mut jobs = Vec::with_capacity(plan.credentials.len());
     let earlier = Earlier { index: &index, state, run: &with.run };
-    for (c, &step) in index.issues().iter().enumerate() {
+    for (c, step) in index.looks() {
         let job = Job {
             plan: Arc::clone(&plan),
             provider: Arc::clone(&with.provider),
@@ -65,9 +66,10 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
             known: earlier.known(step),
             handler: Handler::of(&plan.steps[step].action, &earlier),
         };
-        jobs.push((job, with.sealed.is_empty().then(|| earlier.versions(c))));
+        jobs.push((c, job, with.sealed.is_empty().then(|| earlier.versions(c))));
     }
-    let found = sights(jobs, PATIENCE, Asked { consumers: !with.sealed.is_empty(), old: false }).await;
+    let asked = Asked { consumers: !with.sealed.is_empty(), old: false };
+    let found = sights(&plan, jobs, PATIENCE, asked).await;
     let now = with.clock.now().wall;
     for (credential, seen) in plan.credentials.iter().zip(found) {
         let unseen = || Seen {
@@ -84,18 +86,19 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
     Ok(())
 }
 
-/// What each job sees of its credential, in their order, and with the versions that tell its stores apart where
+/// What each job sees of its credential, in the plan's order, and with the versions that tell its stores apart where
 /// no values do. `None` where a look crashed, or did not end in time: a server that does not answer is not waited
 /// for.
 pub(super) async fn sights(
-    jobs: Vec<(Job, Option<Vec<OldAndNew>>)>,
+    plan: &Plan,
+    jobs: Vec<(usize, Job, Option<Vec<OldAndNew>>)>,
     patience: Duration,
     asked: Asked,
 ) -> Vec<Option<Sighted>> {
     let places = Arc::new(Semaphore::new(LOOKED_AT_ONCE));
-    let mut found = vec![None; jobs.len()];
+    let mut found = vec![None; plan.credentials.len()];
     let mut looks = JoinSet::new();
-    for (at, (job, versions)) in jobs.into_iter().enumerate() {
+    for (at, job, versions) in jobs {
         let places = Arc::clone(&places);
         looks.spawn(async move {
             let _place = places.acquire_owned().await;

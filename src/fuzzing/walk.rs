@@ -76,7 +76,11 @@ fn meddle(state: &mut State, now: Timestamp, dice: &mut Dice) {
             for at in unknown {
                 let step = state.plan().steps[at].id.clone();
                 let applied = dice.roll(2) == 0;
-                follow(state, &Event::Resolved { step, applied, evidence: who() }, now);
+                follow(
+                    state,
+                    &Event::Resolved { step, applied, evidence: who(), facts: Default::default() },
+                    now,
+                );
             }
         }
         _ => {}

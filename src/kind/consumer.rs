@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::domain::Check;
 use crate::provider::{Attestation, Call, CallContext, CallError, Consumer, Question};
 
 /// A consumer of the runbook's own.
@@ -19,8 +20,15 @@ impl OwnConsumer {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Consumer for OwnConsumer {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        let Some(question) = &self.question else { return Vec::new() };
+        let silent = question.ask().await.into_iter().filter_map(Result::err);
+        silent.map(|error| error.read_only().to_check(name)).collect()
+    }
+
     async fn reload(&self, context: &CallContext) -> Result<(), CallError> {
         match &self.reload {
             // A reload never carries the credential: the consumer gets it from its store.

@@ -26,6 +26,11 @@ pub(crate) type Mistakes = fn(&Entry, &Node, &mut Vec<Finding>);
 /// For kinds of which the schema says everything.
 pub(crate) fn no_mistakes(_: &Entry, _: &Node, _: &mut Vec<Finding>) {}
 
+/// For issuers whose new credential reaches nobody by itself.
+pub(crate) fn never_delivers(_: &Node) -> bool {
+    false
+}
+
 /// A kind of connection, gate, attestation or check, as the lists of `kind` hold it.
 #[derive(Clone, Copy)]
 pub struct Kind {
@@ -54,6 +59,9 @@ pub struct IssuerKind {
     pub parts: &'static [Part],
     /// What `scope` means to it.
     pub scope: ScopeRules,
+    /// Whether its issuer brings the new credential to where it is used, from the issuer's node: then a runbook
+    /// needs no store for it.
+    pub(crate) delivers: fn(&Node) -> bool,
     pub(crate) check: Mistakes,
 }
 

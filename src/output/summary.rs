@@ -209,19 +209,18 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Outgoing::Accepted => "still accepted",
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
+        Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
         Outgoing::Dead => "dead, proved by use",
         Outgoing::Gone => "refused, though this run did not revoke it",
         Outgoing::Refused => "refused by a check, not proved dead",
         Outgoing::Waived => "unknown to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
-    let mut line = format!(
-        "{}: new {incoming}, current in {} of {} store{}",
-        truth.credential,
-        truth.current,
-        truth.stores,
-        if truth.stores == 1 { "" } else { "s" }
-    );
+    let stores = match truth.stores {
+        0 => "no store".to_owned(),
+        n => format!("current in {} of {n} store{}", truth.current, if n == 1 { "" } else { "s" }),
+    };
+    let mut line = format!("{}: new {incoming}, {stores}", truth.credential);
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }

@@ -37,7 +37,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             };
             format!("{}: {word} ({detail})", of(step))
         }
-        Event::Resolved { step, applied, evidence } => {
+        Event::Resolved { step, applied, evidence, .. } => {
             let word = if *applied { "applied" } else { "not applied" };
             format!("{}: resolved as {word}: {evidence}", of(step))
         }

@@ -169,7 +169,9 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
     let mut unchecked = Vec::new();
     let mut credentials = Vec::with_capacity(observed.credentials.len());
     for ((name, credential), seen) in runbook.credentials.iter().zip(observed.credentials) {
-        let target = |index: usize| credential.stores[index].target();
+        let target = |index: usize| {
+            credential.stores.get(index).map_or_else(|| "the runbook".to_owned(), |store| store.target())
+        };
         if let Some(empty) = seen.stores.iter().position(|s| s.versions.current.is_none()) {
             return Err(CompileError::Empty { credential: name.clone(), store: target(empty) });
         }
@@ -304,6 +306,15 @@ fn gaps(
             "{name}: the old credential {} has {left} uses left; stanch does not use it before revoking it",
             identity.handle
         )),
+        Outgoing::Named(standing) if credential.stores.is_empty() => unchecked.push(format!(
+            "{name}: no store holds the old credential {}, and stanch does not know its value: {}",
+            standing.identity.handle,
+            if step::told_dead(&seen.issuer) {
+                "only its issuer can say that it is dead"
+            } else {
+                "nothing can prove it dead, and the run can only end as CLOSED, NOT PROVED"
+            }
+        )),
         Outgoing::Named(standing) => unchecked.push(format!(
             "{name}: you named {} as the old credential; stanch does not know its value, so no check can prove it dead",
             standing.identity.handle
@@ -318,7 +329,11 @@ fn gaps(
             "{name}: stanch cannot tell its issuer to refuse the old value; its consumers must stop accepting it"
         ));
     }
-    if step::rejects(credential).is_empty() && !seen.issuer.tries {
+    if credential.stores.is_empty() {
+        unchecked.push(format!(
+            "{name}: no store holds the credential, so stanch cannot see whether the new one arrived where it is used"
+        ));
+    } else if step::rejects(credential).is_empty() && !seen.issuer.tries {
         unchecked
             .push(format!("{name}: no check uses the old value at the end, so nothing will prove it dead"));
     }

@@ -176,7 +176,10 @@ impl Plan {
     pub fn holds(&self) -> BTreeMap<String, String> {
         let mut holds = BTreeMap::new();
         for planned in &self.credentials {
-            let places = planned.stores.iter().map(|s| &s.place).chain(&planned.shares);
+            // Without a store, the credential itself: a handle that two servers share is held once too often.
+            let named = planned.outgoing.as_ref().map_or(&planned.name, |outgoing| &outgoing.handle);
+            let itself = planned.stores.is_empty().then(|| format!("credential {named}"));
+            let places = planned.stores.iter().map(|s| &s.place).chain(&planned.shares).chain(&itself);
             for place in places.filter(|place| !place.is_empty()) {
                 let sandbox = if self.sandbox { "sandbox: " } else { "" };
                 holds.insert(format!("{sandbox}{place}"), planned.name.clone());

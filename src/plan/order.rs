@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Planned;
-use super::step::{Action, Step, Undo, rejects};
+use super::step::{Action, Step, Undo, rejects, told_dead};
 use crate::domain::{Observation, Phase, Strategy};
 use crate::runbook::model::{self, OwnClass, Runbook, Store};
 
@@ -109,7 +109,8 @@ impl Builder<'_> {
                     .collect();
                 // The issuer's look needs to know who the outgoing credential is, and using it its value.
                 let permission = Action::Permission { credential: c };
-                let mut tail = vec![self.push(phase, id("permission"), permission, captures.clone(), None)];
+                let seen = if captures.is_empty() { after } else { captures.clone() };
+                let mut tail = vec![self.push(phase, id("permission"), permission, seen, None)];
                 if planned.has_baseline() {
                     tail.extend(self.baselines(phase, c, &captures));
                 }
@@ -124,7 +125,7 @@ impl Builder<'_> {
                 .filter(|s| planned.stores[*s].traits.stages)
                 .map(|store| {
                     let action = Action::Stage { credential: c, store };
-                    self.write(phase, store_id("stage", store), action, after.clone(), store)
+                    self.write(phase, store_id("stage", store), action, after.clone(), (c, store))
                 })
                 .collect(),
             Phase::Verify => self.ask(phase, c, "accept", credential.accepts.len(), after),
@@ -132,9 +133,10 @@ impl Builder<'_> {
                 let promotes: Vec<usize> = stores
                     .map(|store| {
                         let action = Action::Promote { credential: c, store };
-                        self.write(phase, store_id("promote", store), action, after.clone(), store)
+                        self.write(phase, store_id("promote", store), action, after.clone(), (c, store))
                     })
                     .collect();
+                let written = if promotes.is_empty() { after } else { promotes.clone() };
                 let reloads: Vec<usize> = (0..credential.consumers.len())
                     .filter(|i| {
                         let consumer = &credential.consumers[*i];
@@ -143,7 +145,7 @@ impl Builder<'_> {
                     .map(|consumer| {
                         let action = Action::Reload { credential: c, consumer };
                         let id = format!("{name}/reload/{}", credential.consumers[consumer].name);
-                        self.push(phase, id, action, promotes.clone(), Some(Observation::Idempotent))
+                        self.push(phase, id, action, written.clone(), Some(Observation::Idempotent))
                     })
                     .collect();
                 if reloads.is_empty() { promotes } else { reloads }
@@ -170,14 +172,25 @@ impl Builder<'_> {
                 }
                 for store in stores.filter(|s| planned.stores[*s].traits.destroys) {
                     let action = Action::Destroy { credential: c, store };
-                    tail.push(self.write(phase, store_id("destroy", store), action, after.clone(), store));
+                    tail.push(self.write(
+                        phase,
+                        store_id("destroy", store),
+                        action,
+                        after.clone(),
+                        (c, store),
+                    ));
                 }
                 tail
             }
             // The value of one that a person named is not known: it cannot be used.
             Phase::Proof => {
                 let mut tail = Vec::new();
-                if !planned.named {
+                if credential.stores.is_empty() {
+                    if planned.named && told_dead(&issuer) {
+                        let action = Action::Reject { credential: c, probe: None };
+                        tail.push(self.push(phase, id("reject/issuer"), action, after.clone(), None));
+                    }
+                } else if !planned.named {
                     tail = self.ask(phase, c, "reject", rejects(credential).len(), after.clone());
                 }
                 // One look finds what the run left anywhere on such a connection.
@@ -202,10 +215,10 @@ impl Builder<'_> {
         id: String,
         action: Action,
         mut after: Vec<usize>,
-        store: usize,
+        (credential, store): (usize, usize),
     ) -> usize {
         let credentials = self.credentials;
-        let planned = &credentials[action.credential().unwrap_or_default()].stores[store];
+        let planned = &credentials[credential].stores[store];
         if let Some(before) = self.writers.get(planned.place.as_str())
             && !after.contains(before)
         {
@@ -318,7 +331,8 @@ impl Builder<'_> {
                     continue;
                 }
                 let swapped = matches!(self.steps[at].action, Action::Reload { .. })
-                    && matches!(self.steps[earlier].action, Action::Promote { .. });
+                    && (matches!(self.steps[earlier].action, Action::Promote { .. })
+                        || self.delivers(earlier, at));
                 let (first, then) = if swapped { (earlier, at) } else { (at, earlier) };
                 if let Some(undo) = &mut self.steps[then].undo {
                     undo.after.push(first);
@@ -350,6 +364,14 @@ impl Builder<'_> {
                 undo.after.extend(later);
             }
         }
+    }
+
+    /// Whether a custom step delivers the credential that another step concerns.
+    fn delivers(&self, own: usize, other: usize) -> bool {
+        let Action::Own { name } = &self.steps[own].action else { return false };
+        let delivered = self.runbook.phases.own_step(name).and_then(|step| step.credential.as_ref());
+        let credential = self.steps[other].action.credential().map(|c| &self.credentials[c].name);
+        delivered.is_some() && delivered == credential
     }
 
     fn push(

@@ -157,13 +157,20 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         Action::Destroy { credential, store: s } => {
             format!("destroy the old version in {}", store(*credential, *s))
         }
+        Action::Reject { credential, .. } if plan.credential(*credential).1.stores.is_empty() => {
+            format!("confirm that its issuer no longer knows the old {}", name(*credential))
+        }
         Action::Reject { credential, probe } => {
             format!("confirm that {} rejects the old {}", at(*probe), name(*credential))
         }
         Action::Sweep { credential } => {
             format!("look for a second new {} created by a repeated request", name(*credential))
         }
-        Action::Own { name } => format!("custom step {name}"),
+        Action::Own { name } => {
+            let delivers = plan.runbook.phases.own_step(name).and_then(|step| step.credential.as_ref());
+            let delivers = delivers.map(|credential| format!(" with the new {credential}"));
+            format!("custom step {name}{}", delivers.unwrap_or_default())
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
-use crate::domain::{Observation, Phase};
+use crate::domain::{IssuerTraits, Observation, Phase};
 use crate::runbook::model::{self, Consumer};
 
 /// One action on one target. The fields stand in the order of their names, as RFC 8785 sorts them,
@@ -154,6 +154,11 @@ impl Step {
 /// The checks that must refuse the outgoing credential.
 pub(crate) fn rejects(credential: &model::Credential) -> &[model::Probe] {
     credential.rejects.as_deref().unwrap_or(&credential.accepts)
+}
+
+/// Whether the issuer's word on the death of a credential, whose value is not known, can be had.
+pub(super) fn told_dead(issuer: &IssuerTraits) -> bool {
+    issuer.revokes && issuer.change == Observation::Readable
 }
 
 /// The consumers of a credential that can say what they use.

@@ -648,3 +648,43 @@ fn a_long_chain_of_credentials_is_compiled() {
     let first = plan.steps.iter().find(|s| s.phase == Phase::Prepare).expect("a step");
     assert_eq!(first.id, format!("prepare/c{:05}/issue", LINKS - 1), "the last link comes first");
 }
+
+/// A credential that no store holds, and what its issuer said of the old one.
+fn without_stores(issuer: IssuerTraits, outgoing: Outgoing) -> Plan {
+    let mut runbook = read("runbooks/quickstart.yaml", "sandbox");
+    runbook.credentials.values_mut().for_each(|credential| credential.stores.clear());
+    let name = runbook.credentials.keys().next().expect("one").clone();
+    let step = json!({ "name": "deliver", "exec": ["deliver"], "credential": name, "undo": "none" });
+    runbook.phases.cutover = serde_json::from_value(json!({ "before": [step] })).expect("a phase");
+    let mut observed = observe(&runbook);
+    for seen in &mut observed.credentials {
+        (seen.issuer, seen.outgoing) = (issuer, outgoing.clone());
+    }
+    compile(runbook, &request(), observed).expect("a plan")
+}
+
+#[test]
+fn without_stores_only_the_issuers_word_proves_the_old_one_dead() {
+    let told = IssuerTraits { disables: true, ..IssuerTraits::MINTING };
+    let plan = without_stores(told, Outgoing::Named(standing()));
+    let asks = |plan: &Plan| {
+        let asked = plan.steps.iter().filter(|step| step.phase == Phase::Proof);
+        asked.map(|step| step.id.rsplit('/').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(asks(&plan), ["issuer", "sweep"]);
+    assert!(!plan.steps.iter().any(|step| {
+        matches!(step.action, Action::Baseline { .. } | Action::Capture { .. } | Action::Promote { .. })
+    }));
+    assert!(preview(&plan).contains("only its issuer can say that it is dead"), "{}", preview(&plan));
+    // Two runs must not have it at once, though they write in no common place.
+    let held: Vec<String> = plan.holds().into_keys().collect();
+    assert_eq!(held, [format!("credential {}", standing().identity.handle)]);
+    let again = Plan::from_json(&serde_json::to_string(&plan).expect("JSON")).expect("the same plan");
+    assert_eq!(again.digest(), plan.digest());
+    // Where it cannot be asked, or there is nothing to revoke, nothing is asked in the end.
+    let untold = IssuerTraits { revokes: false, ..told };
+    let plan = without_stores(untold, Outgoing::Named(standing()));
+    assert_eq!(asks(&plan), ["sweep"]);
+    assert!(preview(&plan).contains("can only end as CLOSED, NOT PROVED"), "{}", preview(&plan));
+    assert_eq!(asks(&without_stores(told, Outgoing::Waived("it never was".into()))), ["sweep"]);
+}

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use super::logged::Logged;
 use super::outcome::CallError;
 use super::{Attestation, Call, CallContext, Probe, Secret256, Use};
-use crate::domain::{ErrorKind, Judgement, Verdict};
+use crate::domain::{Check, ErrorKind, Judgement, Verdict};
 use crate::runbook::model::{Exec, ExecInput};
 use crate::secret::{Material, Secret};
 use crate::text::sanitize;
@@ -271,6 +271,11 @@ impl Call for Program {
 /// Exit status 0 is *accepted*, 1 is *refused*; anything else is neither.
 #[async_trait]
 impl Probe for Program {
+    /// Whether it can be started is looked at with all other programs; starting it would use the credential.
+    async fn preflight(&self, _name: &str) -> Vec<Check> {
+        Vec::new()
+    }
+
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         let ended = self.run(None, Some(material)).await.map_err(CallError::read_only)?;
         let name = self.name();

@@ -8,6 +8,10 @@
 //!
 //! Every method that changes something says how its outcome can be learned when the reply is lost
 //! ([`Observation`](crate::domain::Observation)). No method retries: that is the engine's duty, and each try is on the record.
+//!
+//! A method with a default either refuses, or its comment says why the default is harmless. What wraps one of these
+//! traits carries `#[deny(clippy::missing_trait_methods)]`, so that it cannot forget to forward one
+//! (`tests/it/architecture.rs` demands it).
 
 #[cfg(feature = "tool")]
 pub mod exec;
@@ -64,13 +68,10 @@ pub struct CallContext {
     pub before: Versions,
 }
 
-impl CallContext {
-    /// The name of a credential whose value was made here: it differs between runs and rounds, and says nothing about
-    /// the value.
-    pub fn handle(&self) -> String {
-        let token = self.token.simple().to_string();
-        format!("random:{}", &token[..8])
-    }
+/// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between
+/// runs and rounds, and says nothing about the value.
+pub fn handle(token: Uuid) -> String {
+    format!("random:{}", &token.simple().to_string()[..8])
 }
 
 /// A credential that was just issued.
@@ -128,7 +129,8 @@ pub trait Issuer: Send + Sync {
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
 
     /// Asks ahead for what [`Issuer::preflight`] will need whoever the outgoing credential is, while others
-    /// still find that out. Keeps the answers, and says nothing.
+    /// still find that out. Keeps the answers, and says nothing. By default nothing is asked ahead: that costs
+    /// time and nothing else.
     async fn warm(&self) {}
 
     /// Who a credential belongs to, how the issuer names it, and whether it is alive: asked as the
@@ -164,7 +166,7 @@ pub trait Issuer: Send + Sync {
     async fn existing(&self) -> Result<Vec<String>, CallError>;
 
     /// What a repeated or late `issue` with this context has left, at a time when the run knows what it issued.
-    /// As for [`Issuer::find`]; empty where nothing tells such a credential from another's. `expected` are
+    /// By default what [`Issuer::find`] finds, where its list is new enough to show what is expected. As for [`Issuer::find`]; empty where nothing tells such a credential from another's. `expected` are
     /// handles that the run made and has not revoked: a list that lacks one of them is older than it, and may
     /// lack a twin as well.
     ///
@@ -187,7 +189,7 @@ pub trait Issuer: Send + Sync {
     }
 
     /// What exists now beside the handles in `known`, where an operator should look whose it is: each a
-    /// sentence. Empty where what a run created carries its tag, so that nothing else can be its own.
+    /// sentence. Empty, as by default, where what a run created carries its tag, so that nothing else can be its own.
     ///
     /// # Errors
     /// When the issuer cannot be asked.
@@ -232,7 +234,8 @@ pub trait Issuer: Send + Sync {
     ) -> Result<(), CallError>;
 
     /// What two runs must not both change beyond the credential itself, for example a user whose keys
-    /// are counted: with its server, however that is spelt. `None` where there is no such thing.
+    /// are counted: with its server, however that is spelt. `None`, as by default, where there is no such thing: the
+    /// places of its stores are held all the same.
     ///
     /// # Errors
     /// When the issuer cannot be asked.
@@ -329,7 +332,7 @@ pub trait Store: Send + Sync {
     ) -> Result<(), CallError>;
 
     /// Whether every copy of the secret elsewhere (a replica in another region) has what is current here:
-    /// to be asked right before the old credential is refused.
+    /// to be asked right before the old credential is refused. By default there are no copies.
     ///
     /// # Errors
     /// When a copy is late or failed, with its name.
@@ -348,6 +351,10 @@ pub trait Store: Send + Sync {
 /// What uses a credential.
 #[async_trait]
 pub trait Consumer: Send + Sync {
+    /// Looks, before anything is changed, whether every instance says what it uses: a check for each that does
+    /// not, and nothing for the others. `name` is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Tells it to read its store again. Harmless to repeat.
     ///
     /// # Errors
@@ -396,6 +403,10 @@ impl std::fmt::Debug for Secret256 {
 /// A check against a relying party.
 #[async_trait]
 pub trait Probe: Send + Sync {
+    /// Looks, before anything is changed, whether it can be reached. Uses no credential, and nothing up. `name`
+    /// is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Tries the credential once.
     ///
     /// # Errors
@@ -416,6 +427,10 @@ pub trait Call: Send + Sync {
 /// A condition between phases.
 #[async_trait]
 pub trait Gate: Send + Sync {
+    /// Looks, before anything is changed, whether it can be evaluated: what it says then decides nothing.
+    /// `name` is what the checks are called.
+    async fn preflight(&self, name: &str) -> Vec<Check>;
+
     /// Looks once.
     async fn evaluate(&self) -> Judgement;
 }
@@ -425,18 +440,12 @@ pub trait Gate: Send + Sync {
 pub trait Provider: Send + Sync {
     /// What is less safe than it should be, for example TLS that is not verified. Said again in
     /// every phase, and on the record.
-    fn warnings(&self) -> Vec<String> {
-        Vec::new()
-    }
+    fn warnings(&self) -> Vec<String>;
     /// The operator's own secrets, as far as they are known: they must not be shown or recorded either.
-    fn secrets(&self) -> Vec<Secret> {
-        Vec::new()
-    }
+    fn secrets(&self) -> Vec<Secret>;
     /// Whether what the runbook names is there: each program of any step, check, gate or way back can be
     /// executed, each address has a host that is known. Starts and calls nothing.
-    async fn reach(&self, _runbook: &model::Runbook) -> Vec<Check> {
-        Vec::new()
-    }
+    async fn reach(&self, runbook: &model::Runbook) -> Vec<Check>;
     /// Who are we on this connection, is the server fit for a run, do the clocks agree.
     async fn preflight(&self, connection: &str) -> Vec<Check>;
     /// The issuer of a credential. `name` is the credential's.

@@ -1,8 +1,20 @@
-//! Failures in a row.
+//! What gates say: before a run, and of failures in a row.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::domain::{Judgement, Verdict};
+use super::CallError;
+use crate::domain::{Check, Judgement, Verdict};
+
+/// What a gate said before a run: only one that cannot be evaluated forbids it. Its subject may not exist yet.
+pub(crate) fn told(name: &str, found: Result<Judgement, CallError>) -> Check {
+    match found {
+        Err(error) => error.to_check(name),
+        Ok(Judgement { verdict: Verdict::Pass, detail }) => Check::pass(name, detail),
+        Ok(Judgement { verdict, detail }) => {
+            Check::warn(name, format!("it says {} before the run: {detail}", verdict.name()))
+        }
+    }
+}
 
 /// Counts failures in a row, so that one bad sample does not turn a rotation back.
 #[derive(Debug)]

@@ -65,10 +65,10 @@ impl State {
                 let (step, looks) = self.in_doubt(event, step, *op, *attempt)?;
                 self.settle(step, *op, *attempt, found, facts, looks, at);
             }
-            Event::Resolved { step, applied, .. } => {
+            Event::Resolved { step, applied, facts, .. } => {
                 let at_step = self.find(event, step)?;
                 if let Status::Failed { op, .. } = self.steps[at_step].status {
-                    return self.overrule(event, at_step, op, *applied);
+                    return self.overrule(event, at_step, op, *applied, facts);
                 }
                 if !applied && self.may_repeat(at_step) {
                     self.repeat(at_step, at);
@@ -78,7 +78,7 @@ impl State {
                     return Err(self.mismatch(event, at_step));
                 };
                 let found = if *applied { Found::Applied } else { Found::Absent };
-                self.settle(at_step, op, attempt, &found, &Facts::new(), 0, at);
+                self.settle(at_step, op, attempt, &found, facts, 0, at);
             }
             Event::Judged { gate, verdict, detail } => {
                 self.judged.insert(gate.clone(), (*verdict, detail.clone()));
@@ -202,6 +202,7 @@ impl State {
         step: usize,
         op: Op,
         applied: bool,
+        facts: &Facts,
     ) -> Result<(), IllegalTransition> {
         if op == Op::Discard || (applied && self.needs_its_answer(step)) {
             return Err(self.mismatch(event, step));
@@ -210,7 +211,10 @@ impl State {
         self.changed = true;
         match (op, applied) {
             // It is done, or undone, by hand.
-            (_, true) => self.succeed(step, op, self.steps[step].facts.clone()),
+            (_, true) => {
+                let facts = if facts.is_empty() { self.steps[step].facts.clone() } else { facts.clone() };
+                self.succeed(step, op, facts);
+            }
             // It never took effect: on the way back there is nothing to undo.
             (_, false) if self.direction != Direction::Forward => {
                 self.steps[step].status = Status::Undone;

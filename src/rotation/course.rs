@@ -364,7 +364,14 @@ impl State {
             && (0..self.plan.steps.len()).any(|at| tried(&at))
     }
 
-    /// Whether a new credential can still be replaced: it was issued, and no store hands it out.
+    /// Whether a custom step delivers the new version of this credential.
+    fn delivers(&self, step: &str, credential: usize) -> bool {
+        let own = self.plan.runbook.phases.own_step(step);
+        own.is_some_and(|own| own.credential.as_ref() == Some(&self.plan.credentials[credential].name))
+    }
+
+    /// Whether a new credential can still be replaced: it was issued, and no store hands it out, nor was it
+    /// delivered.
     pub fn may_reissue(&self, credential: usize) -> bool {
         let idle = self.work.started.is_empty() && self.work.unknown.is_empty();
         idle && self.direction == Direction::Forward
@@ -372,6 +379,9 @@ impl State {
             && self.plan.steps.iter().zip(&self.steps).all(|(step, known)| match step.action {
                 Action::Issue { credential: c } if c == credential => known.status == Status::Done,
                 Action::Promote { credential: c, .. } if c == credential => {
+                    matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
+                }
+                Action::Own { ref name } if self.delivers(name, credential) => {
                     matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
                 }
                 _ => true,

@@ -88,6 +88,9 @@ pub enum Event {
         applied: bool,
         /// What the person looked at.
         evidence: String,
+        /// What follows from it that later steps need to know: the handle of a value that was made here.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: Facts,
     },
     /// A gate's verdict changed.
     Judged {
@@ -233,7 +236,7 @@ impl Event {
             }
             Self::Settled { step: _, op: _, attempt: _, found: _, facts: _, detail }
             | Self::Judged { gate: _, verdict: _, detail } => wash(detail),
-            Self::Resolved { step: _, applied: _, evidence } => wash(evidence),
+            Self::Resolved { step: _, applied: _, evidence, facts: _ } => wash(evidence),
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
             Self::Halted { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
@@ -362,7 +365,7 @@ mod tests {
             },
             Event::Settled { step: step(), op, attempt, found: Found::Applied, facts, detail: said() },
             Event::Judged { gate: "g".into(), verdict: Verdict::Fail, detail: said() },
-            Event::Resolved { step: step(), applied: true, evidence: said() },
+            Event::Resolved { step: step(), applied: true, evidence: said(), facts: Facts::new() },
             Event::Turned { to: None, why: said(), by_gate: false },
             Event::Halted { by: "me".into(), reason: said() },
             Event::Noted { text: said() },
@@ -378,7 +381,7 @@ mod tests {
         let (step, op, attempt) = (|| "a/b/c".to_owned(), Op::Do, 1);
         let about = [
             Event::Intent { step: step(), op, attempt, round: 0 },
-            Event::Resolved { step: step(), applied: true, evidence: "seen".into() },
+            Event::Resolved { step: step(), applied: true, evidence: "seen".into(), facts: Facts::new() },
         ];
         assert!(about.iter().all(|event| event.step() == Some("a/b/c")));
         assert_eq!(Event::Heartbeat {}.step(), None);

@@ -334,8 +334,12 @@ fn scenarios() -> Vec<(&'static str, Run)> {
     let until = |phase| move |w: &mut Wishes| w.until = Some(phase);
     let halt = Event::Halted { by: "somebody".into(), reason: "why".into() };
     let clear = Event::HaltCleared { by: "somebody".into() };
-    let resolved =
-        |step: &str, applied| Event::Resolved { step: step.into(), applied, evidence: "seen".into() };
+    let resolved = |step: &str, applied| Event::Resolved {
+        step: step.into(),
+        applied,
+        evidence: "seen".into(),
+        facts: Default::default(),
+    };
     let forget = |w: &mut Wishes| w.until = None;
     vec![
         ("done-overlap", Run::overlap().go()),
@@ -1137,7 +1141,15 @@ fn what_cannot_follow_is_refused() {
         (intent(first, Op::Discard, 1, 0), "intent"),
         (outcome(first, Op::Do, 1), "outcome"),
         (settled(first, 1), "settled"),
-        (Event::Resolved { step: first.into(), applied: true, evidence: String::new() }, "resolved"),
+        (
+            Event::Resolved {
+                step: first.into(),
+                applied: true,
+                evidence: String::new(),
+                facts: Default::default(),
+            },
+            "resolved",
+        ),
     ];
     for (event, name) in &cases {
         let mut state = run.state.clone();
@@ -1257,7 +1269,7 @@ fn events_and_statuses_have_their_names() {
             facts: Facts::new(),
             detail: text(),
         },
-        Event::Resolved { step, applied: true, evidence: text() },
+        Event::Resolved { step, applied: true, evidence: text(), facts: Default::default() },
         Event::Judged { gate: text(), verdict: Verdict::Pass, detail: text() },
         Event::Adopted { credential: text(), consumer: text(), instances: 1, of: 1 },
         Event::Turned { to: None, why: text(), by_gate: false },

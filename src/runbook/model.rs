@@ -82,9 +82,15 @@ pub struct Credential {
     #[serde(default)]
     pub scope: Scope,
     /// The places that consumers read it from. The first one is where the old version is
-    /// read at the start.
-    #[schemars(length(min = 1))]
+    /// read at the start. Without stores, `outgoing` names the old version, and the issuer or a custom
+    /// step delivers the new one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<Store>,
+    /// The handle of the old version (an accessor, an access key ID), where no store holds it or
+    /// the stores hold another one. `--outgoing` overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^\S+$"))]
+    pub outgoing: Option<String>,
     /// What uses it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<Consumer>,
@@ -145,6 +151,12 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// The custom step with this name.
+    pub fn own_step(&self, name: &str) -> Option<&OwnStep> {
+        let phases = Phase::ALL.iter().filter_map(|phase| self.of(*phase));
+        phases.flat_map(|phase| phase.before.iter().chain(&phase.after)).find(|step| step.name == name)
+    }
+
     /// What the runbook says about a phase.
     pub fn of(&self, phase: Phase) -> Option<&PhaseSpec> {
         match phase {
@@ -202,6 +214,10 @@ pub struct OwnStep {
     /// A request to send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCall>,
+    /// The credential whose new version the step delivers: on standard input, or in the request as
+    /// `bearer` and `${secret}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// A question that a person answers with yes; without a terminal, `--confirm NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<String>,

@@ -63,7 +63,8 @@ impl Runbook {
 
 impl AllNamed {
     fn credential(&mut self, name: &str, credential: &Credential) {
-        let Credential { issuer, scope: _, stores: _, consumers, accepts, rejects, after: _ } = credential;
+        let Credential { issuer, scope: _, stores: _, outgoing: _, consumers, accepts, rejects, after: _ } =
+            credential;
         let at = |what: &str| format!("credential {name}, {what}");
         for (what, names) in issuer.names() {
             self.names(names, &at(what));
@@ -94,7 +95,9 @@ impl AllNamed {
 
     fn phase(&mut self, phase: &PhaseSpec) {
         let PhaseSpec { at_least: _, at_most: _, until: _, times: _, every: _, before, after } = phase;
-        for OwnStep { name, exec, http, manual: _, undo, class: _, observe } in before.iter().chain(after) {
+        for OwnStep { name, exec, http, credential: _, manual: _, undo, class: _, observe } in
+            before.iter().chain(after)
+        {
             let at = |what: &str| format!("step {name}{what}");
             exec.iter().for_each(|exec| self.exec(exec, &at("")));
             http.iter().for_each(|http| self.request(http, &at("")));

@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock", "text"]),
+    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
     (
         "cli",
         &[
@@ -481,4 +481,64 @@ fn nobody_but_the_journal_and_what_works_on_its_files_knows_the_backend() {
             assert!(own || !names(production(&file), word), "{}: names {word}", file.path.display());
         }
     }
+}
+
+/// What of the outside world is called through.
+const CALLED: [&str; 8] = ["Issuer", "Store", "Consumer", "Question", "Probe", "Call", "Gate", "Provider"];
+
+/// The types of a file with what they hold of these traits, and the implementations of one that carry no lint.
+#[derive(Default)]
+struct Wrappers {
+    holders: BTreeSet<(String, String)>,
+    unguarded: Vec<(String, String)>,
+}
+
+impl<'ast> Visit<'ast> for Wrappers {
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        struct Holds(Vec<String>);
+        impl<'ast> Visit<'ast> for Holds {
+            fn visit_trait_bound(&mut self, bound: &'ast syn::TraitBound) {
+                self.0.extend(bound.path.segments.last().map(|s| s.ident.to_string()));
+            }
+        }
+        let mut holds = Holds(Vec::new());
+        syn::visit::visit_item_struct(&mut holds, item);
+        self.holders.extend(holds.0.into_iter().map(|held| (item.ident.to_string(), held)));
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        let last = |path: &syn::Path| path.segments.last().map(|s| s.ident.to_string()).unwrap_or_default();
+        let called = item.trait_.as_ref().map(|(_, path, _)| last(path)).unwrap_or_default();
+        let guarded = item.attrs.iter().any(|a| {
+            a.path().is_ident("deny")
+                && a.parse_args::<syn::Path>().is_ok_and(|lint| last(&lint) == "missing_trait_methods")
+        });
+        if let syn::Type::Path(of) = &*item.self_ty
+            && CALLED.contains(&called.as_str())
+            && !guarded
+        {
+            self.unguarded.push((last(&of.path), called));
+        }
+    }
+}
+
+/// A wrapper that does not forward a method with a default answers with the default, and nobody notices.
+#[test]
+fn what_wraps_a_part_of_the_world_forwards_every_method() {
+    let found = |file: &syn::File| {
+        let mut found = Wrappers::default();
+        found.visit_file(file);
+        found.unguarded.retain(|wrapper| found.holders.contains(wrapper));
+        found.unguarded
+    };
+    for file in sources() {
+        let wrong = found(&file.rust);
+        let path = file.path.display();
+        assert!(wrong.is_empty(), "{path}: #[deny(clippy::missing_trait_methods)] on the impls of {wrong:?}");
+    }
+    let wrapper =
+        "struct W { inner: Arc<dyn Issuer> } impl provider::Issuer for W {} struct N; impl Issuer for N {}";
+    assert_eq!(found(&syn::parse_file(wrapper).expect("Rust")), [("W".into(), "Issuer".into())]);
+    let generic = "struct W<S: Store>(S); #[deny(clippy::missing_trait_methods)] impl<S> Store for W<S> {}";
+    assert!(found(&syn::parse_file(generic).expect("Rust")).is_empty());
 }

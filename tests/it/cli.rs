@@ -391,7 +391,8 @@ fn a_debug_log_tells_what_was_called() {
     let (book, log) = (book.to_str().expect("path"), tool.folder.path().join("stanch.log"));
     std::fs::File::create(&store).expect("file").write_all(b"KEY=before-1\n").expect("file");
     let file = log.to_str().expect("path");
-    let ran = tool.run(&["run", book, "--env", "test", "--yes", "-v", "--log-file", file]);
+    let ran =
+        tool.run(&["run", book, "--env", "test", "--yes", "-v", "--log-file", file, "--strategy", "contain"]);
     let lines = std::fs::read_to_string(&log).expect("a log");
     assert!(lines.contains("GET http://127.0.0.1:9/health: no connection in "), "{lines}{ran:?}");
     assert!(
@@ -400,7 +401,7 @@ fn a_debug_log_tells_what_was_called() {
     );
     assert_eq!(std::fs::metadata(&log).expect("a log").permissions().mode() & 0o777, 0o600);
     assert!(!ran.stderr.contains("no connection in"), "it went into the file: {ran:?}");
-    let loud = tool.run(&["-vv", "run", book, "--env", "test", "--yes"]);
+    let loud = tool.run(&["-vv", "run", book, "--env", "test", "--yes", "--strategy", "contain"]);
     assert!(loud.stderr.contains("DEBUG GET http://127.0.0.1:9/health …"), "{loud:?}");
     // A log that cannot be had stops nothing: not even a word that is no level, nor a file that cannot be made.
     Tool::new().with("STANCH_LOG", "loud").run(&["runs"]).expect(0);

@@ -142,7 +142,12 @@ impl Played {
                     }
                     for step in unknown {
                         record(Event::Resumed {});
-                        record(Event::Resolved { step, applied: !turned, evidence: "looked".into() });
+                        record(Event::Resolved {
+                            step,
+                            applied: !turned,
+                            evidence: "looked".into(),
+                            facts: Default::default(),
+                        });
                     }
                 }
                 (None, Next::Sleep(at) | Next::Wait(at)) => now = at,

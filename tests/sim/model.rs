@@ -610,7 +610,10 @@ impl Books {
                     Found::Undecided => {}
                 }
             }
-            Event::Resolved { step, .. } => drop(self.record.open.remove(step)),
+            Event::Resolved { step, facts, .. } => {
+                self.name(step, facts);
+                self.record.open.remove(step);
+            }
             Event::Turned { .. } => (self.record.turned, self.record.back) = (true, true),
             Event::Forward { .. } | Event::Returned { .. } => self.record.back = false,
             _ => {}

@@ -282,14 +282,15 @@ impl Shared {
         let Some(plan) = self.plan.get() else { return "hand: nothing there" };
         let c = hand.credential % plan.credentials.len();
         let (planned, credential) = plan.credential(c);
-        let path = &self.paths[c][hand.store % self.paths[c].len()];
+        let paths = &self.paths[c];
+        let path = (!paths.is_empty()).then(|| &paths[hand.store % paths.len()]);
         let old = planned.outgoing.as_ref().map(|o| o.handle.clone());
         let new = self.model.incoming(&planned.name);
         let change = |handle: Option<String>, life| {
             handle.map(|h| self.world.change_by_hand(&h, life).expect("world")).is_some()
         };
         let write = |handle: Option<String>| {
-            handle.map(|h| self.world.write_by_hand(path, &h, &[]).expect("world")).is_some()
+            path.zip(handle).map(|(p, h)| self.world.write_by_hand(p, &h, &[]).expect("world")).is_some()
         };
         let mint = || Some(self.world.mint_by_hand(&planned.name, credential).expect("world"));
         let (name, done) = self.model.by_hand(|| match hand.what {
@@ -575,7 +576,8 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
     if let Some((c, what)) = script.before {
         tamper(&world, &quiet, &runbook, c, what).await;
     }
-    let observed = survey(&quiet, &runbook, &Choices::default()).await.expect("survey");
+    let unknown = matches!(script.before, Some((_, Before::Mistyped | Before::Deleted)));
+    let observed = survey(&quiet, &runbook, &Choices::default()).await;
     let request = Request {
         environment: "sandbox".into(),
         sandbox: true,
@@ -583,18 +585,21 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         tool: "simulation".into(),
         directory: None,
     };
-    let compiled = compile(runbook, &request, observed);
-    let unknown = matches!(script.before, Some((_, Before::Mistyped | Before::Deleted)));
+    // What is known by its handle alone, and is gone, cannot even be observed.
+    let compiled = match observed {
+        Err(error) if unknown && error.source.kind == ErrorKind::NotFound => None,
+        observed => Some(compile(runbook, &request, observed.expect("survey"))),
+    };
     if unknown {
         let mut played = Played { script: Some(script), ..Played::default() };
         played.happened.insert("hand: before the run, and no plan was made".into(), 1);
-        if compiled.is_ok() {
+        if compiled.is_some_and(|compiled| compiled.is_ok()) {
             let what = "a plan was made for a value that its issuer does not know".into();
             played.violation = Some(Violation { invariant: 2, what });
         }
         return played;
     }
-    let plan = Arc::new(compiled.expect("plan"));
+    let plan = Arc::new(compiled.expect("observed").expect("plan"));
     let files = script.files.then(|| tempfile::tempdir().expect("a folder"));
     let state = files.as_ref().map(|f| StateDir::open(&f.path().join("state")).expect("state folder"));
     let ledger: Arc<dyn Ledger> = match &state {
@@ -654,9 +659,14 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
 async fn tamper(world: &Sandbox, quiet: &Arc<dyn Provider>, runbook: &Runbook, c: usize, what: Before) {
     let (name, credential) = runbook.credentials.iter().nth(c).expect("a credential");
     let issuer = quiet.issuer(name, credential).await.expect("issuer");
-    let store = quiet.store(name, credential, 0).await.expect("store");
-    let old = store.read(None).await.expect("value");
-    let handle = issuer.identify(&old).await.expect("identify").expect("known").identity.handle;
+    let handle = match &credential.outgoing {
+        Some(named) => named.clone(),
+        None => {
+            let store = quiet.store(name, credential, 0).await.expect("store");
+            let old = store.read(None).await.expect("value");
+            issuer.identify(&old).await.expect("identify").expect("known").identity.handle
+        }
+    };
     match what {
         Before::Mistyped => {
             for path in places(credential) {
@@ -963,16 +973,19 @@ impl Run {
     /// As `stanch resolve` does.
     fn resolve(&self, step: &str, applied: bool, clock: &Arc<Virtual>) {
         let now = clock.now();
-        let event = Event::Resolved { step: step.to_owned(), applied, evidence: "looked".into() };
         self.shared.fate().count(if applied {
             "operator: resolved as applied"
         } else {
             "operator: resolved as not applied"
         });
-        let result = at_once(self.shared.ledger.resume(&self.id, WHO, now))
-            .and_then(|(mut journal, _)| journal.commit(now, std::slice::from_ref(&event)));
+        let result =
+            at_once(self.shared.ledger.resume(&self.id, WHO, now)).and_then(|(mut journal, state)| {
+                let at = state.step(step).expect("a step of the plan");
+                let event = stanch::engine::resolved(&state, &self.id, at, applied, "looked".into());
+                journal.commit(now, std::slice::from_ref(&event)).map(|()| event)
+            });
         match result {
-            Ok(()) => self.shared.model.durable(&[event]),
+            Ok(event) => self.shared.model.durable(&[event]),
             Err(error) => self.shared.model.blame(0, format!("cannot be resolved: {error}")),
         }
         // Answered once; the next try starts from nothing.

@@ -127,6 +127,9 @@ pub(crate) struct Own {
     pub(crate) before: bool,
     pub(crate) kind: OwnKind,
     pub(crate) undo: bool,
+    /// Whether it gets the first credential's new version.
+    #[serde(default)]
+    pub(crate) delivers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,7 +263,10 @@ impl Script {
         };
         if script.hands && rng.gen_ratio(1, 8) {
             let what = [Before::Mistyped, Before::Disabled, Before::Deleted][rng.gen_range(0..3)];
-            script.before = Some((rng.gen_range(0..number), what));
+            let c = rng.gen_range(0..number);
+            // What no store holds cannot be mistyped there.
+            let nowhere = script.credentials[c].stores.is_empty() && what == Before::Mistyped;
+            script.before = Some((c, if nowhere { Before::Deleted } else { what }));
         }
         let weather = Weather {
             hands: if script.hands { [200, 1_000][rng.gen_range(0..2)] } else { 0 },
@@ -406,6 +412,7 @@ impl Spec {
         model::Credential {
             issuer,
             scope: model::Scope { max_ttl: None, policies: scoped.then_some(policies), audience: None },
+            outgoing: self.stores.is_empty().then(|| format!("named-{at}")),
             stores,
             consumers: consumers.collect(),
             accepts: (self.probe && scoped)
@@ -470,6 +477,7 @@ impl Own {
             name: format!("own{at}"),
             exec: (!manual).then(exec),
             http: None,
+            credential: self.delivers.then(|| name(0)),
             manual: manual.then(|| "done?".to_owned()),
             undo: self.undo.then(|| model::Undo::Exec(exec())),
             class: if self.kind == OwnKind::Opaque {
@@ -492,7 +500,7 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
         5..=6 => IssuerKind::Iam,
         _ => IssuerKind::Random,
     };
-    let stores = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
+    let stores: Vec<StoreKind> = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
         .map(|_| match rng.gen_range(0..4) {
             0 => StoreKind::Sandbox { labels: true },
             1 => StoreKind::Sandbox { labels: false },
@@ -500,13 +508,17 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
             _ => StoreKind::SecretsManager,
         })
         .collect();
-    let consumers = (0..rng.gen_range(0..=2))
+    let consumers: Vec<ConsumerKind> = (0..rng.gen_range(0..=2))
         .map(|_| {
             let instances = rng.gen_bool(0.8).then(|| rng.gen_range(1..=3));
             // One that can neither be told nor asked never moves in the sandbox.
             ConsumerKind { reloads: instances.is_none() || rng.gen_bool(0.8), instances }
         })
         .collect();
+    // Known by its name alone, and told by its issuer alone.
+    let told = !matches!(issuer, IssuerKind::Random);
+    let (stores, consumers) =
+        if told && rng.gen_ratio(1, 10) { (vec![], vec![]) } else { (stores, consumers) };
     let after = if at > 0 && rng.gen_bool(0.3) { vec![rng.gen_range(0..at)] } else { vec![] };
     Spec { issuer, stores, consumers, probe: rng.gen_bool(0.6), blind: rng.gen_ratio(1, 24), after }
 }
@@ -515,7 +527,10 @@ fn own(rng: &mut StdRng, strategy: Strategy) -> Own {
     let order = Phase::order(strategy);
     let phase = order[rng.gen_range(1..order.len())];
     let kind = [OwnKind::Opaque, OwnKind::Idempotent, OwnKind::Manual][rng.gen_range(0..3)];
-    Own { phase, before: rng.gen_bool(0.5), kind, undo: rng.gen_bool(0.7) }
+    let delivers = kind != OwnKind::Manual
+        && matches!(phase, Phase::Distribute | Phase::Verify | Phase::Cutover)
+        && rng.gen_bool(0.5);
+    Own { phase, before: rng.gen_bool(0.5), kind, undo: rng.gen_bool(0.7), delivers }
 }
 
 /// What befalls the next call, if anything.

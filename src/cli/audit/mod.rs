@@ -85,8 +85,12 @@ fn words(event: &Event, state: &State) -> String {
         Event::Seen { credential, stores, outgoing, incoming } => {
             let stores: Vec<_> = stores.iter().map(|holds| held(*holds)).collect();
             format!(
-                "looked at {credential}: stores hold {}; old {}, new {}",
-                if stores.is_empty() { "nothing".to_owned() } else { stores.join(", ") },
+                "looked at {credential}: {}; old {}, new {}",
+                if stores.is_empty() {
+                    "no store".to_owned()
+                } else {
+                    format!("stores hold {}", stores.join(", "))
+                },
                 seen(*outgoing),
                 seen(*incoming)
             )

@@ -93,8 +93,8 @@ impl Session {
             consumers: matches!(last, Event::Closed { end: End::Done | End::NotProved }),
             old: matches!(last, Event::Closed { end: End::Done }),
         };
-        let jobs = self.index.issues().iter().map(|step| (self.job(*step), None)).collect();
-        let found = sights(jobs, LAST_LOOK, asked).await;
+        let jobs = self.index.looks().map(|(c, step)| (c, self.job(step), None)).collect();
+        let found = sights(&self.plan, jobs, LAST_LOOK, asked).await;
         // What is not seen stays unseen: the summary then tells what the steps did.
         let missed: Vec<&str> = (self.plan.credentials.iter().zip(&found))
             .filter_map(|(planned, seen)| seen.is_none().then_some(planned.name.as_str()))

@@ -9,16 +9,18 @@ use super::job::{HANDLE, Known, VERSION, WAS};
 use super::sight::OldAndNew;
 use crate::domain::Versions;
 use crate::plan::{Action, Plan};
-use crate::provider::CallContext;
-use crate::rotation::{BEFORE, State, Status};
+use crate::provider::{self, CallContext};
+use crate::rotation::{BEFORE, Event, State, Status};
 
 /// The steps that other steps need facts of, by credential and store.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Index {
-    issue: Vec<usize>,
-    capture: Vec<Vec<usize>>,
+    /// One that concerns the credential.
+    any: Vec<Option<usize>>,
+    issue: Vec<Option<usize>>,
+    capture: Vec<Vec<Option<usize>>>,
     stage: Vec<Vec<Option<usize>>>,
-    promote: Vec<Vec<usize>>,
+    promote: Vec<Vec<Option<usize>>>,
     disable: Vec<Option<usize>>,
     accept: Vec<Vec<usize>>,
     /// By credential, check, and whether it is one under `rejects`.
@@ -29,21 +31,26 @@ pub(in crate::engine) struct Index {
 
 impl Index {
     pub(in crate::engine) fn of(plan: &Plan) -> Self {
-        let stores = |n: usize| plan.credentials[n].stores.len();
+        let each = || vec![None; plan.credentials.len()];
+        let by_store = || -> Vec<_> { plan.credentials.iter().map(|c| vec![None; c.stores.len()]).collect() };
         let mut index = Self {
-            issue: vec![0; plan.credentials.len()],
-            capture: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
-            stage: (0..plan.credentials.len()).map(|n| vec![None; stores(n)]).collect(),
-            promote: (0..plan.credentials.len()).map(|n| vec![0; stores(n)]).collect(),
-            disable: vec![None; plan.credentials.len()],
+            any: each(),
+            issue: each(),
+            capture: by_store(),
+            stage: by_store(),
+            promote: by_store(),
+            disable: each(),
             accept: vec![Vec::new(); plan.credentials.len()],
             baseline: HashMap::new(),
             stagers: HashMap::new(),
         };
         for (at, step) in plan.steps.iter().enumerate() {
+            if let Some(credential) = step.action.credential() {
+                index.any[credential].get_or_insert(at);
+            }
             match step.action {
-                Action::Issue { credential } => index.issue[credential] = at,
-                Action::Capture { credential, store } => index.capture[credential][store] = at,
+                Action::Issue { credential } => index.issue[credential] = Some(at),
+                Action::Capture { credential, store } => index.capture[credential][store] = Some(at),
                 Action::Stage { credential, store } => {
                     index.stage[credential][store] = Some(at);
                     let place = plan.credentials[credential].stores[store].place.clone();
@@ -53,7 +60,7 @@ impl Index {
                 Action::Baseline { credential, probe, rejects } => {
                     index.baseline.insert((credential, probe, rejects), at);
                 }
-                Action::Promote { credential, store } => index.promote[credential][store] = at,
+                Action::Promote { credential, store } => index.promote[credential][store] = Some(at),
                 Action::Accept { credential, .. } => index.accept[credential].push(at),
                 _ => {}
             }
@@ -61,9 +68,11 @@ impl Index {
         index
     }
 
-    /// The steps that issue, by credential.
-    pub(in crate::engine) fn issues(&self) -> &[usize] {
-        &self.issue
+    /// A step of each credential, with the credential: what a look at the credential goes by. It was issued by
+    /// one of them, where it was issued.
+    pub(in crate::engine) fn looks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let steps = self.issue.iter().zip(&self.any).map(|(issue, any)| issue.or(*any));
+        steps.enumerate().filter_map(|(credential, step)| Some((credential, step?)))
     }
 }
 
@@ -76,22 +85,18 @@ pub(in crate::engine) struct Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    fn fact(&self, step: usize, name: &str) -> Option<String> {
-        self.state.fact(step, name).map(str::to_owned)
+    fn fact(&self, step: Option<usize>, name: &str) -> Option<String> {
+        self.state.fact(step?, name).map(str::to_owned)
     }
 
     /// What every step needs that concerns a credential.
     pub(in crate::engine) fn known(&self, step: usize) -> Known {
         let Some(c) = self.state.plan().steps[step].action.credential() else { return Known::default() };
         let issue = self.index.issue[c];
-        let context = self.state.since(issue).map(|since| self.context(issue, since));
-        // On a person's word there is no answer to take the name from; of a value made here it needs none.
-        let made = !self.state.plan().credentials[c].issuer.mints && self.state.is_in_effect(issue);
-        let by_word = || context.as_ref().filter(|_| made).map(CallContext::handle);
         Known {
-            incoming: self.fact(issue, HANDLE).or_else(by_word),
+            incoming: self.fact(issue, HANDLE),
             round: self.round(c),
-            issue: context.clone(),
+            issue: issue.and_then(|at| Some(self.context(at, self.state.since(at)?))),
             orphans: match self.state.status(step) {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
@@ -102,7 +107,7 @@ impl Earlier<'_> {
 
     /// The round in which a credential's incoming version was, or is being, issued.
     pub(in crate::engine) fn round(&self, credential: usize) -> u32 {
-        self.state.round(self.index.issue[credential])
+        self.index.issue[credential].map_or(0, |at| self.state.round(at))
     }
 
     /// The context of a step's call; `now` where it was not tried yet.
@@ -134,12 +139,12 @@ impl Earlier<'_> {
 
     /// The version that was staged in a store.
     pub(super) fn staged(&self, c: usize, s: usize) -> Option<String> {
-        self.index.stage[c][s].and_then(|at| self.fact(at, VERSION))
+        self.fact(self.index.stage[c][s], VERSION)
     }
 
     /// Whether a person wants a store written over whatever it holds.
     pub(super) fn overwrites(&self, c: usize, s: usize) -> bool {
-        self.state.overwrites(self.index.promote[c][s])
+        self.index.promote[c][s].is_some_and(|at| self.state.overwrites(at))
     }
 
     /// When the first check of incoming passed, if all of them passed in this process.
@@ -152,7 +157,7 @@ impl Earlier<'_> {
     pub(super) fn baseline(&self, c: usize, probe: Option<usize>) -> Option<String> {
         // Without a list of their own, the checks under `accepts` must refuse.
         let listed = self.state.plan().credential(c).1.rejects.is_some() && probe.is_some();
-        self.index.baseline.get(&(c, probe, listed)).and_then(|at| self.fact(*at, BEFORE))
+        self.fact(self.index.baseline.get(&(c, probe, listed)).copied(), BEFORE)
     }
 
     /// The versions that a store had when the plan was made.
@@ -189,7 +194,73 @@ impl Earlier<'_> {
     }
 }
 
+/// A person's word on what became of a step, with what follows from it: the handle of a value that was made here needs
+/// no answer of its authority's.
+pub fn resolved(state: &State, run: &str, step: usize, applied: bool, evidence: String) -> Event {
+    let planned = &state.plan().steps[step];
+    let made = match planned.action {
+        Action::Issue { credential } => applied && !state.plan().credentials[credential].issuer.mints,
+        _ => false,
+    };
+    let token = token(run, &planned.id, state.round(step));
+    let facts = made.then(|| (HANDLE.to_owned(), provider::handle(token))).into_iter().collect();
+    Event::Resolved { step: planned.id.clone(), applied, evidence, facts }
+}
+
 /// The idempotency token of a step: a UUIDv5 of run, step and round.
 fn token(run: &str, step: &str, round: u32) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("stanch:{run}/{step}/{round}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::Strategy;
+    use crate::plan::tests::planned;
+
+    /// A plan may issue nothing, and write nowhere: no other step stands for one that is absent.
+    #[test]
+    fn what_a_plan_does_not_do_is_not_found() {
+        let mut plan = planned("runbooks/quickstart.yaml", "sandbox", Strategy::Overlap);
+        let absent = |action: &Action| {
+            matches!(action, Action::Issue { .. } | Action::Capture { .. } | Action::Promote { .. })
+        };
+        plan.steps.retain(|step| !absent(&step.action));
+        plan.steps.iter_mut().for_each(|step| step.after.clear());
+        let plan = Arc::new(plan);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut state = State::new(Arc::clone(&plan), now);
+        // The first step, which an index of 0 would lead to, knows what such a step would.
+        let id = plan.steps[0].id.clone();
+        let facts = [(HANDLE, "h"), (VERSION, "v"), (WAS, "w")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        for event in [
+            crate::rotation::Event::Entered { phase: plan.steps[0].phase },
+            crate::rotation::Event::Intent {
+                step: id.clone(),
+                op: crate::rotation::Op::Do,
+                attempt: 1,
+                round: 0,
+            },
+            crate::rotation::Event::Outcome {
+                step: id,
+                op: crate::rotation::Op::Do,
+                attempt: 1,
+                result: crate::rotation::Ended::Succeeded,
+                facts: facts.into(),
+                checks: Vec::new(),
+                error: None,
+                latency_ms: 0,
+            },
+        ] {
+            state.apply(&event, now).expect("legal");
+        }
+        let index = Index::of(&plan);
+        let earlier = Earlier { index: &index, state: &state, run: "r" };
+        let known = earlier.known(plan.steps.len() - 1);
+        assert!(known.incoming.is_none() && known.issue.is_none(), "{known:?}");
+        assert_eq!((earlier.base(0, 0), earlier.kept().len(), earlier.overwrites(0, 0)), (None, 0, false));
+        assert_eq!(index.looks().count(), plan.credentials.len(), "it is looked at all the same");
+    }
 }

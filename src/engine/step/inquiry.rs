@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::job::{Job, bug};
 use crate::clock::Clock;
-use crate::domain::{Check, ErrorKind, Phase};
+use crate::domain::{Check, ErrorKind, Life, Phase};
 use crate::engine::yields::{Yield, facts};
 use crate::plan::PlannedPhase;
 use crate::provider::{CallError, Issuer, Probe, Use};
@@ -234,6 +234,59 @@ impl Inquiry<'_> {
             Check::pass("old credential", format!("{place} accepts it, as it should before the rotation"))
         };
         Ok(Yield { checks: vec![check], ..facts([(BEFORE, answer.to_owned())]) })
+    }
+
+    /// Asks the issuer, where the old value is not known, until it has called the old credential gone, and the new
+    /// one active, as often in a row as the phase says.
+    pub(super) async fn gone(&self, outgoing: &str, incoming: &str) -> Result<Yield, CallError> {
+        let Asked::Issuer(issuer) = &self.who else { return Err(bug("only an issuer knows handles")) };
+        let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
+        let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
+        let (mut row, mut first) = (0, opened);
+        loop {
+            let at = self.clock.now().wall;
+            let lives = async { Ok((issuer.life(outgoing).await?, issuer.life(incoming).await?)) };
+            let error = match tokio::time::timeout(self.deadline, lives).await {
+                Ok(Ok((Life::Gone, Life::Active))) => None,
+                Ok(Ok(_)) if is_on(Sabotage::Survivor) => None,
+                Ok(Ok((Life::Gone, _))) => Some(CallError::rejected(
+                    ErrorKind::NoAnswer,
+                    "its issuer does not know the new credential either, so what it says of the old one proves nothing",
+                )),
+                Ok(Ok((Life::Disabled, _))) => Some(CallError::rejected(
+                    ErrorKind::NoAnswer,
+                    "its issuer still knows the old credential, disabled",
+                )),
+                Ok(Ok((Life::Active, _))) => Some(CallError::rejected(
+                    ErrorKind::Declined,
+                    "its issuer still knows the old credential, and calls it active",
+                )),
+                Ok(Err(error)) => Some(CallError::read_only(error)),
+                Err(_) => Some(CallError::rejected(ErrorKind::NoAnswer, "no answer in time")),
+            };
+            let asked = match error {
+                None => {
+                    first = if row == 0 { at } else { first };
+                    row += 1;
+                    if row >= self.waits.times {
+                        let detail =
+                            format!("its issuer called it gone {row} times in a row, and the new one active");
+                        let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
+                        return Ok(Yield { checks: vec![Check::pass("old credential", detail)], ..facts });
+                    }
+                    None
+                }
+                Some(error) => {
+                    let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
+                    if is_final(&error) || so_far >= patience {
+                        return Err(error);
+                    }
+                    row = 0;
+                    error.retry_after
+                }
+            };
+            self.pause(asked).await?;
+        }
     }
 
     /// Asks until outgoing was refused, and the new one accepted beside it, as often in a row as the

@@ -1,6 +1,7 @@
 //! `issue`: issues incoming; the way back revokes it. A try whose reply was lost is found by its tag, and what
 //! nobody can use of it is discarded before the next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,19 +11,24 @@ use super::{Effect, Observed, applied};
 use crate::domain::{ErrorKind, Identity, Life};
 use crate::engine::safe::{self, Held, SafeError};
 use crate::engine::yields::{Yield, facts};
+use crate::gate::{self, Watched};
 use crate::journal::SealedEntry;
 use crate::plan::Action;
 use crate::provider::CallError;
 use crate::rotation::{Facts, Found};
 use crate::sabotage::{Sabotage, is_on};
+use crate::secret::Material;
+
+/// How long a consumer may take to stop using incoming before that is revoked, where no store shows it.
+const MOVES_BACK: Duration = Duration::from_secs(10);
 
 pub(super) struct Issue;
 
 #[async_trait]
 impl Effect for Issue {
     fn limit(&self, deadline: Duration) -> Duration {
-        // What a lost reply left may have to be looked for in long lists.
-        deadline.max(Duration::from_secs(10)) * 2
+        // What a lost reply left may have to be looked for in long lists, and consumers are waited for.
+        deadline.max(Duration::from_secs(10)) * 2 + MOVES_BACK
     }
 
     async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
@@ -158,6 +164,43 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
         }
+        if credential.stores.is_empty() {
+            refuse_used(job, &held.material).await?;
+        }
     }
     job.refuse_stopped()
+}
+
+/// Refuses while an instance of a consumer says that it uses incoming, or says nothing: no store shows whether
+/// it went back.
+async fn refuse_used(job: &Job, incoming: &Arc<Material>) -> Result<(), CallError> {
+    let (_, name, credential) = job.credential()?;
+    let deadline = job.plan.runbook.limits.deadline.get();
+    for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, spec)| spec.attest.is_some()) {
+        let watched = Watched {
+            credential: name.to_owned(),
+            consumer: spec.name.clone(),
+            ask: job.provider.consumer(name, credential, at).await?,
+            wanted: Arc::clone(incoming),
+        };
+        let start = job.clock.now().mono_ms;
+        loop {
+            let found = gate::adoption(&watched, deadline).await;
+            if found.of > 0 && found.instances == 0 && found.trouble.is_none() {
+                break;
+            }
+            if job.clock.now().mono_ms.saturating_sub(start) >= MOVES_BACK.as_millis() as u64 {
+                let (instances, of) = (found.instances, found.of);
+                let message = format!(
+                    "{instances} of {of} instances of {} use the new {name}{}; it was not revoked",
+                    spec.name,
+                    found.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default()
+                );
+                let hint = "give it the old value again, then roll back again";
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+            }
+            job.clock.sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(())
 }

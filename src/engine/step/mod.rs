@@ -51,6 +51,7 @@ use crate::plan::Action;
 use crate::provider::CallError;
 use crate::rotation::{Facts, Found};
 
+pub use self::earlier::resolved;
 pub(super) use self::earlier::{Earlier, Index};
 pub(super) use self::job::Job;
 pub(super) use self::sight::{Asked, Look as Sighted, OldAndNew};
@@ -116,7 +117,7 @@ impl Handler {
             Action::Destroy { credential, store } => effect(Destroy::new(earlier, credential, store)),
             Action::Reject { credential, probe } => look(Reject::new(earlier, credential, probe)),
             Action::Sweep { .. } => effect(Sweep::new(earlier)),
-            Action::Own { ref name } => effect(Own { name: name.clone() }),
+            Action::Own { ref name } => effect(Own::new(earlier, name)),
         }
     }
 }

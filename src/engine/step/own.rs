@@ -4,17 +4,33 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::job::{Job, bug, nothing};
+use super::earlier::Earlier;
+use super::job::{Job, bug, lost, nothing};
 use super::{Effect, OWN_PATIENCE, Observed, applied};
 use crate::domain::ErrorKind;
-use crate::engine::Answer;
 use crate::engine::yields::Yield;
+use crate::engine::{Answer, safe};
 use crate::provider::{CallError, Use};
 use crate::runbook::model;
 use crate::secret::Material;
 
 pub(super) struct Own {
-    pub(super) name: String,
+    name: String,
+    /// What the new credential that it delivers is sealed as.
+    delivers: Option<String>,
+}
+
+impl Own {
+    pub(super) fn new(earlier: &Earlier<'_>, name: &str) -> Self {
+        let plan = earlier.state.plan();
+        let credential = plan.runbook.phases.own_step(name).and_then(|own| own.credential.as_ref());
+        let delivers = credential.map(|credential| {
+            let at = plan.credentials.iter().position(|planned| planned.name == *credential);
+            // One that the plan does not have is not among the sealed secrets either.
+            safe::incoming(credential, at.map_or(0, |at| earlier.round(at)))
+        });
+        Self { name: name.to_owned(), delivers }
+    }
 }
 
 #[async_trait]
@@ -33,7 +49,13 @@ impl Effect for Own {
             (None, Some(http)) => model::Call::Http(http.clone()),
             (None, None) => return Ok(Yield::default()),
         };
-        self.call(job, &call).await
+        let sealed = |name: &String| {
+            job.safe
+                .get(name)
+                .ok_or_else(|| lost("the new credential is not among the sealed secrets".into()))
+        };
+        let material = self.delivers.as_ref().map(sealed).transpose()?.map(|held| held.material);
+        self.call(job, &call, material.as_deref()).await
     }
 
     async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
@@ -43,7 +65,7 @@ impl Effect for Own {
             Some(model::Undo::Exec(exec)) => model::Call::Exec(exec.clone()),
             Some(model::Undo::Http(http)) => model::Call::Http(http.clone()),
         };
-        self.call(job, &call).await
+        self.call(job, &call, None).await
     }
 
     async fn observe(&self, job: &Job) -> Observed {
@@ -67,9 +89,14 @@ impl Own {
 
     /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. Only
     /// where something can be asked afterwards is more to be had.
-    async fn call(&self, job: &Job, call: &model::Call) -> Result<Yield, CallError> {
+    async fn call(
+        &self,
+        job: &Job,
+        call: &model::Call,
+        material: Option<&Material>,
+    ) -> Result<Yield, CallError> {
         let observed = self.spec(job)?.observe.is_some();
-        let done = job.provider.call(call).await?.perform(&job.context, None).await.map(nothing);
+        let done = job.provider.call(call).await?.perform(&job.context, material).await.map(nothing);
         done.map_err(|e| if e.kind == ErrorKind::Declined && !observed { e.read_only() } else { e })
     }
 

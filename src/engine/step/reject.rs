@@ -33,6 +33,10 @@ impl Look for Reject {
 
     async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
         let planned = &job.plan.credentials[job.credential()?.0];
+        if planned.stores.is_empty() {
+            let inquiry = job.inquiry(None, true, Phase::Proof).await?;
+            return inquiry.gone(job.outgoing_handle()?, job.incoming_handle()?).await;
+        }
         let inquiry = job.inquiry(self.probe, true, Phase::Proof).await?;
         let known = self.before.as_deref() == Some("accepted") || is_on(Sabotage::Control);
         if planned.has_baseline() && !known {

@@ -4,6 +4,7 @@
 mod drift;
 mod failure;
 mod learnt;
+mod outside;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use self::failure::{error_of, may_pass, with_failures};
-use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Standing};
+use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Observation, Standing};
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
 use crate::provider::{CallError, Issuer, Provider, Store};
 use crate::runbook::model::{Credential, Runbook};
@@ -111,11 +112,20 @@ async fn observe(
     let mut observed = Observed::default();
     // What does not need each other goes out together: in a leak every round trip counts.
     // A server that is not fit makes every other message about it noise.
-    let (checks, credentials) = tokio::try_join!(connections(provider, runbook), async {
-        Ok(credentials(provider, runbook, choices, learnt).await)
-    })?;
+    let (checks, credentials, outside) = tokio::try_join!(
+        connections(provider, runbook),
+        async { Ok(credentials(provider, runbook, choices, learnt).await) },
+        async {
+            let mut checks = provider.reach(runbook).await;
+            // What is not there cannot answer either.
+            if checks.iter().all(|c| c.verdict != CheckVerdict::Fail) {
+                checks.extend(outside::outside(provider, runbook).await?);
+            }
+            Ok(checks)
+        },
+    )?;
     observed.checks.extend(checks);
-    observed.checks.extend(provider.reach(runbook).await);
+    observed.checks.extend(outside);
     // A credential that is missing here is refused when the plan is compiled.
     for (credential, checks) in credentials?.into_iter().flatten() {
         observed.credentials.push(credential);
@@ -182,7 +192,7 @@ async fn credentials(
         }
         let (provider, name, credential) = (Arc::clone(provider), name.clone(), credential.clone());
         let said = Said {
-            handle: choices.outgoing.get(&name).cloned(),
+            handle: choices.outgoing.get(&name).or(credential.outgoing.as_ref()).cloned(),
             nothing_to_revoke: choices.nothing_to_revoke.clone(),
         };
         let learnt = Arc::clone(learnt);
@@ -253,6 +263,12 @@ async fn one(
     learnt: &Mutex<Learnt>,
 ) -> Result<(ObservedCredential, Vec<Check>), CallError> {
     let issuer = provider.issuer(name, credential).await?;
+    if credential.stores.is_empty() && said.handle.is_none() && said.nothing_to_revoke.is_none() {
+        let message = "no store holds the old credential, and nothing names it; nothing was changed";
+        return Err(CallError::rejected(ErrorKind::Invalid, message).hint(format!(
+            "name it: --outgoing {name}=HANDLE, or `outgoing` in the runbook; if there is none: --nothing-to-revoke --reason TEXT"
+        )));
+    }
     let mut stores = Vec::with_capacity(credential.stores.len());
     for index in 0..credential.stores.len() {
         stores.push(provider.store(name, credential, index).await?);
@@ -346,10 +362,22 @@ async fn outgoing(
     existing: &[String],
 ) -> Result<Outgoing, CallError> {
     if let Some(handle) = &said.handle {
+        if issuer.traits().change != Observation::Readable {
+            let message =
+                format!("its issuer cannot be asked about the handle {handle}; nothing was changed");
+            return Err(CallError::rejected(ErrorKind::Unsupported, message).hint(
+                "revoke the old credential by hand, then: --nothing-to-revoke --reason TEXT, without `outgoing`",
+            ));
+        }
         let life = issuer.life(handle).await?;
         if life == Life::Gone {
-            let message = format!("its issuer does not know the handle {handle}, given with --outgoing");
-            return Err(CallError::rejected(ErrorKind::NotFound, message).hint("check the handle"));
+            if let Some(why) = &said.nothing_to_revoke {
+                return Ok(Outgoing::Waived(why.clone()));
+            }
+            let message =
+                format!("its issuer does not know the handle {handle}, given as the old credential");
+            return Err(CallError::rejected(ErrorKind::NotFound, message)
+                .hint("correct it: --outgoing NAME=HANDLE, or `outgoing` in the runbook"));
         }
         let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
         return Ok(Outgoing::Named(Standing { identity, life, uses_left: None }));

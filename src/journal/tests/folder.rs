@@ -80,7 +80,7 @@ fn what_matters_is_signed_at_once_and_the_rest_soon() {
         Event::Returned { phase: Phase::Prepare },
         Event::Halted { by: "x".into(), reason: "y".into() },
         Event::HaltCleared { by: "x".into() },
-        Event::Resolved { step: "x".into(), applied: true, evidence: "y".into() },
+        Event::Resolved { step: "x".into(), applied: true, evidence: "y".into(), facts: Default::default() },
         Event::Repaired { bytes: 1, sha256: "x".into() },
         Event::Stopped { reason: Stop::Halted },
         Event::Closed { end: End::Failed },

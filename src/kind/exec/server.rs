@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::spec;
-use crate::domain::Judgement;
+use crate::domain::{Check, ErrorKind, Judgement, Verdict};
 use crate::kind::real::{AttestServer, GateServer, ProbeServer, RealProvider};
 use crate::provider::exec::Program;
-use crate::provider::streak::Streak;
+use crate::provider::streak::{Streak, told};
 use crate::provider::{Attestation, CallError, Gate, Probe, Question};
 
 impl AttestServer for spec::ExecAttest {
@@ -57,6 +57,15 @@ impl ExecGate {
 
 #[async_trait]
 impl Gate for ExecGate {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        let judgement = self.program.judge().await;
+        let found = match judgement.verdict {
+            Verdict::Error => Err(CallError::rejected(ErrorKind::NoAnswer, judgement.detail)),
+            _ => Ok(judgement),
+        };
+        vec![told(name, found)]
+    }
+
     async fn evaluate(&self) -> Judgement {
         self.streak.weigh(self.program.judge().await)
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::{Judgement, Verdict};
-use crate::provider::Gate;
+use crate::domain::{Check, ErrorKind, Judgement, Verdict};
 use crate::provider::http::call::ASK_TIMEOUT;
 use crate::provider::http::transport::Transport;
 use crate::provider::http::{at_pointer, safe_url};
-use crate::provider::streak::Streak;
+use crate::provider::streak::{Streak, told};
+use crate::provider::{CallError, Gate};
 
 /// Reads a number by JSON pointer.
 #[derive(Debug)]
@@ -38,25 +38,33 @@ impl HttpGate {
     ) -> Self {
         Self { transport, url, pointer, at_most, at_least, streak: Streak::new(failures) }
     }
+
+    async fn look(&self) -> Result<Judgement, CallError> {
+        let what = safe_url(&self.url);
+        let request = http::Request::get(&self.url)
+            .body(Vec::new())
+            .map_err(|_| CallError::rejected(ErrorKind::Invalid, format!("{what} is not an address")))?;
+        let reply = self.transport.send(request, Some(ASK_TIMEOUT)).await.map_err(CallError::read_only)?;
+        if !reply.status.is_success() {
+            let message = format!("{what} answered {}", reply.status.as_u16());
+            return Err(CallError::rejected(ErrorKind::NoAnswer, message));
+        }
+        let value = at_pointer(&reply, &self.pointer);
+        Ok(hold(value.as_ref(), &self.pointer, self.at_most, self.at_least))
+    }
 }
 
 #[async_trait]
 impl Gate for HttpGate {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        vec![told(name, self.look().await)]
+    }
+
     async fn evaluate(&self) -> Judgement {
-        let what = safe_url(&self.url);
-        let error = |detail: String| Judgement { verdict: Verdict::Error, detail };
-        let Ok(request) = http::Request::get(&self.url).body(Vec::new()) else {
-            return error(format!("{what} is not an address"));
-        };
-        let reply = match self.transport.send(request, Some(ASK_TIMEOUT)).await {
-            Ok(reply) => reply,
-            Err(failure) => return error(failure.message),
-        };
-        if !reply.status.is_success() {
-            return error(format!("{what} answered {}", reply.status.as_u16()));
+        match self.look().await {
+            Ok(judgement) => self.streak.weigh(judgement),
+            Err(error) => Judgement { verdict: Verdict::Error, detail: error.message },
         }
-        let value = at_pointer(&reply, &self.pointer);
-        self.streak.weigh(hold(value.as_ref(), &self.pointer, self.at_most, self.at_least))
     }
 }
 

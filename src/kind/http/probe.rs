@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::HeaderName;
 
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::provider::http::call::ASK_TIMEOUT;
 use crate::provider::http::transport::Transport;
 use crate::provider::http::{bearer, main_part, safe_url, sensitive};
@@ -36,6 +36,11 @@ pub struct HttpProbe {
 
 #[async_trait]
 impl Probe for HttpProbe {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        let found = self.transport.reach(&self.url).await;
+        found.err().map(|error| error.to_check(name)).into_iter().collect()
+    }
+
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         let what = format!("{} {}", self.method.name(), safe_url(&self.url));
         let invalid = || {

@@ -70,7 +70,10 @@ impl Issuer for RandomIssuer {
             apply.perform(context, Some(material)).await?;
         }
         Ok(Issued {
-            identity: Identity { handle: context.handle(), principal: "a shared value".to_owned() },
+            identity: Identity {
+                handle: crate::provider::handle(context.token),
+                principal: "a shared value".to_owned(),
+            },
             material: material.clone(),
         })
     }

@@ -56,6 +56,7 @@ impl Random {
         scaffold: include_str!("../../../templates/runbooks/random.yaml"),
         parts: &["value"],
         scope: ScopeRules::NEVER_EXPIRES,
+        delivers: |issuer| issuer.get("apply").is_some(),
         check,
     };
 }

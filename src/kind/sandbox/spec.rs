@@ -68,6 +68,7 @@ impl SandboxIssuer {
         scaffold: include_str!("../../../templates/runbooks/sandbox.yaml"),
         parts: &["value"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &[] },
+        delivers: crate::kind::spec::never_delivers,
         check: no_mistakes,
     };
 }

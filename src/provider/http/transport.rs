@@ -229,6 +229,27 @@ impl Transport {
         reply
     }
 
+    /// Connects, and asks the server of this address for nothing but the head of its root: whatever it answers, it
+    /// is there, and its certificate is trusted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] when no connection was made.
+    pub async fn reach(&self, url: &str) -> Result<(), CallError> {
+        let invalid =
+            || CallError::rejected(ErrorKind::Invalid, format!("{} is not an address", safe_url(url)));
+        let mut root: reqwest::Url = url.parse().map_err(|_| invalid())?;
+        let _ = (root.set_username(""), root.set_password(None));
+        root.set_path("/");
+        root.set_query(None);
+        root.set_fragment(None);
+        let request = http::Request::head(root.as_str()).body(Vec::new()).map_err(|_| invalid())?;
+        match self.send(request, Some(CONNECT_TIMEOUT)).await {
+            // A server that has no answer to this one may have one to the check.
+            Err(error) if error.kind != ErrorKind::NoAnswer => Err(error.read_only()),
+            _ => Ok(()),
+        }
+    }
+
     async fn exchange(
         &self,
         mut request: http::Request<Vec<u8>>,

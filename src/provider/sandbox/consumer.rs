@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Sandbox;
 use super::world::{Client, Value, World};
-use crate::domain::ErrorKind;
+use crate::domain::{Check, ErrorKind};
 use crate::provider::{Attestation, CallContext, CallError, Consumer, Secret256};
 use crate::runbook::model;
 
@@ -47,6 +47,10 @@ impl SandboxConsumer {
 
 #[async_trait]
 impl Consumer for SandboxConsumer {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        self.sandbox.reach("attest", &self.name, name).await
+    }
+
     async fn reload(&self, _context: &CallContext) -> Result<(), CallError> {
         self.sandbox
             .call("reload", &self.name, |world| {

@@ -147,7 +147,7 @@ impl Issuer for SandboxIssuer {
                         // The same value applied twice is one credential.
                         match world.credential_of(candidate) {
                             Some((handle, credential)) => (handle.to_owned(), credential.value.clone()),
-                            None => (context.handle(), world.value_of(candidate)),
+                            None => (crate::provider::handle(context.token), world.value_of(candidate)),
                         }
                     }
                     None => world.mint(self.spec.parts),

@@ -227,13 +227,20 @@ impl Sandbox {
     /// When the world cannot be written.
     pub fn seed(&self, name: &str, credential: &model::Credential) -> Result<(), CallError> {
         let issuer = IssuerSpec::of(name, credential);
+        // What no store holds is known by its name alone.
+        let named = credential.outgoing.as_ref().filter(|_| credential.stores.is_empty());
+        if credential.stores.is_empty() && named.is_none() {
+            return Ok(());
+        }
         self.transact(|world| {
             let known = credential.stores.iter().find_map(|store| {
                 let secrets = world.secrets(&store.stand_in())?;
                 secrets.versions.get(secrets.labels.current.as_ref()?).cloned()
             });
+            let known = known.or_else(|| Some(world.credential(named?)?.value.clone()));
             let value = known.unwrap_or_else(|| {
-                let (handle, value) = world.mint(issuer.parts);
+                let (minted, value) = world.mint(issuer.parts);
+                let handle = named.cloned().unwrap_or(minted);
                 world.put_credential(
                     &handle,
                     Credential {
@@ -300,6 +307,12 @@ impl Sandbox {
                 format!("the sandbox's world cannot be read or written: {e}"),
             )
         })
+    }
+
+    /// Whether a call of `op` on `target` would be answered, under the name of a check.
+    async fn reach(&self, op: &'static str, target: &str, name: &str) -> Vec<Check> {
+        let answer = self.call(op, target, |_| Ok(())).await;
+        answer.err().map(|error| error.read_only().to_check(name)).into_iter().collect()
     }
 
     /// A call, as a server would take it: with latency, and with the faults that were injected.
@@ -369,6 +382,19 @@ impl Sandbox {
 
 #[async_trait]
 impl Provider for Sandbox {
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn secrets(&self) -> Vec<crate::secret::Secret> {
+        Vec::new()
+    }
+
+    /// Nothing outside is started or called.
+    async fn reach(&self, _runbook: &model::Runbook) -> Vec<Check> {
+        Vec::new()
+    }
+
     async fn preflight(&self, connection: &str) -> Vec<Check> {
         vec![Check::pass(format!("connection {connection}"), "the sandbox answers")]
     }

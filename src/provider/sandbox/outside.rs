@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Sandbox;
-use crate::domain::{Judgement, Life, Verdict};
+use crate::domain::{Check, Judgement, Life, Verdict};
 use crate::provider::{Call, CallContext, CallError, Gate, Probe, Use};
 use crate::secret::Material;
 
@@ -16,6 +16,10 @@ pub(super) struct RelyingParty {
 
 #[async_trait]
 impl Probe for RelyingParty {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        self.sandbox.reach("use", &self.principal, name).await
+    }
+
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         #[cfg(feature = "simulation")]
         if self.sandbox.lies(&self.principal) {
@@ -63,6 +67,10 @@ pub(super) struct ErrorRate {
 
 #[async_trait]
 impl Gate for ErrorRate {
+    async fn preflight(&self, name: &str) -> Vec<Check> {
+        self.sandbox.reach("gate", "error rate", name).await
+    }
+
     async fn evaluate(&self) -> Judgement {
         let traffic = self.sandbox.call("gate", "error rate", |world| {
             world.exercise();

@@ -9,6 +9,9 @@ use crate::runbook::read::words::{nearest, quote_or, suggest};
 /// The phases that can still be undone: those before the point of no return.
 const UNDOABLE: [&str; 6] = ["prepare", "distribute", "verify", "cutover", "overlap", "sunset"];
 
+/// The phases in which a custom step has a new credential to deliver, whatever the strategy.
+pub(super) const DELIVERS: [&str; 3] = ["distribute", "verify", "cutover"];
+
 pub(super) fn check(context: &mut Context<'_>) {
     let contain = context.root.text_of("strategy") == Some("contain");
     for phase in context.section("phases") {
@@ -23,13 +26,14 @@ pub(super) fn check(context: &mut Context<'_>) {
         let undoable = UNDOABLE.contains(&phase.key.as_str());
         for step in steps(phase) {
             own_step(context, step, undoable);
+            delivery(context, step, &phase.key);
         }
     }
     adoption(context, contain);
     names(context);
 }
 
-fn steps(phase: &Entry) -> impl Iterator<Item = &Node> {
+pub(super) fn steps(phase: &Entry) -> impl Iterator<Item = &Node> {
     ["before", "after"]
         .into_iter()
         .flat_map(|list| phase.value.get(list).map(Node::items).unwrap_or_default())
@@ -117,12 +121,38 @@ fn own_step(context: &mut Context<'_>, step: &Node, undoable: bool) {
     {
         context.add(Finding::warning("no-effect", observe.at, "`observe` does not apply to a manual step"));
     }
-    let requests = [step.get("http"), undo.and_then(|undo| undo.value.get("http"))];
+    let own = step.get("http").filter(|_| step.get("credential").is_none());
+    let requests = [own, undo.and_then(|undo| undo.value.get("http"))];
     for request in requests.into_iter().flatten().filter(|request| request.is_true("bearer")) {
         let at = request.entry("bearer").map_or(request.span, |entry| entry.at);
         context.add(
-            Finding::error("secret-here", at, "a custom step does not have a credential to send")
-                .hint("let a program send the request with a credential from its own configuration"),
+            Finding::error("secret-here", at, "a custom step does not have a credential to send").hint(
+                "name it with `credential:`, or let a program send the request with a credential of its own",
+            ),
+        );
+    }
+}
+
+/// The credential that a custom step delivers exists, by name and by then.
+fn delivery(context: &mut Context<'_>, step: &Node, phase: &str) {
+    let Some(entry) = step.entry("credential") else { return };
+    let Some(name) = entry.value.text() else { return };
+    let credentials = context.section("credentials");
+    if !credentials.iter().any(|credential| credential.key == name) {
+        if !context.full() {
+            let message = format!("there is no credential {}", quote_or(name, "of this name"));
+            let hint = suggest(name, credentials.iter().map(|entry| entry.key.as_str()), "credentials");
+            context.add(Finding::error("unknown-credential", entry.value.span, message).hint(hint));
+        }
+    } else if !DELIVERS.contains(&phase) {
+        context.add(
+            Finding::error("delivery", entry.at, "stanch delivers no new credential in this phase")
+                .hint("move the step to `distribute`, `verify` or `cutover`"),
+        );
+    } else if step.get("manual").is_some() {
+        context.add(
+            Finding::error("delivery", entry.at, "a question cannot carry a credential")
+                .hint("use `exec` or `http`, or remove `credential`"),
         );
     }
 }

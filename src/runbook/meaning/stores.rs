@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 
 use super::Context;
+use super::phases::{DELIVERS, steps};
 use crate::kind::spec::IssuerKind;
 use crate::kind::{self, ISSUERS, STORES};
 use crate::runbook::read::finding::Finding;
-use crate::runbook::read::tree::{Entry, Node};
+use crate::runbook::read::tree::{Entry, Node, Value};
 use crate::runbook::read::words::quote_or;
 
 /// A field of a target, as the path that leads to it; `None` is the whole target.
 type Field = Option<Vec<String>>;
 
 pub(super) fn check(context: &mut Context<'_>) {
+    without(context);
     // Per target, who writes which field.
     let mut written: HashMap<Vec<String>, Vec<(Field, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
@@ -38,6 +40,40 @@ pub(super) fn check(context: &mut Context<'_>) {
                 break;
             }
             others.push((field, credential));
+        }
+    }
+}
+
+/// A credential without stores: its new version reaches somebody, and its old one has a name.
+fn without(context: &mut Context<'_>) {
+    let phases = context.section("phases").iter().filter(|phase| DELIVERS.contains(&phase.key.as_str()));
+    let delivered: Vec<&str> = phases.flat_map(steps).filter_map(|step| step.text_of("credential")).collect();
+    for credential in context.section("credentials") {
+        let stores = credential.value.entry("stores");
+        if stores.is_some_and(|stores| !matches!(&stores.value.value, Value::List(items) if items.is_empty()))
+        {
+            continue;
+        }
+        let Some(issuer) = credential.value.get("issuer") else { continue };
+        let Some(kind) = kind::named(ISSUERS, issuer.text_of("type")) else { continue };
+        let at = stores.map_or(credential.at, |stores| stores.at);
+        if !(kind.delivers)(issuer) && !delivered.contains(&credential.key.as_str()) {
+            context.add(
+                Finding::error("undelivered", at, "no store and no custom step gets the new credential")
+                    .hint(
+                        "add `stores`, or a custom step in `distribute` or `cutover` with `credential: NAME`",
+                    ),
+            );
+        }
+        if credential.value.get("outgoing").is_none() {
+            context.add(
+                Finding::warning(
+                    "unnamed-outgoing",
+                    at,
+                    "no store holds the old credential, and nothing names it",
+                )
+                .hint("add `outgoing: HANDLE`, or pass --outgoing NAME=HANDLE to `plan` and `run`"),
+            );
         }
     }
 }

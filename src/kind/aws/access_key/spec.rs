@@ -33,6 +33,7 @@ impl IamAccessKey {
         scaffold: include_str!("../../../../templates/runbooks/iam-access-key.yaml"),
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
+        delivers: crate::kind::spec::never_delivers,
         check: no_mistakes,
     };
 }

@@ -46,6 +46,7 @@ impl ApproleSecretId {
         scaffold: include_str!("../../../../templates/runbooks/approle-secret-id.yaml"),
         parts: &["secret_id"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &["audience"] },
+        delivers: crate::kind::spec::never_delivers,
         check: no_mistakes,
     };
 }

@@ -42,6 +42,7 @@ impl VaultToken {
         scaffold: include_str!("../../../../templates/runbooks/vault-token.yaml"),
         parts: &["token"],
         scope: ScopeRules { expires: Expires::Always, ignored: &[] },
+        delivers: crate::kind::spec::never_delivers,
         check: no_mistakes,
     };
 }
