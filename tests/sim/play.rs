@@ -36,6 +36,8 @@ const LATE: Duration = Duration::from_secs(3);
 const WHO: (&str, &str) = ("tester", "here");
 /// How many sessions a schedule may take. Nothing befalls the last ones, so they must come to an end.
 const SESSIONS: u32 = 60;
+/// How long a person takes to find out what became of a step: longer than any call is under way.
+const PERSON: Duration = Duration::from_secs(60);
 /// After how many sessions a person gives up a run in whose world others have hands.
 const GIVES_UP: u32 = 45;
 
@@ -744,6 +746,10 @@ impl Run {
                     if ended.end().is_some() {
                         self.over(&ended);
                         return;
+                    }
+                    if let Some(Stop::Unknown { .. }) = ended.stopped() {
+                        // People take their time: what is still under way has arrived when they look.
+                        tokio::time::sleep(PERSON).await;
                     }
                     self.mend(&ended, &clock);
                     if self.has_hands() && number > GIVES_UP {

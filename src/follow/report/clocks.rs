@@ -79,13 +79,13 @@ fn exposed(state: &State, opened: Mark, effects: &Effects, expected: String) -> 
     let last = effects.iter().filter_map(|(at, mark)| Some((refused(at)?, mark.record))).max();
     let span =
         state.exposed_until().and(last).map(|(at, record)| span(opened, Mark { record, at }, opened.at));
-    let measured = match span {
-        _ if state.is_unexposed() => "not counted: the issuer did not know the old credential".to_owned(),
-        Some(_) => "until the last check first refused the old credential".to_owned(),
-        None => "not proved to have ended".to_owned(),
+    let (word, measured) = match span {
+        _ if state.is_unexposed() => ("not counted", "the issuer did not know the old credential"),
+        Some(_) => ("over", "until the last check first refused the old credential"),
+        None => ("open", "not proved to have ended"),
     };
     let means = "how long the old credential could be used, from the start of the run";
-    Clock { name: "exposure", means, expected, measured, span }
+    Clock { name: "exposure", means, expected, measured: measured.to_owned(), word, span }
 }
 
 fn without(plan: &Plan, opened: Mark, effects: &Effects, expected: String) -> Clock {
@@ -120,19 +120,14 @@ fn without(plan: &Plan, opened: Mark, effects: &Effects, expected: String) -> Cl
             _ => {}
         }
     }
-    let measured = match (&longest, open.is_empty()) {
-        (_, false) => format!("not ended for {}", open.join(", ")),
+    let (word, measured) = match (&longest, open.is_empty()) {
+        (_, false) => ("open", format!("not ended for {}", open.join(", "))),
         (Some((_, name)), true) => {
-            format!("from the kill until every store handed out the new one; longest for {name}")
+            ("over", format!("from the kill until every store handed out the new one; longest for {name}"))
         }
-        (None, true) => "none: no old credential was refused before the new one was current".to_owned(),
+        (None, true) => ("none", "no old credential was refused before the new one was current".to_owned()),
     };
     let span = longest.map(|(span, _)| span).filter(|_| open.is_empty());
-    Clock {
-        name: "outage",
-        means: "how long consumers could read no valid credential",
-        expected,
-        measured,
-        span,
-    }
+    let means = "how long consumers could read no valid credential";
+    Clock { name: "outage", means, expected, measured, word, span }
 }

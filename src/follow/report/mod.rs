@@ -105,6 +105,8 @@ pub struct Clock {
     pub expected: String,
     /// What the record shows.
     pub measured: String,
+    /// The same in a word: `over`, `none`, `open`, or `not counted`.
+    pub word: &'static str,
     /// From when to when it ran; `None` where it did not, or has not ended.
     pub span: Option<Span>,
 }
