@@ -151,10 +151,9 @@ async fn text(
             }
         }
         for (gate, (verdict, detail)) in state.judged() {
-            let verdict = format!("{verdict:?}").to_lowercase();
             // The counts of adoption go on after the verdict that they led to: the summary has them.
             let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
-            text.push_str(&format!("  gate {gate}: {verdict}{detail}\n"));
+            text.push_str(&format!("  gate {gate}: {}{detail}\n", verdict.name()));
         }
         let resumes = around.lets_resume(state);
         for doubt in doubts {

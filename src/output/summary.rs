@@ -394,7 +394,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         .map(|t| {
             json!({
                 "credential": t.credential,
-                "incoming": format!("{:?}", t.incoming).to_lowercase(),
+                "incoming": <&str>::from(t.incoming),
                 "handle": t.handle,
                 "current_in": t.current,
                 "held_by_others": t.strange - t.nothing,
@@ -405,7 +405,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "stores": t.stores,
                 "adopted": t.adopted,
                 "instances": t.instances,
-                "outgoing": format!("{:?}", t.outgoing).to_lowercase(),
+                "outgoing": <&str>::from(t.outgoing),
             })
         })
         .collect();

@@ -21,7 +21,7 @@ pub fn preview(plan: &Plan) -> String {
 }
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
-    let strategy = strategy_name(plan.strategy);
+    let strategy = plan.strategy.name();
     writeln!(out, "Plan {} for `{}` in {}", &plan.digest()[..12], plan.runbook.name, plan.environment)?;
     if let Some(summary) = &plan.runbook.summary {
         writeln!(out, "  {summary}")?;
@@ -101,14 +101,6 @@ pub fn caveats(plan: &Plan) -> String {
         lines.push(format!("  - … and {} more", plan.unchecked.len() - SHOWN * 2));
     }
     crate::text::sanitize_block(&(lines.join("\n") + "\n"))
-}
-
-/// A strategy's name as in the runbook.
-pub(crate) fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Overlap => "overlap",
-        Strategy::Contain => "contain",
-    }
 }
 
 fn plural(n: usize) -> &'static str {

@@ -14,7 +14,8 @@ use crate::domain::{Phase, Verdict};
 use crate::plan::{Action, Plan};
 
 /// Which way the run goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Direction {
     /// Towards done.
     Forward,

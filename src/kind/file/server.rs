@@ -97,7 +97,7 @@ impl FileStore {
     /// The version of a text, with its value's quoting: the way back gives the very same bytes.
     fn version(&self, text: &Secret, version: &str) -> String {
         match self.document(text).value() {
-            Ok((_, spelling)) => format!("{version}-{}", spelling.word()),
+            Ok((_, spelling)) => format!("{version}-{spelling}"),
             // It is another file than it was.
             Err(_) => version.to_owned(),
         }
@@ -256,7 +256,7 @@ impl Store for FileStore {
         staged: Option<&str>,
     ) -> Result<Promoted, CallError> {
         // On the way back: the version that held the value before.
-        let spelling = staged.and_then(|version| Spelling::parse(version.rsplit('-').next()?));
+        let spelling = staged.and_then(|version| version.rsplit('-').next()?.parse().ok());
         self.put(value, Some(from), spelling).await
     }
 
