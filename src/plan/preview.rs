@@ -172,7 +172,19 @@ pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
             format!("make the old {} current in {}", planned.name, credential.stores[*store].target())
         }
         Action::Disable { credential } => format!("enable the old {}", plan.credentials[*credential].name),
-        _ => describe(plan, step),
+        // The same again, or by the step's own `undo:`.
+        Action::Reload { .. } | Action::Own { .. } => describe(plan, step),
+        // Nothing takes these back.
+        Action::Connection { .. }
+        | Action::Permission { .. }
+        | Action::Capture { .. }
+        | Action::Baseline { .. }
+        | Action::Inspect { .. }
+        | Action::Accept { .. }
+        | Action::Revoke { .. }
+        | Action::Destroy { .. }
+        | Action::Reject { .. }
+        | Action::Sweep { .. } => describe(plan, step),
     }
 }
 
@@ -199,7 +211,15 @@ fn undo(plan: &Plan, step: &Step) -> String {
         Action::Disable { .. } => "enable it again",
         Action::Own { .. } => "its own undo",
         Action::Sweep { .. } => return String::new(),
-        _ => "nothing to undo",
+        Action::Connection { .. }
+        | Action::Permission { .. }
+        | Action::Capture { .. }
+        | Action::Baseline { .. }
+        | Action::Inspect { .. }
+        | Action::Accept { .. }
+        | Action::Revoke { .. }
+        | Action::Destroy { .. }
+        | Action::Reject { .. } => "nothing to undo",
     };
     let doubt = match step.class {
         Some(Observation::Opaque) => "; a lost response needs `stanch resolve`",

@@ -245,7 +245,19 @@ impl State {
             Action::Stage { .. } => op == Op::Do,
             // What a swap back wrote is what the next way there starts from.
             Action::Promote { .. } => true,
-            _ => false,
+            Action::Connection { .. }
+            | Action::Permission { .. }
+            | Action::Capture { .. }
+            | Action::Baseline { .. }
+            | Action::Inspect { .. }
+            | Action::Accept { .. }
+            | Action::Reload { .. }
+            | Action::Disable { .. }
+            | Action::Revoke { .. }
+            | Action::Destroy { .. }
+            | Action::Reject { .. }
+            | Action::Sweep { .. }
+            | Action::Own { .. } => false,
         }
     }
 
