@@ -14,6 +14,8 @@ use crate::rotation::State;
 /// It keeps what is sealed, and never what opens it. To prove that records are what was written takes more
 /// than this: it is done to the bytes that a backend keeps, by functions of that backend (`stanch audit
 /// verify`, `anchor`, `key` and `export` are those of files).
+///
+/// Whatever is asked or told of one run fails with [`LedgerError::NotFound`] where there is no such run.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Where it is, for people.
@@ -96,7 +98,7 @@ pub trait Ledger: Send + Sync {
     /// Whether a process is working on the run.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When there is no such run, or it cannot be told.
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError>;
 
     /// The latch on a run, or on all.

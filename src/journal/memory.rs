@@ -227,7 +227,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError> {
-        Ok(self.shelf().runs.get(run).is_some_and(|run| run.worker.is_some()))
+        Ok(self.shelf().run(run)?.worker.is_some())
     }
 
     async fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, LedgerError> {

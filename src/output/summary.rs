@@ -85,7 +85,7 @@ fn write(
         Seals::Whole => {}
         Seals::Gone => writeln!(
             out,
-            "  {} the sealed secrets of the run are gone: restore runs/{run}/sealed.jsonl from a backup of the state directory, or close the run",
+            "  {} the sealed secrets of the run are gone: restore them from a backup (in a state directory: runs/{run}/sealed.jsonl), or close the run",
             style.bad()
         )?,
         Seals::Shut => writeln!(

@@ -79,9 +79,7 @@ impl StateDir {
         who: (&str, &str),
         at: Moment,
     ) -> Result<(FileJournal, State), LedgerError> {
-        if !self.journal_path(run).exists() {
-            return Err(LedgerError::NotFound(run.into()));
-        }
+        self.known(run)?;
         let mut index = self.open_index(who, at)?;
         FileJournal::resume(self, run, who, at, &mut index)
     }
