@@ -179,9 +179,9 @@ async fn signals(
     terminated: Arc<AtomicBool>,
     screen: Option<Screen>,
 ) {
-    let mut int = heard(SignalKind::interrupt());
-    let mut term = heard(SignalKind::terminate());
-    let mut hup = heard(SignalKind::hangup());
+    let mut int = listen(SignalKind::interrupt());
+    let mut term = listen(SignalKind::terminate());
+    let mut hup = listen(SignalKind::hangup());
     let mut first = true;
     loop {
         let code = tokio::select! {
@@ -216,7 +216,7 @@ async fn signals(
 }
 
 /// A signal to listen to. One that was ignored when this process began stays so, as `nohup` wants it.
-fn heard(kind: SignalKind) -> Option<Signal> {
+fn listen(kind: SignalKind) -> Option<Signal> {
     if ignored().is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1) {
         return None;
     }

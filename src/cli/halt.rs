@@ -67,11 +67,13 @@ async fn set(context: &Context, one: Option<&str>, reason: &str) -> Result<Exit,
                 return Err(ended(&run, end));
             }
             (Some(_), _) => {}
-            (None, Some(_)) => eprintln!("{run}: halted"),
-            (None, None) => {
-                let event = Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() };
-                append(context, journal, state, event, now)?;
-                eprintln!("{run}: halted; no call was in progress");
+            (None, halted) => {
+                // Its own process may have put the halt on the record, and ended.
+                if halted.is_none() {
+                    let event = Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() };
+                    append(context, journal, state, event, now)?;
+                }
+                eprintln!("{run}: halted; no call is in progress");
             }
         }
     }

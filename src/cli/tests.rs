@@ -23,7 +23,7 @@ thread_local! {
 }
 
 /// Takes what a command prints or says, where somebody listens.
-pub(super) fn hear(text: &str) -> bool {
+pub(super) fn capture(text: &str) -> bool {
     HEARD.with_borrow_mut(|heard| {
         let Some(heard) = heard else { return false };
         heard.push_str(text.trim_end_matches('\n'));
@@ -247,8 +247,8 @@ fn a_run_is_halted_cleared_resumed_and_rolled_back() {
         ("status --check", 0, "phase overlap"),
         ("run RUNBOOK --env sandbox --yes", 21, "the open run RUN holds"),
         ("audit show --type opened", 0, "leaked"),
-        ("halt --reason stop", 0, "RUN: halted; no call was in progress"),
-        ("halt --reason stop", 0, "RUN: halted\n"),
+        ("halt --reason stop", 0, "RUN: halted; no call is in progress"),
+        ("halt --reason stop", 0, "RUN: halted; no call is in progress"),
         ("status", 0, "halted by tester@here"),
         ("resume", 23, "halted by tester@here: stop"),
         ("rollback --yes", 23, "halted by tester@here: stop"),

@@ -139,7 +139,7 @@ pub trait Ledger: Send + Sync {
 }
 
 /// The one run that a name, or no name, means, of those that it fits.
-pub(super) fn the_only(name: Option<&str>, mut fits: Vec<String>) -> Result<String, LedgerError> {
+pub(super) fn sole_match(name: Option<&str>, mut fits: Vec<String>) -> Result<String, LedgerError> {
     match (fits.len(), name) {
         (0, None) => Err(LedgerError::NoOpenRun),
         (0, Some(name)) => Err(LedgerError::NotFound(name.to_owned())),

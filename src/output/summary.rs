@@ -170,7 +170,7 @@ fn headline(state: &State) -> (&'static str, Color) {
 }
 
 /// One credential's truth in a line that fits a narrow terminal.
-pub(super) fn brief(truth: &Truth) -> String {
+pub(super) fn short_summary(truth: &Truth) -> String {
     let incoming = match truth.incoming {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
@@ -285,11 +285,11 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                 next.push(("stop", format!("stanch halt {run}")));
             }
         } else if ours && around.seals == Seals::Whole {
-            onward(&mut next, run, state, &lift(run, state, around));
+            resume_commands(&mut next, run, state, &clear_latches(run, state, around));
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
-            next.push(("roll back", format!("{}stanch rollback {run}", lift(run, state, around))));
+            next.push(("roll back", format!("{}stanch rollback {run}", clear_latches(run, state, around))));
         }
         let stopped = matches!(
             state.stopped(),
@@ -315,7 +315,7 @@ fn lets_back(state: &State, seals: Seals) -> bool {
 }
 
 /// What takes off every latch that is set, before a command that they refuse.
-fn lift(run: &str, state: &State, around: Around) -> String {
+fn clear_latches(run: &str, state: &State, around: Around) -> String {
     let mut lift = String::new();
     if around.all_halted {
         lift.push_str("stanch halt --all --clear && ");
@@ -327,7 +327,7 @@ fn lift(run: &str, state: &State, around: Around) -> String {
 }
 
 /// What takes an open run up again, where no process works on it.
-fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
     match state.stopped() {
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);

@@ -58,6 +58,6 @@ impl ExecGate {
 #[async_trait]
 impl Gate for ExecGate {
     async fn evaluate(&self) -> Judgement {
-        self.streak.weigh(self.program.judge().await)
+        self.streak.count(self.program.judge().await)
     }
 }

@@ -56,7 +56,7 @@ impl Gate for HttpGate {
             return error(format!("{what} answered {}", reply.status.as_u16()));
         }
         let value = at_pointer(&reply, &self.pointer);
-        self.streak.weigh(hold(value.as_ref(), &self.pointer, self.at_most, self.at_least))
+        self.streak.count(hold(value.as_ref(), &self.pointer, self.at_most, self.at_least))
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_row_of_failures_is_ended_by_a_pass_only() {
         let streak = Streak::new(2);
-        let weigh = |verdict| streak.weigh(Judgement { verdict, detail: String::new() }).verdict;
+        let weigh = |verdict| streak.count(Judgement { verdict, detail: String::new() }).verdict;
         assert_eq!(weigh(Verdict::Fail), Verdict::Inconclusive);
         assert_eq!(weigh(Verdict::Pass), Verdict::Pass);
         assert_eq!(weigh(Verdict::Fail), Verdict::Inconclusive);
