@@ -120,7 +120,8 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
         // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
         let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
-        return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
+        return Err(CliError::new(Exit::Halted, message)
+            .hint(format!("clear it when it is safe: {}", clearing(None))));
     }
     let one = run.is_some();
     let runs = match run {
@@ -134,7 +135,10 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
             continue;
         }
         if context.ledger.latch(Some(&run)).await?.is_some() {
-            eprintln!("{run}: still halted by its own halt; when it is safe: {}", clearing(Some(&run)));
+            eprintln!(
+                "{run}: still halted by its own halt; clear it when it is safe: {}",
+                clearing(Some(&run))
+            );
         } else if state.halted().is_some() {
             record(context, &run, &Event::HaltCleared { by: context.signature() }).await?;
             eprintln!("{run}: {}", go_on(context, &run, &state).await?);
@@ -156,7 +160,7 @@ async fn go_on(context: &Context, run: &str, state: &State) -> Result<String, Cl
     Ok(match (context.ledger.latch(None).await?, state.plan().format == crate::plan::FORMAT) {
         (Some(_), _) => {
             format!(
-                "its own halt is cleared; the halt of all runs is still set; when it is safe: {}",
+                "its own halt is cleared; the halt of all runs is still set; clear it when it is safe: {}",
                 clearing(None)
             )
         }

@@ -267,7 +267,7 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
                 Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
                     format!("exposure: the old credential is still usable; {so_far} so far")
                 }
-                _ => format!("exposure: not proved to have ended; {so_far} so far"),
+                _ => format!("exposure: {so_far} so far; nothing has proved that it ended"),
             }
         }
     }

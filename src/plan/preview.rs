@@ -52,12 +52,16 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         if waits.waits() {
             write!(out, "  wait")?;
-            if !waits.at_least.get().is_zero() {
+            let timed = !waits.at_least.get().is_zero();
+            if timed {
                 write!(out, " at least {}", waits.at_least)?;
             }
             if !waits.until.is_empty() {
                 let gates: Vec<_> = waits.until.iter().map(|g| gate_words(plan, g)).collect();
-                write!(out, " until {} (pause after {})", gates.join(" and "), waits.at_most)?;
+                let and = if timed { " and" } else { "" };
+                let (s, es) = if gates.len() == 1 { ("", "es") } else { ("s", "") };
+                let gates = gates.join(" and ");
+                write!(out, "{and} until gate{s} {gates} pass{es}; pause the run after {}", waits.at_most)?;
             }
             writeln!(out)?;
         }
