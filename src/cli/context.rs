@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) actor: String,
     pub(super) host: String,
+    /// How to show what happens.
+    pub(super) mode: Mode,
 }
 
 /// How a command gets its context. Some commands check first what they were given, and open nothing before.
@@ -52,6 +54,7 @@ impl Context {
             clock: Arc::new(SystemClock::new()),
             actor: actor(),
             host: host(),
+            mode: mode(global),
         })
     }
 
@@ -157,11 +160,8 @@ fn host() -> String {
 }
 
 /// How to show what happens.
-pub(super) fn mode(global: &Global) -> Mode {
-    if cfg!(test) {
-        // Tests of commands are about their own words.
-        Mode::Quiet
-    } else if global.json {
+fn mode(global: &Global) -> Mode {
+    if global.json {
         Mode::Json
     } else if std::io::stderr().is_terminal()
         && !super::log::is_on_terminal(global)

@@ -196,6 +196,9 @@ fn observed(plan: &Plan, step: &Step, op: Op) -> String {
     words.into()
 }
 
+/// What is found of a step that only looks.
+const NOTHING: &str = "nothing can have changed";
+
 /// One step, for whoever wants to look at its target.
 struct Looking<'a> {
     run: &'a str,
@@ -211,6 +214,7 @@ impl Looking<'_> {
         let step = &plan.steps[self.at];
         let text = match (&step.action, step.action.credential()) {
             (Action::Own { name }, _) => self.own(own(plan, step, name)),
+            (_, None) => NOTHING.into(),
             (action, Some(c)) => {
                 let (planned, credential) = plan.credential(c);
                 match action {
@@ -242,10 +246,18 @@ impl Looking<'_> {
                     Action::Reload { consumer, .. } => {
                         format!("ask {} which version it uses", credential.consumers[*consumer].name)
                     }
-                    _ => "nothing can have changed".into(),
+                    // The credentials that it revokes were never in use.
+                    Action::Sweep { .. } => NOTHING.into(),
+                    Action::Connection { .. }
+                    | Action::Permission { .. }
+                    | Action::Capture { .. }
+                    | Action::Baseline { .. }
+                    | Action::Inspect { .. }
+                    | Action::Accept { .. }
+                    | Action::Reject { .. }
+                    | Action::Own { .. } => NOTHING.into(),
                 }
             }
-            _ => "nothing can have changed".into(),
         };
         sanitize(&text)
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::context::{Context, can_ask, is_yes, mode, style};
+use super::context::{Context, can_ask, is_yes, style};
 use super::{CliError, Exit, Global, SessionArgs, print};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
 use crate::journal::{Journal, Ledger};
@@ -123,7 +123,7 @@ pub(super) async fn drive(
 ) -> Result<Driven, CliError> {
     let run = journal.run().to_owned();
     let err_style = style(std::io::stderr().is_terminal());
-    let (observer, screen) = output::observer(mode(global), err_style, &run, &state);
+    let (observer, screen) = output::observer(context.mode, err_style, &run, &state);
     let (send, interrupt) = watch::channel(false);
     let terminated = Arc::new(AtomicBool::new(false));
     let signals = tokio::spawn(signals(
@@ -179,9 +179,9 @@ async fn signals(
     terminated: Arc<AtomicBool>,
     screen: Option<Screen>,
 ) {
-    let mut int = heard(SignalKind::interrupt());
-    let mut term = heard(SignalKind::terminate());
-    let mut hup = heard(SignalKind::hangup());
+    let mut int = listen(SignalKind::interrupt());
+    let mut term = listen(SignalKind::terminate());
+    let mut hup = listen(SignalKind::hangup());
     let mut first = true;
     loop {
         let code = tokio::select! {
@@ -216,7 +216,7 @@ async fn signals(
 }
 
 /// A signal to listen to. One that was ignored when this process began stays so, as `nohup` wants it.
-fn heard(kind: SignalKind) -> Option<Signal> {
+fn listen(kind: SignalKind) -> Option<Signal> {
     if ignored().is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1) {
         return None;
     }

@@ -225,18 +225,18 @@ impl From<LedgerError> for CliError {
         let (exit, hint) = match &error {
             LedgerError::Io { .. } => (
                 Exit::JournalUnwritable,
-                Some("check that the state directory exists, is yours, is writable and has free space; nothing was done without a record".into()),
+                Some("check that it exists, is yours, is writable and has free space; nothing was done without a record".into()),
             ),
-            LedgerError::Poisoned => (Exit::JournalUnwritable, Some("free some disk space, then: stanch resume".into())),
+            LedgerError::Poisoned => (Exit::JournalUnwritable, Some("free some space where the runs are kept, then: stanch resume".into())),
             LedgerError::OtherVersion { .. } => {
-                (Exit::JournalUnwritable, Some("use the version of stanch that made it, or another directory: --state DIR".into()))
+                (Exit::JournalUnwritable, Some("use the version of stanch that made it, or keep the runs elsewhere: --state DIR".into()))
             }
             LedgerError::Key { .. } => (
                 Exit::JournalInvalid,
-                Some("restore keys/ in the state directory from a backup; a new key would make every older journal look forged".into()),
+                Some("restore that key from a backup; a new key would make every older journal look forged".into()),
             ),
             LedgerError::Identity { .. } => {
-                (Exit::JournalInvalid, Some("restore keys/seal.key in the state directory from a backup".into()))
+                (Exit::JournalInvalid, Some("restore that file from a backup".into()))
             }
             LedgerError::Busy { run, .. } => {
                 (Exit::Locked, Some(format!("watch it: stanch status {run} --watch   stop it: stanch halt {run}")))
@@ -250,11 +250,11 @@ impl From<LedgerError> for CliError {
             LedgerError::Ambiguous { .. } => (Exit::Usage, Some("type more of the name".into())),
             LedgerError::Invalid { run, .. } => (
                 Exit::JournalInvalid,
-                Some(format!("nothing was changed; copy the state directory, then: stanch audit verify {run}")),
+                Some(format!("nothing was changed; make a copy of the runs, then: stanch audit verify {run}")),
             ),
             LedgerError::Index { .. } | LedgerError::IndexGone(_) => (
                 Exit::JournalInvalid,
-                Some("nothing was changed; copy the state directory, then: stanch audit verify --all   to start a new run elsewhere: --state DIR".into()),
+                Some("nothing was changed; make a copy of the runs, then: stanch audit verify --all   to start a new run elsewhere: --state DIR".into()),
             ),
             LedgerError::KeyExists(_) => (
                 Exit::Usage,
@@ -268,13 +268,13 @@ impl From<LedgerError> for CliError {
                 )
             }
             LedgerError::Nonsense { .. } => {
-                (Exit::JournalInvalid, Some("nothing was changed; copy the state directory and report this".into()))
+                (Exit::JournalInvalid, Some("nothing was changed; make a copy of the runs, and report this".into()))
             }
             LedgerError::Damaged { .. } => {
-                (Exit::JournalInvalid, Some("nothing was changed; inspect the file, and remove it if it is yours".into()))
+                (Exit::JournalInvalid, Some("nothing was changed; inspect it, and remove it if it is yours".into()))
             }
             LedgerError::NoRoom { .. } => {
-                (Exit::JournalUnwritable, Some("free some disk space, or use another disk: --state DIR".into()))
+                (Exit::JournalUnwritable, Some("free some space there, or keep the runs elsewhere: --state DIR".into()))
             }
         };
         Self { hint, ..Self::from_error(exit, &error) }

@@ -6,8 +6,9 @@ use clap::Args;
 
 use super::context::{Context, words};
 use super::{CliError, Exit};
+use crate::clock::Moment;
 use crate::engine::EngineError;
-use crate::journal::Latch;
+use crate::journal::{Journal, Latch, LedgerError};
 use crate::rotation::{End, Event, State};
 
 /// Block every new effect until you clear the halt. Survives restarts.
@@ -46,30 +47,34 @@ async fn set(context: &Context, one: Option<&str>, reason: &str) -> Result<Exit,
         None => context.ledger.open_runs().await?,
     };
     for run in runs {
-        let state = match context.ledger.load(&run).await {
-            Ok(state) => state,
+        let now = context.clock.now();
+        let (journal, state) = match context.ledger.resume(&run, context.who(), now).await {
+            Ok(taken) => taken,
+            Err(LedgerError::Busy { .. }) => {
+                acknowledge(context, &run).await?;
+                continue;
+            }
+            Err(e @ LedgerError::Io { .. }) => return Err(e.into()),
             // One bad journal must not keep the others from being halted.
             Err(e) => {
                 eprintln!("{run}: {e}");
                 continue;
             }
         };
-        if let Some(end) = state.end() {
-            if one.is_some() {
+        match (state.end(), state.halted()) {
+            (Some(end), _) if one.is_some() => {
                 context.ledger.clear_latch(Some(&run)).await?;
                 return Err(ended(&run, end));
             }
-            continue;
-        }
-        if state.halted().is_some() {
-            eprintln!("{run}: halted");
-            continue;
-        }
-        let event = Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() };
-        match record(context, &run, &event).await {
-            Ok(()) => eprintln!("{run}: halted; no call was in progress"),
-            Err(CliError { exit: Exit::Locked, .. }) => acknowledge(context, &run).await?,
-            Err(e) => return Err(e),
+            (Some(_), _) => {}
+            (None, halted) => {
+                // Its own process may have put the halt on the record, and ended.
+                if halted.is_none() {
+                    let event = Event::Halted { by: latch.by.clone(), reason: latch.reason.clone() };
+                    append(context, journal, state, event, now)?;
+                }
+                eprintln!("{run}: halted; no call is in progress");
+            }
         }
     }
     eprintln!("No effect begins until you clear the halt: {}", clearing(one));
@@ -115,7 +120,8 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
     if let (Some(run), false, Some(_)) = (run, was_set, context.ledger.latch(None).await?) {
         // Nothing was cleared, and the run stays halted: a script must not go on as if it were free.
         let message = format!("run {run} has no halt of its own; the halt of all runs is set and stays set");
-        return Err(CliError::new(Exit::Halted, message).hint(format!("when it is safe: {}", clearing(None))));
+        return Err(CliError::new(Exit::Halted, message)
+            .hint(format!("clear it when it is safe: {}", clearing(None))));
     }
     let one = run.is_some();
     let runs = match run {
@@ -129,7 +135,10 @@ async fn clear(context: &Context, run: Option<&str>) -> Result<Exit, CliError> {
             continue;
         }
         if context.ledger.latch(Some(&run)).await?.is_some() {
-            eprintln!("{run}: still halted by its own halt; when it is safe: {}", clearing(Some(&run)));
+            eprintln!(
+                "{run}: still halted by its own halt; clear it when it is safe: {}",
+                clearing(Some(&run))
+            );
         } else if state.halted().is_some() {
             record(context, &run, &Event::HaltCleared { by: context.signature() }).await?;
             eprintln!("{run}: {}", go_on(context, &run, &state).await?);
@@ -151,7 +160,7 @@ async fn go_on(context: &Context, run: &str, state: &State) -> Result<String, Cl
     Ok(match (context.ledger.latch(None).await?, state.plan().format == crate::plan::FORMAT) {
         (Some(_), _) => {
             format!(
-                "its own halt is cleared; the halt of all runs is still set; when it is safe: {}",
+                "its own halt is cleared; the halt of all runs is still set; clear it when it is safe: {}",
                 clearing(None)
             )
         }
@@ -163,8 +172,17 @@ async fn go_on(context: &Context, run: &str, state: &State) -> Result<String, Cl
 /// Puts one event on the record of a run that no process works on.
 pub(super) async fn record(context: &Context, run: &str, event: &Event) -> Result<(), CliError> {
     let now = context.clock.now();
-    let (mut journal, mut state) = context.ledger.resume(run, context.who(), now).await?;
-    let mut event = event.clone();
+    let (journal, state) = context.ledger.resume(run, context.who(), now).await?;
+    append(context, journal, state, event.clone(), now)
+}
+
+fn append(
+    context: &Context,
+    mut journal: Box<dyn Journal>,
+    mut state: State,
+    mut event: Event,
+    now: Moment,
+) -> Result<(), CliError> {
     let sealer = std::sync::Arc::new(context.sealing.sealer()?);
     crate::engine::scrub(sealer, &journal.sealed()?, &mut event).map_err(EngineError::Safe)?;
     state.apply(&event, now.wall).map_err(EngineError::Illegal)?;

@@ -8,7 +8,7 @@
 macro_rules! eprintln {
     ($($text:tt)*) => {{
         let text = format!($($text)*);
-        if !$crate::cli::tests::hear(&text) {
+        if !$crate::cli::tests::capture(&text) {
             std::eprintln!("{text}");
         }
     }};

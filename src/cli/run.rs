@@ -112,7 +112,8 @@ fn confirm(global: &Global, args: &RunArgs, plan: &Plan) -> Result<(), CliError>
 
 /// The refusal to begin, or to go on, under a latch.
 pub(super) fn halted(by: &str, reason: &str, clear: &str) -> CliError {
-    CliError::new(Exit::Halted, format!("halted by {by}: {reason}")).hint(format!("when it is safe: {clear}"))
+    CliError::new(Exit::Halted, format!("halted by {by}: {reason}"))
+        .hint(format!("clear the halt when it is safe: {clear}"))
 }
 
 /// A phase to stop after must be one that is still to come.

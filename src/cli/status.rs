@@ -36,7 +36,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
         if args.check {
             look(context, &run, &mut state).await?;
             exit = holds_still(&state);
-            let blind = blind(&state);
+            let blind = unseen_credentials(&state);
             if !blind.is_empty() {
                 eprintln!(
                     "could not check {}: the state shown for it is what stanch saw or did before; nothing was changed",
@@ -92,7 +92,7 @@ async fn look(context: &Context, run: &str, state: &mut State) -> Result<(), Cli
 
 /// The credentials that could not be looked at: a store that cannot be read, or an issuer that tells of neither
 /// version.
-fn blind(state: &State) -> Vec<String> {
+fn unseen_credentials(state: &State) -> Vec<String> {
     let is_blind = |planned: &&Planned| {
         let Some((_, seen)) = state.seen(&planned.name) else { return true };
         let tells = planned.issuer.change == Observation::Readable && planned.outgoing.is_some();
@@ -151,10 +151,9 @@ async fn text(
             }
         }
         for (gate, (verdict, detail)) in state.judged() {
-            let verdict = format!("{verdict:?}").to_lowercase();
             // The counts of adoption go on after the verdict that they led to: the summary has them.
             let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
-            text.push_str(&format!("  gate {gate}: {verdict}{detail}\n"));
+            text.push_str(&format!("  gate {gate}: {}{detail}\n", verdict.name()));
         }
         let resumes = around.lets_resume(state);
         for doubt in doubts {

@@ -12,7 +12,7 @@ use super::{CliError, Exit};
 /// When it could not be written: a result that nobody can read is not a success.
 pub(super) fn print(text: &str) -> std::result::Result<(), CliError> {
     #[cfg(test)]
-    if super::tests::hear(text) {
+    if super::tests::capture(text) {
         return Ok(());
     }
     let mut out = std::io::stdout().lock();

@@ -78,8 +78,9 @@ pub struct HttpCall {
 }
 
 /// The methods that runbooks may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "RFC 9110 defines them")]
 pub enum HttpMethod {
     Get,
@@ -92,15 +93,8 @@ pub enum HttpMethod {
 
 impl HttpMethod {
     /// The method's name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

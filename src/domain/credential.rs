@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether a credential is accepted by the system that decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Life {
     /// Valid.
     Active,

@@ -1,14 +1,13 @@
 //! The phases, and the orders in which the strategies walk them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// The order of the phases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Strategy {
     /// Old and new are both valid until every consumer moved. No outage is expected.
     #[default]
@@ -18,8 +17,24 @@ pub enum Strategy {
 }
 
 /// A named part of the rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = NoSuchPhase, parse_err_fn = no_such_phase)]
 pub enum Phase {
     /// Looks, read-only, whether everything later can work.
     Preflight,
@@ -41,19 +56,16 @@ pub enum Phase {
     Proof,
 }
 
+impl Strategy {
+    /// The strategy's name, as in the runbook.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 impl Phase {
     /// All phases, in the order of `overlap`.
-    pub const ALL: [Self; 9] = [
-        Self::Preflight,
-        Self::Prepare,
-        Self::Distribute,
-        Self::Verify,
-        Self::Cutover,
-        Self::Overlap,
-        Self::Sunset,
-        Self::Revoke,
-        Self::Proof,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// `contain` has the new credential in hand before it kills the old one, and knows no overlap: else
     /// whatever is wrong with the new one would be found when nothing can end the outage any more.
@@ -71,30 +83,14 @@ impl Phase {
     /// The order of a strategy.
     pub fn order(strategy: Strategy) -> &'static [Self] {
         match strategy {
-            Strategy::Overlap => &Self::ALL,
+            Strategy::Overlap => Self::ALL,
             Strategy::Contain => &Self::CONTAIN,
         }
     }
 
     /// The phase's name, as in the runbook.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Prepare => "prepare",
-            Self::Distribute => "distribute",
-            Self::Verify => "verify",
-            Self::Cutover => "cutover",
-            Self::Overlap => "overlap",
-            Self::Sunset => "sunset",
-            Self::Revoke => "revoke",
-            Self::Proof => "proof",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -105,10 +101,6 @@ impl fmt::Display for Phase {
 )]
 pub struct NoSuchPhase(String);
 
-impl FromStr for Phase {
-    type Err = NoSuchPhase;
-
-    fn from_str(text: &str) -> Result<Self, NoSuchPhase> {
-        Self::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| NoSuchPhase(text.to_owned()))
-    }
+fn no_such_phase(text: &str) -> NoSuchPhase {
+    NoSuchPhase(text.to_owned())
 }

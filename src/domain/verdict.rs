@@ -1,6 +1,7 @@
 //! What a gate says.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// A gate's verdict, with what it was found from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +13,9 @@ pub struct Judgement {
 }
 
 /// A gate's verdict. Only `Pass` passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     /// The condition holds.
     Pass,
@@ -27,12 +29,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The verdict's name, the same on screen, in the journal and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Inconclusive => "inconclusive",
-            Self::Error => "error",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn carry_out(task: Task, job: Job, limit: Duration) -> Message 
         }
         Task::Observe { step, op, attempt } => {
             let this = job.clone();
-            let look = unless_it_crashes(async move {
+            let look = catch_panic(async move {
                 match op {
                     Op::Undo => this.observe_undo().await,
                     Op::Do | Op::Discard => this.observe().await,
@@ -56,7 +56,7 @@ pub(super) async fn carry_out(task: Task, job: Job, limit: Duration) -> Message 
 async fn perform(job: &Job, op: Op, limit: Duration) -> Result<Yield, CallError> {
     let is_effect = job.plan.steps[job.step].is_effect();
     let this = job.clone();
-    let call = unless_it_crashes(async move {
+    let call = catch_panic(async move {
         if is_effect {
             this.refuse_stopped()?;
         }
@@ -131,7 +131,7 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 const CRASHED: &str = "this step crashed";
 
 /// A call that crashes is one whose outcome is unknown, never one that is not there.
-pub(super) async fn unless_it_crashes<T: Send + 'static>(
+pub(super) async fn catch_panic<T: Send + 'static>(
     call: impl Future<Output = Result<T, CallError>> + Send + 'static,
 ) -> Result<T, CallError> {
     let crashed = |_: JoinError| Err(CallError::unknown(format!("{CRASHED}; please report this")));

@@ -1,8 +1,8 @@
-//! The loop: observe, decide, record the intent, act, record the outcome.
+//! Everything that looks at, or changes, the world: the survey before a plan, a run's loop, the check afterwards.
 //!
-//! One task owns the state and the journal; calls run beside it and send it what came of them.
-//! Everything that may happen next comes from [`State::decide`]; nothing is decided here. Resume is
-//! the same loop over a state that was folded from a journal.
+//! The loop is: decide, record the intent, act, record the outcome. One task owns the state and the journal;
+//! calls run beside it and send it what came of them. What may happen next comes from [`State::decide`];
+//! nothing is decided here. Resume is the same loop over a state that was folded from a journal.
 
 mod calls;
 mod check;

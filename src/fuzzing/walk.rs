@@ -31,7 +31,7 @@ pub(super) fn walk(mut state: State, dice: &mut Dice) {
                 let stopped = matches!(event, Event::Stopped { .. });
                 follow(&mut state, &event, now);
                 if stopped {
-                    meddle(&mut state, now, dice);
+                    apply_random_event(&mut state, now, dice);
                     follow(&mut state, &Event::Resumed {}, now);
                 }
             }
@@ -66,7 +66,7 @@ fn follow(state: &mut State, event: &Event, now: Timestamp) {
 }
 
 /// What a person may do while a run is stopped; the state may refuse it.
-fn meddle(state: &mut State, now: Timestamp, dice: &mut Dice) {
+fn apply_random_event(state: &mut State, now: Timestamp, dice: &mut Dice) {
     let who = || "somebody".to_owned();
     match dice.roll(6) {
         0 => drop(state.apply(&Event::Turned { to: None, why: who(), by_gate: false }, now)),

@@ -25,9 +25,7 @@ pub enum LedgerError {
     #[error("an earlier append failed; stanch records nothing more, so it does nothing more")]
     Poisoned,
     /// The ledger is of another version.
-    #[error(
-        "{place} is a state directory of version {found}; this version of stanch reads version {expected}"
-    )]
+    #[error("{place} has version {found}; this version of stanch reads version {expected}")]
     OtherVersion {
         /// The ledger.
         place: String,
@@ -133,7 +131,7 @@ pub enum LedgerError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// There is too little room for a run.
-    #[error("the disk of {place} has {free} MiB free, but the run may need {needed} MiB")]
+    #[error("{place} has {free} MiB free, but the run may need {needed} MiB")]
     NoRoom {
         /// The ledger.
         place: String,

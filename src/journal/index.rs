@@ -215,7 +215,7 @@ impl Index {
             Entry::Begun { key } if expected == 0 => {
                 VerifyingKeys::parse(key).map_err(|e| format!("its key is not valid: {e}"))?;
                 self.id.clone_from(&envelope.index);
-                // Whether this key is to be trusted is for the reader to say: `distrust`.
+                // Whether this key is to be trusted is for the reader to say: `untrusted_key`.
                 self.keys.push(KeyRange { key: key.clone(), from: 0, until: None });
             }
             _ if expected == 0 => return Err("the first record does not start an index".into()),
@@ -302,7 +302,7 @@ impl Index {
     /// Why somebody who trusts these keys should not trust this index. Each key vouches for the one
     /// after it by a statement, and by its checkpoints for all that stood there before it; so it is
     /// enough that the newest trusted key is one of the index's.
-    pub(super) fn distrust(&self, trusted: &VerifyingKeys) -> Option<Fault> {
+    pub(super) fn untrusted_key(&self, trusted: &VerifyingKeys) -> Option<Fault> {
         let newest = trusted.lines().last()?;
         let known = self.keys.iter().any(|range| range.key == *newest);
         (!known).then(|| Fault {

@@ -14,6 +14,8 @@ use crate::rotation::State;
 /// It keeps what is sealed, and never what opens it. To prove that records are what was written takes more
 /// than this: it is done to the bytes that a backend keeps, by functions of that backend (`stanch audit
 /// verify`, `anchor`, `key` and `export` are those of files).
+///
+/// Whatever is asked or told of one run fails with [`LedgerError::NotFound`] where there is no such run.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Where it is, for people.
@@ -96,7 +98,7 @@ pub trait Ledger: Send + Sync {
     /// Whether a process is working on the run.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When there is no such run, or it cannot be told.
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError>;
 
     /// The latch on a run, or on all.
@@ -137,7 +139,7 @@ pub trait Ledger: Send + Sync {
 }
 
 /// The one run that a name, or no name, means, of those that it fits.
-pub(super) fn the_only(name: Option<&str>, mut fits: Vec<String>) -> Result<String, LedgerError> {
+pub(super) fn sole_match(name: Option<&str>, mut fits: Vec<String>) -> Result<String, LedgerError> {
     match (fits.len(), name) {
         (0, None) => Err(LedgerError::NoOpenRun),
         (0, Some(name)) => Err(LedgerError::NotFound(name.to_owned())),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::chain::{NO_PREVIOUS, leaf};
-use super::ledger::the_only;
+use super::ledger::sole_match;
 use super::record::{Envelope, Record, VERSION};
 use super::{Journal, Latch, Latches, Ledger, LedgerError, Report, RollbackRequest, SealedEntry};
 use crate::clock::Moment;
@@ -130,8 +130,8 @@ impl Ledger for MemoryLedger {
         let shelf = self.shelf();
         match name {
             Some(name) if shelf.runs.contains_key(name) => Ok(name.to_owned()),
-            Some(beginning) => the_only(name, shelf.names(|run, _| run.starts_with(beginning))),
-            None => the_only(name, shelf.names(|_, run| run.holds)),
+            Some(beginning) => sole_match(name, shelf.names(|run, _| run.starts_with(beginning))),
+            None => sole_match(name, shelf.names(|_, run| run.holds)),
         }
     }
 
@@ -227,7 +227,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError> {
-        Ok(self.shelf().runs.get(run).is_some_and(|run| run.worker.is_some()))
+        Ok(self.shelf().run(run)?.worker.is_some())
     }
 
     async fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, LedgerError> {

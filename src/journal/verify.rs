@@ -100,7 +100,7 @@ pub(super) fn verify_quickly(
     keys: &VerifyingKeys,
 ) -> std::io::Result<(Report, Tail)> {
     let begin = reader.stream_position()?;
-    let sure = skim(&mut reader, frontier, keys)?;
+    let sure = verify_prefix(&mut reader, frontier, keys)?;
     reader.seek(SeekFrom::Start(begin + sure.tail.end))?;
     go_on(reader, keys, sure, |_, _| ())
 }
@@ -193,7 +193,11 @@ fn go_on(
 }
 
 /// How far the lines are certainly good: up to a good checkpoint.
-fn skim(reader: &mut impl BufRead, frontier: Frontier, keys: &VerifyingKeys) -> std::io::Result<Progress> {
+fn verify_prefix(
+    reader: &mut impl BufRead,
+    frontier: Frontier,
+    keys: &VerifyingKeys,
+) -> std::io::Result<Progress> {
     let mut sure = Progress::new(frontier);
     let mut ahead = sure.clone();
     let mut shape: Option<Shape> = None;

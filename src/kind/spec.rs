@@ -24,7 +24,7 @@ pub type Part = &'static str;
 pub(crate) type Mistakes = fn(&Entry, &Node, &mut Vec<Finding>);
 
 /// For kinds of which the schema says everything.
-pub(crate) fn no_mistakes(_: &Entry, _: &Node, _: &mut Vec<Finding>) {}
+pub(crate) fn no_findings(_: &Entry, _: &Node, _: &mut Vec<Finding>) {}
 
 /// For issuers whose new credential reaches nobody by itself.
 pub(crate) fn never_delivers(_: &Node) -> bool {
@@ -42,7 +42,7 @@ pub struct Kind {
 impl Kind {
     /// A kind of which the schema says everything.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, check: no_mistakes }
+        Self { name, check: no_findings }
     }
 }
 

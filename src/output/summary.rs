@@ -85,7 +85,7 @@ fn write(
         Seals::Whole => {}
         Seals::Gone => writeln!(
             out,
-            "  {} the sealed secrets of the run are gone: restore runs/{run}/sealed.jsonl from a backup of the state directory, or close the run",
+            "  {} the sealed secrets of the run are gone: restore them from a backup (in a state directory: runs/{run}/sealed.jsonl), or close the run",
             style.bad()
         )?,
         Seals::Shut => writeln!(
@@ -170,7 +170,7 @@ fn headline(state: &State) -> (&'static str, Color) {
 }
 
 /// One credential's truth in a line that fits a narrow terminal.
-pub(super) fn brief(truth: &Truth) -> String {
+pub(super) fn short_summary(truth: &Truth) -> String {
     let incoming = match truth.incoming {
         Incoming::None => "not issued",
         Incoming::Issued => "issued",
@@ -266,7 +266,7 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
                 Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
                     format!("exposure: the old credential is still usable; {so_far} so far")
                 }
-                _ => format!("exposure: not proved to have ended; {so_far} so far"),
+                _ => format!("exposure: {so_far} so far; nothing has proved that it ended"),
             }
         }
     }
@@ -284,11 +284,11 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                 next.push(("stop", format!("stanch halt {run}")));
             }
         } else if ours && around.seals == Seals::Whole {
-            onward(&mut next, run, state, &lift(run, state, around));
+            resume_commands(&mut next, run, state, &clear_latches(run, state, around));
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
-            next.push(("roll back", format!("{}stanch rollback {run}", lift(run, state, around))));
+            next.push(("roll back", format!("{}stanch rollback {run}", clear_latches(run, state, around))));
         }
         let stopped = matches!(
             state.stopped(),
@@ -321,7 +321,7 @@ fn lets_back(state: &State, seals: Seals) -> bool {
 }
 
 /// What takes off every latch that is set, before a command that they refuse.
-fn lift(run: &str, state: &State, around: Around) -> String {
+fn clear_latches(run: &str, state: &State, around: Around) -> String {
     let mut lift = String::new();
     if around.all_halted {
         lift.push_str("stanch halt --all --clear && ");
@@ -333,7 +333,7 @@ fn lift(run: &str, state: &State, around: Around) -> String {
 }
 
 /// What takes an open run up again, where no process works on it.
-fn onward(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
     match state.stopped() {
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
@@ -400,7 +400,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         .map(|t| {
             json!({
                 "credential": t.credential,
-                "incoming": format!("{:?}", t.incoming).to_lowercase(),
+                "incoming": <&str>::from(t.incoming),
                 "handle": t.handle,
                 "current_in": t.current,
                 "held_by_others": t.strange - t.nothing,
@@ -411,7 +411,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "stores": t.stores,
                 "adopted": t.adopted,
                 "instances": t.instances,
-                "outgoing": format!("{:?}", t.outgoing).to_lowercase(),
+                "outgoing": <&str>::from(t.outgoing),
             })
         })
         .collect();

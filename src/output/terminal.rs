@@ -113,7 +113,7 @@ impl View {
             self.draw_phase(*phase, bar, steps, state, at);
         }
         for (bar, c, steps) in &self.credentials {
-            bar.set_message(style.plain(&summary::brief(&state.truth_of(*c, steps))));
+            bar.set_message(style.plain(&summary::short_summary(&state.truth_of(*c, steps))));
         }
         self.gates.set_message(style.plain(&gates(plan, state, style)));
         if let Some(at) = at {

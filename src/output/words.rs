@@ -126,7 +126,7 @@ pub fn sentence(stop: &Stop) -> String {
         Stop::Interrupted => "interrupted".into(),
         Stop::Until { phase } => format!("stopped after {phase}, as requested"),
         Stop::Waiting { resume_at } => {
-            format!("the run would only wait now; resume at {resume_at:.0} or later")
+            format!("nothing to do before {resume_at:.0}; resume the run then")
         }
         Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
         Stop::Unanswered { step } => format!("{step} needs your answer"),

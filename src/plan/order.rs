@@ -383,9 +383,7 @@ impl Builder<'_> {
         class: Option<Observation>,
     ) -> usize {
         let irreversible = matches!(action, Action::Revoke { .. } | Action::Destroy { .. });
-        // What a sweep revokes was never in use.
-        let sweeps = matches!(action, Action::Sweep { .. });
-        let undo = (class.is_some() && !irreversible && !sweeps).then(Undo::default);
+        let undo = (class.is_some() && action.can_be_undone()).then(Undo::default);
         self.steps.push(Step {
             id: format!("{phase}/{id}"),
             phase,

@@ -21,7 +21,7 @@ pub fn preview(plan: &Plan) -> String {
 }
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
-    let strategy = strategy_name(plan.strategy);
+    let strategy = plan.strategy.name();
     writeln!(out, "Plan {} for `{}` in {}", &plan.digest()[..12], plan.runbook.name, plan.environment)?;
     if let Some(summary) = &plan.runbook.summary {
         writeln!(out, "  {summary}")?;
@@ -52,12 +52,16 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         if waits.waits() {
             write!(out, "  wait")?;
-            if !waits.at_least.get().is_zero() {
+            let timed = !waits.at_least.get().is_zero();
+            if timed {
                 write!(out, " at least {}", waits.at_least)?;
             }
             if !waits.until.is_empty() {
                 let gates: Vec<_> = waits.until.iter().map(|g| gate_words(plan, g)).collect();
-                write!(out, " until {} (pause after {})", gates.join(" and "), waits.at_most)?;
+                let and = if timed { " and" } else { "" };
+                let (s, es) = if gates.len() == 1 { ("", "es") } else { ("s", "") };
+                let gates = gates.join(" and ");
+                write!(out, "{and} until gate{s} {gates} pass{es}; pause the run after {}", waits.at_most)?;
             }
             writeln!(out)?;
         }
@@ -101,14 +105,6 @@ pub fn caveats(plan: &Plan) -> String {
         lines.push(format!("  - … and {} more", plan.unchecked.len() - SHOWN * 2));
     }
     crate::text::sanitize_block(&(lines.join("\n") + "\n"))
-}
-
-/// A strategy's name as in the runbook.
-pub(crate) fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Overlap => "overlap",
-        Strategy::Contain => "contain",
-    }
 }
 
 fn plural(n: usize) -> &'static str {
@@ -187,7 +183,19 @@ pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
             format!("make the old {} current in {}", planned.name, credential.stores[*store].target())
         }
         Action::Disable { credential } => format!("enable the old {}", plan.credentials[*credential].name),
-        _ => describe(plan, step),
+        // The same again, or by the step's own `undo:`.
+        Action::Reload { .. } | Action::Own { .. } => describe(plan, step),
+        // Nothing takes these back.
+        Action::Connection { .. }
+        | Action::Permission { .. }
+        | Action::Capture { .. }
+        | Action::Baseline { .. }
+        | Action::Inspect { .. }
+        | Action::Accept { .. }
+        | Action::Revoke { .. }
+        | Action::Destroy { .. }
+        | Action::Reject { .. }
+        | Action::Sweep { .. } => describe(plan, step),
     }
 }
 
@@ -214,7 +222,15 @@ fn undo(plan: &Plan, step: &Step) -> String {
         Action::Disable { .. } => "enable it again",
         Action::Own { .. } => "its own undo",
         Action::Sweep { .. } => return String::new(),
-        _ => "nothing to undo",
+        Action::Connection { .. }
+        | Action::Permission { .. }
+        | Action::Capture { .. }
+        | Action::Baseline { .. }
+        | Action::Inspect { .. }
+        | Action::Accept { .. }
+        | Action::Revoke { .. }
+        | Action::Destroy { .. }
+        | Action::Reject { .. } => "nothing to undo",
     };
     let doubt = match step.class {
         Some(Observation::Opaque) => "; a lost response needs `stanch resolve`",

@@ -43,6 +43,7 @@ pub struct Undo {
 /// What a step does. Credentials, stores and consumers are named by their index in the plan. The
 /// fields stand in the order of their names, as in [`Step`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(strum::EnumIter))]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are the indexes that the type's comment speaks of")]
 pub enum Action {
@@ -84,7 +85,44 @@ pub enum Action {
 impl Action {
     /// Whether it asks until it is sure, with a patience of its own.
     pub fn asks(&self) -> bool {
-        matches!(self, Self::Accept { .. } | Self::Reject { .. } | Self::Baseline { .. })
+        match self {
+            Self::Accept { .. } | Self::Reject { .. } | Self::Baseline { .. } => true,
+            Self::Connection { .. }
+            | Self::Permission { .. }
+            | Self::Capture { .. }
+            | Self::Issue { .. }
+            | Self::Inspect { .. }
+            | Self::Stage { .. }
+            | Self::Promote { .. }
+            | Self::Reload { .. }
+            | Self::Disable { .. }
+            | Self::Revoke { .. }
+            | Self::Destroy { .. }
+            | Self::Sweep { .. }
+            | Self::Own { .. } => false,
+        }
+    }
+
+    /// Whether it changes something that can be taken back; an own step may lack the means.
+    pub(crate) fn can_be_undone(&self) -> bool {
+        match self {
+            Self::Issue { .. }
+            | Self::Stage { .. }
+            | Self::Promote { .. }
+            | Self::Reload { .. }
+            | Self::Disable { .. }
+            | Self::Own { .. } => true,
+            Self::Revoke { .. } | Self::Destroy { .. } => false,
+            // What a sweep revokes was never in use.
+            Self::Sweep { .. } => false,
+            Self::Connection { .. }
+            | Self::Permission { .. }
+            | Self::Capture { .. }
+            | Self::Baseline { .. }
+            | Self::Inspect { .. }
+            | Self::Accept { .. }
+            | Self::Reject { .. } => false,
+        }
     }
 
     /// The index of the credential that it concerns.

@@ -131,7 +131,7 @@ fn plans_are_as_they_were_approved() {
         for strategy in [Strategy::Overlap, Strategy::Contain] {
             let plan = planned(path, environment, strategy);
             let stem = Path::new(path).file_stem().expect("a name").to_string_lossy();
-            let name = format!("tests/plans/{stem}-{}.txt", preview::strategy_name(strategy));
+            let name = format!("tests/plans/{stem}-{}.txt", strategy.name());
             let text = written(&plan);
             let file = root().join(&name);
             if std::env::var_os("STANCH_APPROVE").is_some() {
@@ -590,7 +590,7 @@ fn nothing_in_a_plan_steers_the_terminal() {
 
 #[test]
 fn the_phases_have_their_names_and_their_order() {
-    for phase in Phase::ALL {
+    for &phase in Phase::ALL {
         assert_eq!(phase.name().parse::<Phase>().expect("its name"), phase);
         assert_eq!(json!(phase), json!(phase.to_string()));
         assert_eq!(format!("{phase:>12}").len(), 12);

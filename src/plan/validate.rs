@@ -205,3 +205,40 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Strategy;
+    use crate::plan::tests::planned;
+
+    /// A plan whose issuers can do what earlier versions let the sandbox do, compiled for that.
+    fn legacy(sandbox: bool) -> Result<Plan, PlanError> {
+        let mut plan = planned("tests/plans/every-kind.yaml", "test", Strategy::Overlap);
+        plan.sandbox = sandbox;
+        plan.environment = if sandbox { SANDBOX } else { "test" }.into();
+        let before: Vec<IssuerTraits> = plan.credentials.iter().map(|planned| planned.issuer).collect();
+        for planned in &mut plan.credentials {
+            planned.issuer.issue = Observation::Listable;
+            planned.issuer.change = Observation::Readable;
+        }
+        assert!(plan.credentials.iter().map(|planned| planned.issuer).ne(before), "no issuer can do less");
+        Plan::mended(&serde_json::to_string(&plan).expect("JSON"))
+    }
+
+    #[test]
+    fn a_sandbox_that_found_more_than_the_real_one_is_taken_from_earlier_versions_only() {
+        legacy(true).expect("the sandbox's plan of an earlier version");
+        let refused = legacy(false).expect_err("no version gave a real issuer these").to_string();
+        assert!(refused.contains("do not follow from its runbook"), "{refused}");
+    }
+
+    #[test]
+    fn a_sandbox_has_no_other_abilities_than_those_of_now_or_of_earlier_versions() {
+        let mut plan = planned("tests/plans/every-kind.yaml", "test", Strategy::Overlap);
+        (plan.sandbox, plan.environment) = (true, SANDBOX.into());
+        plan.credentials[0].issuer.mints = !plan.credentials[0].issuer.mints;
+        let refused = Plan::mended(&serde_json::to_string(&plan).expect("JSON")).expect_err("an ability");
+        assert!(refused.to_string().contains("do not follow from its runbook"), "{refused}");
+    }
+}

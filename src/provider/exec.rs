@@ -131,7 +131,7 @@ impl Program {
                 .hint("check the program's path, and that it may be executed by this user")
         })?;
         let group = Group::of(&child);
-        let (status, stdout, stderr) = match converse(&mut child, input, self.timeout).await {
+        let (status, stdout, stderr) = match feed_and_wait(&mut child, input, self.timeout).await {
             Ok(Some(ended)) => ended,
             Err(error) => {
                 return Err(CallError::unknown(format!("cannot learn how `{name}` ended: {error}")));
@@ -195,7 +195,7 @@ type Conversation = (std::process::ExitStatus, Vec<u8>, Vec<u8>);
 
 /// Writes the input, reads both outputs and waits, all at once: any other order can deadlock.
 /// `None` when the program did not end in time.
-async fn converse(
+async fn feed_and_wait(
     child: &mut Child,
     input: Option<Secret>,
     timeout: Duration,

@@ -31,7 +31,7 @@ impl Streak {
 
     /// Weighs one judgement. Only a pass ends the row: an answer that says nothing does not make
     /// the failures before it undone.
-    pub fn weigh(&self, judgement: Judgement) -> Judgement {
+    pub fn count(&self, judgement: Judgement) -> Judgement {
         match judgement.verdict {
             Verdict::Pass => {
                 self.seen.store(0, Ordering::Relaxed);

@@ -39,7 +39,7 @@ impl State {
         if let (Some(end), false) =
             (self.end, matches!(event, Event::Checkpoint { .. } | Event::Repaired { .. }))
         {
-            return Err(illegal(event, "the run".into(), format!("closed ({end:?})")));
+            return Err(illegal(event, "the run".into(), format!("closed ({end})")));
         }
         match event {
             Event::Opened { .. } => return Err(illegal(event, "the run".into(), "open".into())),
@@ -112,8 +112,7 @@ impl State {
         if matches!(end, End::Done | End::NotProved) && !finished
             || (end == End::Done && !self.unproved().is_empty())
         {
-            let state = format!("in {:?} with {} open steps", self.phase, self.work.open);
-            return Err(illegal(event, "the run".into(), state));
+            return Err(self.misplaced(event));
         }
         self.end = Some(end);
         Ok(())
@@ -258,6 +257,14 @@ impl State {
     fn mismatch(&self, event: &Event, step: usize) -> IllegalTransition {
         let subject = format!("step `{}`", self.plan.steps[step].id);
         let halted = if self.halted.is_some() { ", and the run is halted" } else { "" };
-        illegal(event, subject, format!("{:?}{halted}", self.steps[step].status))
+        illegal(event, subject, format!("{}{halted}", self.steps[step].status.word()))
+    }
+
+    /// The event does not fit where the run is.
+    pub(super) fn misplaced(&self, event: &Event) -> IllegalTransition {
+        let phase =
+            self.phase.map_or_else(|| "before the first phase".to_owned(), |phase| format!("in {phase}"));
+        let (open, direction) = (self.work.open, &self.direction);
+        illegal(event, "the run".into(), format!("{phase} with {open} open steps, going {direction}"))
     }
 }

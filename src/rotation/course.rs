@@ -53,7 +53,7 @@ impl State {
 
     pub(super) fn defer(&mut self, event: &Event) -> Result<(), IllegalTransition> {
         if !self.may_defer() || !self.work.started.is_empty() || !self.is_unprepared() {
-            return Err(illegal(event, "the run".into(), format!("in {:?}", self.phase)));
+            return Err(self.misplaced(event));
         }
         self.deferred = true;
         Ok(())
@@ -74,9 +74,7 @@ impl State {
         let left_open = self.deferred && self.phase == Some(Phase::Prepare);
         let idle = self.work.open == 0 || (left_open && self.work.started.is_empty());
         if expected != Some(phase) || !idle {
-            let state =
-                format!("in {:?} with {} open steps, going {:?}", self.phase, self.work.open, self.direction);
-            return Err(illegal(event, "the run".into(), state));
+            return Err(self.misplaced(event));
         }
         self.phase = Some(phase);
         (self.entered, self.patience) = (at, at);
@@ -186,7 +184,7 @@ impl State {
         if !matches!(self.direction, Direction::Back { to: Some(to), .. } if to == phase)
             || self.work.open > 0
         {
-            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
+            return Err(self.misplaced(event));
         }
         self.direction = Direction::Forward;
         (self.phase, self.returned) = (Some(phase), Some(phase));
@@ -214,7 +212,7 @@ impl State {
             && self.work.started.is_empty()
             && self.work.unknown.is_empty();
         if !fits {
-            return Err(illegal(event, "the run".into(), format!("going {:?}", self.direction)));
+            return Err(self.misplaced(event));
         }
         self.direction = Direction::Forward;
         (self.entered, self.patience) = (at, at);

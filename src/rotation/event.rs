@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
 use super::end::{End, Stop};
 use super::outcome::{Ended, Facts, Failure, Found, Op};
@@ -12,8 +13,9 @@ use crate::domain::{Check, Phase, Verdict};
 use crate::plan::Plan;
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr, VariantNames)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Event {
     /// The run was opened with this plan. Always, and only, the first record.
     Opened {
@@ -258,62 +260,12 @@ impl Event {
         }
     }
 
-    /// The names of all types of events, as the journal has them; the most frequent come first.
-    pub const TYPES: [&str; 24] = [
-        "intent",
-        "outcome",
-        "heartbeat",
-        "settled",
-        "checkpoint",
-        "entered",
-        "judged",
-        "adopted",
-        "noted",
-        "opened",
-        "resumed",
-        "stopped",
-        "closed",
-        "turned",
-        "returned",
-        "seen",
-        "deferred",
-        "forward",
-        "reissue",
-        "rewrite",
-        "resolved",
-        "halted",
-        "halt-cleared",
-        "repaired",
-    ];
+    /// The names of all types of events, as the journal has them.
+    pub const TYPES: &'static [&'static str] = Self::VARIANTS;
 
     /// The name of its type.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Opened { .. } => "opened",
-            Self::Resumed {} => "resumed",
-            Self::Entered { .. } => "entered",
-            Self::Intent { .. } => "intent",
-            Self::Outcome { .. } => "outcome",
-            Self::Settled { .. } => "settled",
-            Self::Resolved { .. } => "resolved",
-            Self::Judged { .. } => "judged",
-            Self::Adopted { .. } => "adopted",
-            Self::Turned { .. } => "turned",
-            Self::Returned { .. } => "returned",
-            Self::Forward { .. } => "forward",
-            Self::Deferred {} => "deferred",
-            Self::Reissue { .. } => "reissue",
-            Self::Rewrite { .. } => "rewrite",
-            Self::Seen { .. } => "seen",
-            Self::Halted { .. } => "halted",
-            Self::HaltCleared { .. } => "halt-cleared",
-            Self::Heartbeat {} => "heartbeat",
-            Self::Noted { .. } => "noted",
-            Self::Repaired { .. } => "repaired",
-            Self::Stopped { .. } => "stopped",
-            Self::Closed { .. } => "closed",
-            Self::Checkpoint { .. } => "checkpoint",
-        }
+        self.into()
     }
 }
 

@@ -14,7 +14,8 @@ use crate::domain::{Phase, Verdict};
 use crate::plan::{Action, Plan};
 
 /// Which way the run goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Direction {
     /// Towards done.
     Forward,
@@ -244,7 +245,19 @@ impl State {
             Action::Stage { .. } => op == Op::Do,
             // What a swap back wrote is what the next way there starts from.
             Action::Promote { .. } => true,
-            _ => false,
+            Action::Connection { .. }
+            | Action::Permission { .. }
+            | Action::Capture { .. }
+            | Action::Baseline { .. }
+            | Action::Inspect { .. }
+            | Action::Accept { .. }
+            | Action::Reload { .. }
+            | Action::Disable { .. }
+            | Action::Revoke { .. }
+            | Action::Destroy { .. }
+            | Action::Reject { .. }
+            | Action::Sweep { .. }
+            | Action::Own { .. } => false,
         }
     }
 

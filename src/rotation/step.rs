@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::outcome::{Facts, Failure, Op};
 
 /// Where one step stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// To be done; `attempt` is the next try, not to be made before `not_before`.
     Pending {
@@ -73,16 +74,7 @@ impl Status {
 
     /// In one word, for people.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::Pending { .. } => "pending",
-            Self::Started { .. } => "started",
-            Self::Unknown { .. } => "unknown",
-            Self::Orphaned { .. } => "orphaned",
-            Self::Done => "done",
-            Self::Undone => "undone",
-            Self::Undoing { .. } => "undoing",
-            Self::Failed { .. } => "failed",
-        }
+        self.into()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::ErrorKind;
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 /// What is true of one credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Truth {
 }
 
 /// Where the incoming version stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Incoming {
     /// It does not exist.
     None,
@@ -71,7 +73,8 @@ pub enum Incoming {
 }
 
 /// Where the outgoing version stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Outgoing {
     /// It is accepted.
     Accepted,

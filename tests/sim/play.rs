@@ -166,7 +166,7 @@ impl Shared {
     /// Somebody sets the latch.
     fn halt(&self) {
         let latch = Latch { by: "somebody".into(), reason: "stop".into() };
-        at_once(self.ledger.set_latch(None, &latch)).expect("the latch");
+        poll_now(self.ledger.set_latch(None, &latch)).expect("the latch");
         self.model.set_latched(true);
     }
 
@@ -437,7 +437,7 @@ impl Journal for Journaled {
             }
             Some(AtCommit::Rollback { to }) if !over => {
                 let request = RollbackRequest { to, why: "asked".into() };
-                at_once(self.shared.ledger.request(self.run(), &request)).expect("the request");
+                poll_now(self.shared.ledger.request(self.run(), &request)).expect("the request");
                 if to.is_some() { "operator: rollback to a phase" } else { "operator: rollback" }
             }
             Some(AtCommit::Interrupt) if !over => {
@@ -480,9 +480,9 @@ impl Journaled {
     /// Another run of the same runbook must be refused while this one is open.
     fn second_run(&self) {
         let ledger = &self.shared.ledger;
-        let plan = Arc::clone(at_once(ledger.load(self.run())).expect("load").plan());
+        let plan = Arc::clone(poll_now(ledger.load(self.run())).expect("load").plan());
         let now = Moment { wall: Timestamp::UNIX_EPOCH, mono_ms: 0 };
-        let second = at_once(ledger.open(&plan, None, ("other", "there"), now));
+        let second = poll_now(ledger.open(&plan, None, ("other", "there"), now));
         if !matches!(second, Err(LedgerError::Held { .. })) {
             self.shared.model.blame(4, "a second run of the same runbook was let in");
         }
@@ -490,7 +490,7 @@ impl Journaled {
 }
 
 /// What a ledger answers. None of those here ever waits.
-fn at_once<T>(answer: impl Future<Output = T>) -> T {
+fn poll_now<T>(answer: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(answer).poll(&mut context) {
         Poll::Ready(answer) => answer,
@@ -799,7 +799,7 @@ impl Run {
     fn open(&mut self, clock: &Arc<Virtual>) -> Option<(Journaled, State)> {
         let now = clock.now();
         let state = State::new(Arc::clone(&self.plan), now.wall);
-        let inner = at_once(self.shared.ledger.open(&self.plan, None, WHO, now)).expect("open");
+        let inner = poll_now(self.shared.ledger.open(&self.plan, None, WHO, now)).expect("open");
         inner.run().clone_into(&mut self.id);
         let caching = self.plan.runbook.credentials.iter().flat_map(|(name, c)| {
             let caching = c.consumers.iter().filter(|c| c.reload.is_some());
@@ -817,7 +817,7 @@ impl Run {
     /// Takes the run up again: from the durable record, and from nothing else. `None` when that failed.
     fn resume(&mut self, clock: &Arc<Virtual>, stuck: bool) -> Option<(Journaled, State)> {
         let now = clock.now();
-        let (inner, mut state) = match at_once(self.shared.ledger.resume(&self.id, WHO, now)) {
+        let (inner, mut state) = match poll_now(self.shared.ledger.resume(&self.id, WHO, now)) {
             Ok(resumed) => resumed,
             Err(error) => {
                 self.shared.model.blame(9, format!("a good journal is refused: {error}"));
@@ -825,7 +825,7 @@ impl Run {
             }
         };
         let mut events = Vec::new();
-        at_once(self.shared.ledger.clear_latch(None)).expect("the latch");
+        poll_now(self.shared.ledger.clear_latch(None)).expect("the latch");
         self.shared.model.set_latched(false);
         if state.halted().is_some() {
             events.push(Event::HaltCleared { by: "somebody".into() });
@@ -985,7 +985,7 @@ impl Run {
             "operator: resolved as not applied"
         });
         let result =
-            at_once(self.shared.ledger.resume(&self.id, WHO, now)).and_then(|(mut journal, state)| {
+            poll_now(self.shared.ledger.resume(&self.id, WHO, now)).and_then(|(mut journal, state)| {
                 let at = state.step(step).expect("a step of the plan");
                 let event = stanch::engine::resolved(&state, &self.id, at, applied, "looked".into());
                 journal.commit(now, std::slice::from_ref(&event)).map(|()| event)
@@ -1004,7 +1004,7 @@ impl Run {
         self.shared.model.closed(end);
         // The state that was lived and the state that the record tells are one.
         if self.shared.model.violation().is_none() {
-            match at_once(self.shared.ledger.load(&self.id)) {
+            match poll_now(self.shared.ledger.load(&self.id)) {
                 Ok(told) => {
                     let same = (0..self.plan.steps.len()).all(|s| told.status(s) == state.status(s));
                     if !same || told.end() != state.end() {
@@ -1027,7 +1027,7 @@ impl Run {
                 let mut lines = Vec::new();
                 let mut push =
                     |record: Record| lines.push(serde_json::to_string(&record.event).expect("JSON"));
-                at_once(self.shared.ledger.records(&self.id, &mut push)).expect("records");
+                poll_now(self.shared.ledger.records(&self.id, &mut push)).expect("records");
                 lines.join("\n")
             }
             Some(dir) => std::fs::read_to_string(dir.journal_path(&self.id)).expect("journal"),

@@ -78,7 +78,7 @@ fn seen(sight: Sight) -> &'static str {
 fn words(event: &Event, state: &State) -> String {
     output::line(event, state).unwrap_or_else(|| match event {
         Event::Intent { step, op, attempt, .. } => {
-            format!("intent: {op:?} {step}, try {attempt}").to_lowercase()
+            format!("intent: {op} {step}, try {attempt}")
         }
         Event::Checkpoint { .. } => "checkpoint".into(),
         Event::Heartbeat {} => "still waiting".into(),

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::Session;
 use crate::domain::{Judgement, Phase, Verdict};
 use crate::engine::EngineError;
-use crate::engine::calls::{Message, unless_it_crashes, within};
+use crate::engine::calls::{Message, catch_panic, within};
 use crate::engine::safe;
 use crate::gate::{self, Adoption, Watched};
 use crate::plan::ADOPTED;
@@ -112,7 +112,7 @@ impl Session {
                     Err(e) => Judgement { verdict: Verdict::Error, detail: e.message.clone() },
                     Ok(gate) => {
                         let gate = Arc::clone(gate);
-                        let asked = unless_it_crashes(async move { Ok(gate.evaluate().await) });
+                        let asked = catch_panic(async move { Ok(gate.evaluate().await) });
                         let error = |detail: String| Judgement { verdict: Verdict::Error, detail };
                         match within(deadline, asked).await {
                             Some(Ok(judgement)) => judgement,

@@ -62,7 +62,15 @@ impl Index {
                 }
                 Action::Promote { credential, store } => index.promote[credential][store] = Some(at),
                 Action::Accept { credential, .. } => index.accept[credential].push(at),
-                _ => {}
+                Action::Connection { .. }
+                | Action::Permission { .. }
+                | Action::Inspect { .. }
+                | Action::Reload { .. }
+                | Action::Revoke { .. }
+                | Action::Destroy { .. }
+                | Action::Reject { .. }
+                | Action::Sweep { .. }
+                | Action::Own { .. } => {}
             }
         }
         index

@@ -204,7 +204,7 @@ pub(super) fn bug(what: &str) -> CallError {
 
 pub(super) fn lost(what: String) -> CallError {
     CallError::rejected(ErrorKind::Local, what).hint(
-        "restore sealed.jsonl of the run from a backup of the state directory, or close the run (its journal names the credentials that it issued): stanch abandon --reason TEXT",
+        "restore the sealed secrets of the run from a backup, or close the run (its journal names the credentials that it issued): stanch abandon --reason TEXT",
     )
 }
 

@@ -188,3 +188,37 @@ fn applied(yes: bool) -> Observed {
 fn nothing_to_undo() -> CallError {
     job::bug("the step has nothing to undo")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::discriminant;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use strum::IntoEnumIterator as _;
+
+    use super::{Earlier, Handler, Index};
+    use crate::domain::Strategy;
+    use crate::plan::Action;
+    use crate::plan::tests::planned;
+    use crate::rotation::State;
+
+    /// The plan decides what has an intent, and the handler what can be observed and undone: an effect that the
+    /// plan took for a look would leave no intent behind.
+    #[test]
+    fn plan_and_handler_agree_on_what_is_an_effect() {
+        let mut missing: Vec<Action> = Action::iter().collect();
+        for strategy in [Strategy::Overlap, Strategy::Contain] {
+            let plan = Arc::new(planned("tests/plans/every-kind.yaml", "test", strategy));
+            let (index, state) = (Index::of(&plan), State::new(Arc::clone(&plan), Timestamp::UNIX_EPOCH));
+            let earlier = Earlier { index: &index, state: &state, run: "run" };
+            for step in &plan.steps {
+                let handled_as_effect = matches!(Handler::of(&step.action, &earlier), Handler::Effect(_));
+                assert_eq!(step.is_effect(), handled_as_effect, "{}", step.id);
+                assert!(step.undo.is_none() || step.action.can_be_undone(), "{}", step.id);
+                missing.retain(|action| discriminant(action) != discriminant(&step.action));
+            }
+        }
+        assert!(missing.is_empty(), "no plan of the test has these: {missing:?}");
+    }
+}

@@ -97,11 +97,11 @@ impl StateDir {
         let (mut found, tail) = examine(&file, standing, keys, anchors).map_err(io("read", &path))?;
         if found.report.run.as_deref().is_some_and(|name| name != run) {
             let what = "it is the journal of another run: it was replaced".into();
-            found.blame(Some(Fault { line: 1, what }));
+            found.add_fault(Some(Fault { line: 1, what }));
         }
         match (index, standing) {
             (Some(_), Some(standing)) => {
-                found.blame(standing.contradiction(&tail.frontier, found.report.torn > 0));
+                found.add_fault(standing.contradiction(&tail.frontier, found.report.torn > 0));
                 found.cover = match (standing.closed, found.over) {
                     (Some(_), _) => Cover::Closed,
                     (None, true) => Cover::Closing,
@@ -111,7 +111,7 @@ impl StateDir {
             (Some(_), None) => {
                 found.cover = Cover::Unknown;
                 // More than the first record is never there: the index comes before everything else.
-                found.blame((found.report.records > 1).then(|| Fault {
+                found.add_fault((found.report.records > 1).then(|| Fault {
                     line: 1,
                     what:
                         "the index does not list this run: the run was placed here, or the index was cut off".into(),
@@ -181,7 +181,7 @@ impl Examined {
     }
 
     /// Adds a fault, unless an earlier line has one.
-    fn blame(&mut self, fault: Option<Fault>) {
+    fn add_fault(&mut self, fault: Option<Fault>) {
         let Some(fault) = fault else { return };
         if self.report.fault.as_ref().is_none_or(|first| fault.line < first.line) {
             self.report.fault = Some(fault);
@@ -199,7 +199,7 @@ fn hold(mut index: Index, trusted: &VerifyingKeys, anchors: &Anchors) -> (Index,
         line: 1,
         what: format!("an anchor names the index {id}, but this is {}: it was replaced", index.id),
     });
-    let faults = [index.fault.take(), index.distrust(trusted), fault, other];
+    let faults = [index.fault.take(), index.untrusted_key(trusted), fault, other];
     index.fault = faults.into_iter().flatten().min_by_key(|fault| fault.line);
     (index, agree)
 }
@@ -237,7 +237,7 @@ fn examine(
     if found.report.fault.is_none() {
         let (agree, fault) = anchors.check(&origin, |_| key.clone(), &tail.frontier);
         found.anchors = agree;
-        found.blame(fault);
+        found.add_fault(fault);
     }
     Ok((found, tail))
 }

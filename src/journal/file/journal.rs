@@ -60,30 +60,13 @@ impl FileJournal {
         run: &str,
         plan: &Arc<Plan>,
         reason: Option<String>,
-        (actor, host): (&str, &str),
+        who: (&str, &str),
         at: Moment,
         index: &mut IndexFile,
     ) -> Result<Self, LedgerError> {
-        let lock = lock(dir, run, actor, host)?;
-        let path = dir.journal_path(run);
-        let file = private_file(&path, true)?;
-        let mut journal = Self {
-            dir: dir.clone(),
-            run: run.to_owned(),
-            path,
-            file,
-            _lock: lock,
-            key: index.key().clone(),
-            digest: plan.digest(),
-            actor: actor.to_owned(),
-            host: host.to_owned(),
-            frontier: Frontier::default(),
-            previous: NO_PREVIOUS,
-            since_checkpoint: 0,
-            signed_ms: at.mono_ms,
-            last: at,
-            poisoned: false,
-        };
+        let lock = lock(dir, run, who)?;
+        let file = private_file(&dir.journal_path(run), true)?;
+        let mut journal = Self::empty(dir, run, who, at, lock, file, index, plan.digest());
         journal.commit(at, &[Event::Opened { plan: Box::new((**plan).clone()), reason }])?;
         // The names must be as durable as what they name.
         sync_dir(&dir.run_dir(run))?;
@@ -96,11 +79,11 @@ impl FileJournal {
     pub(super) fn resume(
         dir: &StateDir,
         run: &str,
-        (actor, host): (&str, &str),
+        who: (&str, &str),
         at: Moment,
         index: &mut IndexFile,
     ) -> Result<(Self, State), LedgerError> {
-        let lock = lock(dir, run, actor, host)?;
+        let lock = lock(dir, run, who)?;
         let standing = index.index().runs.get(run).cloned();
         let sizes = standing.iter().flat_map(Standing::sizes).chain([1]);
         let keys = index.index().key_of(run);
@@ -129,21 +112,10 @@ impl FileJournal {
         let repaired =
             (report.torn > 0).then(|| cut(&mut file, tail.end)).transpose().map_err(io("repair", &path))?;
         let mut journal = Self {
-            dir: dir.clone(),
-            run: run.to_owned(),
-            path,
-            file,
-            _lock: lock,
-            key: index.key().clone(),
-            digest: tail.digest,
-            actor: actor.to_owned(),
-            host: host.to_owned(),
             frontier: tail.frontier,
             previous: tail.previous,
             since_checkpoint: tail.since_checkpoint,
-            signed_ms: at.mono_ms,
-            last: at,
-            poisoned: false,
+            ..Self::empty(dir, run, who, at, lock, file, index, tail.digest)
         };
         if let Some(repaired) = repaired {
             journal.commit(at, std::slice::from_ref(&repaired))?;
@@ -158,6 +130,37 @@ impl FileJournal {
             journal.append(at, &[], true)?;
         }
         Ok((journal, state))
+    }
+
+    /// A journal without a record, in an open file.
+    #[expect(clippy::too_many_arguments, reason = "each is a field, and two constructors share them")]
+    fn empty(
+        dir: &StateDir,
+        run: &str,
+        (actor, host): (&str, &str),
+        at: Moment,
+        lock: File,
+        file: File,
+        index: &IndexFile,
+        digest: String,
+    ) -> Self {
+        Self {
+            dir: dir.clone(),
+            run: run.to_owned(),
+            path: dir.journal_path(run),
+            file,
+            _lock: lock,
+            key: index.key().clone(),
+            digest,
+            actor: actor.to_owned(),
+            host: host.to_owned(),
+            frontier: Frontier::default(),
+            previous: NO_PREVIOUS,
+            since_checkpoint: 0,
+            signed_ms: at.mono_ms,
+            last: at,
+            poisoned: false,
+        }
     }
 
     fn envelope(&self, at: Moment) -> Envelope {
@@ -297,7 +300,7 @@ impl Journal for FileJournal {
 }
 
 /// Takes a run's lock. It is the kernel's and ends with the process, however that ends.
-fn lock(dir: &StateDir, run: &str, actor: &str, host: &str) -> Result<File, LedgerError> {
+fn lock(dir: &StateDir, run: &str, (actor, host): (&str, &str)) -> Result<File, LedgerError> {
     let path = dir.lock_path(run);
     let mut file = std::fs::OpenOptions::new();
     use std::os::unix::fs::OpenOptionsExt as _;

@@ -63,30 +63,37 @@ impl Ledger for StateDir {
     }
 
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError> {
-        Ok(self.is_live(run))
+        self.known(run)?;
+        self.try_is_live(run)
     }
 
     async fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, LedgerError> {
+        run.map_or(Ok(()), |run| self.known(run))?;
         self.latch(run)
     }
 
     async fn set_latch(&self, run: Option<&str>, latch: &Latch) -> Result<(), LedgerError> {
+        run.map_or(Ok(()), |run| self.known(run))?;
         self.set_latch(run, latch)
     }
 
     async fn clear_latch(&self, run: Option<&str>) -> Result<bool, LedgerError> {
+        run.map_or(Ok(()), |run| self.known(run))?;
         self.clear_latch(run)
     }
 
     async fn request(&self, run: &str, request: &RollbackRequest) -> Result<(), LedgerError> {
+        self.known(run)?;
         self.request(run, request)
     }
 
     async fn withdraw(&self, run: &str) -> Result<bool, LedgerError> {
+        self.known(run)?;
         self.withdraw(run)
     }
 
     async fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, LedgerError> {
+        self.known(run)?;
         self.sealed(run)
     }
 }

@@ -10,7 +10,7 @@ use super::journal::FileJournal;
 use super::key_files::KeyFiles;
 use super::state_dir::StateDir;
 use crate::clock::Moment;
-use crate::journal::ledger::the_only;
+use crate::journal::ledger::sole_match;
 use crate::journal::{KeyError, KeyRange, LedgerError};
 use crate::plan::Plan;
 use crate::rotation::State;
@@ -79,9 +79,7 @@ impl StateDir {
         who: (&str, &str),
         at: Moment,
     ) -> Result<(FileJournal, State), LedgerError> {
-        if !self.journal_path(run).exists() {
-            return Err(LedgerError::NotFound(run.into()));
-        }
+        self.known(run)?;
         let mut index = self.open_index(who, at)?;
         FileJournal::resume(self, run, who, at, &mut index)
     }
@@ -98,7 +96,7 @@ impl StateDir {
             Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
             None => self.open_runs()?,
         };
-        the_only(name, fits)
+        sole_match(name, fits)
     }
 
     /// As [`StateDir::find`]; without a name and without an open run, the run that began last.

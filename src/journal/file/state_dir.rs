@@ -11,8 +11,8 @@
 //! <state>/runs/RUN/…            see `journal.rs`
 //! ```
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, File, TryLockError};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::files::{damaged, io, list, make_dir, place, read, remove, replace};
@@ -178,9 +178,29 @@ impl StateDir {
         Ok(runs.filter(|run| self.journal_path(run).exists()).collect())
     }
 
-    /// Whether a process is working on the run.
+    /// Refuses a name that no run has.
+    pub(super) fn known(&self, run: &str) -> Result<(), LedgerError> {
+        if self.journal_path(run).exists() { Ok(()) } else { Err(LedgerError::NotFound(run.into())) }
+    }
+
+    /// Whether a process is working on the run; not so where it cannot be told.
     pub fn is_live(&self, run: &str) -> bool {
-        File::open(self.lock_path(run)).is_ok_and(|f| f.try_lock_shared().is_err())
+        self.try_is_live(run).unwrap_or(false)
+    }
+
+    /// Whether a process is working on the run.
+    pub(super) fn try_is_live(&self, run: &str) -> Result<bool, LedgerError> {
+        let path = self.lock_path(run);
+        let file = match File::open(&path) {
+            // A copy of a run may lack the lock: whoever works on a run has made it.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(io("open", &path))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(io("lock", &path)(e)),
+        }
     }
 
     /// Sets the latch: on one run, or on all.

@@ -231,7 +231,7 @@ fn each_key_signs_its_own_range() {
     // Who has the newest key, or an older one, knows this index; who has yet another one does not.
     let trusted = |keys: &[&SigningKey]| {
         let text: String = keys.iter().map(|key| key.verifier()).collect();
-        index.distrust(&VerifyingKeys::parse(&text).expect("keys"))
+        index.untrusted_key(&VerifyingKeys::parse(&text).expect("keys"))
     };
     assert_eq!((trusted(&[&old]), trusted(&[&old, &new])), (None, None));
     let fault = trusted(&[&old, &key()]).expect("not his index");

@@ -97,7 +97,6 @@ async fn one_process_has_a_run_until_it_lets_go_and_what_it_recorded_is_there() 
         assert!(matches!(one.resume("x", WHO, at(0)).await.map(drop), Err(LedgerError::NotFound(_))));
         assert!(matches!(one.load("x").await.map(drop), Err(LedgerError::NotFound(_))));
         assert!(matches!(one.records("x", &mut drop).await, Err(LedgerError::NotFound(_))));
-        assert!(!one.is_live("x").await.expect("nobody"));
         let mut journal = one.open(&holding(), Some("leaked".into()), WHO, at(0)).await.expect("a run");
         let run = journal.run().to_owned();
         assert!(two.is_live(&run).await.expect("live"));
@@ -214,6 +213,50 @@ async fn a_request_is_taken_once_or_withdrawn() {
         drop(journal);
         let (mut journal, _) = one.resume(&run, WHO, at(1)).await.expect("resumed");
         assert_eq!(journal.take_request().expect("it outlives the process"), Some(request));
+    }
+}
+
+#[tokio::test]
+async fn of_an_unknown_run_nothing_is_told_and_nothing_is_left() {
+    let latch = Latch { by: "tester@host".into(), reason: "stop".into() };
+    let request = RollbackRequest { to: None, why: "asked".into() };
+    let unknown = |said: Result<(), LedgerError>, what: &str| {
+        assert!(matches!(&said, Err(LedgerError::NotFound(run)) if run == "x"), "{what}: {said:?}");
+    };
+    for backend in backends() {
+        let (one, two) = backend.views();
+        unknown(one.load("x").await.map(drop), "load");
+        unknown(one.is_live("x").await.map(drop), "is_live");
+        unknown(one.latch(Some("x")).await.map(drop), "latch");
+        unknown(one.set_latch(Some("x"), &latch).await, "set_latch");
+        unknown(one.clear_latch(Some("x")).await.map(drop), "clear_latch");
+        unknown(one.request("x", &request).await, "request");
+        unknown(one.withdraw("x").await.map(drop), "withdraw");
+        unknown(one.sealed("x").await.map(drop), "sealed");
+        assert!(
+            two.runs().await.expect("runs").is_empty() && two.open_runs().await.expect("runs").is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_a_run_that_is_over_there_is_no_seal_and_its_latch_can_be_cleared() {
+    let latch = Latch { by: "tester@host".into(), reason: "stop".into() };
+    for backend in backends() {
+        let (one, two) = backend.views();
+        let mut journal = one.open(&free(), None, WHO, at(0)).await.expect("a run");
+        let run = journal.run().to_owned();
+        journal.commit(at(1), &[Event::Closed { end: End::Failed }]).expect("commit");
+        journal.close().expect("close");
+        drop(journal);
+        assert!(!two.is_live(&run).await.expect("nobody works on it"));
+        assert!(two.sealed(&run).await.expect("none").is_empty());
+        assert!(
+            !two.withdraw(&run).await.expect("none") && !two.clear_latch(Some(&run)).await.expect("none")
+        );
+        two.set_latch(Some(&run), &latch).await.expect("set");
+        assert_eq!(one.latch(Some(&run)).await.expect("set"), Some(latch.clone()));
+        assert!(one.clear_latch(Some(&run)).await.expect("cleared"));
     }
 }
 

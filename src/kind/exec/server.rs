@@ -67,6 +67,6 @@ impl Gate for ExecGate {
     }
 
     async fn evaluate(&self) -> Judgement {
-        self.streak.weigh(self.program.judge().await)
+        self.streak.count(self.program.judge().await)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::work::from_io;
-use super::work::{alone_on, off_loop};
+use super::work::{alone_on, run_on_thread};
 use super::{check, mounts, replace};
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::provider::layout::Layout;
@@ -97,7 +97,7 @@ impl FileStore {
     /// The version of a text, with its value's quoting: the way back gives the very same bytes.
     fn version(&self, text: &Secret, version: &str) -> String {
         match self.document(text).value() {
-            Ok((_, spelling)) => format!("{version}-{}", spelling.word()),
+            Ok((_, spelling)) => format!("{version}-{spelling}"),
             // It is another file than it was.
             Err(_) => version.to_owned(),
         }
@@ -186,7 +186,7 @@ impl FileStore {
             let _alone = alone;
             this.write(&target, &value, from.as_ref(), spelling)
         };
-        off_loop(work).await.map_err(|error| self.about(error))
+        run_on_thread(work).await.map_err(|error| self.about(error))
     }
 
     /// Does a piece of work on the file that the path leads to.
@@ -195,7 +195,7 @@ impl FileStore {
         work: impl FnOnce(&Self, &Path) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, CallError> {
         let this = self.clone();
-        off_loop(move || work(&this, &this.target()?)).await.map_err(CallError::read_only)
+        run_on_thread(move || work(&this, &this.target()?)).await.map_err(CallError::read_only)
     }
 
     /// Where the path leads in the end: a symbolic link stays one, and what it names is replaced.
@@ -256,7 +256,7 @@ impl Store for FileStore {
         staged: Option<&str>,
     ) -> Result<Promoted, CallError> {
         // On the way back: the version that held the value before.
-        let spelling = staged.and_then(|version| Spelling::parse(version.rsplit('-').next()?));
+        let spelling = staged.and_then(|version| version.rsplit('-').next()?.parse().ok());
         self.put(value, Some(from), spelling).await
     }
 

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Those of the work; and *unknown* when it did not end in time, for it may do so later.
-pub(super) async fn off_loop<T: Send + 'static>(
+pub(super) async fn run_on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
     let (done, waiting) = tokio::sync::oneshot::channel();
@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_hangs_is_not_waited_for_and_leaves_doubt() {
         let (release, hung) = std::sync::mpsc::channel::<()>();
-        let error = off_loop(move || Ok(hung.recv())).await.expect_err("late");
+        let error = run_on_thread(move || Ok(hung.recv())).await.expect_err("late");
         assert!(error.in_doubt && error.message.contains("30s"), "{error:?}");
         drop(release);
 

@@ -62,7 +62,7 @@ impl Gate for HttpGate {
 
     async fn evaluate(&self) -> Judgement {
         match self.look().await {
-            Ok(judgement) => self.streak.weigh(judgement),
+            Ok(judgement) => self.streak.count(judgement),
             Err(error) => Judgement { verdict: Verdict::Error, detail: error.message },
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_row_of_failures_is_ended_by_a_pass_only() {
         let streak = Streak::new(2);
-        let weigh = |verdict| streak.weigh(Judgement { verdict, detail: String::new() }).verdict;
+        let weigh = |verdict| streak.count(Judgement { verdict, detail: String::new() }).verdict;
         assert_eq!(weigh(Verdict::Fail), Verdict::Inconclusive);
         assert_eq!(weigh(Verdict::Pass), Verdict::Pass);
         assert_eq!(weigh(Verdict::Fail), Verdict::Inconclusive);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Observation, Period, Scope, StoreTraits};
 use crate::kind::spec::{
     AttestSpec, Expires, Family, FamilySpec, GateSpec, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Kind,
-    Names, On, ProbeSpec, ScopeRules, StandIn, StoreKind, StoreLook, StoreSpec, as_written, no_mistakes,
+    Names, On, ProbeSpec, ScopeRules, StandIn, StoreKind, StoreLook, StoreSpec, as_written, no_findings,
 };
 use crate::kind::{every, one, path, server, yes};
 use crate::text::shell_word;
@@ -69,7 +69,7 @@ impl SandboxIssuer {
         parts: &["value"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &[] },
         delivers: crate::kind::spec::never_delivers,
-        check: no_mistakes,
+        check: no_findings,
     };
 }
 
@@ -137,7 +137,7 @@ impl SandboxStore {
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "sandbox",
         page: include_str!("store.md"),
-        check: no_mistakes,
+        check: no_findings,
         place: |store, on| Some(vec![server(store, on, &[])?, path(store, "path")?]),
         field: as_written,
     };

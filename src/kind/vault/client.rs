@@ -258,7 +258,7 @@ pub(super) fn data<T: DeserializeOwned>(reply: &Reply, what: &str) -> Result<T, 
     serde_json::from_slice::<Envelope<T>>(&reply.body)
         .ok()
         .and_then(|envelope| envelope.data)
-        .ok_or_else(|| garbled(what).read_only())
+        .ok_or_else(|| malformed_response(what).read_only())
 }
 
 /// The `auth` of an answer, to a request that made a token.
@@ -266,10 +266,10 @@ pub(super) fn auth(reply: &Reply, what: &str) -> Result<vaultrs::api::AuthInfo, 
     serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(&reply.body)
         .ok()
         .and_then(|envelope| envelope.auth)
-        .ok_or_else(|| garbled(what))
+        .ok_or_else(|| malformed_response(what))
 }
 
-pub(super) fn garbled(what: &str) -> CallError {
+pub(super) fn malformed_response(what: &str) -> CallError {
     CallError::unknown(format!("the response to {what} did not come from Vault, or was cut short"))
         .hint("check that the address is Vault's, and which proxy is in front of it")
 }

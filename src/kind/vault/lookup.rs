@@ -9,7 +9,7 @@ use vaultrs::api::token::requests::{
 };
 use vaultrs::api::token::responses::ListAccessorResponse;
 
-use super::client::{Effect, VaultClient, data, garbled, unsendable};
+use super::client::{Effect, VaultClient, data, malformed_response, unsendable};
 use super::token_info::TokenInfo;
 use crate::domain::ErrorKind;
 use crate::provider::http::transport::Reply;
@@ -32,7 +32,7 @@ pub(super) async fn accessors(client: &VaultClient) -> Result<Vec<String>, CallE
     let list: ListAccessorResponse = data(&client.send(endpoint, Effect::Read).await?, ACCESSORS)?;
     match list.keys.iter().all(|accessor| is_name(accessor)) {
         true => Ok(list.keys),
-        false => Err(garbled(ACCESSORS).read_only()),
+        false => Err(malformed_response(ACCESSORS).read_only()),
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) fn known(reply: &Reply, what: &str) -> Result<TokenInfo, CallError> {
     if info.accessor.is_empty() || is_name(&info.accessor) {
         Ok(info)
     } else {
-        Err(garbled(what).read_only())
+        Err(malformed_response(what).read_only())
     }
 }
 

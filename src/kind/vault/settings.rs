@@ -64,7 +64,7 @@ impl Settings {
     ) -> Result<Self, CallError> {
         let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let text = address.map(str::to_owned).or_else(|| env("VAULT_ADDR")).ok_or_else(|| {
-            local("there is no address of a Vault")
+            local("no Vault address is set")
                 .hint("set VAULT_ADDR, or `address` of the connection in the runbook")
         })?;
         let skip_verify = match env("VAULT_SKIP_VERIFY").map(|v| v.to_ascii_lowercase()).as_deref() {

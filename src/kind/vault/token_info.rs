@@ -195,7 +195,7 @@ pub(super) fn network(cidr: &str) -> &str {
 /// Why a token cannot be a descendant of another, from what Vault tells of both: it does not name
 /// parents. A child is never older than its parent, and, except through a role or by a parent with
 /// sudo, carries no policy that its parent lacks. `Err` where it may be one.
-pub(super) fn kinship(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> {
+pub(super) fn not_a_descendant(own: &Birth, by_role: bool, old: &Birth) -> Result<&'static str, ()> {
     if own.created < old.created {
         return Ok("it is older");
     }
@@ -223,12 +223,18 @@ mod tests {
             policies: policies.iter().map(|p| (*p).to_owned()).collect(),
         };
         let old = born(100, &["app", "maker", "stanch"]);
-        assert!(kinship(&born(99, &["stanch"]), false, &old).is_ok(), "older");
-        assert!(kinship(&born(100, &["stanch"]), false, &old).is_err(), "within the same second");
-        assert!(kinship(&born(101, &["stanch"]), false, &old).is_err(), "a child or a grandchild");
-        assert!(kinship(&born(101, &[]), false, &old).is_err(), "with the policy `default` alone");
-        assert!(kinship(&born(101, &["stanch", "other"]), false, &old).is_ok(), "not handed on");
-        assert!(kinship(&born(101, &["stanch", "other"]), true, &old).is_err(), "made through a role");
-        assert!(kinship(&born(101, &["stanch", "other"]), false, &born(100, &["root"])).is_err(), "of root");
+        assert!(not_a_descendant(&born(99, &["stanch"]), false, &old).is_ok(), "older");
+        assert!(not_a_descendant(&born(100, &["stanch"]), false, &old).is_err(), "within the same second");
+        assert!(not_a_descendant(&born(101, &["stanch"]), false, &old).is_err(), "a child or a grandchild");
+        assert!(not_a_descendant(&born(101, &[]), false, &old).is_err(), "with the policy `default` alone");
+        assert!(not_a_descendant(&born(101, &["stanch", "other"]), false, &old).is_ok(), "not handed on");
+        assert!(
+            not_a_descendant(&born(101, &["stanch", "other"]), true, &old).is_err(),
+            "made through a role"
+        );
+        assert!(
+            not_a_descendant(&born(101, &["stanch", "other"]), false, &born(100, &["root"])).is_err(),
+            "of root"
+        );
     }
 }

@@ -255,7 +255,7 @@ impl Issuer for SandboxIssuer {
                         }
                         Use::Accepted
                     }
-                    Some((_, c)) => Use::Refused(format!("it is {:?}", c.life).to_lowercase()),
+                    Some((_, c)) => Use::Refused(format!("it is {}", c.life)),
                     None => Use::Refused("it is unknown".into()),
                 })
             })

@@ -102,7 +102,7 @@ impl Sandbox {
     pub fn hang_up(&self, most: Duration) {
         let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         world.arrive();
-        world.hurry(most);
+        world.cap_latency(most);
     }
 
     /// A person goes to the issuer and deletes, disables or enables a credential by hand. What is gone
@@ -363,7 +363,7 @@ impl Sandbox {
             #[cfg(feature = "simulation")]
             Some(Fault::Panic) => panic!("an injected crash"),
             #[cfg(feature = "simulation")]
-            Some(Fault::Hollow) => self.transact(|world| world.in_vain(act))?,
+            Some(Fault::Hollow) => self.transact(|world| world.without_effect(act))?,
             #[cfg(feature = "simulation")]
             Some(Fault::Lag(lag)) => self.transact(|world| world.in_the_past(lag, act))?,
             #[cfg(feature = "simulation")]

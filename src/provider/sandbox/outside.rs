@@ -31,9 +31,7 @@ impl Probe for RelyingParty {
                     Some((_, c)) if c.principal != self.principal => {
                         Use::Refused("it belongs to another principal".into())
                     }
-                    Some((_, c)) if c.life != Life::Active => {
-                        Use::Refused(format!("it is {:?}", c.life).to_lowercase())
-                    }
+                    Some((_, c)) if c.life != Life::Active => Use::Refused(format!("it is {}", c.life)),
                     Some((_, c)) => match &self.policy {
                         Some(policy) if !c.policies.contains(policy) => {
                             Use::Refused(format!("it does not carry the policy {policy}"))

@@ -13,7 +13,7 @@ const OTHER_LINE_ENDS: [char; 5] = ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{
 
 /// The value of a name.
 pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
-    refuse_odd_lines(text)?;
+    refuse_ambiguous_lines(text)?;
     // A shell takes quotes anywhere in a value, libraries only those that it begins with.
     let (shell, library) = (assignments(text, true), assignments(text, false));
     let ours = |all: &[Assignment]| -> Vec<Assignment> {
@@ -77,7 +77,7 @@ pub(super) fn locate(text: &str, key: &str) -> Result<Place, CallError> {
 }
 
 /// Refuses a text that is parted into lines in more than one way.
-fn refuse_odd_lines(text: &str) -> Result<(), CallError> {
+fn refuse_ambiguous_lines(text: &str) -> Result<(), CallError> {
     let what = if text.replace("\r\n", "").contains('\r') {
         "a carriage return that does not end a line"
     } else if text.contains(OTHER_LINE_ENDS) {

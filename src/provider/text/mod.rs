@@ -20,8 +20,10 @@ use crate::secret::{Material, Secret};
 
 pub(crate) use json::Object;
 
-/// How a value is written, as far as its bytes do not follow from the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a value is written, as far as its bytes do not follow from the value. Its name is what a file's version
+/// ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum Spelling {
     /// Without quotes.
     Bare,
@@ -29,21 +31,6 @@ pub(crate) enum Spelling {
     Single,
     /// In double quotes.
     Double,
-}
-
-impl Spelling {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Bare, "bare"), (Self::Single, "single"), (Self::Double, "double")];
-
-    /// Its word, which a file's version ends with.
-    pub(crate) fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(spelling, _)| *spelling == self).map_or("", |(_, word)| word)
-    }
-
-    /// The reverse of [`Spelling::word`].
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == word).map(|(spelling, _)| *spelling)
-    }
 }
 
 /// Where a value is in a text.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::aws::Aws;
 use crate::kind::spec::{
-    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after, no_mistakes,
+    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after, no_findings,
 };
 use crate::text::shell_word;
 
@@ -34,7 +34,7 @@ impl IamAccessKey {
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
-        check: no_mistakes,
+        check: no_findings,
     };
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Observation, StoreTraits};
 use crate::kind::aws::Aws;
 use crate::kind::server;
-use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_mistakes};
+use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_findings};
 use crate::text::shell_word;
 
 /// AWS Secrets Manager.
@@ -35,7 +35,7 @@ impl Secretsmanager {
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "secretsmanager",
         page: include_str!("page.md"),
-        check: no_mistakes,
+        check: no_findings,
         place: |store, on| Some(vec![server(store, on, &[])?, name_of(store.text_of("secret")?).to_owned()]),
         field: as_written,
     };

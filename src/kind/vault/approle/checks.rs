@@ -8,7 +8,7 @@ use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, REVOKE};
 use crate::kind::vault::network;
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::{OPERATOR_USES, TokenInfo, kinship};
+use crate::kind::vault::token_info::{OPERATOR_USES, TokenInfo, not_a_descendant};
 use crate::provider::outcome::CallError;
 use crate::text::counted;
 
@@ -100,7 +100,7 @@ impl ApproleIssuer {
             }
             Err(error) => return error.to_check(&name),
         };
-        let wrong = self.misfits(&role);
+        let wrong = self.role_mismatches(&role);
         if !wrong.is_empty() {
             let (why, set): (Vec<_>, Vec<_>) = wrong.into_iter().unzip();
             let set: Vec<String> = set.into_iter().flatten().collect();
@@ -125,7 +125,7 @@ impl ApproleIssuer {
     }
 
     /// Why secret ids of this role could not take the old one's place, each with the setting that mends it.
-    fn misfits(&self, role: &AppRole) -> Vec<(String, Option<String>)> {
+    fn role_mismatches(&self, role: &AppRole) -> Vec<(String, Option<String>)> {
         let spec = &self.spec;
         let mut wrong = Vec::new();
         if !role.bind_secret_id {
@@ -232,7 +232,8 @@ impl ApproleIssuer {
                 "log in by other means (`vault login`), then plan again",
             );
         }
-        let child = |login: &TokenInfo| kinship(&own.birth(), own.role.is_some(), &login.birth()).is_err();
+        let child =
+            |login: &TokenInfo| not_a_descendant(&own.birth(), own.role.is_some(), &login.birth()).is_err();
         if !own.orphan && logins.iter().any(child) {
             return fail(
                 "the token that stanch uses may be a child of a login of the old secret id: revoking that would revoke \

@@ -12,7 +12,7 @@ use super::info::{AppRole, Metadata, SecretIdInfo, SecretIdSpec, grant, login, l
 use super::spec::{ApproleSecretId, split};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
-use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled};
+use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_response};
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::lookup::{accessors, each, lookup, revoke};
@@ -85,7 +85,7 @@ impl ApproleIssuer {
         let Keys { keys } = data(&reply, &path)?;
         match keys.iter().all(|accessor| is_name(accessor)) {
             true => Ok(keys),
-            false => Err(garbled(&path).read_only()),
+            false => Err(malformed_response(&path).read_only()),
         }
     }
 
@@ -229,7 +229,11 @@ async fn known(
     match reply.status.as_u16() {
         200 => {
             let info: SecretIdInfo = data(&reply, &path)?;
-            if info.secret_id_accessor == accessor { Ok(Some(info)) } else { Err(garbled(&path).read_only()) }
+            if info.secret_id_accessor == accessor {
+                Ok(Some(info))
+            } else {
+                Err(malformed_response(&path).read_only())
+            }
         }
         // Of one that has expired (OpenBao), or is another role's.
         204 => is_unknown(client, spec).await,
@@ -307,7 +311,7 @@ impl Issuer for ApproleIssuer {
         };
         let Some(info) = look.await.map_err(|error| scrubbed(error, material))? else { return Ok(None) };
         if !is_name(&info.secret_id_accessor) {
-            return Err(garbled(&path).read_only());
+            return Err(malformed_response(&path).read_only());
         }
         Ok(Some(Standing {
             identity: Identity { handle: info.handle(), principal: self.principal() },
@@ -337,7 +341,8 @@ impl Issuer for ApproleIssuer {
             body["cidr_list"] = json!(self.spec.cidr_list);
         }
         let reply = self.client.wrapped(&path, body.to_string().into_bytes(), WRAPPED).await?;
-        let wrapping: Wrapping = serde_json::from_slice(&reply.body).map_err(|_| garbled(&path))?;
+        let wrapping: Wrapping =
+            serde_json::from_slice(&reply.body).map_err(|_| malformed_response(&path))?;
         let token = Secret::new(wrapping.wrap_info.token);
         // From here on the secret id exists.
         let made = self
@@ -345,7 +350,7 @@ impl Issuer for ApproleIssuer {
             .await
             .map_err(|error| scrubbed(error, &Material::single("token", token.clone())).doubtful())?;
         if !is_name(&made.secret_id_accessor) || !is_name(&made.secret_id) {
-            return Err(garbled(&path));
+            return Err(malformed_response(&path));
         }
         let handle = SecretIdInfo::of(&made.secret_id_accessor, tags).handle();
         Ok(Issued {

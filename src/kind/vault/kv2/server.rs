@@ -240,7 +240,7 @@ impl Kv2Store {
 
     /// The versions to destroy: this one, and every other one that is not current and can be read and
     /// whose own fields hold the outgoing value.
-    async fn doomed(&self, version: u64, outgoing: &Material) -> Result<Vec<u64>, CallError> {
+    async fn versions_to_destroy(&self, version: u64, outgoing: &Material) -> Result<Vec<u64>, CallError> {
         let metadata = self.metadata().await?;
         if metadata.current_version == version {
             return Err(CallError::rejected(
@@ -376,7 +376,7 @@ impl Store for Kv2Store {
                 "the runbook does not say `destroy_outgoing`",
             ));
         }
-        let doomed = self.doomed(Self::version(version)?, outgoing).await?;
+        let doomed = self.versions_to_destroy(Self::version(version)?, outgoing).await?;
         if doomed.is_empty() {
             return Ok(());
         }

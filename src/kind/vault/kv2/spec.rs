@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Observation, StoreTraits};
-use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_mistakes};
+use crate::kind::spec::{On, StoreChange, StoreKind, StoreLook, StoreSpec, after, as_written, no_findings};
 use crate::kind::vault::Vault;
 use crate::kind::{path, server};
 use crate::runbook::read::tree::Node;
@@ -41,7 +41,7 @@ impl Kv2 {
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "kv2",
         page: include_str!("page.md"),
-        check: no_mistakes,
+        check: no_findings,
         place,
         field: as_written,
     };

@@ -13,7 +13,7 @@ use crate::kind::vault::kv2_secret::Mount;
 use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, LOOKUP_TOKEN, REVOKE};
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::{Birth, OPERATOR_USES, Role, TokenInfo, kinship};
+use crate::kind::vault::token_info::{Birth, OPERATOR_USES, Role, TokenInfo, not_a_descendant};
 use crate::provider::outcome::CallError;
 
 /// stanch uses the new token itself: some times in a row at every check, again before whatever cannot
@@ -232,16 +232,16 @@ impl TokenIssuer {
                 "log in with another token (`vault login`), then plan again",
             );
         }
-        let kinship = if own.orphan {
+        let not_a_descendant = if own.orphan {
             Ok("it is an orphan")
         } else {
             match self.birth(&outgoing.handle).await {
-                Ok(Some(old)) => kinship(&own.birth(), own.role.is_some(), &old),
+                Ok(Some(old)) => not_a_descendant(&own.birth(), own.role.is_some(), &old),
                 Ok(None) => Ok("the old one is gone"),
                 Err(error) => return error.to_check(NAME),
             }
         };
-        match kinship {
+        match not_a_descendant {
             Ok(why) if uses.is_empty() => Check::pass(NAME, format!("it outlives the old token: {why}")),
             Ok(why) => Check::warn(NAME, format!("it outlives the old token: {why}{uses}")),
             Err(()) => Check::fail(
@@ -287,12 +287,12 @@ mod tests {
             audience: None,
         };
         let issuer = TokenIssuer::new(Arc::new(client), spec);
-        let misfits = |more: serde_json::Value| {
+        let role_mismatches = |more: serde_json::Value| {
             let mut role = serde_json::json!({ "orphan": true, "allowed_policies": ["app-read"] });
             role.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
-            issuer.misfits(&serde_json::from_value(role).expect("a role"))
+            issuer.role_mismatches(&serde_json::from_value(role).expect("a role"))
         };
-        assert_eq!(misfits(serde_json::json!({})), []);
+        assert_eq!(role_mismatches(serde_json::json!({})), []);
         for (more, setting) in [
             (serde_json::json!({ "token_no_default_policy": true }), "token_no_default_policy=false"),
             (serde_json::json!({ "disallowed_policies": ["root", "default"] }), "disallowed_policies=root"),
@@ -301,7 +301,7 @@ mod tests {
                 "disallowed_policies_glob=x*",
             ),
         ] {
-            let found = misfits(more);
+            let found = role_mismatches(more);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].0.contains("cannot look themselves up"), "{found:?}");
             assert_eq!(found[0].1, setting);

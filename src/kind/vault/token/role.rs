@@ -60,7 +60,7 @@ impl TokenIssuer {
             }
             Err(error) => return error.to_check(&check),
         };
-        let mut wrong = self.misfits(role);
+        let mut wrong = self.role_mismatches(role);
         let kind = if wrong.iter().any(|(why, _)| why.starts_with("it does not allow")) {
             ErrorKind::Denied
         } else {
@@ -87,7 +87,7 @@ impl TokenIssuer {
     }
 
     /// Why tokens of this role could not take the old one's place, each with the setting that mends it.
-    pub(super) fn misfits(&self, role: &Role) -> Vec<(String, String)> {
+    pub(super) fn role_mismatches(&self, role: &Role) -> Vec<(String, String)> {
         let spec = &self.spec;
         let mut wrong = Vec::new();
         let mut misfit = |why: String, set: &str| wrong.push((why, set.to_owned()));

@@ -14,7 +14,7 @@ use vaultrs::api::token::requests::{
 
 use super::grant::{AUDIENCE, grant};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
-use crate::kind::vault::client::{Effect, VaultClient, auth, data, garbled, unsendable};
+use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_response, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{accessors, each, known, look_up, lookup, revoke};
 use crate::kind::vault::shape::sendable;
@@ -297,7 +297,7 @@ impl Issuer for TokenIssuer {
         };
         let made = auth(&sent?, &path)?;
         if !is_name(&made.accessor) || !is_name(&made.client_token) {
-            return Err(garbled(&path));
+            return Err(malformed_response(&path));
         }
         Ok(Issued {
             identity: Identity {

@@ -271,7 +271,7 @@ impl World {
     }
 
     /// Does something whose effect never comes.
-    pub(in crate::provider::sandbox) fn in_vain<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::provider::sandbox) fn without_effect<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let late = |world: &mut Self| world.memory().map_or(0, |m| m.late.len());
         let before = late(self);
         let result = self.later(Duration::ZERO, act);
@@ -309,7 +309,7 @@ impl World {
 
     /// Whoever asked is gone, and its connections with it: what is on its way arrives within `most`, or
     /// never did.
-    pub(in crate::provider::sandbox) fn hurry(&mut self, most: Duration) {
+    pub(in crate::provider::sandbox) fn cap_latency(&mut self, most: Duration) {
         let latest = Instant::now() + most;
         if let Some(memory) = self.memory() {
             for (due, ..) in &mut memory.late {
