@@ -214,7 +214,16 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
     let (observed, learnt) = engine::survey_and_learn(&provider, &fresh.runbook, &fresh.choices).await?;
     refuse_values(&learnt, &fresh.runbook)?;
+    let nothing = fresh.choices.nothing_to_revoke.is_some();
     let plan = compile(fresh.runbook, &fresh.request, observed)?;
+    if nothing && plan.credentials.iter().all(|planned| planned.waived.is_none()) {
+        let known: Vec<&str> = plan.credentials.iter().map(|planned| planned.name.as_str()).collect();
+        let message = format!(
+            "--nothing-to-revoke is refused: the issuer knows the old {}, so that there is something to revoke; nothing was changed",
+            known.join(", ")
+        );
+        return Err(CliError::new(Exit::Usage, message).hint("leave the option out"));
+    }
     Ok(Ready { plan, provider, learnt })
 }
 

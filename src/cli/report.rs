@@ -58,7 +58,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -
         print(&text)?;
         return Ok(Exit::Done);
     };
-    let text = match kept(&path)? {
+    let text = match kept(&path, &run)? {
         Some(old) => with_lessons(&text, &old),
         None => text,
     };
@@ -73,16 +73,20 @@ pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -
 
 /// What a file holds that is to be replaced: of a report, people's words are kept; anything else is not ours to
 /// replace.
-fn kept(path: &std::path::Path) -> Result<Option<String>, CliError> {
+fn kept(path: &std::path::Path, run: &str) -> Result<Option<String>, CliError> {
     // A device or a pipe holds nothing to keep, and reading it may wait for ever.
     if !std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
         return Ok(None);
     }
     let text = read(path)?;
-    let is_report =
-        named_in(&text).is_some_and(|(form, ..)| form == Form::Json || between_marks(&text).is_some());
-    if is_report {
-        return Ok(Some(text));
+    match named_in(&text) {
+        Some((_, other, _)) if other != run => {
+            let message =
+                format!("{} is the report of another run, {other}; nothing was changed", path.display());
+            return Err(CliError::new(Exit::Usage, message).hint("write to another file"));
+        }
+        Some((form, ..)) if form == Form::Json || between_marks(&text).is_some() => return Ok(Some(text)),
+        _ => {}
     }
     let message = format!(
         "{} is not a report, or its section Lessons has lost its marks; nothing was changed",
@@ -120,7 +124,7 @@ async fn check(context: &Context, path: &std::path::Path) -> Result<Exit, CliErr
             .hint(format!("make it again: stanch report {run} -o FILE")));
     }
     print(&format!(
-        "OK: {} says what the first {records} records of {run} say. Whether they are what stanch wrote: stanch audit verify {run}\n",
+        "OK: {} says what the first {records} records of {run} say; its section Lessons was not compared. Whether they are what stanch wrote: stanch audit verify {run}\n",
         path.display()
     ))?;
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::Plan;
 use crate::provider::Provider;
-use crate::rotation::{Holds, Seen, Sight, State};
+use crate::rotation::{Holds, Seen, Sight, State, Stop};
 use crate::secret::Sealer;
 
 /// How many credentials are looked at once.
@@ -68,7 +68,10 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
         };
         jobs.push((c, job, with.sealed.is_empty().then(|| earlier.versions(c))));
     }
-    let asked = Asked { consumers: !with.sealed.is_empty(), old: false };
+    let asked = Asked {
+        consumers: !with.sealed.is_empty(),
+        old: matches!(state.stopped(), Some(Stop::LetIn { .. })),
+    };
     let found = sights(&plan, jobs, PATIENCE, asked).await;
     let now = with.clock.now().wall;
     for (credential, seen) in plan.credentials.iter().zip(found) {

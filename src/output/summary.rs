@@ -294,6 +294,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
             state.stopped(),
             Some(
                 Stop::Stuck { .. }
+                    | Stop::Inconclusive { .. }
                     | Stop::Failed { .. }
                     | Stop::GateFailed { .. }
                     | Stop::Unread { .. }

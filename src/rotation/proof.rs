@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::seen::Sight;
 use super::state::State;
 use super::step::Status;
-use crate::plan::Action;
+use crate::plan::{Action, Planned};
 
 /// The fact of a step that used outgoing in the end: whether that proves anything.
 pub(crate) const PROVED: &str = "proved";
@@ -63,7 +64,11 @@ impl State {
     /// When the last outgoing version was first refused by the last check of it, as far as that is
     /// proved: until then it counts as usable.
     pub fn exposed_until(&self) -> Option<Timestamp> {
-        if self.plan.format == WITHOUT_CONTROLS || !self.unproved().is_empty() {
+        let again = |planned: &Planned| {
+            self.seen(&planned.name).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
+        };
+        let lives = self.plan.credentials.iter().any(again);
+        if self.plan.format == WITHOUT_CONTROLS || lives || !self.unproved().is_empty() {
             return None;
         }
         let steps = self.plan.steps.iter().enumerate();

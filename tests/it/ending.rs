@@ -127,6 +127,40 @@ fn a_program_that_did_its_work_and_failed_is_not_taken_for_one_that_did_nothing(
     assert_eq!(world.live(), 1);
 }
 
+/// A custom step that has something to take back may have done it before it failed; one that has not only says no.
+#[test]
+fn a_custom_step_that_failed_is_taken_back() {
+    let told = |undo: &str| {
+        let world = World::dotenv();
+        let folder = world.tool.folder.path().display().to_string();
+        let undo = undo.replace("FOLDER", &folder);
+        let exec = format!("[sh, -c, \"touch {folder}/told; exit 1\"]");
+        let phase =
+            format!("phases:\n  cutover: {{ before: [{{ name: tell, exec: {exec}, undo: {undo} }}] }}");
+        world.edit("phases:", &phase);
+        world
+    };
+    let world = told("{ exec: [rm, FOLDER/told] }");
+    world.run().expect(11);
+    let run = world.tool.newest();
+    world.tool.run(&["resolve", &run, "cutover/own/tell", "--as", "applied", "--evidence", "seen"]).expect(0);
+    world.tool.run(&["rollback", "--yes"]).expect(0);
+    assert!(!world.path("told").exists(), "it was taken back");
+    let world = told("none");
+    world.run().expect(10);
+}
+
+#[test]
+fn nothing_to_revoke_is_not_said_of_what_its_issuer_knows() {
+    let world = World::dotenv();
+    let path = world.path("runbook.yaml").display().to_string();
+    let ran = world
+        .tool
+        .run(&["plan", &path, "--env", "test", "--nothing-to-revoke", "--reason", "dead"])
+        .expect(2);
+    assert!(ran.stderr.contains("the issuer knows the old pw"), "{ran:?}");
+}
+
 #[test]
 fn a_run_is_not_done_while_a_consumer_fell_back() {
     let world = World::dotenv();
@@ -157,6 +191,11 @@ fn a_run_is_not_done_while_a_check_lets_the_old_one_in_again() {
     let ran = world.run().expect(10);
     assert!(ran.stdout.contains("a check accepts the old credential again: pw"), "{ran:?}");
     assert!(ran.stdout.contains("old still accepted"), "{ran:?}");
+    let check = world.tool.run(&["status", "--check"]);
+    assert!(
+        check.stdout.contains("old still accepted") && !check.stdout.contains("stayed usable"),
+        "{check:?}"
+    );
     world.tool.run(&["resume"]).expect(10);
     let left: Vec<String> =
         world.text("live").lines().filter(|l| *l != old.trim()).map(str::to_owned).collect();

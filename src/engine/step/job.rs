@@ -165,7 +165,7 @@ impl Job {
 async fn refuse_moved(path: &str, planned: &str, store: &dyn Store) -> Result<(), CallError> {
     let now = store.place().await.map_err(|e| match e.kind {
         ErrorKind::NotFound => e.read_only().hint(
-            "make the file again, with its owner and mode (it may be empty); then let stanch write the new value: stanch resume --rewrite NAME",
+            "make the file again, with its owner and mode (it may be empty), then type the command again; it says how to fill it",
         ),
         _ => e.read_only(),
     })?;

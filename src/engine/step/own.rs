@@ -87,17 +87,19 @@ impl Own {
             .ok_or_else(|| bug("the plan does not have this custom step"))
     }
 
-    /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. Only
-    /// where something can be asked afterwards is more to be had.
+    /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. But one
+    /// that has something to take back, or that hands out the new credential, may have done so before it failed.
     async fn call(
         &self,
         job: &Job,
         call: &model::Call,
         material: Option<&Material>,
     ) -> Result<Yield, CallError> {
-        let observed = self.spec(job)?.observe.is_some();
+        let own = self.spec(job)?;
+        let undone = !matches!(own.undo, None | Some(model::Undo::None));
+        let matters = own.observe.is_some() || self.delivers.is_some() || undone;
         let done = job.provider.call(call).await?.perform(&job.context, material).await.map(nothing);
-        done.map_err(|e| if e.kind == ErrorKind::Declined && !observed { e.read_only() } else { e })
+        done.map_err(|e| if e.kind == ErrorKind::Declined && !matters { e.read_only() } else { e })
     }
 
     async fn ask(&self, job: &Job, question: &str) -> Result<Yield, CallError> {

@@ -97,6 +97,9 @@ impl Effect for Promote {
             .await
             .map_err(|e| match e.kind {
                 // A new plan is refused while this run holds the place.
+                ErrorKind::NotFound => e.hint(
+                    "only stanch still has the value; go forward to write the new one there, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback",
+                ),
                 ErrorKind::Conflict => e.hint(
                     "find out which process wrote there, and stop it; write the old value there by hand, then: stanch rollback; or go forward again: stanch resume --forward",
                 ),

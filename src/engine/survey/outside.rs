@@ -48,9 +48,11 @@ pub(super) async fn outside(
             put(asking.join_next().await)?;
         }
         let (provider, excused) = (Arc::clone(provider), brought_up_by(runbook, one.phase));
+        // Checks have to accept the old credential first, whatever the strategy.
+        let spared = !matches!(one.asked, Asked::Probe(..));
         asking.spawn(async move {
             let checks = one.look(provider.as_ref(), patience).await.into_iter();
-            (at, checks.map(|check| excuse(check, excused.as_deref())).collect())
+            (at, checks.map(|check| excuse(check, excused.as_deref(), spared)).collect())
         });
     }
     while !asking.is_empty() {
@@ -140,7 +142,7 @@ fn brought_up_by(runbook: &Runbook, phase: Phase) -> Option<String> {
 }
 
 /// A failure, with what a person can do about it, or as a warning where a custom step comes first.
-fn excuse(mut check: Check, brought_up_by: Option<&str>) -> Check {
+fn excuse(mut check: Check, brought_up_by: Option<&str>, spared: bool) -> Check {
     if check.verdict != CheckVerdict::Fail {
         return check;
     }
@@ -148,7 +150,9 @@ fn excuse(mut check: Check, brought_up_by: Option<&str>) -> Check {
         let detail = format!("{} (custom step `{step}` runs first)", check.detail);
         return Check::warn(check.name, detail);
     }
-    let hint = "without its answer the run would stop half-way: make it answer, then plan again; to kill first: --strategy contain";
-    check.hint = Some(hint.to_owned());
+    let kill = if spared { "; to kill first: --strategy contain" } else { "" };
+    check.hint = Some(format!(
+        "without its answer the run would stop half-way: make it answer, then plan again{kill}"
+    ));
     check
 }

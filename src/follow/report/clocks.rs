@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Clock, Milestone, Span};
 use crate::clock::since;
 use crate::plan::{Action, Plan, costs};
-use crate::rotation::{PROVED, REFUSED_AT, State};
+use crate::rotation::{Outgoing, PROVED, REFUSED_AT, State};
 
 /// A record, and when it was written.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +59,15 @@ pub(super) fn milestones(
         marks?.into_iter().max_by_key(|mark| mark.record)
     };
     let is_proved = rejects.iter().all(|at| state.fact(*at, PROVED) == Some("yes"));
+    // What was done to a credential that works all the same reached nothing.
+    let lives = state.truths().get(credential).is_some_and(|truth| truth.outgoing == Outgoing::Accepted);
     let reached = |mark: Option<Mark>| mark.map(|mark| span(opened, mark, opened.at));
+    let dead = |mark: Option<Mark>| reached(mark.filter(|_| !lives));
     vec![
-        Milestone { name: "contained", span: reached(first(&kills)) },
+        Milestone { name: "contained", span: dead(first(&kills)) },
         Milestone { name: "replaced", span: reached(all(&promotes)) },
-        Milestone { name: "revoked", span: reached(all(&revokes)) },
-        Milestone { name: "proved", span: reached(all(&rejects).filter(|_| is_proved)) },
+        Milestone { name: "revoked", span: dead(all(&revokes)) },
+        Milestone { name: "proved", span: dead(all(&rejects).filter(|_| is_proved)) },
     ]
 }
 
@@ -81,7 +84,7 @@ fn exposed(state: &State, opened: Mark, effects: &Effects, expected: String) -> 
         state.exposed_until().and(last).map(|(at, record)| span(opened, Mark { record, at }, opened.at));
     let (word, measured) = match span {
         _ if state.is_unexposed() => ("not counted", "the issuer did not know the old credential"),
-        Some(_) => ("over", "until the last check first refused the old credential"),
+        Some(_) => ("over", "until the last check first found the old credential refused or gone"),
         None => ("open", "not proved to have ended"),
     };
     let means = "how long the old credential could be used, from the start of the run";

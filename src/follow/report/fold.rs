@@ -133,6 +133,7 @@ impl Fold {
             new: truth.handle.clone(),
             old: plan.credentials[c].outgoing.as_ref().map(|outgoing| outgoing.handle.clone()),
             stores: (truth.current, truth.stores),
+            attests: plan.credential(c).1.consumers.iter().any(|consumer| consumer.attest.is_some()),
             instances: (truth.adopted, truth.instances),
             milestones: milestones(&state, c, opened, &self.effects),
         });
@@ -199,12 +200,13 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
     };
     let of = truths.len();
     let dead = truths.iter().filter(|truth| truth.outgoing == Outgoing::Dead).count();
+    let stored = truths.iter().filter(|truth| truth.stores > 0).count();
     let moved = truths.iter().filter(|truth| truth.stores > 0 && truth.current == truth.stores).count();
-    let mut lines = vec![
-        said(end, last),
-        said(format!("{dead} of {of} old credentials are dead, proved by use."), last),
-        said(format!("{moved} of {of} new credentials are current in every store."), last),
-    ];
+    let mut lines =
+        vec![said(end, last), said(format!("{dead} of {of} old credentials are proved dead."), last)];
+    if stored > 0 {
+        lines.push(said(format!("{moved} of {stored} new credentials are current in every store."), last));
+    }
     if let Some(reason) = reason {
         lines.push(said(format!("Reason given: {reason}"), opened));
     }
@@ -232,6 +234,9 @@ fn follow_ups(run: &str, state: &State, truths: &[Truth]) -> Vec<String> {
         let open_ends = state.end() == Some(End::Abandoned) || truth.is_displaced() && state.end().is_some();
         if open_ends {
             open.push(output::credential(truth));
+        }
+        if let (Some(End::Abandoned), Some(handle)) = (state.end(), &truth.handle) {
+            open.push(format!("Check at its issuer whether the new {} lives: {handle}", truth.credential));
         }
         if truth.adopted < truth.instances {
             open.push(format!(

@@ -137,6 +137,8 @@ pub struct Credential {
     pub old: Option<String>,
     /// In how many stores the new one is current, and of how many.
     pub stores: (usize, usize),
+    /// Whether a consumer of it attests.
+    pub attests: bool,
     /// How many instances of its consumers use it, and of how many; `(0, 0)` where none attests.
     pub instances: (usize, usize),
     /// How long after the run began each of these was so.
