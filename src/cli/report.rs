@@ -127,7 +127,7 @@ async fn check(context: &Context, path: &std::path::Path) -> Result<Exit, CliErr
 }
 
 /// The report of a run, of its first `upto` records.
-async fn of(context: &Context, run: &str, upto: Option<u64>) -> Result<Report, CliError> {
+pub(super) async fn of(context: &Context, run: &str, upto: Option<u64>) -> Result<Report, CliError> {
     let mut fold = Fold::new(upto);
     let mut wrong = None;
     let mut take = |record| {

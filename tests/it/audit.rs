@@ -293,7 +293,8 @@ fn a_key_is_made_once_changed_and_shown() {
     let all = book.verify(&["--all"]).expect(0);
     assert!(all.stdout.contains("2 keys"), "{all:?}");
     // The private half of the old one is nowhere any more.
-    let secret = private.trim().splitn(5, '+').nth(4).expect("the seed, which may hold a plus itself").to_owned();
+    let secret =
+        private.trim().splitn(5, '+').nth(4).expect("the seed, which may hold a plus itself").to_owned();
     crate::tool::search(&book.tool.state(), &[secret]);
 
     // Whoever has only one of the two keys, or both, can check everything.

@@ -24,6 +24,7 @@ mod journal;
 mod kinds;
 mod language;
 mod manners;
+mod metrics;
 mod network;
 mod outside;
 mod proxy;

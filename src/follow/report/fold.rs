@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::clocks::{Effects, Mark, clocks, milestones, millis};
-use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Line, Report};
+use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Failed, Line, Report};
 use crate::clock::since;
 use crate::domain::Strategy;
 use crate::journal::{Envelope, Record};
 use crate::output;
+use crate::plan::Step;
 use crate::rotation::{End, Ended, Event, IllegalTransition, Outgoing, State, Truth};
 
 /// Takes records in their order, and makes the report of them.
@@ -149,6 +150,10 @@ impl Fold {
                 Strategy::Contain => "contain",
             },
             plan: first.plan.clone(),
+            opened: first.wall,
+            end: state.end(),
+            unsettled: state.unknown().count(),
+            failures: failures(&state),
             summary,
             clocks: clocks(&state, opened, &self.effects),
             credentials: credentials.collect(),
@@ -177,6 +182,15 @@ fn decides(event: &Event) -> bool {
             | Event::Closed { .. }
             | Event::Resolved { .. }
     )
+}
+
+fn failures(state: &State) -> Vec<Failed> {
+    let steps = state.plan().steps.iter().enumerate();
+    let failed = |(at, step): (usize, &Step)| {
+        let message = state.failure(at)?.message.clone();
+        Some(Failed { step: step.id.clone(), message })
+    };
+    steps.filter_map(failed).collect()
 }
 
 fn bars(phases: &[(&'static str, Mark)], opened: Timestamp, last: Timestamp) -> Vec<Bar> {
