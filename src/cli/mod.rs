@@ -16,6 +16,7 @@ macro_rules! eprintln {
 
 mod abandon;
 mod audit;
+mod ci;
 mod context;
 mod doubt;
 mod drive;
@@ -179,6 +180,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
+    ci::start();
     let done = dispatch(cli, &Context::open);
     log::finish();
     match done {
@@ -192,6 +194,7 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(json);
+            error.annotate();
             ExitCode::from(error.exit.code())
         }
     }

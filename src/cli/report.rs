@@ -38,6 +38,8 @@ enum FormArg {
     Html,
     /// JSON.
     Json,
+    /// JUnit XML: a test for each credential and milestone.
+    Junit,
 }
 
 pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -> Result<Exit, CliError> {
@@ -50,6 +52,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -
         (Some(FormArg::Markdown), _) => Form::Markdown,
         (Some(FormArg::Html), _) | (None, Some("html" | "htm")) => Form::Html,
         (Some(FormArg::Json), _) | (None, Some("json")) => Form::Json,
+        (Some(FormArg::Junit), _) | (None, Some("xml")) => Form::Junit,
         (None, _) if global.json => Form::Json,
         (None, _) => Form::Markdown,
     };
@@ -79,8 +82,8 @@ fn kept(path: &std::path::Path) -> Result<Option<String>, CliError> {
         return Ok(None);
     }
     let text = read(path)?;
-    let is_report =
-        named_in(&text).is_some_and(|(form, ..)| form == Form::Json || between_marks(&text).is_some());
+    let is_report = named_in(&text)
+        .is_some_and(|(form, ..)| matches!(form, Form::Json | Form::Junit) || between_marks(&text).is_some());
     if is_report {
         return Ok(Some(text));
     }

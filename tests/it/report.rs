@@ -36,13 +36,13 @@ pub(crate) fn at(tool: &Tool, name: &str) -> PathBuf {
     tool.folder.path().join(name)
 }
 
-fn write(tool: &Tool, name: &str) -> String {
+pub(crate) fn write(tool: &Tool, name: &str) -> String {
     let path = at(tool, name);
     tool.run(&["report", "-o", &path.display().to_string()]).expect(0);
     fs::read_to_string(path).expect("the report")
 }
 
-fn check(tool: &Tool, name: &str) -> Ran {
+pub(crate) fn check(tool: &Tool, name: &str) -> Ran {
     tool.run(&["report", "--check", &at(tool, name).display().to_string()])
 }
 

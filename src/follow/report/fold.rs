@@ -1,5 +1,6 @@
 //! The fold over the records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -23,6 +24,8 @@ pub struct Fold {
     reason: Option<String>,
     read: Option<Extent>,
     effects: Effects,
+    /// What the last try of each step that went wrong said.
+    said: BTreeMap<usize, String>,
     phases: Vec<(&'static str, Mark)>,
     people: Vec<Line>,
     gates: Vec<Line>,
@@ -69,6 +72,9 @@ impl Fold {
                 self.effects.entry(at).or_insert(mark);
             } else {
                 self.effects.remove(&at);
+            }
+            if let Event::Outcome { error: Some(failure), .. } = &event {
+                self.said.insert(at, failure.message.clone());
             }
         }
         let Some(words) = output::line(&event, state) else { return Ok(()) };
@@ -153,7 +159,7 @@ impl Fold {
             opened: first.wall,
             end: state.end(),
             unsettled: state.unknown().count(),
-            failures: failures(&state),
+            failures: failures(&state, &self.said),
             summary,
             clocks: clocks(&state, opened, &self.effects),
             credentials: credentials.collect(),
@@ -184,10 +190,14 @@ fn decides(event: &Event) -> bool {
     )
 }
 
-fn failures(state: &State) -> Vec<Failed> {
+fn failures(state: &State, said: &BTreeMap<usize, String>) -> Vec<Failed> {
     let steps = state.plan().steps.iter().enumerate();
     let failed = |(at, step): (usize, &Step)| {
-        let message = state.failure(at)?.message.clone();
+        let ended = &state.failure(at)?.message;
+        let message = match said.get(&at).filter(|said| *said != ended) {
+            Some(said) => format!("{ended}; the last try: {said}"),
+            None => ended.clone(),
+        };
         Some(Failed { step: step.id.clone(), message })
     };
     steps.filter_map(failed).collect()

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod fold;
+mod junit;
 mod render;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::rotation::End;
 
 pub use fold::Fold;
-pub use render::{Form, LESSONS, between_marks, differs, named_in, with_lessons};
+pub use render::{Form, LESSONS, between_marks, differs, named_in, short, with_lessons};
 
 /// The version of the report's form: a report of another one is made again, and not compared.
 pub const FORMAT: u32 = 1;
