@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Resumes every open run that no process works on. For a schedule; needs jq.
+# Resumes every open run that waits, or whose process is gone. For a schedule; needs jq.
 #
-# A run that has not been approved yet goes no further than cutover, where the approval is asked for.
+# A run that stopped for another reason (a failure, a halt, the end of its stage) waits for a person. A run that has
+# not been approved yet goes no further than cutover, where the approval is asked for.
 # Put this file into your repository as rotation/resume.sh.
 set -euo pipefail
 
 failed=0
 for run in $(stanch runs --json | jq -r '.[] | select((.state | startswith("open")) and (.live | not)) | .run'); do
-  until=(--until cutover)
-  case $(stanch status "$run" --json | jq -r .phase) in
+  # Only asked: it adds nothing to GitHub's summary.
+  phase=$(GITHUB_ACTIONS='' stanch status "$run" --json |
+    jq -r 'if .stopped == null or .stopped.why == "waiting" then .phase // "none" else "" end')
+  case $phase in
+    "") continue ;;
     overlap | sunset | revoke | proof) until=() ;;
+    *) until=(--until cutover) ;;
   esac
   code=0
   stanch resume "$run" --no-wait "${until[@]}" || code=$?
