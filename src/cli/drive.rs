@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, print};
+use super::{CliError, Exit, Global, SessionArgs, ci, print};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
 use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
@@ -167,6 +167,7 @@ pub(super) async fn drive(
     if !global.json && matches!(state.stopped(), Some(Stop::Unknown { .. })) {
         eprintln!("see what stanch tried and how to check the outcome: stanch status {run}");
     }
+    ci::after(context, &run).await;
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
 }

@@ -197,6 +197,14 @@ impl CliError {
         Self { exit, message: sanitize(&error.to_string()), causes, hint: None }
     }
 
+    /// The error in one text, with what to type next.
+    pub(super) fn sentences(&self) -> String {
+        let because = self.causes.iter().map(|cause| format!("because: {cause}"));
+        let hint = self.hint.iter().map(|hint| format!("hint: {hint}"));
+        let parts: Vec<String> = [self.message.clone()].into_iter().chain(because).chain(hint).collect();
+        parts.join("\n")
+    }
+
     /// Prints the error to standard error.
     pub fn print(&self, json: bool) {
         if self.exit == Exit::NotRead {

@@ -16,6 +16,7 @@ macro_rules! eprintln {
 
 mod abandon;
 mod audit;
+mod ci;
 mod context;
 mod doubt;
 mod drive;
@@ -24,6 +25,7 @@ mod generate;
 mod halt;
 mod init;
 mod log;
+mod metrics;
 mod plan;
 mod reap;
 mod report;
@@ -98,6 +100,8 @@ enum Command {
     Runs,
     /// Write the report of a run, or compare one with the record.
     Report(report::ReportArgs),
+    /// Write metrics of all runs, in Prometheus' text format.
+    Metrics(metrics::MetricsArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
     /// Roll a run back. Refused past its point of no return.
@@ -176,6 +180,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
+    ci::start();
     let done = dispatch(cli, &Context::open);
     log::finish();
     match done {
@@ -189,6 +194,7 @@ fn exit(result: Result<(), CliError>, json: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(json);
+            error.annotate();
             ExitCode::from(error.exit.code())
         }
     }
@@ -206,6 +212,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Run(args) => run::main(&open, &global, args),
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
         Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
+        Command::Metrics(args) => block_on_this_thread(metrics::main(&open(Access::Reads)?, args))?,
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,

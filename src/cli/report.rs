@@ -38,6 +38,8 @@ enum FormArg {
     Html,
     /// JSON.
     Json,
+    /// JUnit XML: a test for each credential and milestone.
+    Junit,
 }
 
 pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -> Result<Exit, CliError> {
@@ -50,6 +52,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: ReportArgs) -
         (Some(FormArg::Markdown), _) => Form::Markdown,
         (Some(FormArg::Html), _) | (None, Some("html" | "htm")) => Form::Html,
         (Some(FormArg::Json), _) | (None, Some("json")) => Form::Json,
+        (Some(FormArg::Junit), _) | (None, Some("xml")) => Form::Junit,
         (None, _) if global.json => Form::Json,
         (None, _) => Form::Markdown,
     };
@@ -85,7 +88,9 @@ fn kept(path: &std::path::Path, run: &str) -> Result<Option<String>, CliError> {
                 format!("{} is the report of another run, {other}; nothing was changed", path.display());
             return Err(CliError::new(Exit::Usage, message).hint("write to another file"));
         }
-        Some((form, ..)) if form == Form::Json || between_marks(&text).is_some() => return Ok(Some(text)),
+        Some((form, ..)) if matches!(form, Form::Json | Form::Junit) || between_marks(&text).is_some() => {
+            return Ok(Some(text));
+        }
         _ => {}
     }
     let message = format!(
@@ -131,7 +136,7 @@ async fn check(context: &Context, path: &std::path::Path) -> Result<Exit, CliErr
 }
 
 /// The report of a run, of its first `upto` records.
-async fn of(context: &Context, run: &str, upto: Option<u64>) -> Result<Report, CliError> {
+pub(super) async fn of(context: &Context, run: &str, upto: Option<u64>) -> Result<Report, CliError> {
     let mut fold = Fold::new(upto);
     let mut wrong = None;
     let mut take = |record| {

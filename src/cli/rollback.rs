@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::{Context, ask, can_ask, is_yes, style, words};
 use super::drive::{drive, refuse_older, take_up};
 use super::resume::refuse_latched;
-use super::{CliError, Exit, Global, SessionArgs, phase, print, print_json};
+use super::{CliError, Exit, Global, SessionArgs, ci, phase, print, print_json};
 use crate::domain::Phase;
 use crate::engine::Conduct;
 use crate::journal::RollbackRequest;
@@ -143,6 +143,7 @@ async fn follow(context: &Context, global: &Global, run: &str) -> Result<Option<
             let now = context.clock.now().wall;
             print(&output::summary(style(false), run, &state, around, now))
         };
+        ci::after(context, run).await;
         return as_asked(&state, Exit::of(&state, false)).shown(printed).map(Some);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::ci::{self, Level};
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, print, print_json};
@@ -38,10 +39,12 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
             exit = holds_still(&state);
             let blind = unseen_credentials(&state);
             if !blind.is_empty() {
-                eprintln!(
+                let words = format!(
                     "could not check {}: the state shown for it is what stanch saw or did before; nothing was changed",
                     blind.join(", ")
                 );
+                eprintln!("{words}");
+                ci::annotate(Level::Warning, &format!("stanch: {run}"), &words);
                 // What was seen to be wrong is said first.
                 if exit == Exit::Done {
                     exit = Exit::Unreachable;
@@ -61,9 +64,11 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
             print(&text(context, &run, &state, live, &doubts).await?)?;
             if exit == Exit::NotProved {
                 print(&format!("  {}\n", since_done(&state)))?;
+                ci::annotate(Level::Error, &format!("stanch: {run}"), since_done(&state));
             }
         }
         if !args.watch || state.end().is_some() || !live {
+            ci::after(context, &run).await;
             return Ok(exit);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

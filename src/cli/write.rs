@@ -1,7 +1,9 @@
 //! Writing results: to standard output, and into files that the user names.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::{BufWriter, ErrorKind, Result, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Exit};
@@ -48,20 +50,40 @@ pub(super) fn to_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> std::result::Result<(), CliError> {
+    write_to(path, 0o600, write)
+}
+
+/// As [`to_file`], for what every user may read.
+///
+/// # Errors
+/// As for `to_file`.
+pub(super) fn to_public_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> std::result::Result<(), CliError> {
+    write_to(path, 0o644, write)
+}
+
+fn write_to(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> std::result::Result<(), CliError> {
     let written = match target(path) {
-        Some(target) => replace(&target, write),
+        Some(target) => replace(&target, mode, write),
         None => into(path, write),
     };
     written.map_err(|e| unwritten(&path.display().to_string(), &e))
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     let mut out = BufWriter::new(&mut file);
     write(&mut out)?;
     out.flush()?;
     drop(out);
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

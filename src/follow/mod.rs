@@ -1,3 +1,4 @@
 //! What only reads the record of a run. Nothing here is in the engine's way.
 
+pub mod metrics;
 pub mod report;

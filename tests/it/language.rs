@@ -24,7 +24,7 @@ use syn::visit::{self, Visit};
 use crate::architecture::rust_files;
 
 /// The rooms and files whose strings users read.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "src/domain",
     "src/kind",
     "src/provider",
@@ -32,6 +32,7 @@ const SOURCES: [&str; 14] = [
     "src/output",
     "src/engine",
     "src/gate",
+    "src/follow",
     "src/journal",
     "src/rotation",
     "src/plan/preview.rs",

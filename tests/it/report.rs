@@ -15,7 +15,7 @@ fn shipped(name: &str) -> String {
 }
 
 /// A run of the sandbox that ends at once, with this around it.
-fn ran(more: &[&str], code: i32) -> Tool {
+pub(crate) fn ran(more: &[&str], code: i32) -> Tool {
     let tool = Tool::new();
     let text = fs::read_to_string(shipped("quickstart.yaml")).expect("runbook");
     let quick: Vec<String> = text
@@ -32,17 +32,17 @@ fn ran(more: &[&str], code: i32) -> Tool {
     tool
 }
 
-fn at(tool: &Tool, name: &str) -> PathBuf {
+pub(crate) fn at(tool: &Tool, name: &str) -> PathBuf {
     tool.folder.path().join(name)
 }
 
-fn write(tool: &Tool, name: &str) -> String {
+pub(crate) fn write(tool: &Tool, name: &str) -> String {
     let path = at(tool, name);
     tool.run(&["report", "-o", &path.display().to_string()]).expect(0);
     fs::read_to_string(path).expect("the report")
 }
 
-fn check(tool: &Tool, name: &str) -> Ran {
+pub(crate) fn check(tool: &Tool, name: &str) -> Ran {
     tool.run(&["report", "--check", &at(tool, name).display().to_string()])
 }
 

@@ -1,15 +1,17 @@
 //! The fold over the records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::clocks::{Effects, Mark, clocks, milestones, millis};
-use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Line, Report};
+use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Failed, Line, Report};
 use crate::clock::since;
 use crate::domain::Strategy;
 use crate::journal::{Envelope, Record};
 use crate::output;
+use crate::plan::Step;
 use crate::rotation::{End, Ended, Event, IllegalTransition, Outgoing, State, Truth};
 
 /// Takes records in their order, and makes the report of them.
@@ -22,6 +24,8 @@ pub struct Fold {
     reason: Option<String>,
     read: Option<Extent>,
     effects: Effects,
+    /// What the last try of each step that went wrong said.
+    said: BTreeMap<usize, String>,
     phases: Vec<(&'static str, Mark)>,
     people: Vec<Line>,
     gates: Vec<Line>,
@@ -68,6 +72,9 @@ impl Fold {
                 self.effects.entry(at).or_insert(mark);
             } else {
                 self.effects.remove(&at);
+            }
+            if let Event::Outcome { error: Some(failure), .. } = &event {
+                self.said.insert(at, failure.message.clone());
             }
         }
         let Some(words) = output::line(&event, state) else { return Ok(()) };
@@ -150,6 +157,10 @@ impl Fold {
                 Strategy::Contain => "contain",
             },
             plan: first.plan.clone(),
+            opened: first.wall,
+            end: state.end(),
+            unsettled: state.unknown().count(),
+            failures: failures(&state, &self.said),
             summary,
             clocks: clocks(&state, opened, &self.effects),
             credentials: credentials.collect(),
@@ -178,6 +189,19 @@ fn decides(event: &Event) -> bool {
             | Event::Closed { .. }
             | Event::Resolved { .. }
     )
+}
+
+fn failures(state: &State, said: &BTreeMap<usize, String>) -> Vec<Failed> {
+    let steps = state.plan().steps.iter().enumerate();
+    let failed = |(at, step): (usize, &Step)| {
+        let ended = &state.failure(at)?.message;
+        let message = match said.get(&at).filter(|said| *said != ended) {
+            Some(said) => format!("{ended}; the last try: {said}"),
+            None => ended.clone(),
+        };
+        Some(Failed { step: step.id.clone(), message })
+    };
+    steps.filter_map(failed).collect()
 }
 
 fn bars(phases: &[(&'static str, Mark)], opened: Timestamp, last: Timestamp) -> Vec<Bar> {

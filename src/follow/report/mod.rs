@@ -3,13 +3,16 @@
 
 mod clocks;
 mod fold;
+mod junit;
 mod render;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::rotation::End;
+
 pub use fold::Fold;
-pub use render::{Form, LESSONS, between_marks, differs, named_in, with_lessons};
+pub use render::{Form, LESSONS, between_marks, differs, named_in, short, with_lessons};
 
 /// The version of the report's form: a report of another one is made again, and not compared.
 pub const FORMAT: u32 = 1;
@@ -31,6 +34,14 @@ pub struct Report {
     pub strategy: &'static str,
     /// The plan's digest, in hex.
     pub plan: String,
+    /// When the run began.
+    pub opened: Timestamp,
+    /// How it ended; `None` while it is open.
+    pub end: Option<End>,
+    /// How many of its steps have an outcome that is still unknown.
+    pub unsettled: usize,
+    /// Steps that ended in a failure, and why.
+    pub failures: Vec<Failed>,
     /// Up to where the record was read.
     pub read: Extent,
     /// What happened, in a few sentences, the most important first.
@@ -92,6 +103,15 @@ pub struct Line {
     pub words: String,
     /// Whether it is one of those that decide: it is marked in the drawing.
     pub mark: bool,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failed {
+    /// The step.
+    pub step: String,
+    /// What went wrong.
+    pub message: String,
 }
 
 /// A time that counts, expected and measured.

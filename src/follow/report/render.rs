@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-use super::Report;
+use super::{Report, junit};
 use crate::output::clock;
 
 /// What stands around the section that people write. It is kept when a report is made again.
@@ -21,6 +21,8 @@ pub enum Form {
     Html,
     /// JSON.
     Json,
+    /// JUnit's XML.
+    Junit,
 }
 
 impl Form {
@@ -30,6 +32,7 @@ impl Form {
             Self::Markdown => "markdown",
             Self::Html => "html",
             Self::Json => "json",
+            Self::Junit => "junit",
         }
     }
 
@@ -39,14 +42,29 @@ impl Form {
             Self::Json => {
                 return serde_json::to_string_pretty(report).expect("a report is always JSON") + "\n";
             }
+            // A word behind the numbers: `named_in` reads words.
+            Self::Junit => {
+                let (run, records) = (&report.run, report.read.records);
+                let mark = format!("{MARK}format={} form=junit run={run} records={records} ;", report.format);
+                return junit::write(report, &mark);
+            }
             Self::Markdown => "report.md",
             Self::Html => "report.html",
         };
-        let environment = environment();
-        let template = environment.get_template(template).expect("it was just added");
-        let text = template.render(Value::from_serialize(report));
-        text.expect("the templates name only what a report has: a test renders each")
+        render(template, report)
     }
+}
+
+/// The few lines of a report that stand in a job's summary, as Markdown.
+pub fn short(report: &Report) -> String {
+    render("summary.md", report)
+}
+
+fn render(template: &str, report: &Report) -> String {
+    let environment = environment();
+    let template = environment.get_template(template).expect("it was just added");
+    let text = template.render(Value::from_serialize(report));
+    text.expect("the templates name only what a report has: a test renders each")
 }
 
 fn environment() -> Environment<'static> {
@@ -66,6 +84,7 @@ fn environment() -> Environment<'static> {
     });
     for (name, text) in [
         ("report.md", include_str!("../../../templates/report/report.md")),
+        ("summary.md", include_str!("../../../templates/report/summary.md")),
         ("report.html", include_str!("../../../templates/report/report.html")),
     ] {
         environment.add_template(name, text).expect("the templates are whole: a test renders each");
@@ -112,6 +131,7 @@ pub fn named_in(text: &str) -> Option<(Form, String, u64)> {
     let form = match word("form=")? {
         "markdown" => Form::Markdown,
         "html" => Form::Html,
+        "junit" => Form::Junit,
         _ => return None,
     };
     Some((form, word("run=")?.to_owned(), word("records=")?.parse().ok()?))
