@@ -55,11 +55,20 @@ struct OnRecord {
     done: BTreeSet<String>,
     /// The credentials of which it says that a second one could not be looked for.
     unseen: BTreeSet<String>,
+    /// Whether it says so of all of them.
+    all_unseen: bool,
     /// Whether it ever went back.
     turned: bool,
     /// Whether it goes back now.
     back: bool,
     revoking: bool,
+}
+
+impl OnRecord {
+    /// Whether it says that a second credential of this principal could not be looked for.
+    fn is_unseen(&self, principal: &str) -> bool {
+        self.all_unseen || self.unseen.contains(principal)
+    }
 }
 
 #[derive(Default)]
@@ -333,7 +342,7 @@ impl Model {
                     .any(|h| books.ours().any(|(ours, c, _)| ours == h && c.principal == old.principal));
                 let others = living.iter().filter(|h| **h != handle).count();
                 // What a repeated request made and nobody may list is on record as not looked for.
-                let told = books.repeated > 0 && others > 1 && books.record.unseen.contains(&old.principal);
+                let told = books.repeated > 0 && others > 1 && books.record.is_unseen(&old.principal);
                 if told {
                     continue;
                 }
@@ -363,7 +372,7 @@ impl Model {
             }
             for (handle, credential, step) in books.ours() {
                 let told = books.repeated > 0
-                    && books.record.unseen.contains(&credential.principal)
+                    && books.record.is_unseen(&credential.principal)
                     && !books.record.handles.contains(handle);
                 if alive(credential) && !told {
                     wrong.push((3, format!("{handle} of {step} lives after {end:?}")));
@@ -589,6 +598,8 @@ impl Books {
                     && checks.iter().any(unseen)
                 {
                     self.record.unseen.insert(credential.to_owned());
+                    self.record.all_unseen |=
+                        checks.iter().any(|c| c.detail.contains("any credential of this run"));
                 }
                 match result {
                     Ended::Unknown => {}

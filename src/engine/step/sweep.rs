@@ -92,9 +92,13 @@ impl Job {
         let found = match self.leftovers(keep, incoming).await? {
             Ok(found) => found,
             Err(why) => {
-                let (_, name, _) = self.credential()?;
-                let detail =
-                    format!("stanch cannot see whether a repeated request created a second {name}: {why}");
+                let (_, name, credential) = self.credential()?;
+                // One look stands for every credential of the connection.
+                let shared = !keep.is_empty() && credential.issuer.finds_by_run();
+                let what = if shared { "any credential of this run" } else { name };
+                let detail = format!(
+                    "stanch cannot see whether a repeated request created a second one of {what}: {why}"
+                );
                 // Readers of the record go by the name, not by the words.
                 return Ok(Yield {
                     checks: vec![Check::warn("leftovers unseen", detail)],
