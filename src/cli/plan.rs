@@ -14,6 +14,7 @@ use crate::domain::{Check, CheckVerdict};
 use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
 use crate::provider::Provider;
+use crate::provider::reach::placeholders;
 use crate::runbook::model::{OwnStep, Phases, Runbook};
 use crate::runbook::{Source, Template, check};
 
@@ -211,6 +212,13 @@ pub(super) struct Ready {
 
 /// Observes the world, read-only, and compiles a plan.
 pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliError> {
+    if !fresh.request.sandbox
+        && let Some(mut refused) = refusal(&placeholders(&fresh.runbook))
+    {
+        // Before any server is asked about a name that is none.
+        refused.exit = Exit::BadRunbook;
+        return Err(refused);
+    }
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
     let (observed, learnt) = engine::survey_and_learn(&provider, &fresh.runbook, &fresh.choices).await?;
     refuse_values(&learnt, &fresh.runbook)?;

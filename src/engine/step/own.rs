@@ -55,7 +55,9 @@ impl Effect for Own {
                 .ok_or_else(|| lost("the new credential is not among the sealed secrets".into()))
         };
         let material = self.delivers.as_ref().map(sealed).transpose()?.map(|held| held.material);
-        self.call(job, &call, material.as_deref()).await
+        // It may have done what there is to take back, or handed out the new credential, before it failed.
+        let matters = self.delivers.is_some() || !matches!(own.undo, None | Some(model::Undo::None));
+        self.call(job, &call, material.as_deref(), matters).await
     }
 
     async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
@@ -65,7 +67,7 @@ impl Effect for Own {
             Some(model::Undo::Exec(exec)) => model::Call::Exec(exec.clone()),
             Some(model::Undo::Http(http)) => model::Call::Http(http.clone()),
         };
-        self.call(job, &call, None).await
+        self.call(job, &call, None, false).await
     }
 
     async fn observe(&self, job: &Job) -> Observed {
@@ -87,17 +89,16 @@ impl Own {
             .ok_or_else(|| bug("the plan does not have this custom step"))
     }
 
-    /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. But one
-    /// that has something to take back, or that hands out the new credential, may have done so before it failed.
+    /// A custom step says by its exit status that it did not do its work, and a runbook uses that to stop a run. That is
+    /// not enough where it `matters`, or where something can be asked afterwards.
     async fn call(
         &self,
         job: &Job,
         call: &model::Call,
         material: Option<&Material>,
+        matters: bool,
     ) -> Result<Yield, CallError> {
-        let own = self.spec(job)?;
-        let undone = !matches!(own.undo, None | Some(model::Undo::None));
-        let matters = own.observe.is_some() || self.delivers.is_some() || undone;
+        let matters = matters || self.spec(job)?.observe.is_some();
         let done = job.provider.call(call).await?.perform(&job.context, material).await.map(nothing);
         done.map_err(|e| if e.kind == ErrorKind::Declined && !matters { e.read_only() } else { e })
     }

@@ -23,7 +23,7 @@ fn walk(node: &Node, source: &str, found: &mut Vec<Finding>) {
                         node.span.narrow(source, placeholder),
                         format!("the placeholder `{placeholder}` is not filled in"),
                     )
-                    .hint("replace it with the real value; until then stanch refuses to run this outside the sandbox"),
+                    .hint("replace it with the real value; except in `summary` and `owner`, stanch refuses until then to run this outside the sandbox"),
                 );
             }
         }
