@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use strum::IntoEnumIterator as _;
 
 use super::report::Report;
 use crate::rotation::End;
@@ -27,7 +28,7 @@ pub struct Metrics {
 /// The runs of one runbook in one environment.
 #[derive(Debug, Clone, Default)]
 struct Group {
-    ended: BTreeMap<&'static str, u32>,
+    ended: BTreeMap<String, u32>,
     open: u32,
     oldest: Option<Timestamp>,
     unknown: usize,
@@ -44,19 +45,9 @@ struct Done {
     reached: BTreeMap<&'static str, u64>,
 }
 
-/// Each has a series from the first run on, so that an alert sees the step from 0 to 1.
-const ENDS: [End; 6] =
-    [End::Done, End::NotProved, End::RolledBack, End::GateRolledBack, End::Failed, End::Abandoned];
-
-fn label(end: End) -> &'static str {
-    match end {
-        End::Done => "done",
-        End::NotProved => "not_proved",
-        End::RolledBack => "rolled_back",
-        End::GateRolledBack => "gate_rolled_back",
-        End::Failed => "failed",
-        End::Abandoned => "abandoned",
-    }
+/// How a run ended, as the value of a label.
+fn label(end: End) -> String {
+    end.to_string().replace('-', "_")
 }
 
 /// A metric with one series a group: its name, its help, and its value.
@@ -113,7 +104,8 @@ impl Metrics {
     pub fn take(&mut self, report: &Report) {
         let key = (report.runbook.clone(), report.environment.clone());
         let group = self.groups.entry(key).or_default();
-        for end in ENDS {
+        // Each has a series from the first run on, so that an alert sees the step from 0 to 1.
+        for end in End::iter() {
             group.ended.entry(label(end)).or_default();
         }
         match report.end {
@@ -205,7 +197,8 @@ impl Collector for Written {
         )?;
         for ((runbook, environment), group) in &self.metrics.groups {
             for (end, count) in &group.ended {
-                let labels = [("runbook", runbook.as_str()), ("environment", environment), ("end", end)];
+                let labels =
+                    [("runbook", runbook.as_str()), ("environment", environment), ("end", end.as_str())];
                 ConstGauge::new(f64::from(*count)).encode(family.encode_family(&labels)?)?;
             }
         }

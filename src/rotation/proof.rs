@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::seen::Sight;
 use super::state::State;
 use super::step::Status;
-use crate::plan::{Action, Planned};
+use crate::plan::Action;
 
 /// The fact of a step that used outgoing in the end: whether that proves anything.
 pub(crate) const PROVED: &str = "proved";
@@ -61,13 +61,15 @@ impl State {
         self.plan.credentials.iter().all(|planned| planned.waived.is_some())
     }
 
+    /// Whether a check accepted the old credential when the world was last looked at.
+    pub fn was_let_in(&self, credential: &str) -> bool {
+        self.seen(credential).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
+    }
+
     /// When the last outgoing version was first refused by the last check of it, as far as that is
     /// proved: until then it counts as usable.
     pub fn exposed_until(&self) -> Option<Timestamp> {
-        let again = |planned: &Planned| {
-            self.seen(&planned.name).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
-        };
-        let lives = self.plan.credentials.iter().any(again);
+        let lives = self.plan.credentials.iter().any(|planned| self.was_let_in(&planned.name));
         if self.plan.format == WITHOUT_CONTROLS || lives || !self.unproved().is_empty() {
             return None;
         }

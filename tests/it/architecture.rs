@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
+    ("follow", &["output", "journal", "rotation", "plan", "clock"]),
     (
         "cli",
         &[

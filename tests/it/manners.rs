@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::tool::{Ran, Tool};
+use crate::tool::{Ran, Tool, holds};
 
 /// A generated value in a file, with parts to put in.
 fn runbook(tool: &Tool, apply: &str, more: &str) -> String {
@@ -38,17 +37,6 @@ fn script(tool: &Tool, name: &str, text: &str) -> String {
     fs::write(&path, text).expect("script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
     path.display().to_string()
-}
-
-/// Whether any file below a folder, but those that are sealed, holds a text.
-fn holds(folder: &Path, text: &str) -> bool {
-    fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).any(|path| {
-        if path.is_dir() {
-            holds(&path, text)
-        } else {
-            String::from_utf8_lossy(&fs::read(&path).expect("file")).contains(text)
-        }
-    })
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::servers::{Vault, unique};
-use crate::tool::{Ran, Tool};
+use crate::tool::{Ran, Tool, holds};
 
 /// A credential of the sandbox that no store holds.
 fn book(tool: &Tool, outgoing: &str) -> String {
@@ -89,16 +89,6 @@ fn value(tool: &Tool, issuer: &str, more: &str) -> String {
          accepts: [{{ exec: [\"true\"] }}]\n    rejects: [{{ exec: [\"false\"] }}]\n{more}"
     );
     tool.runbook(&text).display().to_string()
-}
-
-fn holds(folder: &std::path::Path, text: &str) -> bool {
-    fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).any(|path| {
-        if path.is_dir() {
-            holds(&path, text)
-        } else {
-            String::from_utf8_lossy(&fs::read(&path).expect("file")).contains(text)
-        }
-    })
 }
 
 #[test]

@@ -273,3 +273,14 @@ pub(crate) fn search(folder: &Path, secrets: &[String]) {
     }
     assert!(files > 3, "the state folder was searched");
 }
+
+/// Whether any file below a folder, but those that are sealed, holds a text.
+pub(crate) fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).any(|path| {
+        if path.is_dir() {
+            holds(&path, text)
+        } else {
+            String::from_utf8_lossy(&std::fs::read(&path).expect("file")).contains(text)
+        }
+    })
+}

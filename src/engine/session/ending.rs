@@ -7,7 +7,7 @@ use crate::engine::EngineError;
 use crate::engine::check::sights;
 use crate::engine::step::{Asked, Sighted};
 use crate::gate::Adoption;
-use crate::rotation::{End, Event, Holds, Seen, Sight, Stop, Truth};
+use crate::rotation::{End, Event, Holds, Seen, Stop, Truth};
 
 /// How long the looks at the world may take that the summary tells of.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -54,9 +54,8 @@ impl Session {
 
     /// The credentials whose old value was just accepted.
     fn let_in(&self) -> Vec<String> {
-        let accepted =
-            |name: &String| self.state.seen(name).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted);
-        self.plan.credentials.iter().map(|planned| planned.name.clone()).filter(accepted).collect()
+        let names = self.plan.credentials.iter().map(|planned| planned.name.clone());
+        names.filter(|name| self.state.was_let_in(name)).collect()
     }
 
     /// The credentials of which a store could not be read at the last look.
@@ -119,13 +118,11 @@ impl Session {
     /// Puts on the record what consumers use now. One that gives no answer may be on its way; one that names another
     /// value fell back.
     fn count(&mut self, used: Vec<Adoption>) -> Result<(), EngineError> {
-        for Adoption { credential, consumer, instances, of, others, .. } in used {
-            if others > 0 {
-                self.fell_back.push(format!("{credential}/{consumer}"));
+        for adoption in used {
+            if adoption.others > 0 {
+                self.fell_back.push(format!("{}/{}", adoption.credential, adoption.consumer));
             }
-            if self.state.adopted().get(&(credential.clone(), consumer.clone())) != Some(&(instances, of)) {
-                self.hold(Event::Adopted { credential, consumer, instances, of })?;
-            }
+            self.hold_adoption(&adoption)?;
         }
         Ok(())
     }

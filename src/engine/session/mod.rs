@@ -16,7 +16,7 @@ use super::step::{Earlier, Handler, Index, Job};
 use super::{Conduct, Engine, EngineError};
 use crate::clock::since;
 use crate::domain::Phase;
-use crate::gate;
+use crate::gate::{self, Adoption};
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::{ADOPTED, Plan};
 use crate::rotation::{Direction, Event, KILL_WAITS, Next, Op, State, Task, Wishes};
@@ -324,17 +324,24 @@ impl Session {
                 if self.state.phase() != Some(phase) {
                     return Ok(());
                 }
-                for a in &found {
-                    let key = (a.credential.clone(), a.consumer.clone());
-                    if self.state.adopted().get(&key) != Some(&(a.instances, a.of)) {
-                        let (credential, consumer) = key;
-                        self.hold(Event::Adopted { credential, consumer, instances: a.instances, of: a.of })?;
-                    }
+                for adoption in &found {
+                    self.hold_adoption(adoption)?;
                 }
                 let judgement = gate::adopted(&found);
                 self.handle(Message::Judged { phase, gate: ADOPTED.to_owned(), judgement })
             }
         }
+    }
+
+    /// Puts on the record how many instances of a consumer use the new credential, where that changed.
+    fn hold_adoption(&mut self, found: &Adoption) -> Result<(), EngineError> {
+        let key = (found.credential.clone(), found.consumer.clone());
+        let (instances, of) = (found.instances, found.of);
+        if self.state.adopted().get(&key) == Some(&(instances, of)) {
+            return Ok(());
+        }
+        let (credential, consumer) = key;
+        self.hold(Event::Adopted { credential, consumer, instances, of })
     }
 
     /// Folds an event in; it is committed with the next batch.

@@ -11,7 +11,7 @@ use super::{Effect, Observed, applied};
 use crate::domain::{ErrorKind, Identity, Life};
 use crate::engine::safe::{self, Held, SafeError};
 use crate::engine::yields::{Yield, facts};
-use crate::gate::{self, Watched};
+use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
 use crate::provider::CallError;
@@ -177,12 +177,7 @@ async fn refuse_used(job: &Job, incoming: &Arc<Material>) -> Result<(), CallErro
     let (_, name, credential) = job.credential()?;
     let deadline = job.plan.runbook.limits.deadline.get();
     for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, spec)| spec.attest.is_some()) {
-        let watched = Watched {
-            credential: name.to_owned(),
-            consumer: spec.name.clone(),
-            ask: job.provider.consumer(name, credential, at).await?,
-            wanted: Arc::clone(incoming),
-        };
+        let watched = job.watched(at, incoming).await?;
         let start = job.clock.now().mono_ms;
         loop {
             let found = gate::adoption(&watched, deadline).await;

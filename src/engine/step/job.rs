@@ -13,6 +13,7 @@ use crate::engine::Operator;
 use crate::engine::safe::{self, Held, Safe, SafeError};
 use crate::engine::survey::first_failure;
 use crate::engine::yields::Yield;
+use crate::gate::Watched;
 use crate::journal::Latches;
 use crate::plan::{Plan, Step};
 use crate::provider::{CallContext, CallError, Issuer, Provider, Store};
@@ -80,6 +81,21 @@ impl Job {
     pub(super) async fn issuer(&self) -> Result<Arc<dyn Issuer>, CallError> {
         let (_, name, credential) = self.credential()?;
         self.provider.issuer(name, credential).await
+    }
+
+    /// A consumer of the step's credential, to be asked how many of its instances use `wanted`.
+    pub(super) async fn watched(
+        &self,
+        consumer: usize,
+        wanted: &Arc<Material>,
+    ) -> Result<Watched, CallError> {
+        let (_, name, credential) = self.credential()?;
+        Ok(Watched {
+            credential: name.to_owned(),
+            consumer: credential.consumers[consumer].name.clone(),
+            ask: self.provider.consumer(name, credential, consumer).await?,
+            wanted: Arc::clone(wanted),
+        })
     }
 
     pub(super) async fn store(&self, store: usize) -> Result<Arc<dyn Store>, CallError> {

@@ -10,7 +10,7 @@ use super::job::{Job, lost};
 use crate::clock::since;
 use crate::domain::{ErrorKind, Life, Observation, Phase, Strategy};
 use crate::engine::safe::{self, Held};
-use crate::gate::{self, Watched};
+use crate::gate;
 use crate::provider::CallError;
 use crate::rotation::Holds;
 use crate::sabotage::{Sabotage, is_on};
@@ -52,11 +52,7 @@ impl Job {
         }
         // Last: a check may take its time, and somebody else may write meanwhile.
         for store in 0..credential.stores.len() {
-            let holds = match self.holds(store).await {
-                // The store was asked, and has no such value: that is an answer.
-                Err(e) if e.kind == ErrorKind::NotFound => Holds::Nothing,
-                other => other.map_err(CallError::read_only)?,
-            };
+            let holds = self.holds(store).await.map_err(CallError::read_only)?;
             if holds != Holds::Incoming {
                 let target = credential.stores[store].target();
                 let message = match holds {
@@ -115,16 +111,10 @@ impl Job {
 
     async fn still_adopted(&self, at: usize, incoming: &Arc<Material>) -> Result<(), CallError> {
         let (_, name, credential) = self.credential()?;
-        let spec = &credential.consumers[at];
-        if spec.attest.is_none() {
+        if credential.consumers[at].attest.is_none() {
             return Ok(());
         }
-        let watched = Watched {
-            credential: name.to_owned(),
-            consumer: spec.name.clone(),
-            ask: self.provider.consumer(name, credential, at).await?,
-            wanted: Arc::clone(incoming),
-        };
+        let watched = self.watched(at, incoming).await?;
         let found = gate::adoption(&watched, self.plan.runbook.limits.deadline.get()).await;
         if found.of > 0 && found.instances == found.of {
             return Ok(());
@@ -174,6 +164,10 @@ impl Job {
 
     /// What a store hands out.
     pub(super) async fn holds(&self, store: usize) -> Result<Holds, CallError> {
+        nothing_is_an_answer(self.compare(store).await)
+    }
+
+    async fn compare(&self, store: usize) -> Result<Holds, CallError> {
         let current = self.store(store).await?.read(None).await?;
         let same = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.material.same_as(&current));
         // After a way back the last one that was issued may still be written somewhere.
@@ -191,5 +185,13 @@ impl Job {
             let lost = old.is_none() || last.is_none() && self.known.incoming.is_some();
             if lost { Holds::Unreadable } else { Holds::Other }
         })
+    }
+}
+
+/// A store that was asked and has no such secret, or no such field in it, holds nothing.
+pub(super) fn nothing_is_an_answer(found: Result<Holds, CallError>) -> Result<Holds, CallError> {
+    match found {
+        Err(e) if e.kind == ErrorKind::NotFound => Ok(Holds::Nothing),
+        other => other,
     }
 }

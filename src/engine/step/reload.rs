@@ -8,7 +8,7 @@ use super::job::{Job, nothing};
 use super::{Effect, OWN_PATIENCE, Observed, applied};
 use crate::domain::ErrorKind;
 use crate::engine::yields::Yield;
-use crate::gate::{self, Watched};
+use crate::gate;
 use crate::provider::CallError;
 
 /// How long a consumer may take to go back to the outgoing version during rollback, before the
@@ -55,12 +55,7 @@ impl Reload {
         if spec.attest.is_none() || credential.stores.is_empty() {
             return Ok(Yield::default());
         }
-        let watched = Watched {
-            credential: name.to_owned(),
-            consumer: spec.name.clone(),
-            ask: job.provider.consumer(name, credential, self.consumer).await?,
-            wanted: job.outgoing(0)?.material,
-        };
+        let watched = job.watched(self.consumer, &job.outgoing(0)?.material).await?;
         let deadline = job.plan.runbook.limits.deadline.get();
         let start = job.clock.now().mono_ms;
         loop {

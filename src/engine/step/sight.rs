@@ -1,8 +1,9 @@
 //! What the world shows of a credential at a session's end, and between sessions. Read-only.
 
 use super::job::Job;
+use super::last_look::nothing_is_an_answer;
 use crate::domain::{ErrorKind, Life, Observation};
-use crate::gate::{self, Adoption, Watched};
+use crate::gate::{self, Adoption};
 use crate::provider::{CallError, Use};
 use crate::rotation::{Holds, Seen, Sight};
 use crate::sabotage::{Sabotage, is_on};
@@ -39,13 +40,9 @@ impl Job {
         for store in 0..credential.stores.len() {
             let holds = match versions {
                 None => self.holds(store).await,
-                Some(versions) => self.holds_version(store, &versions[store]).await,
+                Some(versions) => nothing_is_an_answer(self.holds_version(store, &versions[store]).await),
             };
-            stores.push(holds.unwrap_or_else(|e| match e.kind {
-                // The store was asked, and has no such secret: that is an answer.
-                ErrorKind::NotFound => Holds::Nothing,
-                _ => Holds::Unreadable,
-            }));
+            stores.push(holds.unwrap_or(Holds::Unreadable));
         }
         let planned = &self.plan.credentials[c];
         let outgoing = planned.outgoing.as_ref().map(|o| o.handle.as_str());
@@ -70,15 +67,12 @@ impl Job {
 
     /// What each consumer that attests says it uses now, measured by the new value. None once that is destroyed.
     async fn uses(&self) -> Vec<Adoption> {
-        let (Ok((_, name, credential)), Ok(incoming)) = (self.credential(), self.incoming()) else {
+        let (Ok((_, _, credential)), Ok(incoming)) = (self.credential(), self.incoming()) else {
             return Vec::new();
         };
         let mut watched = Vec::new();
-        for (at, spec) in credential.consumers.iter().enumerate().filter(|(_, spec)| spec.attest.is_some()) {
-            if let Ok(ask) = self.provider.consumer(name, credential, at).await {
-                let (credential, consumer) = (name.to_owned(), spec.name.clone());
-                watched.push(Watched { credential, consumer, ask, wanted: incoming.material.clone() });
-            }
+        for at in (0..credential.consumers.len()).filter(|at| credential.consumers[*at].attest.is_some()) {
+            watched.extend(self.watched(at, &incoming.material).await);
         }
         gate::adoptions(&watched, self.plan.runbook.limits.deadline.get()).await
     }

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::clocks::{Effects, Mark, clocks, milestones, millis};
 use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Failed, Line, Report};
 use crate::clock::since;
-use crate::domain::Strategy;
 use crate::journal::{Envelope, Record};
 use crate::output;
 use crate::plan::Step;
@@ -152,10 +151,7 @@ impl Fold {
             runbook: plan.runbook.name.clone(),
             environment: plan.environment.clone(),
             sandbox: plan.sandbox,
-            strategy: match plan.strategy {
-                Strategy::Overlap => "overlap",
-                Strategy::Contain => "contain",
-            },
+            strategy: plan.strategy.into(),
             plan: first.plan.clone(),
             opened: first.wall,
             end: state.end(),

@@ -13,7 +13,8 @@ pub const LESSONS: (&str, &str) = ("<!-- lessons: begin -->", "<!-- lessons: end
 const MARK: &str = "stanch-report ";
 
 /// What a report is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Form {
     /// Markdown.
     Markdown,
@@ -26,16 +27,6 @@ pub enum Form {
 }
 
 impl Form {
-    /// Its word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Markdown => "markdown",
-            Self::Html => "html",
-            Self::Json => "json",
-            Self::Junit => "junit",
-        }
-    }
-
     /// The text of a report. The same records always give the same text.
     pub fn write(self, report: &Report) -> String {
         let template = match self {
@@ -128,12 +119,8 @@ pub fn named_in(text: &str) -> Option<(Form, String, u64)> {
     }
     let line = text.lines().find_map(|line| line.split_once(MARK).map(|(_, rest)| rest))?;
     let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
-    let form = match word("form=")? {
-        "markdown" => Form::Markdown,
-        "html" => Form::Html,
-        "junit" => Form::Junit,
-        _ => return None,
-    };
+    // JSON says it in its fields.
+    let form = word("form=")?.parse().ok().filter(|form| *form != Form::Json)?;
     Some((form, word("run=")?.to_owned(), word("records=")?.parse().ok()?))
 }
 
