@@ -303,6 +303,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                     | Stop::Unread { .. }
                     | Stop::LetIn { .. }
                     | Stop::FellBack { .. }
+                    | Stop::Silent { .. }
             )
         );
         if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
@@ -366,6 +367,11 @@ fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &St
             }
         }
         _ => next.push(("resume", format!("{lift}stanch resume {run}"))),
+    }
+    if let Some(Stop::Inconclusive { gates, .. }) = state.stopped() {
+        for gate in gates.iter().filter(|gate| state.may_vouch(gate)) {
+            next.push(("vouch", format!("stanch resolve {run} {gate} --as passed --evidence \"…\"")));
+        }
     }
     if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. } | Stop::LetIn { .. })) {
         for c in

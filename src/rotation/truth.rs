@@ -136,7 +136,9 @@ impl State {
         truth.current = holding(Holds::Incoming);
         truth.unread = holding(Holds::Unreadable);
         truth.incomparable = holding(Holds::Incomparable);
-        truth.seen = (truth.unread == 0).then_some(*at);
+        // Where nothing was asked, nothing was checked.
+        let asked = truth.stores > 0 || seen.outgoing != Sight::Unseen || seen.incoming != Sight::Unseen;
+        truth.seen = (truth.unread == 0 && asked).then_some(*at);
         truth.nothing = holding(Holds::Nothing);
         truth.strange = holding(Holds::Other) + truth.nothing;
         if truth.incoming == Incoming::Issued
