@@ -10,6 +10,10 @@ use super::signature::{Blob, verify};
 pub(super) fn read(bytes: &[u8]) -> Result<Certificate, String> {
     let certificate =
         Certificate::from_bytes(bytes).map_err(|_| "its certificate cannot be read".to_owned())?;
+    // One encoding only: a length in it that the authority did not sign must not be another.
+    if certificate.to_bytes().ok().as_deref() != Some(bytes) {
+        return Err("its certificate cannot be read".into());
+    }
     let blob = Vec::<u8>::try_from(certificate.signature().clone())
         .map_err(|_| "the signature of its certificate cannot be read".to_owned())?;
     // What the authority signed is all that stands before its signature.
@@ -21,16 +25,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<Certificate, String> {
     Ok(certificate)
 }
 
-/// Whether a certificate gives a principal, at a moment.
-pub(super) fn allow(certificate: &Certificate, principal: &str, at: Timestamp) -> Result<(), String> {
+/// Whether a certificate gives a principal, at a moment; without one, whenever that was.
+pub(super) fn allow(certificate: &Certificate, principal: &str, at: Option<Timestamp>) -> Result<(), String> {
     if certificate.cert_type() != CertType::User {
         return Err("the certificate is that of a host".into());
     }
-    let now = u64::try_from(at.as_second()).unwrap_or_default();
-    if now < certificate.valid_after() {
+    let now = at.map(|at| u64::try_from(at.as_second()).unwrap_or_default());
+    if now.is_some_and(|now| now < certificate.valid_after()) {
         return Err("the certificate is not valid yet".into());
     }
-    if now >= certificate.valid_before() {
+    if now.is_some_and(|now| now >= certificate.valid_before()) {
         return Err("the certificate has expired".into());
     }
     // What a critical option means must be known to whoever heeds the certificate. None means anything for a signature.

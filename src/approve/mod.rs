@@ -10,8 +10,6 @@ mod rules;
 mod signature;
 mod signers;
 mod statement;
-#[cfg(test)]
-mod tests;
 mod verify;
 
 pub use rules::{Approval, Approvals, Lack, Request, Requirement, Standing};

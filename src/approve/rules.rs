@@ -98,8 +98,8 @@ pub struct Lack<'a> {
 }
 
 impl Approvals {
-    /// The requirements of a phase that are not met at a moment.
-    pub fn lacks<'a>(&'a self, phase: Phase, standing: &'a Standing, now: Timestamp) -> Vec<Lack<'a>> {
+    /// The requirements of a phase that are not met at a moment; without one, those that never were.
+    pub fn lacks<'a>(&'a self, phase: Phase, standing: &'a Standing, now: Option<Timestamp>) -> Vec<Lack<'a>> {
         if standing.broken {
             return Vec::new();
         }
@@ -130,6 +130,11 @@ impl Approvals {
         required.filter_map(lack).collect()
     }
 
+    /// What a phase needs.
+    pub fn needs(&self, phase: Phase) -> impl Iterator<Item = &Requirement> {
+        self.required.iter().filter(move |required| required.phase == phase)
+    }
+
     /// Whether two principals are one person, as far as keys show.
     pub(super) fn is_same(&self, standing: &Standing, one: &str, two: &str) -> bool {
         People::of(&Signers::read(&self.signers), standing).same(one, two)
@@ -137,12 +142,26 @@ impl Approvals {
 }
 
 impl Requirement {
+    /// The requirement in words: `2 approvals from security, each at most 4h old`.
+    pub fn words(&self) -> String {
+        let count = crate::text::counted(u64::from(self.count), "approval");
+        let mut words = format!("{count} from {}, at most {} old", self.roles.join(" or "), self.within);
+        let how = match (self.presence, self.pin) {
+            (false, false) => return words,
+            (true, false) => "a security key that was touched",
+            (false, true) => "a security key with a PIN",
+            (true, true) => "a security key that was touched, with a PIN",
+        };
+        words.push_str(", signed with ");
+        words.push_str(how);
+        words
+    }
+
     /// Whether an approval counts here at a moment.
-    fn takes(&self, at: Timestamp, approval: &Approval, now: Timestamp) -> bool {
+    fn takes(&self, at: Timestamp, approval: &Approval, now: Option<Timestamp>) -> bool {
         approval.phases.contains(&self.phase)
             && self.from.contains(&approval.by)
-            && now <= crate::clock::add(at, self.within.get())
-            && now <= approval.expires
+            && now.is_none_or(|now| now <= crate::clock::add(at, self.within.get()) && now <= approval.expires)
             && (!self.presence || approval.present)
             && (!self.pin || approval.verified)
     }

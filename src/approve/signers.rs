@@ -1,8 +1,8 @@
 //! `allowed_signers` files, by OpenSSH's own rules (`ssh-keygen(1)`, ALLOWED SIGNERS).
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
@@ -109,9 +109,12 @@ impl Signers {
         let mut fault = |(column, what, hint): Bad| {
             self.faults.push(Fault { line: number, column: column + 1, what, hint });
         };
-        let body = line.trim_start_matches([' ', '\t', '\n', '\r']);
+        let body = line.trim_start_matches([' ', '\t']);
         if body.is_empty() || body.starts_with('#') {
             return;
+        }
+        if body.trim_end().is_empty() {
+            return fault((0, CRLF.0.into(), CRLF.1));
         }
         match parse(number, line, line.len() - body.len()) {
             Err(bad) => fault(bad),
@@ -133,7 +136,7 @@ impl Signers {
 
     /// The lines that are valid no more, or not yet, at a moment: each with a sentence.
     pub fn asleep(&self, at: Timestamp) -> Vec<(usize, String)> {
-        let words = |line: &Line| match line.valid(at).err()? {
+        let words = |line: &Line| match line.valid(Some(at)).err()? {
             Rejected::Expired { since, .. } => Some(format!("expired at {since:.0}")),
             Rejected::NotYet { from, .. } => Some(format!("is not valid before {from:.0}")),
             _ => None,
@@ -152,10 +155,11 @@ impl Signers {
         namespace: &str,
         at: Timestamp,
     ) -> Result<(), Rejected> {
-        self.first(|line| line.allow(principal, signer, namespace, at))
+        self.first(|line| line.allow(principal, signer, namespace, Some(at)))
     }
 
-    /// As [`Signers::allow`], by stanch's stricter rules: only lines without a fault count.
+    /// As [`Signers::allow`], by stanch's stricter rules: only lines without a fault count. Without a moment, whenever it
+    /// was.
     ///
     /// # Errors
     /// With the reason of the line that comes nearest.
@@ -164,7 +168,7 @@ impl Signers {
         principal: &str,
         signer: &Signer,
         namespace: &str,
-        at: Timestamp,
+        at: Option<Timestamp>,
     ) -> Result<(), Rejected> {
         self.first(|line| match line.counts {
             true => line.allow(principal, signer, namespace, at),
@@ -200,6 +204,11 @@ impl Signers {
         own.map(|line| (super::signature::fingerprint(&line.key), line.principals.split(',').collect()))
     }
 
+    /// Whether a line trusts an authority, whose certificates name principals that the file does not.
+    pub fn has_authority(&self) -> bool {
+        self.lines.iter().any(|line| line.counts && line.authority)
+    }
+
     /// Whether any line that counts has this principal, itself or by a certificate.
     pub fn knows(&self, principal: &str) -> bool {
         self.lines.iter().any(|line| line.counts && line.principals.split(',').any(|p| p == principal))
@@ -212,7 +221,7 @@ impl Line {
         principal: &str,
         signer: &Signer,
         namespace: &str,
-        at: Timestamp,
+        at: Option<Timestamp>,
     ) -> Result<(), Rejected> {
         if !list_matches(principal, &self.principals) {
             return Err(Rejected::Unlisted);
@@ -231,7 +240,8 @@ impl Line {
         self.valid(at)
     }
 
-    fn valid(&self, at: Timestamp) -> Result<(), Rejected> {
+    fn valid(&self, at: Option<Timestamp>) -> Result<(), Rejected> {
+        let Some(at) = at else { return Ok(()) };
         // OpenSSH counts whole seconds, and both ends are in.
         if let Some(from) = self.after
             && at.as_second() < from.as_second()
@@ -254,6 +264,7 @@ fn parse(number: usize, line: &str, start: usize) -> Result<Line, Bad> {
     let at = line.len() - rest.len();
     let (options, key) = match key(rest) {
         Ok(key) => (None, key),
+        Err(first) if is_key_type(rest) => return Err((at, first, FORM)),
         Err(first) => {
             let end = options_end(rest)
                 .ok_or((at, "a quotation mark is not closed".to_owned(), "write: option=\"value\""))?;
@@ -282,6 +293,7 @@ fn parse(number: usize, line: &str, start: usize) -> Result<Line, Bad> {
     Ok(parsed)
 }
 
+const CRLF: (&str, &str) = ("the line ends with CR LF", "convert the file: sed -i 's/\\r$//' FILE");
 const FORM: &str = "write: PRINCIPAL [OPTIONS] KEY-TYPE KEY, as in `alice@example.com ssh-ed25519 AAAA…`";
 const OPTIONS: &str = "the options are cert-authority, namespaces=\"…\", valid-after=\"…\" and valid-before=\"…\"";
 
@@ -313,9 +325,15 @@ fn options_end(text: &str) -> Option<usize> {
     (!quoted || at < bytes.len()).then_some(at.min(bytes.len()))
 }
 
+/// Whether a text begins with the name of a kind of key, and not with options.
+fn is_key_type(text: &str) -> bool {
+    let word = text.split([' ', '\t']).next().unwrap_or_default();
+    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|kind| word.starts_with(kind)) && !word.contains('"')
+}
+
 /// A key: its type, its base64, and a comment.
 fn key(text: &str) -> Result<KeyData, String> {
-    let end = text.find([' ', '\t']).ok_or("there is no key")?;
+    let end = text.find([' ', '\t']).ok_or("there is no key in this line")?;
     let (kind, rest) = (&text[..end], text[end..].trim_start_matches([' ', '\t']));
     let blob = rest.split([' ', '\t']).next().unwrap_or_default();
     let blob: String = blob.chars().filter(|c| !c.is_ascii_whitespace()).collect();
@@ -323,7 +341,7 @@ fn key(text: &str) -> Result<KeyData, String> {
         return Err("a certificate cannot be listed: list its authority, with cert-authority".into());
     }
     if blob.is_empty() {
-        return Err("there is no key".into());
+        return Err("there is no key in this line".into());
     }
     let key = PublicKey::from_openssh(&format!("{kind} {blob}"))
         .map_err(|_| "this is not an SSH public key of a kind that stanch knows".to_owned())?;
@@ -415,24 +433,45 @@ fn zone_end(text: &str) -> Option<usize> {
         .map(|end| text.len() - end.len())
 }
 
-/// A moment, in UTC. OpenSSH takes one without a zone as a time of the machine that verifies; [`strict`] refuses it.
+/// A moment, in UTC. OpenSSH takes one without a zone as a time of the machine that verifies, and counts on from a day
+/// that its month does not have; [`strict`] refuses both.
 fn moment(text: &str) -> Option<Timestamp> {
+    let date = |day, hour, minute, second| {
+        let first = DateTime::new(number(text, 0..4)?, number(text, 4..6)?, 1, 0, 0, 0, 0).ok()?;
+        let seconds = ((i64::from(day - 1) * 24 + hour) * 60 + minute) * 60 + second;
+        TimeZone::UTC.to_timestamp(first).ok()?.checked_add(SignedDuration::from_secs(seconds)).ok()
+    };
+    let (day, [hour, minute, second]) = clock_of(text)?;
+    let fits = (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 62;
+    let at = fits.then(|| date(day, hour, minute, second)).flatten()?;
+    (at.as_second() >= 0).then_some(at)
+}
+
+/// The day, and the hour, minute and second, where the digits of a time are as many as they may be.
+fn clock_of(text: &str) -> Option<(i16, [i64; 3])> {
     let digits = &text[..zone_end(text).unwrap_or(text.len())];
     if !digits.bytes().all(|c| c.is_ascii_digit()) || ![8, 12, 14].contains(&digits.len()) {
         return None;
     }
-    let part = |from: usize, to: usize| digits.get(from..to).map_or(Some(0), |t| t.parse::<i16>().ok());
-    let small = |from: usize| part(from, from + 2).and_then(|n| i8::try_from(n).ok());
-    let date = DateTime::new(part(0, 4)?, small(4)?, small(6)?, small(8)?, small(10)?, small(12)?, 0).ok()?;
-    let at = TimeZone::UTC.to_timestamp(date).ok()?;
-    (at.as_second() >= 0).then_some(at)
+    let part = |from: usize| if from < digits.len() { number(digits, from..from + 2) } else { Some(0) };
+    Some((number(digits, 6..8)?, [part(8)?, part(10)?, part(12)?]))
+}
+
+fn number<T: std::str::FromStr>(text: &str, at: std::ops::Range<usize>) -> Option<T> {
+    text.get(at)?.parse().ok()
+}
+
+/// Whether a month has its day.
+fn is_day(text: &str) -> bool {
+    let (year, month, day) = (number(text, 0..4), number(text, 4..6), number(text, 6..8));
+    matches!((year, month, day), (Some(y), Some(m), Some(d)) if jiff::civil::Date::new(y, m, d).is_ok())
 }
 
 /// Why stanch does not count a line that OpenSSH takes: it would mean more, or something else, than it shows.
 fn strict(text: &str, line: &Line) -> Option<Bad> {
     if text.ends_with('\r') {
         let at = text.len() - 1;
-        return Some((at, "the line ends with CR LF".into(), "convert the file: sed -i 's/\\r$//' FILE"));
+        return Some((at, CRLF.0.into(), CRLF.1));
     }
     if !is_literal(&line.principals) {
         return Some((
@@ -454,6 +493,9 @@ fn strict(text: &str, line: &Line) -> Option<Bad> {
                 format!("`{value}` has no zone, so it means another moment on each machine"),
                 "write Z behind it, and the time in UTC",
             ));
+        }
+        if !is_day(value) {
+            return Some((at, format!("`{value}` is a day that its month does not have"), "write a day that exists"));
         }
     }
     None

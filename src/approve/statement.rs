@@ -22,6 +22,13 @@ pub struct Signed {
     pub signature: String,
 }
 
+impl Signed {
+    /// Whether the statement is not for one run only.
+    pub fn is_for_any_run(&self) -> bool {
+        Statement::read(&self.statement).is_ok_and(|statement| statement.run.is_none())
+    }
+}
+
 /// What a statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -72,7 +79,9 @@ impl Statement {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.kind.namespace());
         // Writing to a String cannot fail.
-        let mut line = |name: &str, value: &str| drop(writeln!(out, "{name}: {value}"));
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(out, "{name}: {value}");
+        };
         line("plan", &self.plan);
         line("run", self.run.as_deref().unwrap_or("any run of this plan"));
         line("by", &self.by);

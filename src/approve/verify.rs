@@ -160,7 +160,7 @@ impl Approvals {
         kind: Kind,
         plan: &str,
         signed: &Signed,
-        at: Timestamp,
+        at: Option<Timestamp>,
     ) -> Result<(Statement, Signature), Refused> {
         let namespace = kind.namespace();
         let signature = Signature::read(&signed.signature).map_err(Refused::Unreadable)?;
@@ -188,24 +188,25 @@ impl Approvals {
             let short = |digest: &str| crate::text::sanitize(digest.get(..12).unwrap_or(digest));
             return Err(Refused::OtherPlan { found: short(&statement.plan), plan: short(plan) });
         }
-        if at > statement.expires {
+        if at.is_some_and(|at| at > statement.expires) {
             return Err(Refused::Expired { by: statement.by, since: statement.expires });
         }
         Ok((statement, signature))
     }
 }
 
-/// Verifies the request to run a plan. `plan` is its digest, `at` the moment at which it comes on the record.
+/// Verifies the request to run a plan. `plan` is its digest, `at` the moment at which it comes on the record; it is left out
+/// where that was checked.
 ///
 /// # Errors
 /// When it is not one.
-pub fn request(approvals: &Approvals, plan: &str, signed: &Signed, at: Timestamp) -> Result<Request, Refused> {
+pub fn request(approvals: &Approvals, plan: &str, signed: &Signed, at: Option<Timestamp>) -> Result<Request, Refused> {
     let (statement, signature) = approvals.authentic(Kind::Request, plan, signed, at)?;
     Ok(Request { by: statement.by, key: signature.signer.fingerprint() })
 }
 
 /// Verifies an approval. `plan` is the plan's digest, `run` the run where it is known, `irreversible` says which phases cannot be undone, and
-/// `at` is the moment at which the approval comes on the record.
+/// `at` is the moment at which the approval comes on the record; it is left out where that was checked, as in a record that is read again.
 ///
 /// # Errors
 /// When it does not count for every phase that it names.
@@ -215,7 +216,7 @@ pub fn admit(
     irreversible: impl Fn(Phase) -> bool,
     standing: &Standing,
     signed: &Signed,
-    at: Timestamp,
+    at: Option<Timestamp>,
 ) -> Result<Approval, Refused> {
     let (statement, signature) = approvals.authentic(Kind::Approval, plan, signed, at)?;
     let by = statement.by;
@@ -269,7 +270,9 @@ pub fn admit(
             return Err(Refused::NoTicket { phase });
         }
         let still = |(given, earlier): &&(Timestamp, Approval)| {
-            let holds = |r: &&&Requirement| at <= crate::clock::add(*given, r.within.get()) && at <= earlier.expires;
+            let holds = |r: &&&Requirement| {
+                at.is_some_and(|at| at <= crate::clock::add(*given, r.within.get()) && at <= earlier.expires)
+            };
             earlier.phases.contains(&phase)
                 && mine.iter().any(|r| holds(&r))
                 && approvals.is_same(standing, &earlier.by, &by)

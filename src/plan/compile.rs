@@ -1,6 +1,6 @@
 //! From a runbook and what was observed to a plan.
 
-use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, order, step};
+use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, approvals, order, step};
 use crate::domain::{
     Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
 };
@@ -44,6 +44,8 @@ pub struct Observed {
     pub credentials: Vec<ObservedCredential>,
     /// What was found of connections and permissions.
     pub checks: Vec<Check>,
+    /// The text of the file of signers, where the runbook names one.
+    pub signers: Option<String>,
 }
 
 /// What was observed of one credential.
@@ -111,6 +113,31 @@ pub enum CompileError {
     /// Not every credential of the runbook was observed.
     #[error("the plan would leave out a credential of its runbook")]
     Incomplete,
+    /// The file of signers was not read.
+    #[error("the plan needs approvals, and the file of signers was not read")]
+    NoSigners,
+    /// A line of the file of signers cannot be used.
+    #[error("{file}:{line}:{column}: {what}")]
+    Signers {
+        /// The file.
+        file: String,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The runbook names somebody whose key is not there.
+    #[error("{file} has no line for {name}, who may approve")]
+    Unlisted {
+        /// The file.
+        file: String,
+        /// The principal.
+        name: String,
+    },
     /// An issuer that replaces the value at once cannot overlap.
     #[error(
         "credential `{credential}`: its authority keeps only one value, so the old credential dies when stanch applies the new one"
@@ -137,6 +164,9 @@ impl CompileError {
             Self::Gone { .. } => {
                 "find out which of them leaked, then: --outgoing HANDLE; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
             }
+            Self::NoSigners => "nothing was changed; please report this",
+            Self::Signers { hint, .. } => hint,
+            Self::Unlisted { .. } => "add the key of that person, or remove the principal from `approvals.roles`",
             Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
                 "add `revoke:` to the issuer if the authority can hold two values; otherwise use `strategy: contain` and expect an outage"
@@ -227,6 +257,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
             .filter(|c| c.verdict == CheckVerdict::Warn)
             .map(|c| format!("{}: {}", c.name, c.detail)),
     );
+    let approvals = approvals::planned(&runbook, request.sandbox, observed.signers)?;
     let phases = Phase::order(strategy).iter().map(|p| waits(*p, &runbook)).collect();
     let steps = order::steps(&runbook, strategy, &credentials);
     Ok(Plan {
@@ -242,6 +273,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         steps,
         checks: observed.checks,
         unchecked,
+        approvals,
         directory: request.directory.clone(),
     })
 }

@@ -3,6 +3,7 @@
 
 mod anchors;
 mod approle;
+mod approve;
 mod architecture;
 mod audit;
 mod aws;
@@ -34,6 +35,8 @@ mod report;
 mod rotation;
 mod sandbox;
 mod servers;
+mod signers;
+mod ssh;
 mod storeless;
 mod tool;
 mod unknown;
