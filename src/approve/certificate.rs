@@ -47,4 +47,3 @@ pub(super) fn allow(certificate: &Certificate, principal: &str, at: Option<Times
         _ => Err(format!("the certificate does not name {principal}")),
     }
 }
-

@@ -99,7 +99,12 @@ pub struct Lack<'a> {
 
 impl Approvals {
     /// The requirements of a phase that are not met at a moment; without one, those that never were.
-    pub fn lacks<'a>(&'a self, phase: Phase, standing: &'a Standing, now: Option<Timestamp>) -> Vec<Lack<'a>> {
+    pub fn lacks<'a>(
+        &'a self,
+        phase: Phase,
+        standing: &'a Standing,
+        now: Option<Timestamp>,
+    ) -> Vec<Lack<'a>> {
         if standing.broken {
             return Vec::new();
         }
@@ -125,7 +130,11 @@ impl Approvals {
                 let asked = standing.request.as_ref().is_some_and(|request| people.same(name, &request.by));
                 !asked && !have.contains_key(&people.person(name)) && signers.knows(name)
             });
-            (!met).then(|| Lack { requirement: required, may: may.collect(), have: have.values().copied().collect() })
+            (!met).then(|| Lack {
+                requirement: required,
+                may: may.collect(),
+                have: have.values().copied().collect(),
+            })
         };
         required.filter_map(lack).collect()
     }
@@ -161,7 +170,8 @@ impl Requirement {
     fn takes(&self, at: Timestamp, approval: &Approval, now: Option<Timestamp>) -> bool {
         approval.phases.contains(&self.phase)
             && self.from.contains(&approval.by)
-            && now.is_none_or(|now| now <= crate::clock::add(at, self.within.get()) && now <= approval.expires)
+            && now
+                .is_none_or(|now| now <= crate::clock::add(at, self.within.get()) && now <= approval.expires)
             && (!self.presence || approval.present)
             && (!self.pin || approval.verified)
     }

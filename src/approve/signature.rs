@@ -63,7 +63,8 @@ impl Signature {
         if armor.len() > MAX {
             return Err(not());
         }
-        let body = armor.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).ok_or_else(not)?;
+        let body =
+            armor.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).ok_or_else(not)?;
         let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = BASE64_STANDARD.decode(body).map_err(|_| not())?;
         let mut rest = Reader(bytes.strip_prefix(MAGIC).ok_or_else(not)?);
@@ -189,7 +190,10 @@ pub(super) fn verify(key: &KeyData, blob: &Blob, message: &[u8]) -> Result<(), S
         return PublicKeyComponents { n, e }.verify(algorithm, message, &blob.bytes).map_err(|_| bad());
     }
     if named != expected.as_str() {
-        return Err(format!("the signature is of {}, and the key of {expected}", crate::text::sanitize(named)));
+        return Err(format!(
+            "the signature is of {}, and the key of {expected}",
+            crate::text::sanitize(named)
+        ));
     }
     match key {
         KeyData::Ed25519(key) => with(&ED25519, key.as_ref(), message, &blob.bytes),

@@ -259,15 +259,21 @@ impl Line {
 
 /// Reads one line, as OpenSSH does. `start` is where its text begins.
 fn parse(number: usize, line: &str, start: usize) -> Result<Line, Bad> {
-    let (principals, rest) = principals(&line[start..])
-        .ok_or((start, "the principals are not followed by a key".to_owned(), FORM))?;
+    let (principals, rest) = principals(&line[start..]).ok_or((
+        start,
+        "the principals are not followed by a key".to_owned(),
+        FORM,
+    ))?;
     let at = line.len() - rest.len();
     let (options, key) = match key(rest) {
         Ok(key) => (None, key),
         Err(first) if is_key_type(rest) => return Err((at, first, FORM)),
         Err(first) => {
-            let end = options_end(rest)
-                .ok_or((at, "a quotation mark is not closed".to_owned(), "write: option=\"value\""))?;
+            let end = options_end(rest).ok_or((
+                at,
+                "a quotation mark is not closed".to_owned(),
+                "write: option=\"value\"",
+            ))?;
             if end >= rest.len() {
                 return Err((at, first, FORM));
             }
@@ -295,7 +301,8 @@ fn parse(number: usize, line: &str, start: usize) -> Result<Line, Bad> {
 
 const CRLF: (&str, &str) = ("the line ends with CR LF", "convert the file: sed -i 's/\\r$//' FILE");
 const FORM: &str = "write: PRINCIPAL [OPTIONS] KEY-TYPE KEY, as in `alice@example.com ssh-ed25519 AAAA…`";
-const OPTIONS: &str = "the options are cert-authority, namespaces=\"…\", valid-after=\"…\" and valid-before=\"…\"";
+const OPTIONS: &str =
+    "the options are cert-authority, namespaces=\"…\", valid-after=\"…\" and valid-before=\"…\"";
 
 /// The first word of a line, in which one part may be quoted, and what follows the spaces behind it.
 fn principals(line: &str) -> Option<(String, &str)> {
@@ -328,7 +335,8 @@ fn options_end(text: &str) -> Option<usize> {
 /// Whether a text begins with the name of a kind of key, and not with options.
 fn is_key_type(text: &str) -> bool {
     let word = text.split([' ', '\t']).next().unwrap_or_default();
-    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|kind| word.starts_with(kind)) && !word.contains('"')
+    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|kind| word.starts_with(kind))
+        && !word.contains('"')
 }
 
 /// A key: its type, its base64, and a comment.
@@ -429,7 +437,9 @@ fn quoted(text: &str) -> Result<(String, &str), &'static str> {
 /// Whether a time names its zone.
 fn zone_end(text: &str) -> Option<usize> {
     let ends = |end: &str| text.len() > end.len() && text[text.len() - end.len()..].eq_ignore_ascii_case(end);
-    ["Z", "UTC"].iter().find(|end| text.is_char_boundary(text.len().saturating_sub(end.len())) && ends(end))
+    ["Z", "UTC"]
+        .iter()
+        .find(|end| text.is_char_boundary(text.len().saturating_sub(end.len())) && ends(end))
         .map(|end| text.len() - end.len())
 }
 
@@ -476,12 +486,21 @@ fn strict(text: &str, line: &Line) -> Option<Bad> {
     if !is_literal(&line.principals) {
         return Some((
             0,
-            format!("`{}` is a pattern, and an approval names a person", crate::text::sanitize(&line.principals)),
+            format!(
+                "`{}` is a pattern, and an approval names a person",
+                crate::text::sanitize(&line.principals)
+            ),
             "name each principal, separated by commas",
         ));
     }
-    if line.principals.is_empty() || line.principals.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"') {
-        return Some((0, "a principal is empty or contains a space".into(), "write it without quotation marks and spaces"));
+    if line.principals.is_empty()
+        || line.principals.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"')
+    {
+        return Some((
+            0,
+            "a principal is empty or contains a space".into(),
+            "write it without quotation marks and spaces",
+        ));
     }
     for option in ["valid-after=\"", "valid-before=\""] {
         let lower = text.to_ascii_lowercase();
@@ -495,7 +514,11 @@ fn strict(text: &str, line: &Line) -> Option<Bad> {
             ));
         }
         if !is_day(value) {
-            return Some((at, format!("`{value}` is a day that its month does not have"), "write a day that exists"));
+            return Some((
+                at,
+                format!("`{value}` is a day that its month does not have"),
+                "write a day that exists",
+            ));
         }
     }
     None

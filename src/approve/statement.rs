@@ -109,7 +109,8 @@ impl Statement {
         if text.len() > MAX || text.chars().any(|c| c != '\n' && c.is_control()) {
             return Err(not("it is too long, or has control characters"));
         }
-        let mut lines = text.strip_suffix('\n').ok_or_else(|| not("its last line is cut off"))?.split('\n').peekable();
+        let mut lines =
+            text.strip_suffix('\n').ok_or_else(|| not("its last line is cut off"))?.split('\n').peekable();
         let kind = match lines.next() {
             Some(APPROVAL) => Kind::Approval,
             Some(REQUEST) => Kind::Request,
@@ -137,7 +138,8 @@ impl Statement {
             let (name, value) = line.strip_prefix("  ")?.split_once(": ")?;
             Some((name.to_owned(), value.to_owned()))
         });
-        let shown = shown.collect::<Option<_>>().ok_or_else(|| not("a line at its end is not one of ours"))?;
+        let shown =
+            shown.collect::<Option<_>>().ok_or_else(|| not("a line at its end is not one of ours"))?;
         let run = (run != "any run of this plan").then_some(run);
         let read = Self { kind, plan, run, by, phases, shown, reason, ticket, expires };
         // One spelling only: what is shown again is what was signed.

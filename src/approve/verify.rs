@@ -200,7 +200,12 @@ impl Approvals {
 ///
 /// # Errors
 /// When it is not one.
-pub fn request(approvals: &Approvals, plan: &str, signed: &Signed, at: Option<Timestamp>) -> Result<Request, Refused> {
+pub fn request(
+    approvals: &Approvals,
+    plan: &str,
+    signed: &Signed,
+    at: Option<Timestamp>,
+) -> Result<Request, Refused> {
     let (statement, signature) = approvals.authentic(Kind::Request, plan, signed, at)?;
     Ok(Request { by: statement.by, key: signature.signer.fingerprint() })
 }

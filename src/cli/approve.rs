@@ -98,11 +98,25 @@ fn of_plan(global: &Global, args: &ApproveArgs, path: &Path) -> Result<Exit, Cli
         let asked = args.phase.is_empty() || args.phase.contains(phase);
         asked && approvals.needs(*phase).any(|r| r.from.contains(&hand.by))
     };
-    let phases = chosen(Phase::order(plan.strategy).iter().copied().filter(mine).collect(), args, &hand.by, approvals)?;
+    let phases = chosen(
+        Phase::order(plan.strategy).iter().copied().filter(mine).collect(),
+        args,
+        &hand.by,
+        approvals,
+    )?;
     let now = SystemClock::new().now().wall;
     let expires = args.expires(approvals, &phases, now);
     let Said { reason, ticket } = said;
-    let wanted = Wanted { kind: Kind::Approval, plan: &plan, run: None, phases, reason, ticket, expires, requester: None };
+    let wanted = Wanted {
+        kind: Kind::Approval,
+        plan: &plan,
+        run: None,
+        phases,
+        reason,
+        ticket,
+        expires,
+        requester: None,
+    };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(&plan, &statement.phases, statement.ticket.as_deref())?;
     confirm(global, args, &statement.text())?;
@@ -121,7 +135,12 @@ fn of_plan(global: &Global, args: &ApproveArgs, path: &Path) -> Result<Exit, Cli
     } else {
         print(&format!(
             "Approved {} as {}, until {:.0}. The approval is in {} and {}; keep both beside the plan: stanch run {}",
-            names(&approval.phases), approval.by, approval.expires, file.display(), signature.display(), path.display()
+            names(&approval.phases),
+            approval.by,
+            approval.expires,
+            file.display(),
+            signature.display(),
+            path.display()
         ))?;
     }
     Ok(Exit::Done)
@@ -131,7 +150,8 @@ async fn of_run(context: &Context, global: &Global, args: &ApproveArgs) -> Resul
     let run = context.ledger.find(args.target.as_deref()).await?;
     let state = context.ledger.load(&run).await?;
     if let Some(end) = state.end() {
-        let message = format!("run {run} has ended ({}); there is nothing to approve", crate::output::end_word(end));
+        let message =
+            format!("run {run} has ended ({}); there is nothing to approve", crate::output::end_word(end));
         return Err(CliError::new(Exit::Usage, message));
     }
     let plan = std::sync::Arc::clone(state.plan());
@@ -193,7 +213,8 @@ fn sign(
     let expires = args.expires(approvals, &phases, now);
     let Said { reason, ticket } = said;
     let plan = state.plan();
-    let wanted = Wanted { kind: Kind::Approval, plan, run: Some(run), phases, reason, ticket, expires, requester };
+    let wanted =
+        Wanted { kind: Kind::Approval, plan, run: Some(run), phases, reason, ticket, expires, requester };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(plan, &statement.phases, statement.ticket.as_deref())?;
     confirm(global, args, &statement.text())?;
@@ -234,15 +255,24 @@ fn needed(plan: &Plan) -> Result<&Approvals, CliError> {
 }
 
 /// The phases to approve; none is a mistake.
-fn chosen(phases: Vec<Phase>, args: &ApproveArgs, by: &str, approvals: &Approvals) -> Result<Vec<Phase>, CliError> {
+fn chosen(
+    phases: Vec<Phase>,
+    args: &ApproveArgs,
+    by: &str,
+    approvals: &Approvals,
+) -> Result<Vec<Phase>, CliError> {
     if !phases.is_empty() {
         return Ok(phases);
     }
     let what = if args.phase.is_empty() { "a phase ahead".to_owned() } else { names(&args.phase) };
-    let mut roles: Vec<String> = approvals.required.iter().map(|r| format!("{}: {}", r.phase, r.words())).collect();
+    let mut roles: Vec<String> =
+        approvals.required.iter().map(|r| format!("{}: {}", r.phase, r.words())).collect();
     roles.dedup();
-    Err(CliError::new(Exit::Failed, format!("{by} cannot approve {what}, or has done so; nothing was signed"))
-        .hint(format!("the plan needs {}", roles.join("; "))))
+    Err(CliError::new(
+        Exit::Failed,
+        format!("{by} cannot approve {what}, or has done so; nothing was signed"),
+    )
+    .hint(format!("the plan needs {}", roles.join("; "))))
 }
 
 fn refuse_without_ticket(plan: &Plan, phases: &[Phase], ticket: Option<&str>) -> Result<(), CliError> {
@@ -262,7 +292,11 @@ fn confirm(global: &Global, args: &ApproveArgs, text: &str) -> Result<(), CliErr
         return Ok(());
     }
     if !can_ask(global) {
-        return Err(CliError::new(Exit::Usage, "cannot ask for confirmation (no terminal); nothing was signed").hint("pass --yes"));
+        return Err(CliError::new(
+            Exit::Usage,
+            "cannot ask for confirmation (no terminal); nothing was signed",
+        )
+        .hint("pass --yes"));
     }
     match ask("Sign this? [y/N]") {
         Some(answer) if is_yes(&answer) => Ok(()),
@@ -276,10 +310,9 @@ fn free(plan: &Path) -> Result<(PathBuf, PathBuf), CliError> {
         let file = format!("{}{n}", beside(plan));
         (PathBuf::from(&file), PathBuf::from(format!("{file}.sig")))
     };
-    (1..1000)
-        .map(pair)
-        .find(|(file, signature)| !file.exists() && !signature.exists())
-        .ok_or_else(|| CliError::new(Exit::Usage, "there are 999 approvals beside this plan; remove those that are old"))
+    (1..1000).map(pair).find(|(file, signature)| !file.exists() && !signature.exists()).ok_or_else(|| {
+        CliError::new(Exit::Usage, "there are 999 approvals beside this plan; remove those that are old")
+    })
 }
 
 fn names(phases: &[Phase]) -> String {
@@ -290,9 +323,10 @@ fn names(phases: &[Phase]) -> String {
 pub(super) fn refused(refused: Refused) -> CliError {
     let hint = match &refused {
         Refused::OtherPlan { .. } | Refused::OtherRun(_) => "approve this one: stanch approve",
-        Refused::Requester { .. } | Refused::Alias { .. } | Refused::NotInRole { .. } | Refused::Twice { .. } => {
-            "somebody else of the role must approve; see who may: stanch status"
-        }
+        Refused::Requester { .. }
+        | Refused::Alias { .. }
+        | Refused::NotInRole { .. }
+        | Refused::Twice { .. } => "somebody else of the role must approve; see who may: stanch status",
         Refused::Presence { .. } | Refused::Pin { .. } => {
             "make a key for it: ssh-keygen -t ed25519-sk -O verify-required   and have it added to the file of signers"
         }
@@ -300,5 +334,6 @@ pub(super) fn refused(refused: Refused) -> CliError {
         Refused::NoTicket { .. } => "pass --reason TEXT and --ticket TEXT",
         _ => "nothing of it counts; see who may approve: stanch status",
     };
-    CliError::new(Exit::Failed, format!("the approval is refused: {refused}; nothing was recorded")).hint(hint)
+    CliError::new(Exit::Failed, format!("the approval is refused: {refused}; nothing was recorded"))
+        .hint(hint)
 }

@@ -192,15 +192,23 @@ struct BreakGlassArgs {
 
 impl BreakGlassArgs {
     /// The event, where glass is broken.
-    fn event(&self, context: &Context, reason: Option<&str>, plan: &crate::plan::Plan) -> Result<Option<Event>, CliError> {
+    fn event(
+        &self,
+        context: &Context,
+        reason: Option<&str>,
+        plan: &crate::plan::Plan,
+    ) -> Result<Option<Event>, CliError> {
         if !self.break_glass {
             return Ok(None);
         }
         let reason = context::words("--reason", reason.unwrap_or_default())?;
         let ticket = context::words("--ticket", self.ticket.as_deref().unwrap_or_default())?;
         if reason.is_empty() || ticket.is_empty() {
-            return Err(CliError::new(Exit::Usage, "--break-glass requires a reason and a ticket; nothing was changed")
-                .hint("pass --reason TEXT and --ticket TEXT"));
+            return Err(CliError::new(
+                Exit::Usage,
+                "--break-glass requires a reason and a ticket; nothing was changed",
+            )
+            .hint("pass --reason TEXT and --ticket TEXT"));
         }
         if !plan.approvals.as_ref().is_some_and(|approvals| approvals.break_glass) {
             let message = "--break-glass is refused: the runbook does not allow it; nothing was changed";

@@ -249,7 +249,9 @@ pub(super) fn saved(path: &Path) -> Result<Plan, CliError> {
 /// The text of the file of signers, where the plan will need it.
 fn signers_of(runbook: &Runbook, sandbox: bool) -> Result<Option<String>, CliError> {
     use std::io::Read as _;
-    let Some(spec) = runbook.approvals.as_ref().filter(|spec| spec.sandbox || !sandbox) else { return Ok(None) };
+    let Some(spec) = runbook.approvals.as_ref().filter(|spec| spec.sandbox || !sandbox) else {
+        return Ok(None);
+    };
     let mut text = String::new();
     // More than the signers of any organisation are refused by what reads them.
     let read = std::fs::File::open(&spec.signers).and_then(|f| f.take(1 << 20).read_to_string(&mut text));

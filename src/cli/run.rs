@@ -98,7 +98,10 @@ fn ask_for(
         if args.approval.is_empty() {
             return Ok(events);
         }
-        return Err(CliError::new(Exit::Usage, "--approval does not apply: the plan asks for no approvals; nothing was changed"));
+        return Err(CliError::new(
+            Exit::Usage,
+            "--approval does not apply: the plan asks for no approvals; nothing was changed",
+        ));
     };
     if args.sign.file().is_none() {
         if let Some(event) = glass {
@@ -106,8 +109,9 @@ fn ask_for(
             return Ok(events);
         }
         let message = "the plan needs approvals, so stanch must know who asks for it: that person cannot approve it; nothing was changed";
-        return Err(CliError::new(Exit::Usage, message)
-            .hint("sign the request: pass --key FILE, such as ~/.ssh/id_ed25519, or set STANCH_SIGNING_KEY"));
+        return Err(CliError::new(Exit::Usage, message).hint(
+            "sign the request: pass --key FILE, such as ~/.ssh/id_ed25519, or set STANCH_SIGNING_KEY",
+        ));
     }
     let hand = args.sign.hand(&approvals.signers)?;
     let wanted = Wanted {
@@ -156,7 +160,9 @@ fn approvals_of(args: &RunArgs) -> Vec<(PathBuf, bool)> {
     let mut found: Vec<(PathBuf, bool)> = args.approval.iter().map(|path| (path.clone(), true)).collect();
     let beside = sign::beside(&args.file);
     let numbered = (1..1000).map(|n| PathBuf::from(format!("{beside}{n}")));
-    found.extend(numbered.filter(|path| path.is_file() && !args.approval.contains(path)).map(|path| (path, false)));
+    found.extend(
+        numbered.filter(|path| path.is_file() && !args.approval.contains(path)).map(|path| (path, false)),
+    );
     found
 }
 

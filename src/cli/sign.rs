@@ -1,6 +1,5 @@
 //! Signing with the user's own `ssh-keygen`: an agent, a hardware key and a PIN then work as they do in git.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -57,7 +56,10 @@ impl SignArgs {
             (1, Some(by)) => Ok(Hand { key, by }),
             (_, None) => Err(CliError::new(
                 Exit::Failed,
-                format!("the file of signers does not list the key {}; nothing was signed", public.fingerprint()),
+                format!(
+                    "the file of signers does not list the key {}; nothing was signed",
+                    public.fingerprint()
+                ),
             )
             .hint("have the key added to the file of signers, and make a new plan")),
             (_, Some(last)) => {
@@ -102,7 +104,8 @@ impl Wanted<'_> {
     pub(super) fn statement(self, by: &str) -> Statement {
         let plan = self.plan;
         let (outage, exposure) = costs(plan);
-        let signers = plan.approvals.as_ref().map(|a| hex::encode(Sha256::digest(&a.signers))).unwrap_or_default();
+        let signers =
+            plan.approvals.as_ref().map(|a| hex::encode(Sha256::digest(&a.signers))).unwrap_or_default();
         let mut shown = vec![
             ("runbook", plan.runbook.name.clone()),
             ("environment", plan.environment.clone()),
@@ -142,30 +145,31 @@ impl Hand {
     /// Has `ssh-keygen` sign a statement. It asks for a passphrase, a touch or a PIN by itself.
     pub(super) fn sign(&self, statement: &Statement) -> Result<Signed, CliError> {
         let text = statement.text();
-        let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-Y", "sign", "-n", statement.kind.namespace(), "-f"]).arg(&self.key);
-        for secret in crate::provider::exec::withheld() {
-            command.env_remove(secret);
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let failed = |why: String| {
             CliError::new(Exit::Failed, format!("ssh-keygen did not sign: {why}; nothing was recorded"))
         };
-        let mut child = command.spawn().map_err(|e| {
+        // A file of its own, and not a pipe: where there is no terminal, ssh-keygen reads a PIN from standard input, and would
+        // take it from the statement.
+        let folder = tempfile::tempdir().map_err(|e| failed(e.to_string()))?;
+        let file = folder.path().join("statement");
+        super::write::to_file(&file, |out| out.write_all(text.as_bytes()))?;
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-Y", "sign", "-n", statement.kind.namespace(), "-f"]).arg(&self.key).arg(&file);
+        for secret in crate::provider::exec::withheld() {
+            command.env_remove(secret);
+        }
+        // What it says goes to the person, and a result stays alone on standard output.
+        let output = command.stdout(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| {
             failed(e.to_string()).hint("install OpenSSH's client (Debian: apt-get install openssh-client)")
         })?;
-        if let Some(mut input) = child.stdin.take() {
-            // It may end before it reads: then its status says why.
-            let _ = input.write_all(text.as_bytes());
-        }
-        let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
         if !output.status.success() {
             return Err(failed(format!("it ended with {}", output.status)).hint(format!(
                 "try it by itself: echo test | ssh-keygen -Y sign -n test -f {}",
                 crate::text::shell_word(&self.key.display().to_string())
             )));
         }
-        let signature = String::from_utf8(output.stdout).map_err(|_| failed("it wrote no text".into()))?;
+        let signature = folder.path().join("statement.sig");
+        let signature = std::fs::read_to_string(signature).map_err(|e| failed(e.to_string()))?;
         Ok(Signed { statement: text, signature })
     }
 }

@@ -147,7 +147,12 @@ async fn text(
     }
     for (_, given) in &state.standing().given {
         let names: Vec<&str> = given.phases.iter().map(|phase| phase.name()).collect();
-        text.push_str(&format!("  {} approved {}, until {:.0}\n", sanitize(&given.by), names.join(", "), given.expires));
+        text.push_str(&format!(
+            "  {} approved {}, until {:.0}\n",
+            sanitize(&given.by),
+            names.join(", "),
+            given.expires
+        ));
     }
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not started".to_owned(), |p| p.to_string());

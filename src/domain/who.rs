@@ -60,7 +60,13 @@ impl Who {
             let part = |word: &str, text: &Option<String>| {
                 text.as_ref().map(|text| format!("{word}{text}")).unwrap_or_default()
             };
-            format!("{} job{}{}{}", job.system, part(" of ", &job.of), part(" by ", &job.by), part(": ", &job.link))
+            format!(
+                "{} job{}{}{}",
+                job.system,
+                part(" of ", &job.of),
+                part(" by ", &job.by),
+                part(": ", &job.link)
+            )
         }));
         parts.join(", ")
     }

@@ -33,7 +33,9 @@ pub fn identities(state: &State) -> Vec<String> {
     if let Some(who) = state.people().last() {
         lines.push(format!("run by {} (as the environment says)", who.words()));
     }
-    lines.extend(state.identities().iter().map(|(connection, detail)| format!("to {connection}, it is {detail}")));
+    lines.extend(
+        state.identities().iter().map(|(connection, detail)| format!("to {connection}, it is {detail}")),
+    );
     lines
 }
 

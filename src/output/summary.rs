@@ -6,8 +6,8 @@ use console::Color;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::style::{Style, clock};
 use super::approvals::{self, missing_approvals};
+use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;

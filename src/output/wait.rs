@@ -105,7 +105,9 @@ fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
         let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
         parts.push(format!("for gate {gate}: {word}{detail}"));
     }
-    if parts.is_empty() && state.unapproved(Some(now)).is_some_and(|phase| state.phases_ahead().first() == Some(&phase)) {
+    if parts.is_empty()
+        && state.unapproved(Some(now)).is_some_and(|phase| state.phases_ahead().first() == Some(&phase))
+    {
         parts.push(format!("for approvals: {}", missing_approvals(state, Some(now)).join("; ")));
     }
     if parts.iter().any(|part| part.starts_with("for gate")) {

@@ -148,7 +148,9 @@ pub fn sentence(stop: &Stop) -> String {
             format!("nothing to do before {resume_at:.0}; resume the run then")
         }
         Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
-        Stop::Unapproved { phase } => format!("{phase} needs approvals that are missing; paused, nothing of it began"),
+        Stop::Unapproved { phase } => {
+            format!("{phase} needs approvals that are missing; paused, nothing of it began")
+        }
         Stop::Unanswered { step } => format!("{step} needs your answer"),
         Stop::Overtaken { credentials } => format!(
             "every step is done, but others have since changed values that this run wrote: {}; the run stays open",

@@ -7,7 +7,9 @@ use crate::runbook::model::Runbook;
 
 /// What a runbook needs before each phase. Others may add to it: a phase may have several requirements, and each must be met.
 pub fn requirements(runbook: &Runbook, sandbox: bool) -> Vec<Requirement> {
-    let Some(spec) = runbook.approvals.as_ref().filter(|spec| spec.sandbox || !sandbox) else { return Vec::new() };
+    let Some(spec) = runbook.approvals.as_ref().filter(|spec| spec.sandbox || !sandbox) else {
+        return Vec::new();
+    };
     let required = |phase: &Phase| {
         let rule = spec.phases.of(*phase)?;
         let mut from: Vec<String> =
@@ -57,7 +59,10 @@ impl Plan {
         let none = Vec::new();
         let has = self.approvals.as_ref().map_or(&none, |approvals| &approvals.required);
         if let Some(missing) = wanted.iter().find(|wanted| !has.contains(wanted)) {
-            return Err(format!("it does not ask for the approvals before {} that its runbook asks for", missing.phase));
+            return Err(format!(
+                "it does not ask for the approvals before {} that its runbook asks for",
+                missing.phase
+            ));
         }
         let Some(approvals) = &self.approvals else { return Ok(()) };
         let order = Phase::order(self.strategy);

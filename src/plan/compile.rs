@@ -166,7 +166,9 @@ impl CompileError {
             }
             Self::NoSigners => "nothing was changed; please report this",
             Self::Signers { hint, .. } => hint,
-            Self::Unlisted { .. } => "add the key of that person, or remove the principal from `approvals.roles`",
+            Self::Unlisted { .. } => {
+                "add the key of that person, or remove the principal from `approvals.roles`"
+            }
             Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
                 "add `revoke:` to the issuer if the authority can hold two values; otherwise use `strategy: contain` and expect an outage"

@@ -60,7 +60,11 @@ pub(crate) fn observe(runbook: &Runbook) -> Observed {
         stores: credential.stores.iter().map(observed_store).collect(),
         disagree: vec![],
     };
-    Observed { credentials: runbook.credentials.values().map(observed).collect(), checks: vec![], signers: None }
+    Observed {
+        credentials: runbook.credentials.values().map(observed).collect(),
+        checks: vec![],
+        signers: None,
+    }
 }
 
 fn standing() -> Standing {

@@ -23,7 +23,8 @@ impl State {
     /// The phases that are still to begin, in their order.
     pub fn phases_ahead(&self) -> Vec<Phase> {
         let order = Phase::order(self.plan.strategy);
-        let passed = self.phase.and_then(|phase| order.iter().position(|o| *o == phase)).map_or(0, |at| at + 1);
+        let passed =
+            self.phase.and_then(|phase| order.iter().position(|o| *o == phase)).map_or(0, |at| at + 1);
         // A phase that was put off under `contain` begins later, and none behind it has.
         order[passed..].to_vec()
     }
@@ -42,7 +43,12 @@ impl State {
     ///
     /// # Errors
     /// When it does not count.
-    pub fn admit(&self, signed: &Signed, run: Option<&str>, at: Option<Timestamp>) -> Result<Approval, Refused> {
+    pub fn admit(
+        &self,
+        signed: &Signed,
+        run: Option<&str>,
+        at: Option<Timestamp>,
+    ) -> Result<Approval, Refused> {
         let plan = &self.plan;
         let Some(approvals) = &plan.approvals else {
             return Err(Refused::Unreadable("the plan asks for no approvals".into()));

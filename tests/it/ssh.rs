@@ -19,12 +19,16 @@ pub(crate) fn keygen(arguments: &[&str]) -> Command {
 
 /// The security key of OpenSSH's own tests.
 pub(crate) fn dummy() -> &'static str {
-    assert!(Path::new(DUMMY).exists(), "no {DUMMY}: install the package openssh-tests (apt-get install openssh-tests)");
+    assert!(
+        Path::new(DUMMY).exists(),
+        "no {DUMMY}: install the package openssh-tests (apt-get install openssh-tests)"
+    );
     DUMMY
 }
 
 fn ran(mut command: Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("ssh-keygen: {e}; install the package openssh-client"));
+    let output =
+        command.output().unwrap_or_else(|e| panic!("ssh-keygen: {e}; install the package openssh-client"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }

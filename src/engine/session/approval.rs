@@ -12,9 +12,9 @@ impl Session {
             let now = self.engine.clock.now().wall;
             let run = Some(self.engine.journal.run());
             let event = match self.state.admit(&signed, run, Some(now)) {
-                Ok(_) if self.safe.clean(&signed.statement) != signed.statement => {
-                    Event::Noted { text: "an approval was refused: its text contains a secret of this run".into() }
-                }
+                Ok(_) if self.safe.clean(&signed.statement) != signed.statement => Event::Noted {
+                    text: "an approval was refused: its text contains a secret of this run".into(),
+                },
                 Ok(approval) => Event::Approved {
                     by: approval.by.clone(),
                     key: approval.signer.fingerprint(),

@@ -13,7 +13,8 @@ pub(super) fn check(context: &mut Context<'_>) {
     let (roles, phases) = (entries("roles"), entries("phases"));
     for role in roles {
         people(context, role);
-        let used = |phase: &Entry| names(&phase.value, "from").any(|node| node.text() == Some(role.key.as_str()));
+        let used =
+            |phase: &Entry| names(&phase.value, "from").any(|node| node.text() == Some(role.key.as_str()));
         if !phases.iter().any(used) {
             let message = format!("no phase asks for the role {}", quote_or(&role.key, "of this name"));
             context.add(
@@ -23,16 +24,26 @@ pub(super) fn check(context: &mut Context<'_>) {
     }
     if phases.is_empty() {
         context.add(
-            Finding::error("no-approval", section.at, "no phase needs an approval, so this section would let everything pass")
-                .hint("name a phase, such as `phases: {revoke: {count: 1, from: [ROLE]}}`, or remove the section"),
+            Finding::error(
+                "no-approval",
+                section.at,
+                "no phase needs an approval, so this section would let everything pass",
+            )
+            .hint(
+                "name a phase, such as `phases: {revoke: {count: 1, from: [ROLE]}}`, or remove the section",
+            ),
         );
     }
     let contain = context.root.text_of("strategy") == Some("contain");
     for phase in phases {
         if contain && phase.key == "overlap" {
             context.add(
-                Finding::error("skipped-phase", phase.at, "the strategy `contain` skips `overlap`, so nothing would be approved")
-                    .hint("ask for the approval in another phase"),
+                Finding::error(
+                    "skipped-phase",
+                    phase.at,
+                    "the strategy `contain` skips `overlap`, so nothing would be approved",
+                )
+                .hint("ask for the approval in another phase"),
             );
         }
         rule(context, phase, roles);
@@ -47,7 +58,9 @@ fn names<'a>(node: &'a Node, list: &str) -> impl Iterator<Item = &'a Node> {
 fn people(context: &mut Context<'_>, role: &Entry) {
     let listed = || role.value.items().iter().filter_map(|node| Some((node.text()?, node.span)));
     if role.value.items().is_empty() {
-        context.add(Finding::error("no-people", role.at, "this role has no people").hint("name their principals"));
+        context.add(
+            Finding::error("no-people", role.at, "this role has no people").hint("name their principals"),
+        );
     }
     for (name, at) in listed() {
         let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | '"' | '*' | '?' | '!');
@@ -81,7 +94,10 @@ fn rule(context: &mut Context<'_>, phase: &Entry, roles: &[Entry]) {
         }
     }
     if names(&phase.value, "from").next().is_none() && phase.value.entry("from").is_some() {
-        context.add(Finding::error("no-people", phase.at, "no role may approve this phase").hint("name a role under `from`"));
+        context.add(
+            Finding::error("no-people", phase.at, "no role may approve this phase")
+                .hint("name a role under `from`"),
+        );
         return;
     }
     let Some(entry) = phase.value.entry("count") else { return };
@@ -92,11 +108,18 @@ fn rule(context: &mut Context<'_>, phase: &Entry, roles: &[Entry]) {
     }
     if count > may.len() as u64 {
         let message = format!("{count} people must approve, and only {} may", may.len());
-        context.add(Finding::error("too-few-people", entry.at, message).hint("add people to the roles, or lower `count`"));
+        context.add(
+            Finding::error("too-few-people", entry.at, message)
+                .hint("add people to the roles, or lower `count`"),
+        );
     } else if count == may.len() as u64 {
         context.add(
-            Finding::warning("no-spare", entry.at, "everyone who may approve must, and none of them can ask for the run")
-                .hint("add people to the roles: whoever asks for a run cannot approve it"),
+            Finding::warning(
+                "no-spare",
+                entry.at,
+                "everyone who may approve must, and none of them can ask for the run",
+            )
+            .hint("add people to the roles: whoever asks for a run cannot approve it"),
         );
     }
 }
