@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ssh_key::Certificate;
 use ssh_key::certificate::CertType;
 
-use super::signature::{Blob, verify};
+use super::blob::{Blob, verify};
 
 /// Reads a certificate, and checks that its authority signed it.
 pub(super) fn read(bytes: &[u8]) -> Result<Certificate, String> {

@@ -4,6 +4,7 @@
 //! the signatures, so an agent, a hardware key and a PIN work as they do in git; [`signature`] verifies them offline,
 //! [`signers`] reads an `allowed_signers` file by OpenSSH's own rules, and [`rules`] says what an approval is worth.
 
+mod blob;
 mod certificate;
 mod pattern;
 mod rules;

@@ -326,7 +326,7 @@ pub(super) fn refused(refused: Refused) -> CliError {
         Refused::Requester { .. }
         | Refused::Alias { .. }
         | Refused::NotInRole { .. }
-        | Refused::Twice { .. } => "somebody else of the role must approve; see who may: stanch status",
+        | Refused::Twice { .. } => "another member of the role must approve; see who may: stanch status",
         Refused::Presence { .. } | Refused::Pin { .. } => {
             "make a key for it: ssh-keygen -t ed25519-sk -O verify-required   and have it added to the file of signers"
         }

@@ -332,7 +332,7 @@ impl From<CallError> for CliError {
 impl From<CompileError> for CliError {
     fn from(error: CompileError) -> Self {
         let exit = match error {
-            CompileError::Signers { .. } | CompileError::Unlisted { .. } => Exit::BadRunbook,
+            CompileError::Signers(_) => Exit::BadRunbook,
             _ => Exit::Failed,
         };
         Self::from_error(exit, &error).hint(error.hint())

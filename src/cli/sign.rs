@@ -164,7 +164,7 @@ impl Hand {
         })?;
         if !output.status.success() {
             return Err(failed(format!("it ended with {}", output.status)).hint(format!(
-                "try it by itself: echo test | ssh-keygen -Y sign -n test -f {}",
+                "try it without stanch: echo test | ssh-keygen -Y sign -n test -f {}",
                 crate::text::shell_word(&self.key.display().to_string())
             )));
         }

@@ -1,6 +1,5 @@
 //! Who runs this process, as its surroundings say. None of it is trusted: it helps to find the person.
 
-use super::context::words;
 use crate::domain::{Job, Who};
 
 /// Longer than any name or address that helps.
@@ -11,8 +10,8 @@ pub(super) fn who(variable: &dyn Fn(&str) -> Option<String>) -> Who {
     let get = |name: &str| {
         let value = variable(name).filter(|value| !value.is_empty())?;
         // One that looks like a secret is left out.
-        let value = words(name, &value).ok()?;
-        Some(value.chars().take(LONGEST).collect::<String>())
+        let safe = !crate::runbook::holds_secret(&value);
+        safe.then(|| value.trim().chars().map(crate::text::printable).take(LONGEST).collect::<String>())
     };
     Who { login: ["LOGNAME", "USER"].into_iter().find_map(get), sudo_user: get("SUDO_USER"), job: job(&get) }
 }

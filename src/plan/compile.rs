@@ -1,5 +1,6 @@
 //! From a runbook and what was observed to a plan.
 
+use super::approvals::SignersError;
 use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, approvals, order, step};
 use crate::domain::{
     Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
@@ -113,31 +114,9 @@ pub enum CompileError {
     /// Not every credential of the runbook was observed.
     #[error("the plan would leave out a credential of its runbook")]
     Incomplete,
-    /// The file of signers was not read.
-    #[error("the plan needs approvals, and the file of signers was not read")]
-    NoSigners,
-    /// A line of the file of signers cannot be used.
-    #[error("{file}:{line}:{column}: {what}")]
-    Signers {
-        /// The file.
-        file: String,
-        /// The line.
-        line: usize,
-        /// The column.
-        column: usize,
-        /// What is wrong with it.
-        what: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// The runbook names somebody whose key is not there.
-    #[error("{file} has no line for {name}, who may approve")]
-    Unlisted {
-        /// The file.
-        file: String,
-        /// The principal.
-        name: String,
-    },
+    /// The file of signers cannot be used.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// An issuer that replaces the value at once cannot overlap.
     #[error(
         "credential `{credential}`: its authority keeps only one value, so the old credential dies when stanch applies the new one"
@@ -164,11 +143,7 @@ impl CompileError {
             Self::Gone { .. } => {
                 "find out which of them leaked, then: --outgoing HANDLE; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
             }
-            Self::NoSigners => "nothing was changed; please report this",
-            Self::Signers { hint, .. } => hint,
-            Self::Unlisted { .. } => {
-                "add the key of that person, or remove the principal from `approvals.roles`"
-            }
+            Self::Signers(error) => error.hint(),
             Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
                 "add `revoke:` to the issuer if the authority can hold two values; otherwise use `strategy: contain` and expect an outage"

@@ -20,7 +20,7 @@ use crate::approve::Approvals;
 use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions};
 use crate::runbook::model::{Credential, Runbook};
 
-pub use approvals::requirements;
+pub use approvals::{SignersError, requirements};
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 pub use preview::{caveats, preview};
 #[cfg(feature = "tool")]

@@ -271,7 +271,7 @@ pub struct Approvals {
     pub roles: BTreeMap<String, Vec<String>>,
     /// What each phase needs before it begins.
     pub phases: ApprovedPhases,
-    /// Whether `--break-glass` with a reason and a ticket may stand in for every approval.
+    /// Whether `--break-glass`, with a reason and a ticket, may replace every approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
     /// Whether the sandbox needs the approvals as well.

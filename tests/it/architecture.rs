@@ -10,20 +10,22 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
     ("domain", &["text"]),
+    // Who may let a run go on: statements, their signatures, and what they are worth.
+    ("approve", &["domain", "clock", "text"]),
     // `runbook/read`: a text as a tree, and findings about it.
     ("read", &["text"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
-    ("plan", &["kind", "read", "runbook", "domain", "text"]),
-    ("rotation", &["plan", "domain", "clock", "sabotage"]),
-    ("journal", &["rotation", "plan", "domain", "secret", "clock", "sabotage", "text"]),
+    ("plan", &["kind", "read", "runbook", "approve", "domain", "text"]),
+    ("rotation", &["plan", "approve", "domain", "clock", "sabotage"]),
+    ("journal", &["rotation", "plan", "approve", "domain", "secret", "clock", "sabotage", "text"]),
     ("provider", &["kind", "runbook", "domain", "secret", "clock", "text"]),
     // `kind`, but for the kinds' words: how each is made callable.
     ("server", &["provider", "kind", "runbook", "domain", "secret", "clock", "text"]),
@@ -44,20 +46,20 @@ const ROOMS: [(&str, &[&str]); 19] = [
         ],
     ),
     // `engine::Observer` is what it implements.
-    ("output", &["engine", "rotation", "plan", "domain", "clock"]),
+    ("output", &["engine", "rotation", "plan", "approve", "domain", "clock"]),
     // Only reads the record.
     ("follow", &["output", "journal", "rotation", "plan", "clock"]),
     (
         "cli",
         &[
             "follow", "read", "output", "engine", "server", "provider", "journal", "rotation", "plan",
-            "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "kind", "runbook", "approve", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];
 
 /// The layers to which time, randomness and the world arrive as values.
-const PURE: [&str; 3] = ["kind", "plan", "rotation"];
+const PURE: [&str; 4] = ["approve", "kind", "plan", "rotation"];
 /// What those may not name. `rand` and the others as paths: `rand::`, `use rand;`.
 const IMPURE: [&str; 22] = [
     "tokio",

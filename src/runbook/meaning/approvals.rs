@@ -119,7 +119,7 @@ fn rule(context: &mut Context<'_>, phase: &Entry, roles: &[Entry]) {
                 entry.at,
                 "everyone who may approve must, and none of them can ask for the run",
             )
-            .hint("add people to the roles: whoever asks for a run cannot approve it"),
+            .hint("add people to the roles: the person who asks for a run cannot approve it"),
         );
     }
 }
