@@ -223,6 +223,9 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Outgoing::Waived => "unknown to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
+    if !truth.replaced {
+        return format!("{}: {outgoing}", truth.credential);
+    }
     let stores = match truth.stores {
         0 => "no store".to_owned(),
         n => format!("current in {} of {n} store{}", truth.current, if n == 1 { "" } else { "s" }),

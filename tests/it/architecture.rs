@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
@@ -23,6 +23,8 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("read", &["text"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
+    // From handles to a runbook that only revokes.
+    ("kill", &["kind", "runbook", "domain"]),
     ("plan", &["kind", "read", "runbook", "approve", "domain", "text"]),
     ("rotation", &["plan", "approve", "domain", "clock", "sabotage"]),
     ("journal", &["rotation", "plan", "approve", "domain", "secret", "clock", "sabotage", "text"]),
@@ -48,12 +50,12 @@ const ROOMS: [(&str, &[&str]); 20] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "approve", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "clock"]),
+    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
     (
         "cli",
         &[
-            "follow", "read", "output", "engine", "server", "provider", "journal", "rotation", "plan",
-            "kind", "runbook", "approve", "domain", "secret", "clock", "gate", "text",
+            "kill", "follow", "read", "output", "engine", "server", "provider", "journal", "rotation",
+            "plan", "kind", "runbook", "approve", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

@@ -74,7 +74,9 @@ impl Session {
         let unread = |name: &String| {
             self.state.seen(name).is_none_or(|(_, seen)| seen.stores.contains(&Holds::Unreadable))
         };
-        self.plan.credentials.iter().map(|planned| planned.name.clone()).filter(unread).collect()
+        // What no store holds cannot be unread.
+        let stored = self.plan.credentials.iter().filter(|planned| !planned.stores.is_empty());
+        stored.map(|planned| planned.name.clone()).filter(unread).collect()
     }
 
     /// The credentials that were just seen not to be as this run left them.
