@@ -556,3 +556,59 @@ fn the_surroundings_are_on_the_record_and_not_trusted() {
     }
     drop(desk);
 }
+
+#[test]
+fn the_kill_waits_for_its_approval_however_long_that_takes() {
+    let desk = Desk::new("{ count: 1, from: [security] }", "");
+    let text = fs::read_to_string(&desk.runbook).expect("the runbook");
+    let text = text
+        .replace("    revoke: {", "    sunset: {")
+        .replace("name: approved\n", "name: approved\nstrategy: contain\n");
+    desk.tool.runbook(&text);
+    desk.run(&[], 20);
+    let journal = desk.journal();
+    assert!(
+        journal.contains("\"phase\":\"prepare\"") && !journal.contains("\"phase\":\"sunset\",\"type\""),
+        "{journal}"
+    );
+    assert!(
+        !journal.contains("\"type\":\"deferred\"")
+            && !journal.contains("\"type\":\"intent\",\"step\":\"sunset"),
+        "nothing is killed"
+    );
+    // Longer than the kill waits for the new credential.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    desk.tool.run(&["resume"]).expect(20);
+    desk.approve("bob", &[], 0);
+    desk.tool.run(&["resume"]).expect(0);
+}
+
+#[test]
+fn a_chosen_strategy_takes_no_approval_away() {
+    let desk = Desk::new("{ count: 1, from: [security] }", "");
+    let text =
+        fs::read_to_string(&desk.runbook).expect("the runbook").replace("    revoke: {", "    overlap: {");
+    desk.tool.runbook(&text);
+    let ran = desk.run(&["--strategy", "contain"], 20);
+    assert!(ran.stdout.contains("revoke needs 1 approval from security"), "{}", ran.stdout);
+}
+
+/// Whoever can write to the state directory, and has its signing key, can append a record. It counts for nothing.
+#[test]
+fn a_record_of_an_approval_is_verified_each_time_it_is_read() {
+    let desk = Desk::new("{ count: 1, from: [security] }", "");
+    desk.run(&[], 20);
+    desk.approve("bob", &[], 0);
+    let path = desk.tool.journal().expect("a run");
+    let text = fs::read_to_string(&path).expect("the journal");
+    let (head, _) = text.split_once("\"type\":\"approved\"").expect("the approval");
+    let line = text[head.rfind('\n').expect("a line") + 1..].lines().next().expect("a line");
+    // The last line is not covered by a checkpoint yet, or this would be found out by the chain.
+    for (from, to) in [("bob@example.com", "carol@example.com"), ("phases: revoke", "phases: cutover")] {
+        let forged = line.replacen(from, to, 1);
+        assert_ne!(forged, line);
+        fs::write(&path, text.replace(line, &forged)).expect("written");
+        let refused = desk.tool.run(&["resume"]).expect(30);
+        assert!(refused.stderr.contains("nothing was changed"), "{}", refused.stderr);
+    }
+}
