@@ -27,4 +27,5 @@ pub mod runbook;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod secret;
+pub mod shape;
 pub mod text;

@@ -296,7 +296,8 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
             )
         }
         Strategy::Revoke => (
-            "for programs that still use these credentials, until they get others: stanch replaces none".into(),
+            "for programs that still use these credentials, until they get others: stanch replaces none"
+                .into(),
             none.or(unbounded).unwrap_or_else(|| "stanch revokes them at once".into()),
         ),
         Strategy::Contain => (
