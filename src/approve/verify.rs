@@ -275,11 +275,11 @@ pub fn admit(
             return Err(Refused::NoTicket { phase });
         }
         let still = |(given, earlier): &&(Timestamp, Approval)| {
-            let holds = |r: &&&Requirement| {
+            let holds = |r: &&Requirement| {
                 at.is_some_and(|at| at <= crate::clock::add(*given, r.within.get()) && at <= earlier.expires)
             };
             earlier.phases.contains(&phase)
-                && mine.iter().any(|r| holds(&r))
+                && mine.iter().any(|r| holds(r))
                 && approvals.is_same(standing, &earlier.by, &by)
         };
         if standing.given.iter().any(|earlier| still(&earlier)) {

@@ -24,6 +24,7 @@ mod drive;
 mod error;
 mod generate;
 mod halt;
+mod identify;
 mod init;
 mod log;
 mod metrics;
@@ -118,6 +119,8 @@ enum Command {
     Approve(approve::ApproveArgs),
     /// Block every new effect until you clear the halt. Survives restarts.
     Halt(halt::HaltArgs),
+    /// Say what a leaked value is, and what to type next.
+    Identify(identify::IdentifyArgs),
     /// Revoke credentials at once, without a runbook and without replacing them.
     Revoke(revoke::RevokeArgs),
     /// Record the outcome of a step that stanch could not determine.
@@ -285,6 +288,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
         Command::Approve(args) => approve::main(&open, &global, &args),
         Command::Halt(args) => block_on_this_thread(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Identify(args) => identify::main(&open, &global, args),
         Command::Revoke(args) => revoke::main(&open, &global, args),
         Command::Resolve(args) => block_on_this_thread(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
