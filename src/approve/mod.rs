@@ -1,8 +1,8 @@
 //! Approvals: who may let a run enter a phase, and whether a signature says so.
 //!
 //! Pure: the statement, its signature, the list of signers and the moment arrive as values. `ssh-keygen -Y sign` makes
-//! the signatures, so an agent, a hardware key and a PIN work as they do in git; [`signature`] verifies them offline,
-//! [`signers`] reads an `allowed_signers` file by OpenSSH's own rules, and [`rules`] says what an approval is worth.
+//! the signatures, so an agent, a hardware key and a PIN work as they do in git; `signature` verifies them offline,
+//! `signers` reads an `allowed_signers` file by OpenSSH's own rules, and `rules` says what an approval is worth.
 
 mod blob;
 mod certificate;

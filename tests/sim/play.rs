@@ -731,6 +731,7 @@ impl Run {
             }
             let rollback = self.wanted(session, &begun, state.as_ref());
             let conduct = Conduct {
+                unattended: false,
                 until: session.until,
                 no_wait: session.no_wait,
                 rollback: rollback.map(|to| (to, "asked".to_owned())),
