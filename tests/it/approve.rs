@@ -417,15 +417,15 @@ fn security_keys_count_by_what_they_saw_and_an_agent_signs() {
 
 #[test]
 fn an_approval_holds_no_longer_than_it_says_and_than_the_runbook_lets_it() {
-    let desk = Desk::new("{ count: 1, from: [security], within: 1s }", "");
+    let desk = Desk::new("{ count: 1, from: [security], within: 6s }", "");
     desk.run(&[], 20);
     desk.approve("bob", &[], 0);
-    std::thread::sleep(std::time::Duration::from_millis(2200));
+    std::thread::sleep(std::time::Duration::from_millis(7200));
     desk.tool.run(&["resume"]).expect(20);
     let status = desk.tool.run(&["status"]).expect(0).stdout;
     assert!(status.contains("given by: none; may approve: bob@example.com"), "{status}");
     // Expired, the same person may approve again.
-    desk.approve("bob", &["--for", "1s"], 0);
+    desk.approve("bob", &["--for", "5s"], 0);
     desk.tool.run(&["resume"]).expect(0);
 }
 
