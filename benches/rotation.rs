@@ -423,6 +423,7 @@ fn runbook(count: usize) -> model::Runbook {
         credentials,
         phases: model::Phases { verify: sure(), proof: sure(), ..Default::default() },
         gates: BTreeMap::new(),
+        approvals: None,
         limits: model::Limits { concurrency: 1024, ..model::Limits::default() },
     }
 }
@@ -502,6 +503,10 @@ impl Journal for Counting {
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         self.journal.take_request()
+    }
+
+    fn take_approvals(&mut self) -> Result<Vec<stanch::approve::Signed>, LedgerError> {
+        self.journal.take_approvals()
     }
 
     fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {

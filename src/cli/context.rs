@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock};
+use crate::domain::Who;
 use crate::engine::{has_captured, try_open};
 use crate::journal::{Ledger, SealingKey, StateDir};
 use crate::kind::real::RealProvider;
@@ -13,7 +14,7 @@ use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::provider::sandbox::Sandbox;
-use crate::rotation::State;
+use crate::rotation::{Event, State};
 use crate::runbook::model::Runbook;
 
 /// What commands share.
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) actor: String,
     pub(super) host: String,
+    /// What the surroundings say of who it is.
+    pub(super) who: Who,
     /// How to show what happens.
     pub(super) mode: Mode,
 }
@@ -54,12 +57,21 @@ impl Context {
             clock: Arc::new(SystemClock::new()),
             actor: actor(),
             host: host(),
+            who: super::who::who(&|name| std::env::var(name).ok()),
             mode: mode(global),
         })
     }
 
     pub(super) fn who(&self) -> (&str, &str) {
         (&self.actor, &self.host)
+    }
+
+    /// Who runs this process, as its surroundings say, for the record; nothing where they say no more than the actor.
+    pub(super) fn identified(&self) -> Option<Event> {
+        let who = self.who.clone();
+        // Every record names the actor already.
+        let more = who != Who { login: Some(self.actor.clone()), ..Who::default() };
+        (more && !who.is_empty()).then_some(Event::Identified { who })
     }
 
     /// Who does this, and where, in one text.

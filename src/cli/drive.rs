@@ -44,13 +44,14 @@ pub(super) fn block_on_this_thread<T>(future: impl Future<Output = T>) -> Result
 }
 
 /// Takes up a run for this process: its lock, its state, and the record of it. `change` is what a person wants
-/// changed before it goes on, with the reason why that may not be possible.
+/// changed before it goes on, with the reason why that may not be possible; `glass` goes on without approvals.
 ///
 /// Nothing is recorded before all of it is known to be possible: a refusal must leave what was last seen, and why
 /// the run stopped, as it is.
 pub(super) async fn take_up(
     context: &Context,
     run: &str,
+    glass: Option<Event>,
     change: Option<(Event, String)>,
 ) -> Result<(Box<dyn Journal>, State), CliError> {
     let now = context.clock.now();
@@ -67,7 +68,15 @@ pub(super) async fn take_up(
     enter(plan)?;
     engine::try_open(&context.sealing.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
     let mut events = vec![Event::Resumed {}];
-    state.apply(&events[0], now.wall).map_err(EngineError::Illegal)?;
+    events.extend(context.identified());
+    if let Some(mut event) = glass {
+        let sealer = Arc::new(context.sealing.sealer()?);
+        engine::scrub(sealer, &journal.sealed()?, &mut event).map_err(EngineError::Safe)?;
+        events.push(event);
+    }
+    for event in &events {
+        state.apply(event, now.wall).map_err(EngineError::Illegal)?;
+    }
     if let Some((event, refusal)) = change {
         if state.apply(&event, now.wall).is_err() {
             return Err(CliError::new(Exit::Usage, format!("{refusal}; nothing was changed"))

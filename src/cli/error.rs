@@ -120,7 +120,7 @@ impl Exit {
             (None, Some(Stop::Interrupted)) => Self::Interrupted,
             (None, Some(Stop::Until { .. })) => Self::Done,
             (None, Some(Stop::Stuck { .. })) => Self::Stuck,
-            (None, Some(Stop::Unanswered { .. })) => Self::Unanswered,
+            (None, Some(Stop::Unanswered { .. } | Stop::Unapproved { .. })) => Self::Unanswered,
             (
                 None,
                 Some(
@@ -331,7 +331,11 @@ impl From<CallError> for CliError {
 
 impl From<CompileError> for CliError {
     fn from(error: CompileError) -> Self {
-        Self::from_error(Exit::Failed, &error).hint(error.hint())
+        let exit = match error {
+            CompileError::Signers(_) => Exit::BadRunbook,
+            _ => Exit::Failed,
+        };
+        Self::from_error(exit, &error).hint(error.hint())
     }
 }
 

@@ -15,6 +15,7 @@ macro_rules! eprintln {
 }
 
 mod abandon;
+mod approve;
 mod audit;
 mod ci;
 mod context;
@@ -36,10 +37,12 @@ mod revoke;
 mod rollback;
 mod run;
 mod runs;
+mod sign;
 mod status;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod who;
 mod write;
 
 use std::io::IsTerminal as _;
@@ -54,6 +57,8 @@ pub use error::{CliError, Exit};
 use write::{print, print_json};
 
 use crate::domain::{Phase, Strategy};
+use crate::engine::Conduct;
+use crate::rotation::Event;
 
 /// Rotate leaked credentials in stages, with proof.
 ///
@@ -110,6 +115,8 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     /// Close a run that can neither finish nor roll back, and list what it leaves open.
     Abandon(abandon::AbandonArgs),
+    /// Approve phases of a plan or of a run: sign what they do with your SSH key.
+    Approve(approve::ApproveArgs),
     /// Block every new effect until you clear the halt. Survives restarts.
     Halt(halt::HaltArgs),
     /// Say what a leaked value is, and what to type next.
@@ -137,6 +144,9 @@ struct SessionArgs {
     /// Stop with exit code 10 where the run would only wait.
     #[arg(long)]
     no_wait: bool,
+    /// Wait for missing approvals even without a terminal, instead of stopping with exit code 20.
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
     /// Answer yes to the manual step of this name. `stanch run` also takes the name of the runbook, and then
     /// starts without asking. Repeatable.
     #[arg(long, value_name = "NAME")]
@@ -158,6 +168,59 @@ impl From<StrategyArg> for Strategy {
             StrategyArg::Overlap => Self::Overlap,
             StrategyArg::Contain => Self::Contain,
         }
+    }
+}
+
+impl SessionArgs {
+    /// How the engine is to conduct the session.
+    fn conduct(&self, global: &Global) -> Conduct {
+        Conduct {
+            until: self.until,
+            no_wait: self.no_wait,
+            // Where a person watches, another one can be asked meanwhile.
+            unattended: !self.wait && !context::can_ask(global),
+            rollback: None,
+        }
+    }
+}
+
+/// Going on without approvals.
+#[derive(Debug, Clone, Default, Args)]
+struct BreakGlassArgs {
+    /// Go on without the approvals that are missing, where the runbook allows it. Requires --reason and --ticket; every
+    /// summary and report shows it.
+    #[arg(long, requires = "ticket")]
+    break_glass: bool,
+    /// Record where the reason is written down, such as a ticket.
+    #[arg(long, value_name = "TEXT")]
+    ticket: Option<String>,
+}
+
+impl BreakGlassArgs {
+    /// The event, where glass is broken.
+    fn event(
+        &self,
+        context: &Context,
+        reason: Option<&str>,
+        plan: &crate::plan::Plan,
+    ) -> Result<Option<Event>, CliError> {
+        if !self.break_glass {
+            return Ok(None);
+        }
+        let reason = context::words("--reason", reason.unwrap_or_default())?;
+        let ticket = context::words("--ticket", self.ticket.as_deref().unwrap_or_default())?;
+        if reason.is_empty() || ticket.is_empty() {
+            return Err(CliError::new(
+                Exit::Usage,
+                "--break-glass requires a reason and a ticket; nothing was changed",
+            )
+            .hint("pass --reason TEXT and --ticket TEXT"));
+        }
+        if !plan.approvals.as_ref().is_some_and(|approvals| approvals.break_glass) {
+            let message = "--break-glass is refused: the runbook does not allow it; nothing was changed";
+            return Err(CliError::new(Exit::Usage, message).hint("get the approvals: stanch approve"));
+        }
+        Ok(Some(Event::BrokeGlass { by: context.signature(), reason, ticket }))
     }
 }
 
@@ -223,6 +286,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
+        Command::Approve(args) => approve::main(&open, &global, &args),
         Command::Halt(args) => block_on_this_thread(halt::main(&open(Access::Writes)?, &args))?,
         Command::Identify(args) => identify::main(&open, &global, args),
         Command::Revoke(args) => revoke::main(&open, &global, args),

@@ -10,6 +10,7 @@ use super::context::{Access, Context, Open, style};
 use super::drive::block_on;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate};
+use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{Check, CheckVerdict};
 use crate::engine::{self, Choices, Learnt};
 use crate::plan::{Plan, Request, SANDBOX, compile, preview};
@@ -220,7 +221,9 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
         return Err(refused);
     }
     let provider = context.provider(&fresh.runbook, fresh.request.sandbox)?;
-    let (observed, learnt) = engine::survey_and_learn(&provider, &fresh.runbook, &fresh.choices).await?;
+    let signers = signers_of(&fresh.runbook, fresh.request.sandbox)?;
+    let (mut observed, learnt) = engine::survey_and_learn(&provider, &fresh.runbook, &fresh.choices).await?;
+    observed.signers = signers;
     refuse_values(&learnt, &fresh.runbook)?;
     let nothing = fresh.choices.nothing_to_revoke.is_some();
     let plan = compile(fresh.runbook, &fresh.request, observed)?;
@@ -233,6 +236,44 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
         return Err(CliError::new(Exit::Usage, message).hint("leave the option out"));
     }
     Ok(Ready { plan, provider, learnt })
+}
+
+/// A saved plan.
+pub(super) fn saved(path: &Path) -> Result<Plan, CliError> {
+    read(path)?.map_err(|source| {
+        CliError::new(Exit::Usage, format!("{} is not a saved plan; nothing was signed", source.name))
+            .hint("save one: stanch plan RUNBOOK --env ENV -o plan.json   and approve that, or approve a run by its name")
+    })
+}
+
+/// The text of the file of signers, where the plan will need it.
+fn signers_of(runbook: &Runbook, sandbox: bool) -> Result<Option<String>, CliError> {
+    use std::io::Read as _;
+    let Some(spec) = runbook.approvals.as_ref().filter(|spec| spec.sandbox || !sandbox) else {
+        return Ok(None);
+    };
+    let mut text = String::new();
+    // More than the signers of any organisation are refused by what reads them.
+    let read = std::fs::File::open(&spec.signers).and_then(|f| f.take(1 << 20).read_to_string(&mut text));
+    read.map_err(|e| {
+        let message = format!("cannot read the file of signers {}: {e}; nothing was changed", spec.signers);
+        CliError::new(Exit::BadRunbook, message)
+            .hint("correct `approvals.signers`: a path, from the directory in which you plan")
+    })?;
+    for (line, what) in crate::approve::Signers::read(&text).asleep(SystemClock::new().now().wall) {
+        eprintln!("warning: {}:{line}: this line {what}", spec.signers);
+    }
+    Ok(Some(text))
+}
+
+/// A saved plan has the file of signers in it: who was added or removed since must be seen.
+pub(super) fn same_signers(plan: &Plan) -> Result<(), CliError> {
+    let Some(approvals) = &plan.approvals else { return Ok(()) };
+    if signers_of(&plan.runbook, plan.sandbox)?.as_ref() == Some(&approvals.signers) {
+        return Ok(());
+    }
+    Err(CliError::new(Exit::Stale, "the plan is stale: the file of signers has changed since it was made")
+        .hint("nothing was changed; make a new plan, and have it approved"))
 }
 
 /// A runbook stands in its plan and in the journal, word by word: what its stores hold must not stand in it.

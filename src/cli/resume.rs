@@ -5,8 +5,7 @@ use clap::Args;
 use super::context::Context;
 use super::drive::{drive, take_up};
 use super::run::{check_until, halted};
-use super::{CliError, Exit, Global, SessionArgs};
-use crate::engine::Conduct;
+use super::{BreakGlassArgs, CliError, Exit, Global, SessionArgs};
 use crate::rotation::Event;
 
 /// Resume a run after a crash, a pause or a fixed failure.
@@ -24,6 +23,11 @@ pub(super) struct ResumeArgs {
     #[arg(long, value_name = "CREDENTIAL")]
     rewrite: Option<String>,
     #[command(flatten)]
+    glass: BreakGlassArgs,
+    /// Record this reason, with --break-glass.
+    #[arg(long, value_name = "TEXT", requires = "break_glass")]
+    reason: Option<String>,
+    #[command(flatten)]
     session: SessionArgs,
 }
 
@@ -32,9 +36,10 @@ pub(super) async fn main(context: &Context, global: &Global, args: &ResumeArgs) 
     refuse_latched(context, &run).await?;
     let seen = context.ledger.load(&run).await?;
     check_until(seen.plan(), seen.phase(), args.session.until)?;
-    let (journal, state) = take_up(context, &run, change(args, context)).await?;
+    let glass = args.glass.event(context, args.reason.as_deref(), seen.plan())?;
+    let (journal, state) = take_up(context, &run, glass, change(args, context)).await?;
     let provider = context.provider_of(state.plan())?;
-    let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
+    let conduct = args.session.conduct(global);
     let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;
     driven.exit.shown(driven.printed)
 }

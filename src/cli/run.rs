@@ -8,11 +8,13 @@ use clap::Args;
 use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
-use super::{CliError, Exit, Global, SessionArgs};
+use super::sign::{self, SignArgs, Wanted};
+use super::{BreakGlassArgs, CliError, Exit, Global, SessionArgs, approve};
+use crate::approve::{Kind, Refused};
 use crate::domain::Phase;
-use crate::engine::{self, Conduct};
+use crate::engine::{self, EngineError};
 use crate::plan::{Plan, SANDBOX, caveats, preview};
-use crate::rotation::State;
+use crate::rotation::{Event, State};
 
 /// Run a rotation.
 #[derive(Debug, Args)]
@@ -24,6 +26,14 @@ pub(super) struct RunArgs {
     /// Start without asking.
     #[arg(long, short = 'y')]
     yes: bool,
+    /// Use this approval: a statement, with its signature in FILE.sig. Repeatable. Those beside a saved plan are found
+    /// without it.
+    #[arg(long, value_name = "FILE")]
+    approval: Vec<PathBuf>,
+    #[command(flatten)]
+    glass: BreakGlassArgs,
+    #[command(flatten)]
+    sign: SignArgs,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -43,17 +53,117 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: RunArgs) -> Result<Exi
             return Err(error);
         }
         check_until(&plan, None, args.session.until)?;
+        let glass = args.glass.event(&context, args.choice.reason.as_deref(), &plan)?;
+        refuse_without_reason(&args, &plan)?;
         confirm(global, &args, &plan)?;
         // The stores' values are known by now; a person may have typed one.
         let reason = reason.map(|text| learnt.clean(&text));
         let now = context.clock.now();
         let plan = Arc::new(plan);
-        let journal = context.ledger.open(&plan, reason, context.who(), now).await?;
-        let state = State::new(plan, now.wall);
-        let conduct = Conduct { until: args.session.until, no_wait: args.session.no_wait, rollback: None };
+        let asked = ask_for(&context, &args, &plan, glass)?;
+        let mut journal = context.ledger.open(&plan, reason, context.who(), now).await?;
+        let mut state = State::new(plan, now.wall);
+        // The request took a person's time; what is on the record was true then.
+        let now = context.clock.now();
+        for event in &asked {
+            state.apply(event, now.wall).map_err(EngineError::Illegal)?;
+        }
+        journal.commit(now, &asked)?;
+        let conduct = args.session.conduct(global);
         let driven = drive(&context, global, provider, journal, state, conduct, &args.session).await?;
         driven.exit.shown(driven.printed)
     })?
+}
+
+/// Before anything irreversible, whoever runs a plan that needs approvals says why, and where that is written down.
+fn refuse_without_reason(args: &RunArgs, plan: &Plan) -> Result<(), CliError> {
+    let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+    let needed = plan.approvals.is_some() && plan.point_of_no_return().is_some();
+    if !needed || (said(&args.choice.reason) && said(&args.glass.ticket)) {
+        return Ok(());
+    }
+    let message = "the plan needs approvals and has steps that cannot be undone, so it needs a reason and a ticket; nothing was changed";
+    Err(CliError::new(Exit::Usage, message).hint("pass --reason TEXT and --ticket TEXT"))
+}
+
+/// What goes on the record right after the plan: who runs this, who asked for it, and the approvals that are there.
+fn ask_for(
+    context: &Context,
+    args: &RunArgs,
+    plan: &Arc<Plan>,
+    glass: Option<Event>,
+) -> Result<Vec<Event>, CliError> {
+    let mut events: Vec<Event> = context.identified().into_iter().collect();
+    let Some(approvals) = &plan.approvals else {
+        if args.approval.is_empty() {
+            return Ok(events);
+        }
+        return Err(CliError::new(
+            Exit::Usage,
+            "--approval does not apply: the plan asks for no approvals; nothing was changed",
+        ));
+    };
+    if args.sign.file().is_none() {
+        if let Some(event) = glass {
+            events.push(event);
+            return Ok(events);
+        }
+        let message = "the plan needs approvals, so stanch must know who asks for it: that person cannot approve it; nothing was changed";
+        return Err(CliError::new(Exit::Usage, message).hint(
+            "sign the request: pass --key FILE, such as ~/.ssh/id_ed25519, or set STANCH_SIGNING_KEY",
+        ));
+    }
+    let hand = args.sign.hand(&approvals.signers)?;
+    let wanted = Wanted {
+        kind: Kind::Request,
+        plan,
+        run: None,
+        phases: Vec::new(),
+        reason: words("--reason", args.choice.reason.as_deref().unwrap_or("no reason given"))?,
+        ticket: args.glass.ticket.as_deref().map(|text| words("--ticket", text)).transpose()?,
+        expires: crate::clock::add(context.clock.now().wall, REQUEST),
+        requester: None,
+    };
+    let signed = hand.sign(&wanted.statement(&hand.by))?;
+    let now = context.clock.now().wall;
+    let mut state = State::new(Arc::clone(plan), now);
+    let request = state.requested_by(&signed, Some(now)).map_err(approve::refused)?;
+    events.push(Event::Requested { by: request.by, key: request.key, signed });
+    events.extend(glass);
+    for event in &events {
+        state.apply(event, now).map_err(EngineError::Illegal)?;
+    }
+    for (path, named) in approvals_of(args) {
+        let signed = sign::read(&path)?;
+        match state.admit(&signed, None, Some(now)) {
+            Ok(approval) if signed.is_for_any_run() => {
+                let (by, key, phases) = (approval.by, approval.signer.fingerprint(), approval.phases);
+                let event = Event::Approved { by, key, phases, signed };
+                state.apply(&event, now).map_err(EngineError::Illegal)?;
+                events.push(event);
+            }
+            Ok(_) if named => return Err(approve::refused(Refused::OtherRun("another".into()))),
+            Err(refused) if named => return Err(approve::refused(refused)),
+            // One that was left there from another time must not keep this run from starting.
+            Ok(_) => eprintln!("{}: not used: it approves another run only", path.display()),
+            Err(refused) => eprintln!("{}: not used: {refused}", path.display()),
+        }
+    }
+    Ok(events)
+}
+
+/// How long a request to run may wait before the run starts.
+const REQUEST: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// The approvals that were named, and those beside a saved plan.
+fn approvals_of(args: &RunArgs) -> Vec<(PathBuf, bool)> {
+    let mut found: Vec<(PathBuf, bool)> = args.approval.iter().map(|path| (path.clone(), true)).collect();
+    let beside = sign::beside(&args.file);
+    let numbered = (1..1000).map(|n| PathBuf::from(format!("{beside}{n}")));
+    found.extend(
+        numbered.filter(|path| path.is_file() && !args.approval.contains(path)).map(|path| (path, false)),
+    );
+    found
 }
 
 /// The plan to run, and what makes it callable. A saved plan must still fit the world.
@@ -66,6 +176,7 @@ async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, C
             let choices = engine::Choices::of(&plan);
             let (now, learnt) = engine::survey_and_learn(&provider, &plan.runbook, &choices).await?;
             plan::refuse_values(&learnt, &plan.runbook)?;
+            plan::same_signers(&plan)?;
             match engine::drift(&plan, &now) {
                 // What was there when the plan was made may be gone.
                 None => {

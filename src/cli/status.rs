@@ -142,6 +142,18 @@ async fn text(
     let now = context.clock.now().wall;
     let around = context.around(run, state, live).await?;
     let mut text = output::summary(style, run, state, around, now);
+    for line in output::identities(state) {
+        text.push_str(&format!("  {}\n", sanitize(&line)));
+    }
+    for (_, given) in &state.standing().given {
+        let names: Vec<&str> = given.phases.iter().map(|phase| phase.name()).collect();
+        text.push_str(&format!(
+            "  {} approved {}, until {:.0}\n",
+            sanitize(&given.by),
+            names.join(", "),
+            given.expires
+        ));
+    }
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not started".to_owned(), |p| p.to_string());
         let who = if live { "a process is working on it" } else { "no process is working on it" };

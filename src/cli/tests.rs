@@ -83,6 +83,7 @@ impl Desk {
             clock: Arc::new(SystemClock::new()),
             actor: "tester".into(),
             host: "here".into(),
+            who: crate::domain::Who::default(),
             // These tests are about the words of the commands themselves.
             mode: Mode::Quiet,
         }

@@ -9,6 +9,7 @@ mod period;
 mod phase;
 mod scope;
 mod verdict;
+mod who;
 
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
 pub use capability::{IssuerTraits, Observation, StoreTraits};
@@ -19,3 +20,4 @@ pub use period::{BadPeriod, Period};
 pub use phase::{NoSuchPhase, Phase, Strategy};
 pub use scope::Scope;
 pub use verdict::{Judgement, Verdict};
+pub use who::{Job, Who};

@@ -63,6 +63,8 @@ pub struct Conduct {
     pub until: Option<Phase>,
     /// Stop wherever the run would only wait.
     pub no_wait: bool,
+    /// Stop where approvals are missing, instead of waiting for them.
+    pub unattended: bool,
     /// Begin by rolling back, to the end of this phase, or all the way.
     pub rollback: Option<(Option<Phase>, String)>,
 }

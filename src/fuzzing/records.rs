@@ -76,7 +76,7 @@ fn observe(runbook: &Runbook, dice: &mut Dice) -> Observed {
             disagree: Vec::new(),
         })
         .collect();
-    Observed { credentials, checks: Vec::new() }
+    Observed { credentials, ..Observed::default() }
 }
 
 fn standing(life: Life, uses_left: Option<u64>) -> Standing {

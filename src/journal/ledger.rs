@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Journal, Latch, LedgerError, Record, Report, RollbackRequest, SealedEntry};
+use crate::approve::Signed;
 use crate::clock::Moment;
 use crate::plan::Plan;
 use crate::rotation::State;
@@ -130,6 +131,12 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When it cannot be removed.
     async fn withdraw(&self, run: &str) -> Result<bool, LedgerError>;
+
+    /// Leaves an approval for the process that works on a run.
+    ///
+    /// # Errors
+    /// When it cannot be left.
+    async fn leave_approval(&self, run: &str, approval: &Signed) -> Result<(), LedgerError>;
 
     /// A run's sealed secrets, oldest first; none once it is over.
     ///

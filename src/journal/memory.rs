@@ -10,6 +10,7 @@ use super::chain::{NO_PREVIOUS, leaf};
 use super::ledger::sole_match;
 use super::record::{Envelope, Record, VERSION};
 use super::{Journal, Latch, Latches, Ledger, LedgerError, Report, RollbackRequest, SealedEntry};
+use crate::approve::Signed;
 use crate::clock::Moment;
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
@@ -36,6 +37,7 @@ struct Run {
     sealed: Vec<SealedEntry>,
     latch: Option<Latch>,
     request: Option<RollbackRequest>,
+    approvals: Vec<Signed>,
     /// Until it is closed it holds its plan's targets.
     holds: bool,
     /// Who works on it.
@@ -162,6 +164,7 @@ impl Ledger for MemoryLedger {
             sealed: Vec::new(),
             latch: None,
             request: None,
+            approvals: Vec::new(),
             holds: true,
             worker: Some(worker(who)),
         };
@@ -252,6 +255,11 @@ impl Ledger for MemoryLedger {
         Ok(self.shelf().run(run)?.request.take().is_some())
     }
 
+    async fn leave_approval(&self, run: &str, approval: &Signed) -> Result<(), LedgerError> {
+        self.shelf().run(run)?.approvals.push(approval.clone());
+        Ok(())
+    }
+
     async fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, LedgerError> {
         Ok(self.shelf().run(run)?.sealed.clone())
     }
@@ -287,6 +295,10 @@ impl Journal for MemoryJournal {
 
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError> {
         Ok(self.ledger.shelf().run(&self.run)?.request.take())
+    }
+
+    fn take_approvals(&mut self) -> Result<Vec<Signed>, LedgerError> {
+        Ok(std::mem::take(&mut self.ledger.shelf().run(&self.run)?.approvals))
     }
 
     fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {

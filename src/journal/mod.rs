@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::approve::Signed;
 use crate::clock::Moment;
 use crate::domain::Phase;
 use crate::rotation::Event;
@@ -66,6 +67,12 @@ pub trait Journal: Send {
     /// # Errors
     /// When there is one that cannot be read or removed.
     fn take_request(&mut self) -> Result<Option<RollbackRequest>, LedgerError>;
+
+    /// Takes the approvals that other processes left. They are not verified yet.
+    ///
+    /// # Errors
+    /// When they cannot be read or removed.
+    fn take_approvals(&mut self) -> Result<Vec<Signed>, LedgerError>;
 
     /// Keeps sealed secrets durably.
     ///

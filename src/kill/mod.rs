@@ -96,6 +96,7 @@ pub fn runbook(
         credentials,
         phases: Phases::default(),
         gates: BTreeMap::new(),
+        approvals: None,
         limits: Limits { concurrency, ..Limits::default() },
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! All three are fed by the same events. They are decoration: they fail open.
 
+mod approvals;
 mod json;
 mod lines;
 mod style;
@@ -13,6 +14,7 @@ mod words;
 use crate::engine::Observer;
 use crate::rotation::State;
 
+pub use approvals::{identities, missing_approvals};
 pub use style::Style;
 pub(crate) use style::clock;
 pub(crate) use summary::credential;

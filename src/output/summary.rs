@@ -6,6 +6,7 @@ use console::Color;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::approvals::{self, missing_approvals};
 use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
@@ -124,6 +125,12 @@ fn write(
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
         writeln!(out, "  stores and issuers: last checked {} ago", clock(since(now, at)))?;
+    }
+    if let Some(words) = state.broke_glass() {
+        writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
+    }
+    for missing in missing_approvals(state, Some(now)) {
+        writeln!(out, "  {missing}")?;
     }
     writeln!(out, "  {}", exposure(state, now))?;
     for (what, command) in next_commands(run, state, around) {
@@ -345,6 +352,12 @@ fn clear_latches(run: &str, state: &State, around: Around) -> String {
 /// What takes an open run up again, where no process works on it.
 fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
     match state.stopped() {
+        Some(Stop::Unapproved { phase }) => {
+            if !state.lacks(*phase, None).is_empty() {
+                next.push(("approve", format!("stanch approve {run} --reason TEXT --ticket TEXT")));
+            }
+            next.push(("resume", format!("{lift}stanch resume {run}")));
+        }
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
             next.push(("resume", format!("{lift}stanch resume {run} --confirm {name}")));
@@ -456,6 +469,9 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
             "credential": credential, "consumer": consumer, "instances": instances, "of": of,
         })).collect::<Vec<_>>(),
+        "approvals": approvals::json(state),
+        "people": state.people(),
+        "identities": state.identities(),
         "unfinished_steps": unfinished,
         "next": next_commands(run, state, around).into_iter().map(|(_, c)| c).collect::<Vec<_>>(),
     })

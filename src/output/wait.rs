@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::approvals::missing_approvals;
 use super::style::clock;
 use crate::clock::{add, since};
 use crate::plan::{ADOPTED, PlannedPhase};
@@ -103,6 +104,11 @@ fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
         };
         let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
         parts.push(format!("for gate {gate}: {word}{detail}"));
+    }
+    if parts.is_empty()
+        && state.unapproved(Some(now)).is_some_and(|phase| state.phases_ahead().first() == Some(&phase))
+    {
+        parts.push(format!("for approvals: {}", missing_approvals(state, Some(now)).join("; ")));
     }
     if parts.iter().any(|part| part.starts_with("for gate")) {
         let last = add(state.patience().max(state.entered()), waits.at_most.get()).max(until);

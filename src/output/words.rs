@@ -63,6 +63,17 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Rewrite { credential } => format!("writing the new {credential} into its stores again"),
         Event::Reissue { credential } => format!("revoking the new {credential} and issuing another one"),
         Event::Seen { .. } => return None,
+        Event::Requested { by, key, .. } => format!("requested by {by}, signed with {key}"),
+        Event::Approved { by, key, phases, .. } => {
+            let names: Vec<&str> = phases.iter().map(|phase| phase.name()).collect();
+            let why = state.standing().given.iter().rev().find(|(_, given)| given.by == *by);
+            let why = why.map(|(_, given)| why_words(&given.reason, given.ticket.as_deref())).unwrap_or_default();
+            format!("{by} approved {}, signed with {key}: {why}", names.join(", "))
+        }
+        Event::BrokeGlass { by, reason, ticket } => {
+            format!("BREAK-GLASS: {by} goes on without approvals: {}", why_words(reason, Some(ticket)))
+        }
+        Event::Identified { who } => format!("run by {} (as the environment says)", who.words()),
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
         Event::HaltCleared { by } => format!("halt cleared by {by}"),
         Event::Noted { text } => text.clone(),
@@ -72,6 +83,11 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
         Event::Closed { end } => format!("closed: {}", end_word(*end)),
     })
+}
+
+/// A reason, with where it is written down.
+fn why_words(reason: &str, ticket: Option<&str>) -> String {
+    ticket.map_or_else(|| reason.to_owned(), |ticket| format!("{reason} ({ticket})"))
 }
 
 /// When a step that was told to wait is tried again.
@@ -132,6 +148,9 @@ pub fn sentence(stop: &Stop) -> String {
             format!("nothing to do before {resume_at:.0}; resume the run then")
         }
         Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
+        Stop::Unapproved { phase } => {
+            format!("{phase} needs approvals that are missing; paused, nothing of it began")
+        }
         Stop::Unanswered { step } => format!("{step} needs your answer"),
         Stop::Overtaken { credentials } => format!(
             "every step is done, but others have since changed values that this run wrote: {}; the run stays open",

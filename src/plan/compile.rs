@@ -1,6 +1,7 @@
 //! From a runbook and what was observed to a plan.
 
-use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, order, step};
+use super::approvals::SignersError;
+use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, approvals, order, step};
 use crate::domain::{
     Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
 };
@@ -44,6 +45,8 @@ pub struct Observed {
     pub credentials: Vec<ObservedCredential>,
     /// What was found of connections and permissions.
     pub checks: Vec<Check>,
+    /// The text of the file of signers, where the runbook names one.
+    pub signers: Option<String>,
 }
 
 /// What was observed of one credential.
@@ -111,6 +114,9 @@ pub enum CompileError {
     /// Not every credential of the runbook was observed.
     #[error("the plan would leave out a credential of its runbook")]
     Incomplete,
+    /// The file of signers cannot be used.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// An issuer that replaces the value at once cannot overlap.
     #[error(
         "credential `{credential}`: its authority keeps only one value, so the old credential dies when stanch applies the new one"
@@ -137,6 +143,7 @@ impl CompileError {
             Self::Gone { .. } => {
                 "find out which of them leaked, then: --outgoing HANDLE; or, to replace a dead value: --nothing-to-revoke --reason TEXT"
             }
+            Self::Signers(error) => error.hint(),
             Self::Incomplete => "nothing was changed; please report this",
             Self::NoOverlap { .. } => {
                 "add `revoke:` to the issuer if the authority can hold two values; otherwise use `strategy: contain` and expect an outage"
@@ -231,6 +238,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
             .filter(|c| c.verdict == CheckVerdict::Warn)
             .map(|c| format!("{}: {}", c.name, c.detail)),
     );
+    let approvals = approvals::planned(&runbook, request.sandbox, observed.signers)?;
     let phases = Phase::order(strategy).iter().map(|p| waits(*p, &runbook)).collect();
     let steps = order::steps(&runbook, strategy, &credentials);
     Ok(Plan {
@@ -246,6 +254,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         steps,
         checks: observed.checks,
         unchecked,
+        approvals,
         directory: request.directory.clone(),
     })
 }

@@ -12,6 +12,7 @@ impl Plan {
     pub fn digest(&self) -> String {
         // Destructured, so that a new field cannot be forgotten.
         let Self {
+            approvals,
             checks,
             credentials,
             directory,
@@ -27,6 +28,9 @@ impl Plan {
             unchecked,
         } = self;
         let mut digest = CanonicalObject::new();
+        if let Some(approvals) = approvals {
+            digest.field("approvals", approvals);
+        }
         digest.field("checks", checks);
         digest.field("credentials", credentials);
         if let Some(directory) = directory {

@@ -4,6 +4,7 @@
 //! runbook, what was observed of every target, and the steps with what each waits for. It holds
 //! no secret, and nothing derived from one.
 
+mod approvals;
 mod compile;
 mod digest;
 mod order;
@@ -15,9 +16,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::approve::Approvals;
 use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions};
 use crate::runbook::model::{Credential, Runbook};
 
+pub use approvals::{SignersError, requirements};
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
 pub use preview::{caveats, preview};
 #[cfg(feature = "tool")]
@@ -63,6 +66,9 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// What nobody checked, each a sentence.
     pub unchecked: Vec<String>,
+    /// Who must approve which phase before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
     /// The directory that relative paths of the runbook start from, wherever the run is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
@@ -186,6 +192,11 @@ impl Plan {
             }
         }
         holds
+    }
+
+    /// Whether a phase has a step that cannot be taken back.
+    pub fn is_irreversible(&self, phase: Phase) -> bool {
+        self.steps.iter().any(|step| step.phase == phase && step.irreversible)
     }
 
     /// The first step that cannot be taken back: steps stand in the order of their phases.

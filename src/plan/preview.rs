@@ -34,7 +34,8 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let last = plan.point_of_no_return().map(|s| s.phase);
     for waits in &plan.phases {
         let steps: Vec<&Step> = plan.steps.iter().filter(|s| s.phase == waits.phase).collect();
-        if steps.is_empty() && !waits.waits() {
+        let approved = plan.approvals.as_ref().is_some_and(|a| a.needs(waits.phase).next().is_some());
+        if steps.is_empty() && !waits.waits() && !approved {
             continue;
         }
         writeln!(out)?;
@@ -42,6 +43,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
             writeln!(out, "  ───────── point of no return: no rollback after the first ✗ below ─────────")?;
         }
         writeln!(out, "{}", waits.phase)?;
+        for required in plan.approvals.iter().flat_map(|approvals| approvals.needs(waits.phase)) {
+            writeln!(out, "  needs {}", required.words())?;
+        }
         for step in steps.iter().take(SHOWN) {
             let undo = undo(plan, step);
             let line = format!("  {:<58} {undo}", describe(plan, step));

@@ -60,7 +60,11 @@ pub(crate) fn observe(runbook: &Runbook) -> Observed {
         stores: credential.stores.iter().map(observed_store).collect(),
         disagree: vec![],
     };
-    Observed { credentials: runbook.credentials.values().map(observed).collect(), checks: vec![] }
+    Observed {
+        credentials: runbook.credentials.values().map(observed).collect(),
+        checks: vec![],
+        signers: None,
+    }
 }
 
 fn standing() -> Standing {
@@ -199,6 +203,7 @@ fn the_digest_is_that_of_the_canonical_json() {
         steps: steps.collect(),
         checks: vec![Check::pass("a", "b")],
         unchecked: vec!["nothing".into()],
+        approvals: None,
         directory: Some("/somewhere".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");

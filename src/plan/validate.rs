@@ -104,6 +104,7 @@ impl Plan {
         if self.steps != steps(&self.runbook, self.strategy, &self.credentials) {
             return Err("its steps do not follow from its runbook and observations".into());
         }
+        self.approvals_follow()?;
         self.ids_are_unique()
     }
 

@@ -12,6 +12,7 @@ use super::state::{Direction, State};
 use super::step::{Status, fresh};
 use super::transition::settling;
 use crate::clock::add;
+use crate::domain::Check;
 use crate::plan::Action;
 
 /// An event does not fit the state: the journal is damaged, or the program is wrong.
@@ -48,8 +49,9 @@ impl State {
             Event::Intent { step, op, attempt, round } => {
                 self.intend(event, step, *op, *attempt, *round, at)?;
             }
-            Event::Outcome { step, op, attempt, result, facts, error, .. } => {
+            Event::Outcome { step, op, attempt, result, facts, error, checks, .. } => {
                 let step = self.started(event, step, *op, *attempt)?;
+                self.learn_identity(step, checks);
                 match result {
                     Ended::Succeeded => {
                         if let Action::Accept { .. } = self.plan.steps[step].action {
@@ -102,6 +104,10 @@ impl State {
                 let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
                 self.seen.insert(credential.clone(), (at, seen));
             }
+            Event::Requested { .. } => self.request(event)?,
+            Event::Approved { .. } => self.approve(event, at)?,
+            Event::BrokeGlass { .. } => self.break_glass(event)?,
+            Event::Identified { who } => self.people.push(who.clone()),
             Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
             Event::HaltCleared { .. } => self.halted = None,
             Event::Stopped { reason } => self.stopped = Some(reason.clone()),
@@ -110,6 +116,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Keeps who the run is to a server, where the server said so.
+    fn learn_identity(&mut self, step: usize, checks: &[Check]) {
+        let Action::Connection { connection } = &self.plan.steps[step].action else { return };
+        if let Some(check) = checks.iter().find(|check| check.name == "identity") {
+            self.identities.insert(connection.clone(), check.detail.clone());
+        }
     }
 
     fn close(&mut self, event: &Event, end: End) -> Result<(), IllegalTransition> {

@@ -76,6 +76,9 @@ impl State {
         if expected != Some(phase) || !idle {
             return Err(self.misplaced(event));
         }
+        if self.direction == Direction::Forward && !self.lacks(phase, None).is_empty() {
+            return Err(illegal(event, format!("the phase {phase}"), "not approved".into()));
+        }
         self.phase = Some(phase);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();

@@ -20,6 +20,9 @@ const MAX_LOOKS: u32 = 5;
 /// How long the kill waits, under `contain`, for the new credential to be issued, inspected and sealed.
 pub(crate) const KILL_WAITS: Duration = Duration::from_secs(2);
 
+/// How long a wait for approvals is, before what is missing is looked at again; whatever comes ends it sooner.
+const APPROVAL: Duration = Duration::from_secs(1);
+
 /// What whoever runs this session wants.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
@@ -33,6 +36,8 @@ pub struct Wishes {
     pub capacity: usize,
     /// The steps that are being observed.
     pub observing: BTreeSet<usize>,
+    /// Nothing here waits for approvals that are missing.
+    pub unattended: bool,
 }
 
 /// What may be done now, and what follows when nothing is under way any more.
@@ -93,6 +98,7 @@ impl State {
         let kill = self.deferred || self.kills_at().is_some_and(|at| now >= at);
         // Nothing new is begun for a new credential that took too long, unless it failed for good.
         let kill = kill && !stopping && self.work.open > 0 && self.work.failed.is_empty();
+        let kill = kill && self.is_approved(Phase::Sunset, now);
         let idle = stopping || self.returned.is_some() || kill;
         let tasks = if idle { vec![] } else { self.tasks(now, wishes, &mut delayed) };
         // Work for which there is no room now is still work.
@@ -241,7 +247,7 @@ impl State {
     /// The phase's steps are done: what does it wait for?
     fn wait(&self, phase: Phase, now: Timestamp, wishes: &Wishes) -> Next {
         let Some(waits) = self.plan.phase(phase) else {
-            return self.leave(phase, wishes);
+            return self.leave(phase, now, wishes);
         };
         let verdict = |gate: &String| self.judged.get(gate).map(|(v, _)| *v);
         if let Some(gate) = waits.until.iter().find(|g| verdict(g) == Some(Verdict::Fail)) {
@@ -261,7 +267,7 @@ impl State {
         let earliest = add(self.entered, waits.at_least.get());
         let latest = add(self.patience.max(self.entered), waits.at_most.get()).max(earliest);
         if now >= earliest && missing.is_empty() {
-            return self.leave(phase, wishes);
+            return self.leave(phase, now, wishes);
         }
         if now >= latest && !missing.is_empty() {
             return stop(Stop::Inconclusive { phase, gates: missing });
@@ -274,11 +280,19 @@ impl State {
         Next::Wait(if now < earliest { earliest } else { latest })
     }
 
-    fn leave(&self, phase: Phase, wishes: &Wishes) -> Next {
+    fn leave(&self, phase: Phase, now: Timestamp, wishes: &Wishes) -> Next {
         let order = Phase::order(self.plan.strategy);
         let rank = |p: Phase| order.iter().position(|o| *o == p);
         if wishes.until.is_some_and(|until| rank(until) <= rank(phase)) {
             return stop(Stop::Until { phase });
+        }
+        if let Some(phase) = self.after(phase)
+            && !self.is_approved(phase, now)
+        {
+            return match wishes.unattended || wishes.no_wait {
+                true => stop(Stop::Unapproved { phase }),
+                false => Next::Wait(add(now, APPROVAL)),
+            };
         }
         Next::Record(match self.after(phase) {
             Some(phase) => Event::Entered { phase },

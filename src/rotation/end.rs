@@ -55,6 +55,11 @@ pub enum Stop {
         /// The step's id.
         step: String,
     },
+    /// A phase may not begin without approvals that are missing, and nothing here waits for them.
+    Unapproved {
+        /// The phase.
+        phase: Phase,
+    },
     /// Every step is done, and others have changed since what this run wrote.
     Overtaken {
         /// The credentials.

@@ -9,7 +9,8 @@ use strum::{IntoStaticStr, VariantNames};
 use super::end::{End, Stop};
 use super::outcome::{Ended, Facts, Failure, Found, Op};
 use super::seen::{Holds, Sight};
-use crate::domain::{Check, Phase, Verdict};
+use crate::approve::Signed;
+use crate::domain::{Check, Phase, Verdict, Who};
 use crate::plan::Plan;
 
 /// Something that happened.
@@ -165,6 +166,40 @@ pub enum Event {
         /// The new credential.
         incoming: Sight,
     },
+    /// Who asked for the run, signed. Whoever did cannot approve it.
+    Requested {
+        /// Who, as a principal.
+        by: String,
+        /// The fingerprint of the key.
+        key: String,
+        /// What was signed.
+        signed: Signed,
+    },
+    /// Somebody lets phases begin, signed.
+    Approved {
+        /// Who, as a principal.
+        by: String,
+        /// The fingerprint of the key.
+        key: String,
+        /// The phases.
+        phases: Vec<Phase>,
+        /// What was signed: the plan, the reason, the ticket, and until when it holds.
+        signed: Signed,
+    },
+    /// Somebody goes on without the approvals that are missing.
+    BrokeGlass {
+        /// Who ran the process.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Where that is written down.
+        ticket: String,
+    },
+    /// Who runs this process, as its surroundings say. Nobody proved any of it.
+    Identified {
+        /// Who.
+        who: Who,
+    },
     /// The latch was seen.
     Halted {
         /// Who set it.
@@ -252,7 +287,13 @@ impl Event {
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
             Self::Halted { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
-            Self::Resumed {}
+            Self::BrokeGlass { by: _, reason, ticket } => [reason, ticket].into_iter().for_each(wash),
+            Self::Identified { who } => who.scrub(clean),
+            // What is signed is kept word by word, or the signature would not fit; whoever records it makes sure first that it
+            // holds no secret.
+            Self::Requested { by: _, key: _, signed: _ }
+            | Self::Approved { by: _, key: _, phases: _, signed: _ }
+            | Self::Resumed {}
             | Self::Entered { phase: _ }
             | Self::Intent { step: _, op: _, attempt: _, round: _ }
             | Self::Adopted { credential: _, consumer: _, instances: _, of: _ }

@@ -3,6 +3,7 @@
 //! arguments, so that a whole incident can be played in milliseconds.
 
 mod apply;
+mod approval;
 mod course;
 mod decide;
 mod end;

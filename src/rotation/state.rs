@@ -10,7 +10,8 @@ use super::outcome::{Failure, Op};
 use super::seen::Seen;
 use super::step::{Status, StepState};
 use super::work::Work;
-use crate::domain::{Phase, Verdict};
+use crate::approve::Standing;
+use crate::domain::{Phase, Verdict, Who};
 use crate::plan::{ADOPTED, Action, Plan};
 
 /// Which way the run goes.
@@ -58,6 +59,14 @@ pub struct State {
     /// What was last seen of each credential, and when.
     pub(super) seen: BTreeMap<String, (Timestamp, Seen)>,
     pub(super) work: Work,
+    /// Who asked for the run, and who approved what.
+    pub(super) standing: Standing,
+    /// The words of whoever went on without approvals.
+    pub(super) broke_glass: Option<String>,
+    /// Who ran the processes, as their surroundings said; the last one last.
+    pub(super) people: Vec<Who>,
+    /// Who the run is to each server, as it says, by connection.
+    pub(super) identities: BTreeMap<String, String>,
 }
 
 impl State {
@@ -85,6 +94,10 @@ impl State {
             deferred: false,
             seen: BTreeMap::new(),
             work: Work::default(),
+            standing: Standing::default(),
+            broke_glass: None,
+            people: Vec::new(),
+            identities: BTreeMap::new(),
         }
     }
 
@@ -219,6 +232,26 @@ impl State {
     /// Whether something was done that cannot be taken back.
     pub fn is_past_return(&self) -> bool {
         self.steps.iter().any(|step| step.irrevocable)
+    }
+
+    /// Who asked for the run, and who approved what.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The words of whoever went on without approvals, if somebody did.
+    pub fn broke_glass(&self) -> Option<&str> {
+        self.broke_glass.as_deref()
+    }
+
+    /// Who ran the processes that worked on the run, as their surroundings said; the last one last.
+    pub fn people(&self) -> &[Who] {
+        &self.people
+    }
+
+    /// Who the run is to each server, as the server says, by connection.
+    pub fn identities(&self) -> &BTreeMap<String, String> {
+        &self.identities
     }
 
     /// Whether anything outside was, or may have been, changed.

@@ -55,6 +55,9 @@ pub struct Runbook {
     /// Bounds of the run.
     #[serde(default)]
     pub limits: Limits,
+    /// Who must approve which phase before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
 }
 
 /// How bad a leak is.
@@ -255,6 +258,93 @@ pub enum Undo {
     Http(HttpCall),
     /// A question that a person answers.
     Manual(String),
+}
+
+/// Who must approve which phase before it begins.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approvals {
+    /// The `allowed_signers` file of OpenSSH with the keys of everyone who asks for a run or approves one. Its text
+    /// becomes part of the plan.
+    pub signers: String,
+    /// The principals of each role, as the file of signers names them.
+    pub roles: BTreeMap<String, Vec<String>>,
+    /// What each phase needs before it begins.
+    pub phases: ApprovedPhases,
+    /// Whether `--break-glass`, with a reason and a ticket, may replace every approval.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    /// Whether the sandbox needs the approvals as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sandbox: bool,
+}
+
+/// The phases that need approvals.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovedPhases {
+    /// Before the new credential is issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<ApprovalRule>,
+    /// Before it is staged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribute: Option<ApprovalRule>,
+    /// Before it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<ApprovalRule>,
+    /// Before it is made current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<ApprovalRule>,
+    /// Before consumers are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<ApprovalRule>,
+    /// Before the old credential is disabled. Under `contain`, that is the kill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sunset: Option<ApprovalRule>,
+    /// Before the old credential is destroyed: the point of no return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke: Option<ApprovalRule>,
+}
+
+impl ApprovedPhases {
+    /// What a phase needs.
+    pub fn of(&self, phase: Phase) -> Option<&ApprovalRule> {
+        match phase {
+            Phase::Preflight | Phase::Proof => None,
+            Phase::Prepare => self.prepare.as_ref(),
+            Phase::Distribute => self.distribute.as_ref(),
+            Phase::Verify => self.verify.as_ref(),
+            Phase::Cutover => self.cutover.as_ref(),
+            Phase::Overlap => self.overlap.as_ref(),
+            Phase::Sunset => self.sunset.as_ref(),
+            Phase::Revoke => self.revoke.as_ref(),
+        }
+    }
+}
+
+/// What one phase needs.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRule {
+    /// How many people must approve.
+    #[schemars(range(min = 1, max = 100))]
+    pub count: u32,
+    /// The roles whose members may approve.
+    pub from: Vec<String>,
+    /// How long an approval holds; 8h when left out.
+    #[serde(default = "eight_hours")]
+    pub within: Period,
+    /// Whether each approval must be signed with a security key that was touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub presence: bool,
+    /// Whether each approval must be signed with a security key that took a PIN.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin: bool,
+}
+
+/// A shift.
+fn eight_hours() -> Period {
+    Period::seconds(8 * 3600)
 }
 
 /// Bounds of a run.

@@ -41,6 +41,8 @@ impl Runbook {
             phases,
             gates,
             limits: _,
+            // Read on this machine while planning; not sent anywhere.
+            approvals: _,
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {

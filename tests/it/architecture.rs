@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("text", &[]),
     // How well-known credentials look.
     ("shape", &[]),
@@ -19,15 +19,17 @@ const ROOMS: [(&str, &[&str]); 21] = [
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
     ("domain", &["text"]),
+    // Who may let a run go on: statements, their signatures, and what they are worth.
+    ("approve", &["domain", "clock", "text"]),
     // `runbook/read`: a text as a tree, and findings about it.
     ("read", &["text", "shape"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
     // From handles to a runbook that only revokes.
     ("kill", &["kind", "runbook", "domain"]),
-    ("plan", &["kind", "read", "runbook", "domain", "text"]),
-    ("rotation", &["plan", "domain", "clock", "sabotage"]),
-    ("journal", &["rotation", "plan", "domain", "secret", "clock", "sabotage", "text"]),
+    ("plan", &["kind", "read", "runbook", "approve", "domain", "text"]),
+    ("rotation", &["plan", "approve", "domain", "clock", "sabotage"]),
+    ("journal", &["rotation", "plan", "approve", "domain", "secret", "clock", "sabotage", "text"]),
     ("provider", &["kind", "runbook", "domain", "secret", "clock", "text"]),
     // `kind`, but for the kinds' words: how each is made callable.
     ("server", &["provider", "kind", "runbook", "domain", "secret", "clock", "text"]),
@@ -48,20 +50,20 @@ const ROOMS: [(&str, &[&str]); 21] = [
         ],
     ),
     // `engine::Observer` is what it implements.
-    ("output", &["engine", "rotation", "plan", "domain", "clock"]),
+    ("output", &["engine", "rotation", "plan", "approve", "domain", "clock"]),
     // Only reads the record.
     ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
     (
         "cli",
         &[
             "kill", "shape", "follow", "read", "output", "engine", "server", "provider", "journal",
-            "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "rotation", "plan", "kind", "runbook", "approve", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];
 
 /// The layers to which time, randomness and the world arrive as values.
-const PURE: [&str; 3] = ["kind", "plan", "rotation"];
+const PURE: [&str; 4] = ["approve", "kind", "plan", "rotation"];
 /// What those may not name. `rand` and the others as paths: `rand::`, `use rand;`.
 const IMPURE: [&str; 22] = [
     "tokio",

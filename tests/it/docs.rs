@@ -102,10 +102,11 @@ fn wrap(fragment: &str, whole: &str) -> String {
 fn runbooks(path: &Path) -> Vec<(String, String)> {
     let page = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let blocks = blocks(&read(path));
-    // The page of the kinds has fragments only: they replace sections of the first runbook on the page beside it.
+    // The pages of the kinds and of approvals have fragments only: they replace sections of the first runbook on the page beside it.
     let beside = self::blocks(&read(&root().join("docs/runbook.md")));
     let first = |blocks: &[Block]| blocks.iter().find(|b| b.kind == "yaml").map(|b| b.text.clone());
-    let whole = first(&blocks).or_else(|| first(&beside).filter(|_| page == "kinds.md"));
+    let whole = first(&blocks)
+        .or_else(|| first(&beside).filter(|_| ["kinds.md", "approvals.md"].contains(&page.as_str())));
     blocks
         .iter()
         .filter(|b| b.kind.starts_with("yaml") || b.kind.starts_with("yml"))

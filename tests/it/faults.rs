@@ -153,6 +153,10 @@ impl Journal for Mortal {
         self.inner.take_request()
     }
 
+    fn take_approvals(&mut self) -> Result<Vec<stanch::approve::Signed>, LedgerError> {
+        self.inner.take_approvals()
+    }
+
     fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         self.inner.keep_sealed(entries)
     }

@@ -3,6 +3,7 @@
 
 mod anchors;
 mod approle;
+mod approve;
 mod architecture;
 mod audit;
 mod aws;
@@ -36,6 +37,8 @@ mod revoke;
 mod rotation;
 mod sandbox;
 mod servers;
+mod signers;
+mod ssh;
 mod storeless;
 mod tool;
 mod unknown;

@@ -463,6 +463,10 @@ impl Journal for Journaled {
         self.inner.take_request()
     }
 
+    fn take_approvals(&mut self) -> Result<Vec<stanch::approve::Signed>, LedgerError> {
+        self.inner.take_approvals()
+    }
+
     fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {
         self.inner.keep_sealed(entries)
     }
@@ -727,6 +731,7 @@ impl Run {
             }
             let rollback = self.wanted(session, &begun, state.as_ref());
             let conduct = Conduct {
+                unattended: false,
                 until: session.until,
                 no_wait: session.no_wait,
                 rollback: rollback.map(|to| (to, "asked".to_owned())),

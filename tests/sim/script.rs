@@ -352,6 +352,7 @@ impl Script {
             credentials,
             phases,
             gates: gate.then(|| ("errors".to_owned(), errors)).into_iter().collect(),
+            approvals: None,
             limits: model::Limits {
                 concurrency: self.concurrency,
                 deadline: Period::millis(self.deadline_ms),

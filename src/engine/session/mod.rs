@@ -1,5 +1,6 @@
 //! The loop of one session: what may be done next is begun, what came of it is recorded.
 
+mod approval;
 mod ending;
 mod watch;
 
@@ -67,7 +68,12 @@ impl Session {
         Ok(Self {
             index: Index::of(&plan),
             safe: Arc::new(safe),
-            wishes: Wishes { until: conduct.until, no_wait: conduct.no_wait, ..Wishes::default() },
+            wishes: Wishes {
+                until: conduct.until,
+                no_wait: conduct.no_wait,
+                unattended: conduct.unattended,
+                ..Wishes::default()
+            },
             calls: JoinSet::new(),
             watching: None,
             held: Vec::new(),
@@ -160,6 +166,9 @@ impl Session {
             Ok(Some(request)) => self.rollback = Some((request.to, request.why)),
             Ok(None) => {}
             Err(e) => latch = latch.or_else(|| Some(unreadable(&e))),
+        }
+        if self.plan.approvals.is_some() {
+            self.take_approvals()?;
         }
         if let Some(latch) = latch
             && self.state.halted().is_none()
@@ -261,9 +270,10 @@ impl Session {
 
     /// How long a step may take.
     fn limit(&self, job: &Job) -> Duration {
-        if self.state.phase() == Some(Phase::Prepare) && self.state.may_defer() {
+        let now = self.engine.clock.now().wall;
+        let kills = self.state.may_defer() && self.state.is_approved(Phase::Sunset, now);
+        if self.state.phase() == Some(Phase::Prepare) && kills {
             // The kill never waits longer for the new credential.
-            let now = self.engine.clock.now().wall;
             let left = KILL_WAITS.saturating_sub(since(now, self.state.entered()));
             return left.max(Duration::from_millis(50));
         }

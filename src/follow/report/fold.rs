@@ -78,6 +78,7 @@ impl Fold {
         }
         let Some(words) = output::line(&event, state) else { return Ok(()) };
         let line = self.line(&envelope, words, decides(&event));
+        self.name_identity(&event, &line);
         self.sort_in(&event, &line, mark);
         self.timeline.push(line);
         Ok(())
@@ -88,6 +89,14 @@ impl Fold {
         (read.records, read.last) = (mark.record + 1, Some(mark.at));
         if let Event::Checkpoint { note } = event {
             read.checkpoint = Some(Checkpoint { record: mark.record, note: note.clone() });
+        }
+    }
+
+    /// Who the run is to a server, as the server says.
+    fn name_identity(&mut self, event: &Event, line: &Line) {
+        let Event::Outcome { checks, .. } = event else { return };
+        for check in checks.iter().filter(|check| check.name == "identity") {
+            self.people.push(Line { words: format!("{}: {}", line.words, check.detail), ..line.clone() });
         }
     }
 
@@ -111,6 +120,10 @@ impl Fold {
             | Event::Forward { .. }
             | Event::Reissue { .. }
             | Event::Rewrite { .. }
+            | Event::Requested { .. }
+            | Event::Approved { .. }
+            | Event::BrokeGlass { .. }
+            | Event::Identified { .. }
             | Event::Halted { .. }
             | Event::HaltCleared { .. }
             | Event::Closed { end: End::Abandoned } => self.people.push(line.clone()),
@@ -188,6 +201,8 @@ fn decides(event: &Event) -> bool {
             | Event::Stopped { .. }
             | Event::Closed { .. }
             | Event::Resolved { .. }
+            | Event::Approved { .. }
+            | Event::BrokeGlass { .. }
     )
 }
 
@@ -233,6 +248,9 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
     }
     if let Some(reason) = reason {
         lines.push(said(format!("Reason given: {reason}"), opened));
+    }
+    if let Some(words) = state.broke_glass() {
+        lines.insert(0, said(format!("BREAK-GLASS: the run went on without approvals, by {words}."), last));
     }
     lines
 }

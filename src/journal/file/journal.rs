@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::files::{damaged, io, place, private_file, read, remove, sync_dir};
+use super::files::{damaged, io, list, place, private_file, read, remove, sync_dir};
 use super::index_file::IndexFile;
 use super::state_dir::StateDir;
+use crate::approve::Signed;
 use crate::clock::Moment;
 use crate::journal::chain::{Frontier, NO_PREVIOUS, leaf};
 use crate::journal::index::Standing;
@@ -267,6 +268,25 @@ impl Journal for FileJournal {
         let request = serde_json::from_str(&text).map_err(damaged(&path));
         remove(&path)?;
         request.map(Some)
+    }
+
+    fn take_approvals(&mut self) -> Result<Vec<Signed>, LedgerError> {
+        let folder = self.dir.approvals_path(&self.run);
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut names = list(&folder)?;
+        names.retain(|name| name.ends_with(".json"));
+        names.sort_unstable();
+        let mut taken = Vec::new();
+        for name in names {
+            let path = folder.join(name);
+            let Some(text) = read(&path)? else { continue };
+            remove(&path)?;
+            // What is no approval approves nothing; whoever left it waits for its record, and is told.
+            taken.extend(serde_json::from_str::<Signed>(&text));
+        }
+        Ok(taken)
     }
 
     fn keep_sealed(&mut self, entries: &[SealedEntry]) -> Result<(), LedgerError> {

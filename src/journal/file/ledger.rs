@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::state_dir::StateDir;
+use crate::approve::Signed;
 use crate::clock::Moment;
 use crate::journal::{Journal, Latch, Ledger, LedgerError, Record, Report, RollbackRequest, SealedEntry};
 use crate::plan::Plan;
@@ -90,6 +91,11 @@ impl Ledger for StateDir {
     async fn withdraw(&self, run: &str) -> Result<bool, LedgerError> {
         self.known(run)?;
         self.withdraw(run)
+    }
+
+    async fn leave_approval(&self, run: &str, approval: &Signed) -> Result<(), LedgerError> {
+        self.known(run)?;
+        self.leave_approval(run, approval)
     }
 
     async fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, LedgerError> {

@@ -15,8 +15,11 @@ use std::fs::{self, File, TryLockError};
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::files::{damaged, io, list, make_dir, place, read, remove, replace};
 use super::sealing::SealingKey;
+use crate::approve::Signed;
 use crate::journal::{Latch, LedgerError, RollbackRequest, SealedEntry};
 use crate::secret::Sealer;
 
@@ -245,6 +248,23 @@ impl StateDir {
     /// When it cannot be removed.
     pub fn withdraw(&self, run: &str) -> Result<bool, LedgerError> {
         remove(&self.request_path(run))
+    }
+
+    /// Leaves an approval for the process that works on a run: a file of its own each, whose name tells the same one
+    /// from another.
+    ///
+    /// # Errors
+    /// When it cannot be left.
+    pub fn leave_approval(&self, run: &str, approval: &Signed) -> Result<(), LedgerError> {
+        let folder = self.approvals_path(run);
+        make_dir(&folder)?;
+        let text = serde_json::to_string(approval).expect("an approval is always JSON");
+        let name = hex::encode(&Sha256::digest(&text)[..8]);
+        replace(&folder.join(format!("{name}.json")), &text)
+    }
+
+    pub(super) fn approvals_path(&self, run: &str) -> PathBuf {
+        self.run_dir(run).join("approvals")
     }
 
     fn latch_path(&self, run: Option<&str>) -> PathBuf {

@@ -288,3 +288,21 @@ async fn what_is_sealed_is_kept_until_the_run_is_closed() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_approval_is_taken_once_by_the_process_that_has_the_run() {
+    for backend in backends() {
+        let (one, two) = backend.views();
+        let approval = |n: u32| crate::approve::Signed { statement: format!("{n}"), signature: "s".into() };
+        assert!(matches!(two.leave_approval("x", &approval(1)).await, Err(LedgerError::NotFound(_))));
+        let mut journal = one.open(&free(), None, WHO, at(0)).await.expect("a run");
+        let run = journal.run().to_owned();
+        assert_eq!(journal.take_approvals().expect("none"), []);
+        two.leave_approval(&run, &approval(1)).await.expect("left");
+        two.leave_approval(&run, &approval(2)).await.expect("left");
+        let mut taken = journal.take_approvals().expect("two");
+        taken.sort_by(|a, b| a.statement.cmp(&b.statement));
+        assert_eq!(taken, [approval(1), approval(2)]);
+        assert_eq!(journal.take_approvals().expect("none is left"), []);
+    }
+}

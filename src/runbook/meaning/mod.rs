@@ -5,6 +5,7 @@
 //! or of the wrong type was said by the structural check and is passed over here. They run once
 //! for each environment, with its values in place.
 
+mod approvals;
 mod connections;
 mod credentials;
 mod gates;
@@ -135,6 +136,7 @@ fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     phases::check(&mut context);
     gates::check(&mut context);
     connections::check(&mut context, references);
+    approvals::check(&mut context);
     context.found
 }
 
