@@ -1,9 +1,10 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `follow`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
+//! `cli`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
 //! `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
+pub mod calendar;
 #[cfg(feature = "tool")]
 pub mod cli;
 pub mod clock;

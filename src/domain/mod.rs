@@ -1,5 +1,6 @@
 //! The field's words as plain data, without behaviour: every room may use them, and they use none.
 
+mod cadence;
 mod call;
 mod capability;
 mod check;
@@ -10,6 +11,7 @@ mod phase;
 mod scope;
 mod verdict;
 
+pub use cadence::{BadCadence, Cadence, Due, days, is_zone_name};
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
 pub use capability::{IssuerTraits, Observation, StoreTraits};
 pub use check::{Check, CheckVerdict};

@@ -41,6 +41,7 @@ impl Runbook {
             phases,
             gates,
             limits: _,
+            cadence: _,
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {

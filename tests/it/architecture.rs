@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
@@ -23,6 +23,8 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("runbook", &["kind", "read", "domain"]),
     ("plan", &["kind", "read", "runbook", "domain", "text"]),
     ("rotation", &["plan", "domain", "clock", "sabotage"]),
+    // What is due, and when a window opens: days and zones as values.
+    ("calendar", &["rotation", "plan", "domain", "text"]),
     ("journal", &["rotation", "plan", "domain", "secret", "clock", "sabotage", "text"]),
     ("provider", &["kind", "runbook", "domain", "secret", "clock", "text"]),
     // `kind`, but for the kinds' words: how each is made callable.
@@ -50,14 +52,14 @@ const ROOMS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "follow", "read", "output", "engine", "server", "provider", "journal", "rotation", "plan",
-            "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "calendar", "follow", "read", "output", "engine", "server", "provider", "journal", "rotation",
+            "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];
 
 /// The layers to which time, randomness and the world arrive as values.
-const PURE: [&str; 3] = ["kind", "plan", "rotation"];
+const PURE: [&str; 4] = ["kind", "plan", "rotation", "calendar"];
 /// What those may not name. `rand` and the others as paths: `rand::`, `use rand;`.
 const IMPURE: [&str; 22] = [
     "tokio",

@@ -5,6 +5,7 @@
 //! or of the wrong type was said by the structural check and is passed over here. They run once
 //! for each environment, with its values in place.
 
+mod cadence;
 mod connections;
 mod credentials;
 mod gates;
@@ -130,6 +131,7 @@ fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding
 fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     let mut context = Context { root, found: Vec::new(), gates: HashSet::new() };
     names::check(&mut context);
+    cadence::check(&mut context);
     credentials::check(&mut context);
     stores::check(&mut context);
     phases::check(&mut context);
