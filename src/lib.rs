@@ -17,6 +17,7 @@ pub mod follow;
 pub mod fuzzing;
 pub mod gate;
 pub mod journal;
+pub mod kill;
 pub mod kind;
 #[cfg(feature = "tool")]
 pub mod output;

@@ -130,7 +130,8 @@ impl Exit {
                     | Stop::Overtaken { .. }
                     | Stop::Unread { .. }
                     | Stop::LetIn { .. }
-                    | Stop::FellBack { .. },
+                    | Stop::FellBack { .. }
+                    | Stop::Silent { .. },
                 )
                 | None,
             ) => Self::Partial,

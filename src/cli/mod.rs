@@ -32,6 +32,7 @@ mod reap;
 mod report;
 mod resolve;
 mod resume;
+mod revoke;
 mod rollback;
 mod run;
 mod runs;
@@ -113,6 +114,8 @@ enum Command {
     Abandon(abandon::AbandonArgs),
     /// Block every new effect until you clear the halt. Survives restarts.
     Halt(halt::HaltArgs),
+    /// Revoke credentials at once, without a runbook and without replacing them.
+    Revoke(revoke::RevokeArgs),
     /// Record the outcome of a step that stanch could not determine.
     Resolve(resolve::ResolveArgs),
     /// Read and verify the record of a run.
@@ -224,6 +227,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
         Command::Halt(args) => block_on_this_thread(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Revoke(args) => revoke::main(&open, &global, args),
         Command::Resolve(args) => block_on_this_thread(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
         Command::Schema => generate::schema(),

@@ -216,6 +216,9 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Outgoing::Waived => "unknown to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
+    if !truth.replaced {
+        return format!("{}: {outgoing}", truth.credential);
+    }
     let stores = match truth.stores {
         0 => "no store".to_owned(),
         n => format!("current in {} of {n} store{}", truth.current, if n == 1 { "" } else { "s" }),
@@ -303,6 +306,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                     | Stop::Unread { .. }
                     | Stop::LetIn { .. }
                     | Stop::FellBack { .. }
+                    | Stop::Silent { .. }
             )
         );
         if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
@@ -366,6 +370,11 @@ fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &St
             }
         }
         _ => next.push(("resume", format!("{lift}stanch resume {run}"))),
+    }
+    if let Some(Stop::Inconclusive { gates, .. }) = state.stopped() {
+        for gate in gates.iter().filter(|gate| state.may_vouch(gate)) {
+            next.push(("vouch", format!("stanch resolve {run} {gate} --as passed --evidence \"…\"")));
+        }
     }
     if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. } | Stop::LetIn { .. })) {
         for c in

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
@@ -21,6 +21,8 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("read", &["text"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
+    // From handles to a runbook that only revokes.
+    ("kill", &["kind", "runbook", "domain"]),
     ("plan", &["kind", "read", "runbook", "domain", "text"]),
     ("rotation", &["plan", "domain", "clock", "sabotage"]),
     // What is due, and when a window opens: days and zones as values.
@@ -48,12 +50,12 @@ const ROOMS: [(&str, &[&str]); 20] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "clock"]),
+    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
     (
         "cli",
         &[
-            "calendar", "follow", "read", "output", "engine", "server", "provider", "journal", "rotation",
-            "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "calendar", "kill", "follow", "read", "output", "engine", "server", "provider", "journal",
+            "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

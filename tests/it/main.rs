@@ -32,6 +32,7 @@ mod outside;
 mod proxy;
 mod record;
 mod report;
+mod revoke;
 mod rotation;
 mod sandbox;
 mod servers;
