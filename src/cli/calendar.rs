@@ -12,7 +12,8 @@ use super::context::{Context, style};
 use super::validate;
 use super::write::{print, to_public_file};
 use super::{CliError, Exit, Global};
-use crate::calendar::{Entry, Rotation, Rotations, Standing, to_icalendar};
+use crate::calendar::{Entry, Evidence, Rotation, Rotations, Source as Calendared, Standing, to_icalendar};
+use crate::engine::{self, Age};
 use crate::plan::SANDBOX;
 use crate::runbook::model::Runbook;
 use crate::runbook::{Source, Template, check};
@@ -23,7 +24,8 @@ const RUNBOOKS: &str = "runbooks";
 
 /// Show when each credential is due for its next rotation.
 ///
-/// The cadence is that of the runbook. When a credential was last rotated is read from the records of the runs.
+/// The cadence is that of the runbook. When a credential was last rotated is read from the records of the runs, and
+/// with --ask also from its stores and issuers.
 #[derive(Debug, Args)]
 pub(super) struct CalendarArgs {
     /// The runbooks, or directories of them. Default: the directory `runbooks`.
@@ -37,6 +39,9 @@ pub(super) struct CalendarArgs {
     /// Write to this file, for every user to read.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Ask the stores and issuers, too: when the value in use was written, and when it was issued. Changes nothing.
+    #[arg(long)]
+    ask: bool,
     /// Exit with 1 if a credential is overdue, or nothing shows when it was last rotated.
     #[arg(long)]
     fail_overdue: bool,
@@ -75,9 +80,13 @@ pub(super) async fn main(context: &Context, global: &Global, args: CalendarArgs)
             known.insert(environment.to_owned());
             if wanted || (args.env.is_empty() && environment != SANDBOX) {
                 let runbook = template.instantiate(environment)?;
-                for rotation in of_runbook(&runbook, environment, &rotations, path)? {
-                    entries.push(Entry::new(rotation, now));
+                let mut lines = of_runbook(&runbook, environment, &rotations, path)?;
+                if args.ask {
+                    let provider = context.provider(&runbook, environment == SANDBOX)?;
+                    let ages = engine::ages(&provider, &runbook).await;
+                    lines.iter_mut().zip(ages).for_each(|(line, age)| add(line, age, &rotations));
                 }
+                entries.extend(lines.into_iter().map(|line| Entry::new(line, now)));
             }
         }
     }
@@ -205,6 +214,21 @@ fn of_runbook(
         findings: Vec::new(),
     };
     Ok(runbook.credentials.keys().map(rotation).collect())
+}
+
+/// What stores and issuers say is evidence, too.
+fn add(line: &mut Rotation, age: Age, rotations: &Rotations) {
+    let evidence = |source, (of, at)| Evidence { source, of, at };
+    let issued = age.issued.as_ref().map(|(handle, _)| handle.clone());
+    line.evidence.extend(age.written.into_iter().map(|found| evidence(Calendared::Store, found)));
+    line.evidence.extend(age.issued.map(|found| evidence(Calendared::Issuer, found)));
+    let last = rotations.last(&line.runbook, &line.environment, &line.credential);
+    if let (Some((run, Some(ours))), Some(handle)) = (last, issued)
+        && *ours != handle
+    {
+        line.findings.push(format!("the credential in use is {handle}; run {} issued {ours}", run.of));
+    }
+    line.findings.extend(age.unseen);
 }
 
 /// A zone's rules, from the system's database.

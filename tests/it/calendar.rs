@@ -101,3 +101,51 @@ fn what_cannot_be_shown_is_said() {
     let bad = tool.run(&["calendar", &path, "--env", "sandbox", "--fail-overdue"]).expect(1);
     assert!(bad.stderr.contains("not counted") && bad.stdout.starts_with("UNKNOWN"), "{bad:?}");
 }
+
+/// A runbook of a file, as old as its modification time says.
+fn of_file(tool: &Tool, days_ago: i64) -> String {
+    let file = at(tool, "app.env");
+    fs::write(&file, "PW=an-old-value\n").expect("written");
+    let now = std::time::SystemTime::now();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let span = day * u32::try_from(days_ago.abs()).expect("days");
+    let then = if days_ago < 0 { now + span } else { now - span };
+    let times = fs::FileTimes::new().set_modified(then);
+    fs::File::options().write(true).open(&file).expect("open").set_times(times).expect("times");
+    let text = format!(
+        "version: 1\nname: mail\ncadence: 90d\nenvironments: {{ test: {{}} }}\ncredentials:\n  pw:\n    issuer: {{ type: random }}\n    \
+         stores: [{{ type: file, path: \"{}\", format: dotenv, key: PW }}]\n    \
+         accepts: [{{ exec: [\"true\"] }}]\n    rejects: [{{ exec: [\"false\"] }}]\n\
+         phases:\n  verify: {{ times: 1, every: 0s }}\n  proof: {{ times: 1, every: 0s }}\n",
+        file.display()
+    );
+    tool.runbook(&text).display().to_string()
+}
+
+#[test]
+fn stores_are_asked_only_on_request_and_no_value_is_shown() {
+    let tool = Tool::new();
+    let path = of_file(&tool, 100);
+    let asked = |code| tool.run(&["calendar", &path, "--ask", "--fail-overdue"]).expect(code);
+    assert!(tool.run(&["calendar", &path]).expect(0).stdout.starts_with("UNKNOWN"));
+    let late = asked(1);
+    assert!(late.stdout.starts_with("OVERDUE") && late.stdout.contains("10 days ago"), "{late:?}");
+    assert!(late.stdout.contains("(store file ") && !late.stdout.contains("an-old-value"), "{late:?}");
+    of_file(&tool, 10);
+    assert!(asked(0).stdout.contains("in 80 days"));
+    of_file(&tool, -10);
+    let future = asked(1);
+    assert!(future.stdout.starts_with("ERROR") && future.stdout.contains("is in the future"), "{future:?}");
+    assert!(future.stderr.contains("the last rotation of 1 credential is in the future"), "{future:?}");
+    // A run and a store that are days apart.
+    of_file(&tool, 10);
+    tool.run(&["run", &path, "--env", "test", "--yes"]).expect(crate::tool::NOT_PROVED);
+    assert!(!asked(0).stdout.contains("disagrees"));
+    of_file(&tool, 10);
+    let apart = asked(0).stdout;
+    assert!(apart.contains("the evidence disagrees: store file ") && apart.contains("in 80 days"), "{apart}");
+    // What cannot be asked is said, and the run's record still counts.
+    fs::remove_file(at(&tool, "app.env")).expect("removed");
+    let gone = asked(0).stdout;
+    assert!(gone.contains("could not ask file ") && gone.contains("in 90 days"), "{gone}");
+}
