@@ -3,6 +3,7 @@
 //! It keeps the sandbox from being an optimist: add every new issuer and store here, the sandbox's
 //! as well. The callers below set a server up; the functions only use the traits.
 
+use stanch::clock::{Clock as _, SystemClock};
 use stanch::domain::{ErrorKind, Life, Observation};
 use stanch::kind::{self, ISSUERS, STORES};
 use stanch::provider::{CallContext, Issuer, Promoted, Store, Use};
@@ -12,7 +13,8 @@ use crate::servers::{context, failures};
 
 /// Whether a time that was told is of these minutes.
 fn is_recent(at: Option<jiff::Timestamp>) -> Option<bool> {
-    at.map(|at| context().since.duration_since(at).abs() < jiff::SignedDuration::from_mins(5))
+    let now = SystemClock::new().now().wall;
+    at.map(|at| now.duration_since(at).abs() < jiff::SignedDuration::from_mins(5))
 }
 
 /// A store that holds `old`, and what it is to hold.
@@ -137,7 +139,7 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
     let tells = ["vault-token", "approle-secret-id", "iam-access-key"].contains(&kind);
-    let created = issuer.created(&incoming.handle).await.expect("created");
+    let created = issuer.created(&incoming.identity.handle).await.expect("created");
     assert_eq!(is_recent(created), tells.then_some(true), "{kind}: {created:?}");
     let handle = incoming.identity.handle.as_str();
     assert!(!incoming.material.is_blank());
