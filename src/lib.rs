@@ -28,4 +28,5 @@ pub mod runbook;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod secret;
+pub mod shape;
 pub mod text;

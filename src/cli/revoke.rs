@@ -75,7 +75,7 @@ fn kinds() -> impl TypedValueParser<Value = &'static IssuerKind> {
         .try_map(|name| kind::named(ISSUERS, Some(&name)).ok_or("there is no such kind"))
 }
 
-fn field(text: &str) -> Result<(String, String), String> {
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected FIELD=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("text", &[]),
+    // How well-known credentials look.
+    ("shape", &[]),
     ("secret", &[]),
     ("clock", &[]),
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
     ("domain", &["text"]),
     // `runbook/read`: a text as a tree, and findings about it.
-    ("read", &["text"]),
+    ("read", &["text", "shape"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
     // From handles to a runbook that only revokes.
@@ -54,8 +56,8 @@ const ROOMS: [(&str, &[&str]); 21] = [
     (
         "cli",
         &[
-            "calendar", "kill", "follow", "read", "output", "engine", "server", "provider", "journal",
-            "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "calendar", "kill", "shape", "follow", "read", "output", "engine", "server", "provider",
+            "journal", "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

@@ -22,6 +22,7 @@ mod file_exec_http;
 mod files;
 mod force;
 mod hostile;
+mod identify;
 mod journal;
 mod kinds;
 mod language;
