@@ -97,11 +97,13 @@ fn write(
     let mut truths = state.truths();
     // What keeps the run open comes first; what is finished may be left out.
     truths.sort_by_key(rank);
-    for truth in truths.iter().take(SHOWN) {
+    // A bare revocation has a line for each, for whoever must know which of them are dead.
+    let shown = if truths.iter().all(|truth| truth.replaced) { SHOWN } else { usize::MAX };
+    for truth in truths.iter().take(shown) {
         writeln!(out, "  {}", credential(truth))?;
     }
-    if truths.len() > SHOWN {
-        let left = &truths[SHOWN..];
+    if truths.len() > shown {
+        let left = &truths[shown..];
         let same = left.iter().all(|truth| rank(truth) == FINISHED);
         writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
     }
