@@ -412,6 +412,7 @@ fn runbook(count: usize) -> model::Runbook {
         name: "bench".into(),
         summary: None,
         owner: None,
+        cadence: None,
         severity: model::Severity::Medium,
         environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
         strategy: model::Strategy::Overlap,

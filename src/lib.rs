@@ -1,10 +1,11 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `follow`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`,
+//! `cli`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`,
 //! `approve`, `domain`, `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 pub mod approve;
+pub mod calendar;
 #[cfg(feature = "tool")]
 pub mod cli;
 pub mod clock;

@@ -17,6 +17,7 @@ macro_rules! eprintln {
 mod abandon;
 mod approve;
 mod audit;
+mod calendar;
 mod ci;
 mod context;
 mod doubt;
@@ -109,6 +110,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Write metrics of all runs, in Prometheus' text format.
     Metrics(metrics::MetricsArgs),
+    /// Show when each credential is due for its next rotation.
+    Calendar(calendar::CalendarArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
     /// Roll a run back. Refused past its point of no return.
@@ -282,6 +285,9 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
         Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
         Command::Metrics(args) => block_on_this_thread(metrics::main(&open(Access::Reads)?, args))?,
+        Command::Calendar(args) => {
+            block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
+        }
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,

@@ -1,5 +1,6 @@
 //! The field's words as plain data, without behaviour: every room may use them, and they use none.
 
+mod cadence;
 mod call;
 mod capability;
 mod check;
@@ -11,6 +12,7 @@ mod scope;
 mod verdict;
 mod who;
 
+pub use cadence::{BadCadence, Cadence, Due, days, is_zone_name};
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
 pub use capability::{IssuerTraits, Observation, StoreTraits};
 pub use check::{Check, CheckVerdict};

@@ -28,7 +28,7 @@ use crate::secret::Sealer;
 pub use check::{Check, check};
 pub use safe::{SafeError, has_captured, scrub, try_open};
 pub use step::resolved;
-pub use survey::{Choices, Learnt, SurveyError, drift, survey, survey_and_learn};
+pub use survey::{Age, Choices, Learnt, SurveyError, ages, drift, survey, survey_and_learn};
 
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

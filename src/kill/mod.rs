@@ -89,6 +89,7 @@ pub fn runbook(
         name: format!("revoke-{}", kind.name),
         summary: Some(format!("Revokes {} without replacing them.", plural(kind.name, credentials.len()))),
         owner: None,
+        cadence: None,
         severity: Severity::Critical,
         environments: BTreeMap::from([(ENVIRONMENT.to_owned(), BTreeMap::new())]),
         strategy: Strategy::Revoke,

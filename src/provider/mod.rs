@@ -201,6 +201,14 @@ pub trait Issuer: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// When the issuer made the credential; `None`, as by default, where it does not say.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn created(&self, _handle: &str) -> Result<Option<Timestamp>, CallError> {
+        Ok(None)
+    }
+
     /// What the credential really may do.
     ///
     /// # Errors
@@ -268,6 +276,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such secret.
     async fn observe(&self) -> Result<Versions, CallError>;
+
+    /// When a version was written; `None`, as by default, where the store does not say.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or there is no such version.
+    async fn written(&self, _version: &str) -> Result<Option<Timestamp>, CallError> {
+        Ok(None)
+    }
 
     /// The value of one version; of the current one without a version.
     ///

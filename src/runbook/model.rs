@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::{Cadence, Period, Phase};
 pub use crate::domain::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod, Scope, Strategy};
-use crate::domain::{Period, Phase};
 pub use crate::kind::file::FileFormat;
 pub use crate::kind::{Attest, Connection, Gate, Issuer, Probe, Store};
 
@@ -33,6 +33,10 @@ pub struct Runbook {
     /// How bad a leak of these credentials is.
     #[serde(default)]
     pub severity: Severity,
+    /// How often to rotate: days or weeks between two rotations (`90d`, `12w Europe/Berlin`), or a cron expression
+    /// and its time zone (`0 9 1 * * Europe/Berlin`). `stanch calendar` says what is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cadence: Option<Cadence>,
     /// The environments that this runbook may be run in, each with its own values. `--env` names
     /// one; `${env.KEY}` is replaced by its values. The environment `sandbox` replaces every
     /// connection with the embedded sandbox.

@@ -43,6 +43,7 @@ impl Runbook {
             limits: _,
             // Read on this machine while planning; not sent anywhere.
             approvals: _,
+            cadence: _,
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {

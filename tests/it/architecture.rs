@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("text", &[]),
     // How well-known credentials look.
     ("shape", &[]),
@@ -29,6 +29,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("kill", &["kind", "runbook", "domain"]),
     ("plan", &["kind", "read", "runbook", "approve", "domain", "text"]),
     ("rotation", &["plan", "approve", "domain", "clock", "sabotage"]),
+    // What is due, and when a window opens: days and zones as values.
+    ("calendar", &["rotation", "plan", "domain", "text"]),
     ("journal", &["rotation", "plan", "approve", "domain", "secret", "clock", "sabotage", "text"]),
     ("provider", &["kind", "runbook", "domain", "secret", "clock", "text"]),
     // `kind`, but for the kinds' words: how each is made callable.
@@ -56,14 +58,15 @@ const ROOMS: [(&str, &[&str]); 22] = [
     (
         "cli",
         &[
-            "kill", "shape", "follow", "read", "output", "engine", "server", "provider", "journal",
-            "rotation", "plan", "kind", "runbook", "approve", "domain", "secret", "clock", "gate", "text",
+            "calendar", "kill", "shape", "follow", "read", "output", "engine", "server", "provider",
+            "journal", "rotation", "plan", "kind", "runbook", "approve", "domain", "secret", "clock", "gate",
+            "text",
         ],
     ),
 ];
 
 /// The layers to which time, randomness and the world arrive as values.
-const PURE: [&str; 4] = ["approve", "kind", "plan", "rotation"];
+const PURE: [&str; 5] = ["approve", "kind", "plan", "rotation", "calendar"];
 /// What those may not name. `rand` and the others as paths: `rand::`, `use rand;`.
 const IMPURE: [&str; 22] = [
     "tokio",

@@ -3,12 +3,19 @@
 //! It keeps the sandbox from being an optimist: add every new issuer and store here, the sandbox's
 //! as well. The callers below set a server up; the functions only use the traits.
 
+use stanch::clock::{Clock as _, SystemClock};
 use stanch::domain::{ErrorKind, Life, Observation};
 use stanch::kind::{self, ISSUERS, STORES};
 use stanch::provider::{CallContext, Issuer, Promoted, Store, Use};
 use stanch::secret::{Material, Secret};
 
 use crate::servers::{context, failures};
+
+/// Whether a time that was told is of these minutes.
+fn is_recent(at: Option<jiff::Timestamp>) -> Option<bool> {
+    let now = SystemClock::new().now().wall;
+    at.map(|at| now.duration_since(at).abs() < jiff::SignedDuration::from_mins(5))
+}
 
 /// A store that holds `old`, and what it is to hold.
 pub(crate) struct StoreCase<'a> {
@@ -29,6 +36,8 @@ pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
     let first = store.observe().await.expect("observe").current.expect("a current version");
     assert!(store.read(None).await.expect("read").same_as(&old), "the current value is the old one");
     assert!(store.read(Some(&first)).await.expect("read").same_as(&old));
+    let tells = ["kv2", "secretsmanager", "file"].contains(&kind);
+    assert_eq!(is_recent(store.written(&first).await.expect("written")), tells.then_some(true), "{kind}");
     let error = store.read(Some(nowhere)).await.expect_err("there is no such version");
     assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");
 
@@ -129,6 +138,9 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
     assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
+    let tells = ["vault-token", "approle-secret-id", "iam-access-key"].contains(&kind);
+    let created = issuer.created(&incoming.identity.handle).await.expect("created");
+    assert_eq!(is_recent(created), tells.then_some(true), "{kind}: {created:?}");
     let handle = incoming.identity.handle.as_str();
     assert!(!incoming.material.is_blank());
     assert!(!handle.contains(incoming.material.main().expect("a main part").expose()));

@@ -11,6 +11,7 @@ mod aws_docs;
 mod aws_secret;
 mod bad_input;
 mod before;
+mod calendar;
 mod ci;
 mod cli;
 mod conformance;

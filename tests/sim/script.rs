@@ -325,6 +325,7 @@ impl Script {
             name: "simulated".into(),
             summary: None,
             owner: None,
+            cadence: None,
             severity: model::Severity::High,
             environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
             strategy: self.strategy,

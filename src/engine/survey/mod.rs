@@ -1,6 +1,7 @@
 //! Observing, read-only, what a plan needs to know. Nothing is used up: a credential is asked about, as the
 //! operator, and not tried.
 
+mod ages;
 mod drift;
 mod failure;
 mod learnt;
@@ -20,6 +21,7 @@ use crate::runbook::model::{Credential, Runbook};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
+pub use ages::{Age, ages};
 pub use drift::drift;
 pub(super) use failure::first_failure;
 pub use learnt::Learnt;

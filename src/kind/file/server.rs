@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::work::from_io;
 use super::work::{alone_on, run_on_thread};
@@ -230,6 +231,15 @@ impl Store for FileStore {
         };
         let version = self.on_target(look).await.map_err(|error| self.about(error))?;
         Ok(Versions { current: Some(version), ..Versions::default() })
+    }
+
+    /// When the file was written: also when that was a neighbour's field.
+    async fn written(&self, _: &str) -> Result<Option<Timestamp>, CallError> {
+        let modified = |_: &Self, target: &Path| {
+            let found = std::fs::metadata(target).and_then(|found| found.modified());
+            found.map_err(|error| from_io(&error)).map(|at| Timestamp::try_from(at).ok())
+        };
+        self.on_target(modified).await.map_err(|error| self.about(error))
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {

@@ -109,6 +109,8 @@ impl<'de> Visitor<'de> for Visit {
 pub(super) struct Seen {
     pub(super) fields: Fields,
     pub(super) version: u64,
+    /// When it was written.
+    pub(super) created: Option<Timestamp>,
     /// When it deletes itself.
     pub(super) deletes: Option<Timestamp>,
     /// Whether it was found by a preflight, so that the look that follows need not ask again.
@@ -127,6 +129,8 @@ pub(super) struct Read {
 #[derive(Deserialize)]
 pub(super) struct Written {
     pub(super) version: u64,
+    #[serde(default)]
+    pub(super) created_time: String,
     #[serde(default)]
     pub(super) deletion_time: String,
 }

@@ -6,6 +6,7 @@
 //! for each environment, with its values in place.
 
 mod approvals;
+mod cadence;
 mod connections;
 mod credentials;
 mod gates;
@@ -131,6 +132,7 @@ fn declared(root: &Node, environments: &BTreeMap<String, Values>) -> Vec<Finding
 fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     let mut context = Context { root, found: Vec::new(), gates: HashSet::new() };
     names::check(&mut context);
+    cadence::check(&mut context);
     credentials::check(&mut context);
     stores::check(&mut context);
     phases::check(&mut context);

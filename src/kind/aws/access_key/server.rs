@@ -414,6 +414,12 @@ impl Issuer for AccessKeyIssuer {
         Ok(strange.collect())
     }
 
+    async fn created(&self, handle: &str) -> Result<Option<Timestamp>, CallError> {
+        let keys = self.keys().await?;
+        let key = keys.iter().find(|key| key.access_key_id() == Some(handle));
+        Ok(key.and_then(|key| key.create_date()).and_then(|at| Timestamp::from_second(at.secs()).ok()))
+    }
+
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
         if self.key(handle).await?.is_none() {
             let message = format!("the user {} has no access key {}", sanitize(&self.user), sanitize(handle));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
+use jiff::Timestamp;
 
 use super::checks::{CURRENT, Named, PENDING, PREVIOUS, labelled};
 use super::version::{is_ours, is_sibling};
@@ -241,6 +242,14 @@ impl Store for SecretsManagerStore {
         };
         let current = self.current(&description)?.to_owned();
         Ok(Versions { previous: only(PREVIOUS)?, pending: only(PENDING)?, current: Some(current) })
+    }
+
+    async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
+        let sent =
+            self.client.secrets.get_secret_value().secret_id(&self.secret).version_id(version).send().await;
+        let output =
+            sent.map_err(|error| self.client.fault(&error, &self.what("GetSecretValue")).read_only())?;
+        Ok(output.created_date().and_then(|at| Timestamp::from_second(at.secs()).ok()))
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {

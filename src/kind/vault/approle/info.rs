@@ -70,6 +70,9 @@ pub(super) struct SecretIdInfo {
     pub(super) secret_id_accessor: String,
     #[serde(default)]
     pub(super) metadata: Option<Metadata>,
+    /// RFC 3339.
+    #[serde(default)]
+    pub(super) creation_time: String,
     /// 0 is without limit.
     #[serde(default)]
     pub(super) secret_id_num_uses: u64,
@@ -84,7 +87,14 @@ impl SecretIdInfo {
     /// One of which only this is known.
     pub(super) fn of(accessor: &str, metadata: Metadata) -> Self {
         let (secret_id_accessor, metadata) = (accessor.to_owned(), Some(metadata));
-        Self { secret_id_accessor, metadata, secret_id_num_uses: 0, secret_id_ttl: 0, cidr_list: None }
+        Self {
+            secret_id_accessor,
+            metadata,
+            creation_time: String::new(),
+            secret_id_num_uses: 0,
+            secret_id_ttl: 0,
+            cidr_list: None,
+        }
     }
 
     /// The name of a secret id. Its logins carry its metadata and nothing else of it, and outlive it: what

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -384,6 +385,10 @@ impl Issuer for ApproleIssuer {
     async fn existing(&self) -> Result<Vec<String>, CallError> {
         // The tags tell ours from others'.
         Ok(Vec::new())
+    }
+
+    async fn created(&self, handle: &str) -> Result<Option<Timestamp>, CallError> {
+        Ok(self.known(split(handle).0).await?.and_then(|info| info.creation_time.parse().ok()))
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {

@@ -162,10 +162,11 @@ impl Kv2Store {
                 return Err(self.absent(error));
             }
         };
-        let Written { version: found, deletion_time } = read.metadata;
+        let Written { version: found, created_time, deletion_time } = read.metadata;
         match read.data {
             Some(fields) if !is_deleted(&deletion_time, reply.date()) => {
-                Ok(Seen { fields, version: found, deletes: deletion_time.parse().ok(), early: false })
+                let (created, deletes) = (created_time.parse().ok(), deletion_time.parse().ok());
+                Ok(Seen { fields, version: found, created, deletes, early: false })
             }
             _ => Err(CallError::rejected(
                 ErrorKind::NotFound,
@@ -290,6 +291,10 @@ impl Store for Kv2Store {
         };
         let version = self.seen().insert(found).version;
         Ok(Versions { current: Some(version.to_string()), previous: None, pending: None })
+    }
+
+    async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
+        Ok(self.data(Some(Self::version(version)?)).await?.created)
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {

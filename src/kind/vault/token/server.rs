@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use vaultrs::api::token::requests::{
     CreateOrphanTokenRequest, CreateRoleTokenRequest, LookupTokenSelfRequest, ReadTokenRoleRequest,
 };
@@ -332,6 +333,13 @@ impl Issuer for TokenIssuer {
     async fn existing(&self) -> Result<Vec<String>, CallError> {
         // The tags tell ours from others'.
         Ok(Vec::new())
+    }
+
+    async fn created(&self, handle: &str) -> Result<Option<Timestamp>, CallError> {
+        let info = self.lookup(handle).await?;
+        Ok(info
+            .filter(|info| info.creation_time > 0)
+            .and_then(|i| Timestamp::from_second(i.creation_time).ok()))
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
