@@ -424,6 +424,7 @@ fn runbook(count: usize) -> model::Runbook {
         phases: model::Phases { verify: sure(), proof: sure(), ..Default::default() },
         gates: BTreeMap::new(),
         limits: model::Limits { concurrency: 1024, ..model::Limits::default() },
+        notify: None,
     }
 }
 

@@ -27,6 +27,7 @@ mod identify;
 mod init;
 mod log;
 mod metrics;
+mod notify;
 mod plan;
 mod reap;
 mod report;
@@ -37,6 +38,7 @@ mod rollback;
 mod run;
 mod runs;
 mod status;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -104,6 +106,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Write metrics of all runs, in Prometheus' text format.
     Metrics(metrics::MetricsArgs),
+    /// Preview, send and list the messages about runs.
+    Notify(notify::NotifyArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
     /// Roll a run back. Refused past its point of no return.
@@ -219,6 +223,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
         Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
         Command::Metrics(args) => block_on_this_thread(metrics::main(&open(Access::Reads)?, args))?,
+        Command::Notify(args) => notify::main(&open, &global, args),
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,

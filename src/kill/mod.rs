@@ -97,6 +97,7 @@ pub fn runbook(
         phases: Phases::default(),
         gates: BTreeMap::new(),
         limits: Limits { concurrency, ..Limits::default() },
+        notify: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::notify::Notify;
 pub use crate::domain::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod, Scope, Strategy};
 use crate::domain::{Period, Phase};
 pub use crate::kind::file::FileFormat;
@@ -55,6 +56,9 @@ pub struct Runbook {
     /// Bounds of the run.
     #[serde(default)]
     pub limits: Limits,
+    /// Who is told what happens, besides the channels of `notify.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
 }
 
 /// How bad a leak is.

@@ -41,6 +41,8 @@ impl Runbook {
             phases,
             gates,
             limits: _,
+            // A channel that is down, or a program of one that is missing, refuses no run.
+            notify: _,
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {

@@ -9,6 +9,7 @@ mod connections;
 mod credentials;
 mod gates;
 mod names;
+pub(crate) mod notify;
 mod phases;
 pub(crate) mod placeholders;
 mod scope;
@@ -135,6 +136,9 @@ fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     phases::check(&mut context);
     gates::check(&mut context);
     connections::check(&mut context, references);
+    if let Some(notify) = root.get("notify") {
+        context.found.extend(notify::check(notify));
+    }
     context.found
 }
 
