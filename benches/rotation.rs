@@ -426,6 +426,7 @@ fn runbook(count: usize) -> model::Runbook {
         gates: BTreeMap::new(),
         approvals: None,
         limits: model::Limits { concurrency: 1024, ..model::Limits::default() },
+        notify: None,
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) struct Context {
     pub(super) sealing: SealingKey,
     /// Where the world of the sandbox is kept.
     pub(super) sandbox: PathBuf,
+    /// Where messages are kept until they are sent.
+    pub(super) outbox: PathBuf,
+    /// The `notify.yaml`, where there is one.
+    pub(super) notify: Option<PathBuf>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) actor: String,
     pub(super) host: String,
@@ -53,6 +57,8 @@ impl Context {
         Ok(Self {
             sealing: SealingKey::of(state.root()),
             sandbox: state.sandbox(),
+            outbox: state.root().join("outbox"),
+            notify: notify_file(state.root()),
             ledger: Arc::new(state),
             clock: Arc::new(SystemClock::new()),
             actor: actor(),
@@ -143,6 +149,15 @@ pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
             CliError::new(Exit::Usage, "cannot find the state directory: HOME is not set")
                 .hint("pass --state DIR")
         })
+}
+
+/// The `notify.yaml` that STANCH_NOTIFY names, else the one in the state folder, where it is there.
+fn notify_file(state: &std::path::Path) -> Option<PathBuf> {
+    let named = std::env::var_os("STANCH_NOTIFY").filter(|path| !path.is_empty());
+    let path = named.clone().map_or_else(|| state.join("notify.yaml"), PathBuf::from);
+    // A runbook's directory is entered later. One that is named and missing is a mistake to hear of.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    (named.is_some() || path.exists()).then_some(path)
 }
 
 /// The state folder, opened: for what is done to its files, and for nothing else.

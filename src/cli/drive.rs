@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, ci, print};
+use super::{CliError, Exit, Global, SessionArgs, ci, print, tell};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
 use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
@@ -133,6 +133,11 @@ pub(super) async fn drive(
     let run = journal.run().to_owned();
     let err_style = style(std::io::stderr().is_terminal());
     let (observer, screen) = output::observer(context.mode, err_style, &run, &state);
+    let follower = tell::begin(context, &run, state.plan());
+    let observer: Box<dyn engine::Observer> = match &follower {
+        Some(follower) => Box::new(tell::Telling { shows: observer, nudge: follower.nudge() }),
+        None => observer,
+    };
     let (send, interrupt) = watch::channel(false);
     let terminated = Arc::new(AtomicBool::new(false));
     let signals = tokio::spawn(signals(
@@ -159,12 +164,17 @@ pub(super) async fn drive(
     };
     let result = engine.run(state, conduct).await;
     signals.abort();
-    let state = result.map_err(|e| {
-        // Without its secrets the run does not go on.
-        let shut = matches!(e, EngineError::Safe(_));
-        let error = CliError::from(e);
-        if global.json || shut { error } else { error.note(format!("to resume: stanch resume {run}")) }
-    })?;
+    let state = match result {
+        Ok(state) => state,
+        Err(e) => {
+            tell::finish(&run, follower).await;
+            // Without its secrets the run does not go on.
+            let shut = matches!(e, EngineError::Safe(_));
+            let error = CliError::from(e);
+            let plain = global.json || shut;
+            return Err(if plain { error } else { error.note(format!("to resume: stanch resume {run}")) });
+        }
+    };
     let now = context.clock.now().wall;
     let around = context.around(&run, &state, false).await?;
     let printed = if global.json {
@@ -177,6 +187,7 @@ pub(super) async fn drive(
         eprintln!("see what stanch tried and how to check the outcome: stanch status {run}");
     }
     ci::after(context, &run).await;
+    tell::finish(&run, follower).await;
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
 }

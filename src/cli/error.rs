@@ -188,7 +188,7 @@ impl CliError {
         self
     }
 
-    fn from_error(exit: Exit, error: &dyn Error) -> Self {
+    pub(super) fn from_error(exit: Exit, error: &dyn Error) -> Self {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {

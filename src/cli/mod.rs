@@ -29,6 +29,7 @@ mod identify;
 mod init;
 mod log;
 mod metrics;
+mod notify;
 mod plan;
 mod reap;
 mod report;
@@ -40,6 +41,7 @@ mod run;
 mod runs;
 mod sign;
 mod status;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -112,6 +114,8 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     /// Show when each credential is due for its next rotation.
     Calendar(calendar::CalendarArgs),
+    /// Preview, send and list the messages about runs.
+    Notify(notify::NotifyArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
     Resume(resume::ResumeArgs),
     /// Roll a run back. Refused past its point of no return.
@@ -288,6 +292,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Calendar(args) => {
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }
+        Command::Notify(args) => notify::main(&open, &global, args),
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,

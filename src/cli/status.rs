@@ -8,7 +8,7 @@ use clap::Args;
 use super::ci::{self, Level};
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
-use super::{CliError, Exit, Global, drive, print, print_json};
+use super::{CliError, Exit, Global, drive, notify, print, print_json};
 use crate::domain::Observation;
 use crate::plan::{ADOPTED, Planned};
 use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
@@ -56,6 +56,10 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
             let around = context.around(&run, &state, live).await?;
             let mut summary = output::summary_json(&run, &state, around);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
+            let messages = notify::wrong(context, &run)?;
+            if !messages.is_empty() {
+                summary["messages"] = messages.iter().map(|entry| notify::summary(&run, entry)).collect();
+            }
             print_json(&summary)?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
@@ -189,5 +193,6 @@ async fn text(
             text.push_str(&format!("  in progress: {}\n", waiting.join(", ")));
         }
     }
+    text.push_str(&notify::wrong_text(run, &notify::wrong(context, run)?));
     Ok(style.plain(&text))
 }

@@ -80,6 +80,8 @@ impl Desk {
             ledger: Arc::clone(&self.ledger),
             sealing: SealingKey::of(&self.folder.path().join("home")),
             sandbox: self.folder.path().join("sandbox"),
+            outbox: self.folder.path().join("outbox"),
+            notify: None,
             clock: Arc::new(SystemClock::new()),
             actor: "tester".into(),
             host: "here".into(),

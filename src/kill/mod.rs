@@ -99,6 +99,7 @@ pub fn runbook(
         gates: BTreeMap::new(),
         approvals: None,
         limits: Limits { concurrency, ..Limits::default() },
+        notify: None,
     })
 }
 

@@ -7,6 +7,7 @@
 mod meaning;
 pub mod model;
 mod named;
+pub mod notify;
 pub(crate) mod read;
 mod structure;
 mod template;
@@ -22,7 +23,7 @@ pub use read::secrets::in_words as holds_secret;
 pub use read::source::{ReadError, Source};
 pub use read::span::Span;
 pub use read::tree::MAX_BYTES;
-pub use structure::schema;
+pub use structure::{notify_schema, schema};
 pub use template::{InstantiateError, Template};
 
 /// More findings than this help nobody; the rest is counted.
@@ -44,6 +45,61 @@ impl Checked {
     }
 }
 
+/// Findings for secrets of a known shape in any text.
+pub fn secrets_in(text: &str) -> Vec<Finding> {
+    read::secrets::in_text(text)
+}
+
+/// What the check of a `notify.yaml` says.
+#[derive(Debug, Clone)]
+pub struct CheckedNotify {
+    /// Every mistake, the worst first.
+    pub findings: Vec<Finding>,
+    /// What it says, where there is no error.
+    pub notify: Option<notify::Notify>,
+}
+
+/// Finds every mistake in a `notify.yaml`.
+pub fn check_notify(source: &Source) -> CheckedNotify {
+    let text = source.text.as_str();
+    let mut findings = if text.len() > MAX_BYTES { Vec::new() } else { read::secrets::in_text(text) };
+    let mut read = None;
+    match read::tree::parse(text) {
+        Err(finding) => findings.push(finding),
+        Ok(tree) => {
+            add_unknown(&mut findings, read::secrets::in_tree(&tree));
+            add_unknown(&mut findings, meaning::notify::check(&tree));
+            add_unknown(&mut findings, structure::check_notify(&tree).found);
+            if !findings.iter().any(|finding| finding.severity == Severity::Error) {
+                match serde_json::from_value(tree.to_json()) {
+                    Ok(notify) => read = Some(notify),
+                    Err(error) => {
+                        findings.push(Finding::error("unreadable", tree.span, error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+    read::finding::sort(&mut findings);
+    findings.truncate(MAX_FINDINGS);
+    read::secrets::redact(&mut findings);
+    CheckedNotify { findings, notify: read }
+}
+
+/// Adds findings, but not at a place where one shows already that a secret is.
+fn add_unknown(findings: &mut Vec<Finding>, more: Vec<Finding>) {
+    for finding in more {
+        let hides = |other: &Finding| {
+            other.code == read::finding::LITERAL_SECRET
+                && other.at.start < finding.at.end
+                && finding.at.start < other.at.end
+        };
+        if !findings.iter().any(hides) {
+            findings.push(finding);
+        }
+    }
+}
+
 /// Finds every mistake in a runbook.
 pub fn check(source: &Source) -> Checked {
     let text = source.text.as_str();
@@ -58,12 +114,10 @@ pub fn check(source: &Source) -> Checked {
     };
     let mut runbook = None;
     if let Some(tree) = tree {
-        for finding in read::secrets::in_tree(&tree) {
-            // What the text showed already is not said twice.
-            let known = |other: &Finding| other.at.start < finding.at.end && finding.at.start < other.at.end;
-            if !findings.iter().any(known) {
-                findings.push(finding);
-            }
+        // What the text showed already is not said twice.
+        add_unknown(&mut findings, read::secrets::in_tree(&tree));
+        if let Some(notify) = tree.get("notify") {
+            add_unknown(&mut findings, meaning::notify::literals(notify));
         }
         if tree.value == read::tree::Value::Null {
             let at = Span { line: 1, column: 1, ..Span::default() };

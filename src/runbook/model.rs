@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::notify::Notify;
 use crate::domain::{Cadence, Period, Phase};
 pub use crate::domain::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod, Scope, Strategy};
 pub use crate::kind::file::FileFormat;
@@ -62,6 +63,9 @@ pub struct Runbook {
     /// Who must approve which phase before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Approvals>,
+    /// Who is told what happens, besides the channels of `notify.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
 }
 
 /// How bad a leak is.

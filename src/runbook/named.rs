@@ -44,6 +44,8 @@ impl Runbook {
             // Read on this machine while planning; not sent anywhere.
             approvals: _,
             cadence: _,
+            // A channel that is down, or a program of one that is missing, refuses no run.
+            notify: _,
         } = self;
         let mut all = AllNamed::default();
         for (name, connection) in connections {

@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 
-use super::model;
 use super::read::finding::Finding;
 use super::read::span::Span;
 use super::read::tree::{Entry, Node, Value};
 use super::read::variables;
 use super::read::words::{nearest, quote_or, suggest};
+use super::{model, notify};
 use crate::domain::Period;
 use crate::kind::spec::CONNECTION;
 
@@ -24,21 +24,36 @@ static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     schema
 });
 
+static NOTIFY: LazyLock<Json> = LazyLock::new(|| {
+    let mut schema = Json::from(schemars::schema_for!(notify::Notify));
+    schema["$id"] = json!("urn:stanch:notify:1");
+    schema
+});
+
 /// The JSON Schema (draft 2020-12) of runbooks, for editors.
 pub fn schema() -> Json {
     SCHEMA.clone()
 }
 
-/// Holds the tree against the schema.
-pub(crate) fn check(root: &Node) -> Check {
-    let mut check = Check::default();
-    check.node(root, &SCHEMA, root.span);
-    check
+/// The JSON Schema (draft 2020-12) of `notify.yaml`, for editors.
+pub fn notify_schema() -> Json {
+    NOTIFY.clone()
 }
 
-/// What the schema says of a tree.
-#[derive(Default)]
+/// Holds a runbook's tree against the schema.
+pub(crate) fn check(root: &Node) -> Check {
+    Check::of(root, &SCHEMA)
+}
+
+/// Holds the tree of a `notify.yaml` against its schema.
+pub(crate) fn check_notify(root: &Node) -> Check {
+    Check::of(root, &NOTIFY)
+}
+
+/// What a schema says of a tree.
 pub(crate) struct Check {
+    /// The whole schema, in which its references are found.
+    whole: &'static Json,
     /// Every place where the tree is not what the schema says.
     pub(crate) found: Vec<Finding>,
     /// Every place that names a connection.
@@ -53,12 +68,18 @@ pub(crate) struct Reference {
 }
 
 impl Check {
+    fn of(root: &Node, whole: &'static Json) -> Self {
+        let mut check = Self { whole, found: Vec::new(), references: Vec::new() };
+        check.node(root, whole, root.span);
+        check
+    }
+
     /// `at` is where a mistake of the whole node is shown: its key, where it has one.
     fn node(&mut self, node: &Node, schema: &Json, at: Span) {
         if self.found.len() >= MAX_FOUND {
             return;
         }
-        let (schema, description) = resolve(schema);
+        let (schema, description) = resolve(self.whole, schema);
         if let Some(variants) = schema.get("anyOf").and_then(Json::as_array) {
             return self.any_of(node, variants, at);
         }
@@ -125,7 +146,7 @@ impl Check {
                 let inner = properties.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
                 self.found.push(
                     Finding::error("missing-field", at, format!("the field `{name}` is missing here"))
-                        .hint(to_write(name, inner)),
+                        .hint(to_write(self.whole, name, inner)),
                 );
             }
         }
@@ -204,7 +225,7 @@ impl Check {
 
     /// An optional value, or one that may be written in several ways: the type decides which.
     fn any_of(&mut self, node: &Node, variants: &[Json], at: Span) {
-        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(variant).0).collect();
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.whole, variant).0).collect();
         if let [one] = variants.iter().filter(|variant| !is_null(variant)).copied().collect::<Vec<_>>()[..] {
             if node.value != Value::Null || variants.len() == 1 {
                 self.node(node, one, at);
@@ -219,7 +240,7 @@ impl Check {
 
     /// A word out of several, or a map whose `type` or whose single key says what it is.
     fn one_of(&mut self, node: &Node, variants: &[Json], at: Span) {
-        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(variant).0).collect();
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.whole, variant).0).collect();
         let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
         if let Some(tag) = variants.first().and_then(|variant| tag(variant)) {
             return self.tagged(node, &variants, tag, at);
@@ -358,11 +379,11 @@ impl Check {
 }
 
 /// Follows a reference; the description nearest to the use wins.
-fn resolve(schema: &Json) -> (&Json, &str) {
+fn resolve<'a>(whole: &'a Json, schema: &'a Json) -> (&'a Json, &'a str) {
     let mut schema = schema;
     let mut description = schema.get("description").and_then(Json::as_str);
     while let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-        let Some(next) = SCHEMA.pointer(name.trim_start_matches('#')) else { break };
+        let Some(next) = whole.pointer(name.trim_start_matches('#')) else { break };
         schema = next;
         description = description.or_else(|| schema.get("description").and_then(Json::as_str));
     }
@@ -434,8 +455,8 @@ fn quote(key: &str) -> String {
 }
 
 /// What to write for a field that is missing: an example where its form tells one, and what it means.
-fn to_write(name: &str, schema: &Json) -> String {
-    let (schema, description) = resolve(schema);
+fn to_write(whole: &Json, name: &str, schema: &Json) -> String {
+    let (schema, description) = resolve(whole, schema);
     let text = |key: &str| schema.get(key).and_then(Json::as_str);
     let example = match (text(CONNECTION), text("type"), text("pattern")) {
         (_, _, Some(Period::PATTERN)) => "24h",

@@ -54,7 +54,13 @@ const ROOMS: [(&str, &[&str]); 23] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "approve", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
+    (
+        "follow",
+        &[
+            "output", "provider", "journal", "rotation", "plan", "runbook", "read", "domain", "secret",
+            "clock", "text",
+        ],
+    ),
     (
         "cli",
         &[

@@ -102,11 +102,12 @@ fn wrap(fragment: &str, whole: &str) -> String {
 fn runbooks(path: &Path) -> Vec<(String, String)> {
     let page = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let blocks = blocks(&read(path));
-    // The pages of the kinds and of approvals have fragments only: they replace sections of the first runbook on the page beside it.
+    // These pages have fragments only, which replace sections of the first runbook on the page beside it.
     let beside = self::blocks(&read(&root().join("docs/runbook.md")));
     let first = |blocks: &[Block]| blocks.iter().find(|b| b.kind == "yaml").map(|b| b.text.clone());
-    let whole = first(&blocks)
-        .or_else(|| first(&beside).filter(|_| ["kinds.md", "approvals.md"].contains(&page.as_str())));
+    let whole = first(&blocks).or_else(|| {
+        first(&beside).filter(|_| ["kinds.md", "notify.md", "approvals.md"].contains(&page.as_str()))
+    });
     blocks
         .iter()
         .filter(|b| b.kind.starts_with("yaml") || b.kind.starts_with("yml"))
@@ -265,8 +266,8 @@ fn every_flag_in_the_documents_exists() {
                 let mut words = rest.split_whitespace().map(|w| w.trim_matches([',', '.']));
                 let Some(command) = words.next() else { continue };
                 let mut command = vec![command.to_owned()];
-                // The one command that has commands of its own.
-                if command[0] == "audit" {
+                // The commands that have commands of their own.
+                if ["audit", "notify"].contains(&command[0].as_str()) {
                     let words = words.clone();
                     command.extend(words.take_while(|w| !w.starts_with('-')).take(1).map(str::to_owned));
                 }

@@ -42,7 +42,7 @@ const SOURCES: [&str; 16] = [
     "src/runbook",
     "src/text.rs",
 ];
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "CONTRIBUTING.md",
     "docs/adding-a-kind.md",
     "README.md",
@@ -52,6 +52,7 @@ const PAGES: [&str; 9] = [
     "docs/kinds.md",
     "docs/architecture.md",
     "docs/security.md",
+    "docs/notify.md",
 ];
 
 /// What is refused, as a pattern, and what to write instead.

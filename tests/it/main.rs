@@ -30,6 +30,7 @@ mod language;
 mod manners;
 mod metrics;
 mod network;
+mod notify;
 mod outside;
 mod proxy;
 mod record;

@@ -14,7 +14,7 @@ use crate::plan::Step;
 use crate::rotation::{End, Ended, Event, IllegalTransition, Outgoing, State, Truth};
 
 /// Takes records in their order, and makes the report of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Fold {
     /// Only so many records count.
     upto: Option<u64>,
@@ -141,6 +141,11 @@ impl Fold {
             words,
             mark,
         }
+    }
+
+    /// What the records so far led to; `None` before the first.
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
     }
 
     /// The report; `None` where there was no first record.

@@ -47,7 +47,7 @@ pub(crate) fn main_part(material: Option<&Material>) -> Result<&Secret, CallErro
 
 /// What a status means for a request that was to change something. The body is never quoted: it
 /// may echo what it was sent.
-fn judge(reply: &Reply, what: &str) -> Result<(), CallError> {
+pub(crate) fn judge(reply: &Reply, what: &str) -> Result<(), CallError> {
     let status = reply.status.as_u16();
     let rejected = |kind| CallError::rejected(kind, format!("{what} answered {status}"));
     let error = match status {
@@ -83,6 +83,12 @@ pub(crate) fn safe_url(text: &str) -> String {
     }
 }
 
+/// The beginning of an address, up to its path.
+pub(crate) fn server_of(url: &str) -> String {
+    let end = url.find("://").and_then(|at| Some(at + 3 + url.get(at + 3..)?.find('/')?));
+    url[..end.unwrap_or(url.len())].to_owned()
+}
+
 /// A number or a text at a JSON pointer of a body.
 pub(crate) fn at_pointer(reply: &Reply, pointer: &str) -> Option<serde_json::Value> {
     let document: serde_json::Value = serde_json::from_slice(&reply.body).ok()?;
@@ -98,6 +104,17 @@ mod tests {
         assert_eq!(safe_url("https://u:p@h:1/a?token=x#y"), "https://h:1/a");
         for none in ["u:p-secret@h:1", "h:1", "", "unix:p-secret"] {
             assert_eq!(safe_url(none), "an address without `http://` or `https://`", "{none}");
+        }
+    }
+
+    #[test]
+    fn of_a_secret_address_only_the_server_is_named() {
+        for (url, server) in [
+            ("https://hooks.example:1/services/T/B/X", "https://hooks.example:1"),
+            ("http://h", "http://h"),
+            ("none", "none"),
+        ] {
+            assert_eq!(server_of(url), server);
         }
     }
 

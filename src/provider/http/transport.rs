@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
 use super::interim::{Interim, MAX_INTERIM};
-use super::safe_url;
+use super::{safe_url, server_of};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::ErrorKind;
 use crate::provider::logged::Logged;
@@ -50,6 +50,8 @@ pub struct Transport {
     identity: Option<Secret>,
     proxy: Option<Secret>,
     skip_verify: bool,
+    /// Whether the paths of addresses are secrets, too.
+    hides_paths: bool,
     clients: [OnceLock<reqwest::Client>; 4],
     #[cfg(any(test, feature = "fuzzing"))]
     canned: Option<Canned>,
@@ -149,10 +151,17 @@ impl Transport {
             identity: None,
             proxy: None,
             skip_verify: false,
+            hides_paths: false,
             clients: Default::default(),
             #[cfg(any(test, feature = "fuzzing"))]
             canned: None,
         }
+    }
+
+    /// Names no more of an address than its server, in errors and in the log: for addresses that are secrets.
+    #[must_use]
+    pub fn hiding_paths(self) -> Self {
+        Self { hides_paths: true, ..self }
     }
 
     /// Sends nothing, and answers with these.
@@ -218,7 +227,10 @@ impl Transport {
         request: http::Request<Vec<u8>>,
         timeout: Option<Duration>,
     ) -> Result<Reply, CallError> {
-        let place = safe_url(&request.uri().to_string());
+        let mut place = safe_url(&request.uri().to_string());
+        if self.hides_paths {
+            place = server_of(&place);
+        }
         let mut call = Logged::start(|| format!("{} {place}", request.method()));
         let reply = self.exchange(request, &place, timeout).await;
         match &reply {
@@ -353,7 +365,7 @@ fn setup(error: reqwest::Error) -> CallError {
 }
 
 /// Whether a host is this machine.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -11,6 +11,7 @@ mod connections;
 mod credentials;
 mod gates;
 mod names;
+pub(crate) mod notify;
 mod phases;
 pub(crate) mod placeholders;
 mod scope;
@@ -139,6 +140,9 @@ fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     gates::check(&mut context);
     connections::check(&mut context, references);
     approvals::check(&mut context);
+    if let Some(notify) = root.get("notify") {
+        context.found.extend(notify::check(notify));
+    }
     context.found
 }
 

@@ -1,0 +1,173 @@
+//! Messages about a run that a command works on. Whatever is wrong with them, the command goes on.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use super::Exit;
+use super::context::{Context, style};
+use super::error::CliError;
+use crate::clock::Moment;
+use crate::engine::Observer;
+use crate::follow::notify::templates::TemplateError;
+use crate::follow::notify::{
+    Channels, ConfigError, Follower, NotifyError, Nudge, Outbox, OutboxError, is_automatic,
+};
+use crate::plan::Plan;
+use crate::rotation::{Event, State};
+use crate::runbook::render;
+
+/// The channels of a plan's run, those of `notify.yaml` included.
+pub(super) fn channels(context: &Context, plan: Option<&Plan>) -> Result<Channels, ConfigError> {
+    Channels::load(context.notify.as_deref(), plan)
+}
+
+/// Begins to follow a run, where a channel is to hear of it.
+pub(super) fn begin(context: &Context, run: &str, plan: &Plan) -> Option<Follower> {
+    let channels = match channels(context, Some(plan)) {
+        Ok(channels) => channels,
+        Err(error) => {
+            let error = CliError::from(error);
+            eprintln!("no messages are sent: {}", error.sentences());
+            // What is fixed later is sent then.
+            if !plan.sandbox
+                && let Err(error) = Outbox::of(&context.outbox, run).begin()
+            {
+                CliError::from(error).print(false);
+            }
+            return None;
+        }
+    };
+    if !channels.all.iter().any(|channel| is_automatic(channel, plan.sandbox)) {
+        return None;
+    }
+    let outbox = Outbox::of(&context.outbox, run);
+    let started =
+        Follower::start(Arc::clone(&context.ledger), run, outbox, channels, Arc::clone(&context.clock));
+    match started {
+        Ok(follower) => Some(follower),
+        Err(error) => {
+            later(run, &CliError::from(error));
+            None
+        }
+    }
+}
+
+/// Tells of a run that this command closed, without following it.
+pub(super) async fn after(context: &Context, run: &str, plan: &Plan) {
+    finish(run, begin(context, run, plan)).await;
+}
+
+/// Waits a few seconds for what is still to be sent, and says what was not.
+pub(super) async fn finish(run: &str, follower: Option<Follower>) {
+    let Some(follower) = follower else { return };
+    let finished = tokio::select! {
+        finished = follower.finish() => finished,
+        // What is not sent now is sent by `flush`.
+        _ = tokio::signal::ctrl_c() => Ok(None),
+    };
+    match finished {
+        Ok(Some(0)) => {}
+        Ok(open) => {
+            let count = open
+                .map_or_else(|| "some messages".to_owned(), |n| crate::text::counted(n as u64, "message"));
+            eprintln!(
+                "not sent yet: {count}; the run is not affected. See why: stanch notify status {run}   send: stanch notify flush {run}"
+            );
+        }
+        Err(error) => later(run, &CliError::from(error)),
+    }
+}
+
+fn later(run: &str, error: &CliError) {
+    eprintln!(
+        "messages were not sent: {}; the run is not affected. Send them: stanch notify flush {run}",
+        error.sentences()
+    );
+}
+
+/// Shows events, and tells the follower of those that something may be said about.
+pub(super) struct Telling {
+    /// What shows them.
+    pub(super) shows: Box<dyn Observer>,
+    /// What tells the follower.
+    pub(super) nudge: Nudge,
+}
+
+impl Observer for Telling {
+    fn recorded(&mut self, at: Moment, events: &[Event], state: &State) {
+        let is_told = |event: &Event| {
+            matches!(
+                event,
+                Event::Entered { .. } | Event::Halted { .. } | Event::Stopped { .. } | Event::Closed { .. }
+            )
+        };
+        if events.iter().any(is_told) {
+            self.nudge.now();
+        }
+        self.shows.recorded(at, events, state);
+    }
+
+    fn tick(&mut self, at: Moment, state: &State) {
+        self.shows.tick(at, state);
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let shown = |file, findings: &[_]| {
+            let style = style(std::io::stderr().is_terminal());
+            let width = usize::from(console::Term::stderr().size().1).max(40);
+            eprint!("{}", render(findings, file, style.color, width));
+        };
+        match error {
+            ConfigError::Unreadable(error) | ConfigError::Templates(TemplateError::Unreadable(error)) => {
+                error.into()
+            }
+            ConfigError::Invalid { file, findings } => {
+                shown(&file, &findings);
+                CliError::new(Exit::BadRunbook, format!("{} is not valid; nothing was sent", file.name))
+                    .hint("fix it, then: stanch notify flush")
+            }
+            ConfigError::Templates(TemplateError::Unusable(unusable)) => {
+                shown(&unusable.source, &unusable.findings);
+                let message =
+                    format!("the templates in {} are not valid; nothing was sent", unusable.source.name);
+                CliError::new(Exit::BadRunbook, message).hint("fix them, then: stanch notify flush")
+            }
+            ConfigError::Templates(error @ TemplateError::NoSuchLanguage(_)) => {
+                CliError::new(Exit::BadRunbook, format!("{error}; nothing was sent"))
+                    .hint("use `en` or `de`, or set `templates` to a directory that has it")
+            }
+        }
+    }
+}
+
+impl From<OutboxError> for CliError {
+    fn from(error: OutboxError) -> Self {
+        let (exit, hint) = match &error {
+            OutboxError::Io { .. } => {
+                (Exit::Failed, "check that it is yours, is writable and has free space")
+            }
+            OutboxError::Damaged { .. } => (
+                Exit::Failed,
+                "move the file away: the message is composed again, and may be sent a second time",
+            ),
+            OutboxError::Busy(_) => (Exit::Locked, "wait until that process has ended"),
+        };
+        Self::from_error(exit, &error).hint(hint)
+    }
+}
+
+impl From<NotifyError> for CliError {
+    fn from(error: NotifyError) -> Self {
+        match error {
+            NotifyError::Ledger(error) => error.into(),
+            NotifyError::Outbox(error) => error.into(),
+            NotifyError::Record { ref run, .. } => {
+                let hint = format!("see where: stanch audit verify {run}");
+                Self::from_error(Exit::JournalInvalid, &error).hint(hint)
+            }
+            NotifyError::Thread(_) => Self::from_error(Exit::Failed, &error),
+        }
+    }
+}
