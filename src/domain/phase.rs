@@ -28,6 +28,7 @@ pub enum Strategy {
     Hash,
     Serialize,
     Deserialize,
+    JsonSchema,
     Display,
     EnumString,
     IntoStaticStr,

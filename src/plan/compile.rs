@@ -243,6 +243,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         checks: observed.checks,
         unchecked,
         directory: request.directory.clone(),
+        drill: None,
     })
 }
 

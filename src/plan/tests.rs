@@ -200,6 +200,7 @@ fn the_digest_is_that_of_the_canonical_json() {
         checks: vec![Check::pass("a", "b")],
         unchecked: vec!["nothing".into()],
         directory: Some("/somewhere".into()),
+        drill: Some("practice".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");
     assert_eq!(plan.digest(), hex::encode(Sha256::digest(canonical)));
