@@ -1,13 +1,15 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `follow`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
+//! `cli`, `drill`, `follow`, `output`, `engine`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`, `domain`,
 //! `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 #[cfg(feature = "tool")]
 pub mod cli;
 pub mod clock;
 pub mod domain;
+#[cfg(feature = "tool")]
+pub mod drill;
 pub mod engine;
 #[cfg(feature = "tool")]
 pub mod follow;

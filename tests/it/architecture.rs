@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("text", &[]),
     ("secret", &[]),
     ("clock", &[]),
@@ -47,11 +47,16 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     // Only reads the record.
     ("follow", &["output", "journal", "rotation", "plan", "clock"]),
+    // Plays a scenario over the sandbox, and scores it from the record.
+    (
+        "drill",
+        &["follow", "provider", "journal", "rotation", "plan", "kind", "runbook", "read", "domain", "clock"],
+    ),
     (
         "cli",
         &[
-            "follow", "read", "output", "engine", "server", "provider", "journal", "rotation", "plan",
-            "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "drill", "follow", "read", "output", "engine", "server", "provider", "journal", "rotation",
+            "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

@@ -59,10 +59,11 @@ impl Consumer for SandboxConsumer {
     }
 
     async fn reload(&self, _context: &CallContext) -> Result<(), CallError> {
+        // One that is deaf answers, and goes on as before.
+        let deaf = self.sandbox.faults.is_deaf(&self.name);
         self.sandbox
             .call("reload", &self.name, |world| {
-                // One that is deaf answers, and goes on as before.
-                if !self.sandbox.faults.is_deaf(&self.name) {
+                if !deaf {
                     self.restart(world);
                 }
                 Ok(())
