@@ -1,18 +1,19 @@
 //! What commands share: the ledger, who we are, the display, the provider.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CliError, Exit, Global};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, VirtualClock, add, since};
+use crate::drill::{Asks, DrillLedger, Marker, Stage};
 use crate::engine::{has_captured, try_open};
 use crate::journal::{Ledger, SealingKey, StateDir};
 use crate::kind::real::RealProvider;
 use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
-use crate::provider::sandbox::Sandbox;
+use crate::provider::sandbox::{Faults, Sandbox};
 use crate::rotation::State;
 use crate::runbook::model::Runbook;
 
@@ -28,6 +29,17 @@ pub(super) struct Context {
     pub(super) host: String,
     /// How to show what happens.
     pub(super) mode: Mode,
+    /// The drill whose state directory this is.
+    pub(super) drill: Option<Drilled>,
+}
+
+/// The drill whose state directory a command was given.
+pub(super) struct Drilled {
+    pub(super) stage: Arc<Stage>,
+    pub(super) ledger: Arc<DrillLedger>,
+    pub(super) asks: Asks,
+    /// Whether a scripted operator plays: what each session comes to is then not the command's result.
+    pub(super) scripted: bool,
 }
 
 /// How a command gets its context. Some commands check first what they were given, and open nothing before.
@@ -46,6 +58,20 @@ pub(super) enum Access {
 impl Context {
     /// The context of a command that a user typed.
     pub(super) fn open(global: &Global, access: Access) -> Result<Self, CliError> {
+        let context = Self::unstaged(global, access)?;
+        let root = PathBuf::from(context.ledger.place());
+        let Some(marker) = Marker::read(&root)? else { return Ok(context) };
+        let mut context = context;
+        if let Some(speed) = marker.speed.filter(|speed| *speed != 1.0) {
+            let elapsed = since(context.clock.now().wall, marker.begun).mul_f64(speed);
+            context.clock = Arc::new(VirtualClock::starting(add(marker.begun, elapsed)));
+            super::drive::play_at(speed);
+        }
+        context.on_stage(marker, &root, access)
+    }
+
+    /// The same, whether or not the state directory is a drill's.
+    pub(super) fn unstaged(global: &Global, access: Access) -> Result<Self, CliError> {
         let state = state_dir(global, access)?;
         Ok(Self {
             sealing: SealingKey::of(state.root()),
@@ -55,6 +81,35 @@ impl Context {
             actor: actor(),
             host: host(),
             mode: mode(global),
+            drill: None,
+        })
+    }
+
+    /// The same in a drill: injects happen, and nothing but the sandbox is reached.
+    pub(super) fn on_stage(mut self, marker: Marker, root: &Path, access: Access) -> Result<Self, CliError> {
+        let scenario = marker.scenario().map_err(|why| {
+            CliError::new(Exit::Failed, format!("the drill of this state directory cannot be read: {why}"))
+        })?;
+        let world = match access {
+            Access::Reads => None,
+            Access::Writes => Some(self.world()?),
+        };
+        let clock = Arc::clone(&self.clock);
+        let text = marker.scenario.clone();
+        let stage = Arc::new(Stage::new(scenario, text, marker.begun, Arc::clone(&clock), world));
+        let asks = Asks::of(root);
+        let inner = Arc::clone(&self.ledger);
+        let ledger = Arc::new(DrillLedger::new(inner, Arc::clone(&stage), clock, asks.clone()));
+        self.ledger = Arc::clone(&ledger) as Arc<dyn Ledger>;
+        self.drill = Some(Drilled { stage, ledger, asks, scripted: false });
+        Ok(self)
+    }
+
+    fn world(&self) -> Result<Sandbox, CliError> {
+        let folder = &self.sandbox;
+        Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
+            CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
+                .hint("remove the directory to start with an empty sandbox")
         })
     }
 
@@ -92,6 +147,12 @@ impl Context {
     /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is
     /// put there.
     pub(super) fn provider(&self, runbook: &Runbook, sandbox: bool) -> Result<Arc<dyn Provider>, CliError> {
+        if !sandbox && self.drill.is_some() {
+            let message =
+                "this plan is for real servers, and this state directory is a drill's; nothing was contacted";
+            return Err(CliError::new(Exit::Usage, message)
+                .hint("make the plan in the drill: stanch plan RUNBOOK --env ENV -o plan.json"));
+        }
         if !sandbox {
             let deadline = runbook.limits.deadline.get();
             return Ok(Arc::new(RealProvider::new(
@@ -102,15 +163,14 @@ impl Context {
         }
         let latency =
             runbook.connections.values().find_map(|connection| connection.latency()).unwrap_or_default();
-        let folder = &self.sandbox;
-        let world = Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
-            CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
-                .hint("remove the directory to start with an empty sandbox")
-        })?;
+        let world = self.world()?;
         for (name, credential) in &runbook.credentials {
             world.seed(name, credential)?;
         }
-        Ok(Arc::new(world.with_latency(latency.get())))
+        let Some(drill) = &self.drill else { return Ok(Arc::new(world.with_latency(latency.get()))) };
+        let latency = drill.stage.scenario().latency.unwrap_or(latency);
+        let faults = Arc::clone(&drill.stage) as Arc<dyn Faults>;
+        Ok(Arc::new(world.with_latency(latency.get()).with_faults(faults)))
     }
 
     pub(super) fn provider_of(&self, plan: &Plan) -> Result<Arc<dyn Provider>, CliError> {
@@ -131,6 +191,14 @@ pub(super) fn state_folder(global: &Global) -> Result<PathBuf, CliError> {
             CliError::new(Exit::Usage, "cannot find the state directory: HOME is not set")
                 .hint("pass --state DIR")
         })
+}
+
+/// The scenario of the drill whose state directory a command is given.
+pub(super) fn drill_of(global: &Global) -> Result<Option<String>, CliError> {
+    // What has no state directory is no drill.
+    let Ok(folder) = state_folder(global) else { return Ok(None) };
+    let Some(marker) = Marker::read(&folder)? else { return Ok(None) };
+    Ok(marker.scenario().ok().map(|scenario| scenario.name))
 }
 
 /// The state folder, opened: for what is done to its files, and for nothing else.

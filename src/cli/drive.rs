@@ -1,8 +1,8 @@
 //! Working on a run: signals, questions, the display, and the summary at the end.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,16 +10,50 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
 use super::{CliError, Exit, Global, SessionArgs, ci, print};
-use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
+use crate::clock::Moment;
+use crate::drill::Stage;
+use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
 use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
 use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::rotation::{Event, State, Stop};
 
+/// How many times as fast as real time this process plays a drill.
+static SPEED: OnceLock<f64> = OnceLock::new();
+
+/// From now on this process plays a drill at this speed.
+pub(super) fn play_at(speed: f64) {
+    let _ = SPEED.set(speed);
+}
+
+/// The runtime of a drill: one thread, whose time passes `speed` times as fast as real time, or as fast as the work
+/// is done.
+pub(super) fn block_on_virtual<T>(
+    speed: Option<f64>,
+    future: impl Future<Output = T>,
+) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|e| CliError::new(Exit::Failed, format!("cannot wait for anything here: {e}")))?;
+    let result = runtime.block_on(async {
+        if let Some(speed) = speed {
+            tokio::spawn(crate::clock::pace(speed));
+        }
+        future.await
+    });
+    runtime.shutdown_background();
+    Ok(result)
+}
+
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
     super::reap::where_needed();
+    if let Some(speed) = SPEED.get() {
+        return block_on_virtual(Some(*speed), future);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(4)
@@ -123,7 +157,10 @@ pub(super) async fn drive(
 ) -> Result<Driven, CliError> {
     let run = journal.run().to_owned();
     let err_style = style(std::io::stderr().is_terminal());
-    let (observer, screen) = output::observer(context.mode, err_style, &run, &state);
+    let (mut observer, screen) = output::observer(context.mode, err_style, &run, &state);
+    if let Some(drill) = &context.drill {
+        observer = Box::new(Hearing { inner: observer, stage: Arc::clone(&drill.stage) });
+    }
     let (send, interrupt) = watch::channel(false);
     let terminated = Arc::new(AtomicBool::new(false));
     let signals = tokio::spawn(signals(
@@ -158,7 +195,11 @@ pub(super) async fn drive(
     })?;
     let now = context.clock.now().wall;
     let around = context.around(&run, &state, false).await?;
-    let printed = if global.json {
+    let scripted = context.drill.as_ref().is_some_and(|drill| drill.scripted);
+    let printed = if scripted {
+        eprint!("{}", output::summary(err_style, &run, &state, around, now));
+        Ok(())
+    } else if global.json {
         // The last line behind the events: whoever reads lines reads it as one.
         print(&format!("{}\n", output::summary_json(&run, &state, around)))
     } else {
@@ -170,6 +211,30 @@ pub(super) async fn drive(
     ci::after(context, &run).await;
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
+}
+
+/// Shows what the drill itself puts on the record, too.
+struct Hearing {
+    inner: Box<dyn Observer>,
+    stage: Arc<Stage>,
+}
+
+impl Observer for Hearing {
+    fn recorded(&mut self, at: Moment, events: &[Event], state: &State) {
+        self.inner.recorded(at, events, state);
+        let said = self.stage.said();
+        if !said.is_empty() {
+            self.inner.recorded(at, &said, state);
+        }
+    }
+
+    fn tick(&mut self, at: Moment, state: &State) {
+        let said = self.stage.said();
+        if !said.is_empty() {
+            self.inner.recorded(at, &said, state);
+        }
+        self.inner.tick(at, state);
+    }
 }
 
 /// The first signal asks for a stop, the second stops. Both leave a run that can be resumed.
@@ -273,7 +338,7 @@ impl Operator for Person {
 }
 
 /// Reads lines for as long as there are any.
-fn typed() -> mpsc::UnboundedReceiver<String> {
+pub(super) fn typed() -> mpsc::UnboundedReceiver<String> {
     let (send, receive) = mpsc::unbounded_channel();
     // Nothing else can give up on a read of the terminal than the end of the process.
     std::thread::spawn(move || {

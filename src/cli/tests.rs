@@ -85,6 +85,7 @@ impl Desk {
             host: "here".into(),
             // These tests are about the words of the commands themselves.
             mode: Mode::Quiet,
+            drill: None,
         }
     }
 

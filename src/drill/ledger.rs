@@ -153,7 +153,11 @@ impl Ledger for DrillLedger {
     }
 
     async fn load(&self, run: &str) -> Result<State, LedgerError> {
-        self.inner.load(run).await
+        let state = self.inner.load(run).await?;
+        if self.stage.is_empty() {
+            self.recall(run).await?;
+        }
+        Ok(state)
     }
 
     async fn records(&self, run: &str, each: &mut (dyn FnMut(Record) + Send)) -> Result<Report, LedgerError> {

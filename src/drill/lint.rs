@@ -53,6 +53,22 @@ pub fn check(source: &Source) -> Checked {
     Checked { findings, scenario, tree }
 }
 
+/// Sorts findings, the worst first.
+pub fn in_order(findings: &mut [Finding]) {
+    finding::sort(findings);
+}
+
+impl Checked {
+    /// A mistake that shows only from outside, at a field of the scenario.
+    pub fn error_at(&self, field: &str, message: String, hint: Option<String>) -> Finding {
+        let found = Finding::error("unplayable", span(self.tree.as_ref(), field), message);
+        match hint {
+            Some(hint) => found.hint(hint),
+            None => found,
+        }
+    }
+}
+
 /// A place in a list of the scenario.
 pub(super) fn place(tree: &Node, list: &str, at: usize) -> Option<Node> {
     tree.get(list)?.items().get(at).cloned()

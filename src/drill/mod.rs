@@ -15,7 +15,7 @@ mod stage;
 mod story;
 
 pub use ledger::{Asks, DrillLedger};
-pub use lint::{Checked, check};
+pub use lint::{Checked, check, in_order};
 pub use marker::{BadMarker, Marker};
 pub use model::{Inject, Move, Scenario, schema};
 pub use possible::cannot_come;

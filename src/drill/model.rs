@@ -194,8 +194,11 @@ pub enum Doing {
 }
 
 /// How a step ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum How {
     /// It took effect.
     #[default]
@@ -351,16 +354,42 @@ impl Scenario {
 }
 
 impl Inject {
-    /// What the record says when it happens.
+    /// What the participants are told when it happens; nothing, where they are to notice the effect.
     pub fn told(&self) -> String {
-        let mut told = match &self.text {
-            Some(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
-            None => "(not announced)".to_owned(),
-        };
+        let text = self.text.as_deref().unwrap_or_default();
+        let mut told = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if !self.choices.is_empty() {
             let choices = self.choices.join(" | ");
             told.push_str(&format!(" To answer: stanch drill answer {} [{choices}]", self.name));
         }
         told
+    }
+}
+
+impl Condition {
+    /// It, for a facilitator.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Phase(phase) => format!("phase {phase}"),
+            Self::Moved(least) => format!("{least} consumers moved"),
+            Self::Step(step) => {
+                let word: &str = step.action.into();
+                let of = step.credential.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+                let how: &str = step.outcome.into();
+                format!("step {word}{of} {how}")
+            }
+            Self::Gate(says) => format!("gate {}: {}", says.name, says.verdict.name()),
+            Self::Stopped(why) => format!("the session stops ({})", <&str>::from(why)),
+            Self::Person(act) => format!("a person types: {}", <&str>::from(act)),
+            Self::RollsBack(_) => "stanch rolls back by itself".into(),
+            Self::Inject(name) => format!("inject {name}"),
+            Self::Answer(Answers { inject, choice }) => {
+                format!(
+                    "an answer to {inject}{}",
+                    choice.as_ref().map(|c| format!(": {c}")).unwrap_or_default()
+                )
+            }
+            Self::Ended(end) => format!("the run ends ({})", <&str>::from(end)),
+        }
     }
 }

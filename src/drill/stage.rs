@@ -69,7 +69,8 @@ pub struct Stage {
     text: String,
     begun: Timestamp,
     clock: Arc<dyn Clock>,
-    world: Sandbox,
+    /// `None` for whoever only reads.
+    world: Option<Sandbox>,
     state: Mutex<Scene>,
 }
 
@@ -90,7 +91,7 @@ impl Stage {
         text: String,
         begun: Timestamp,
         clock: Arc<dyn Clock>,
-        world: Sandbox,
+        world: Option<Sandbox>,
     ) -> Self {
         Self { scenario, text, begun, clock, world, state: Mutex::default() }
     }
@@ -131,6 +132,26 @@ impl Stage {
         *scene = Scene::default();
         scene.story.open(Arc::clone(plan), at, who);
         Event::Drill { scenario: self.text.clone(), begun: self.begun }
+    }
+
+    /// Whether nothing is known of any run yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.scene().story.plan.is_none()
+    }
+
+    /// Whether the run is over.
+    pub fn has_ended(&self) -> bool {
+        self.scene().story.ended
+    }
+
+    /// Whether an inject happened.
+    pub fn has_happened(&self, inject: &str) -> bool {
+        self.scene().story.injected(inject).is_some()
+    }
+
+    /// Whether a question was answered.
+    pub fn is_answered(&self, inject: &str) -> bool {
+        self.scene().story.answered(inject)
     }
 
     /// Forgets what was known of another run.
@@ -216,7 +237,7 @@ impl Stage {
     /// Does to the world what injects that are on the record now do at once, and puts right what is over.
     pub(super) fn act(&self, now: Timestamp, recorded: &[Event]) -> Result<(), CallError> {
         let mut scene = self.scene();
-        let Some(plan) = scene.story.plan.clone() else { return Ok(()) };
+        let (Some(plan), Some(world)) = (scene.story.plan.clone(), &self.world) else { return Ok(()) };
         for event in recorded {
             let Event::Injected { inject, .. } = event else { continue };
             let Some(effect) = self.scenario.inject(inject).and_then(|inject| inject.effect.as_ref()) else {
@@ -225,7 +246,7 @@ impl Stage {
             if let Effect::DiskFull(_) = effect {
                 scene.disk_full = true;
             }
-            change(&self.world, &plan, effect)?;
+            change(world, &plan, effect)?;
         }
         scene.said.extend_from_slice(recorded);
         let session = scene.story.session;
@@ -236,7 +257,7 @@ impl Stage {
             {
                 active.spent = true;
                 for (name, credential, at) in consumers(&plan.runbook, consumer) {
-                    self.world.restart_by_hand(name, credential, at)?;
+                    world.restart_by_hand(name, credential, at)?;
                 }
             }
         }

@@ -109,6 +109,10 @@ impl Fold {
             | Event::Rewrite { .. }
             | Event::Halted { .. }
             | Event::HaltCleared { .. }
+            | Event::Drill { .. }
+            | Event::Injected { .. }
+            | Event::Skipped { .. }
+            | Event::Answered { .. }
             | Event::Closed { end: End::Abandoned } => self.people.push(line.clone()),
             _ => {}
         }
