@@ -48,6 +48,9 @@ pub struct Scenario {
     /// What befalls them, each when its event is on the record.
     #[serde(default)]
     pub injects: Vec<Inject>,
+    /// The manual steps of the runbook that the scripted operator answers with yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirms: Vec<String>,
     /// What the scripted operator types, when nobody plays. `stanch run` begins it.
     #[serde(default)]
     pub operator: Vec<Move>,

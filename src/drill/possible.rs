@@ -30,6 +30,17 @@ pub fn cannot_come(checked: &Checked, plan: &Plan) -> Vec<Finding> {
     for (at, typed) in scenario.operator.iter().enumerate() {
         conditions.push((&typed.when, span(place(tree, "operator", at).as_ref(), "when")));
     }
+    for (at, name) in scenario.confirms.iter().enumerate() {
+        let manual = plan.runbook.phases.own_step(name).is_some_and(|step| step.manual.is_some());
+        if !manual {
+            let at = tree.get("confirms").and_then(|list| list.items().get(at)).map(|item| item.span);
+            let message = format!("the runbook has no manual step {}", quote_or(name, "of this name"));
+            found.push(
+                Finding::error("no-effect", at.unwrap_or_default(), message)
+                    .hint("remove it, or name one of the runbook's steps with `manual`"),
+            );
+        }
+    }
     found.extend(conditions.into_iter().filter_map(|(condition, at)| impossible(plan, condition, at)));
     found
 }

@@ -126,6 +126,14 @@ impl Stage {
         self.scenario.injects.iter().any(|inject| is_due(&scene.story, inject, now))
     }
 
+    /// Whether an inject only waits for its time.
+    pub fn has_pending(&self) -> bool {
+        let scene = self.scene();
+        let comes = |inject: &Inject| scene.story.due(&inject.when, None).is_some();
+        let open = |inject: &Inject| !scene.story.is_over(&inject.name);
+        !scene.story.ended && self.scenario.injects.iter().any(|inject| open(inject) && comes(inject))
+    }
+
     /// Begins with a run that was just opened, and says what the record is to begin with.
     pub(super) fn open(&self, plan: &Arc<Plan>, at: Timestamp, who: &str) -> Event {
         let mut scene = self.scene();

@@ -165,14 +165,16 @@ async fn play(
     playable: &Playable,
 ) -> Result<(), CliError> {
     let runbook = playable.runbook.display().to_string();
-    let first = ["run", &runbook, "--env", &playable.scenario.environment, "--yes"].map(str::to_owned);
+    let first = ["run", &runbook, "--env", &playable.scenario.environment, "--yes"];
+    let confirms = playable.scenario.confirms.iter().flat_map(|name| ["--confirm", name]);
+    let first: Vec<String> = first.into_iter().chain(confirms).map(str::to_owned).collect();
     let mut typed = tokio::task::JoinSet::new();
     let local = tokio::task::LocalSet::new();
     let (context, global) = (Rc::clone(context), global.clone());
     local
         .run_until(async move {
             let start = context.clock.now().wall;
-            typed.spawn_local(types(Rc::clone(&context), global.clone(), first.to_vec()));
+            typed.spawn_local(types(Rc::clone(&context), global.clone(), first));
             let mut moves: Vec<Option<Move>> = moves.into_iter().map(Some).collect();
             loop {
                 let now = context.clock.now().wall;
@@ -190,8 +192,18 @@ async fn play(
                 while let Some(done) = typed.try_join_next() {
                     done.map_err(|e| CliError::new(Exit::Failed, format!("the drill crashed: {e}")))??;
                 }
-                if typed.is_empty() && !waits && moves.iter().flatten().all(|m| due(&context, m).is_none()) {
-                    return Ok(());
+                // While no process works on the run, time passes all the same.
+                if typed.is_empty()
+                    && let Some(drill) = &context.drill
+                {
+                    let has_due = drill.stage.has_due(now);
+                    if has_due && let Some(run) = context.ledger.newest().await? {
+                        tabletop::deliver(&context, &run).await?;
+                    }
+                    // A move may wait for what was just recorded.
+                    if !has_due && !waits && !drill.stage.has_pending() {
+                        return Ok(());
+                    }
                 }
                 if since(now, start) > LONGEST {
                     let message = "the drill did not end within seven days of its own time";

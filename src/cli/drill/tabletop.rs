@@ -86,7 +86,7 @@ async fn leave(context: &Context, drill: &Drilled, run: &str, ask: &Ask) -> Resu
 }
 
 /// Puts on the record what is due, unless a process works on the run: that does it then.
-async fn deliver(context: &Context, run: &str) -> Result<(), CliError> {
+pub(super) async fn deliver(context: &Context, run: &str) -> Result<(), CliError> {
     if context.ledger.is_live(run).await? {
         return Ok(());
     }
