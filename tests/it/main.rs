@@ -14,6 +14,7 @@ mod ci;
 mod cli;
 mod conformance;
 mod docs;
+mod drill;
 mod ending;
 mod export;
 mod faults;

@@ -155,6 +155,7 @@ impl Fold {
             runbook: plan.runbook.name.clone(),
             environment: plan.environment.clone(),
             sandbox: plan.sandbox,
+            drill: plan.drill.clone(),
             strategy: plan.strategy.into(),
             plan: first.plan.clone(),
             opened: first.wall,
