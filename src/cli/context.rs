@@ -65,7 +65,7 @@ impl Context {
         if let Some(speed) = marker.speed.filter(|speed| *speed != 1.0) {
             let elapsed = since(context.clock.now().wall, marker.begun).mul_f64(speed);
             context.clock = Arc::new(VirtualClock::starting(add(marker.begun, elapsed)));
-            super::drive::play_at(speed);
+            super::pace::play_at(speed);
         }
         context.on_stage(marker, &root, access)
     }

@@ -1,15 +1,15 @@
 //! Working on a run: signals, questions, the display, and the summary at the end.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, ci, print};
+use super::{CliError, Exit, Global, SessionArgs, ci, pace, print};
 use crate::clock::Moment;
 use crate::drill::Stage;
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
@@ -19,40 +19,11 @@ use crate::plan::Plan;
 use crate::provider::Provider;
 use crate::rotation::{Event, State, Stop};
 
-/// How many times as fast as real time this process plays a drill.
-static SPEED: OnceLock<f64> = OnceLock::new();
-
-/// From now on this process plays a drill at this speed.
-pub(super) fn play_at(speed: f64) {
-    let _ = SPEED.set(speed);
-}
-
-/// The runtime of a drill: one thread, whose time passes `speed` times as fast as real time, or as fast as the work
-/// is done.
-pub(super) fn block_on_virtual<T>(
-    speed: Option<f64>,
-    future: impl Future<Output = T>,
-) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .map_err(|e| CliError::new(Exit::Failed, format!("cannot wait for anything here: {e}")))?;
-    let result = runtime.block_on(async {
-        if let Some(speed) = speed {
-            tokio::spawn(crate::clock::pace(speed));
-        }
-        future.await
-    });
-    runtime.shutdown_background();
-    Ok(result)
-}
-
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
     super::reap::where_needed();
-    if let Some(speed) = SPEED.get() {
-        return block_on_virtual(Some(*speed), future);
+    if let Some(speed) = pace::speed() {
+        return pace::block_on_virtual(Some(speed), future);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -27,6 +27,7 @@ mod halt;
 mod init;
 mod log;
 mod metrics;
+mod pace;
 mod plan;
 mod reap;
 mod report;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::super::context::{Access, Context};
-use super::super::drive::block_on_virtual;
+use super::super::pace::block_on_virtual;
 use super::super::plan::{self, Choice, Input};
 use super::super::validate;
 use super::super::{CliError, Exit, Global, print_json};

@@ -9,7 +9,7 @@ use clap::{Args, Parser as _};
 use jiff::Timestamp;
 
 use super::super::context::{Access, Context, ask, can_ask, is_yes, state_folder};
-use super::super::drive::block_on_virtual;
+use super::super::pace::block_on_virtual;
 use super::super::{Cli, CliError, Command, Exit, Global, abandon, halt, plan, print, print_json};
 use super::super::{resolve, resume, rollback, run};
 use super::check::{Playable, load};

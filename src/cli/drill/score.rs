@@ -4,10 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::super::context::Context;
+use super::super::context::{Access, Context};
 use super::super::{CliError, Exit, Global, print, print_json};
 use crate::drill::{Fold, Marker, Score};
-use crate::journal::{Ledger, StateDir};
+use crate::journal::Ledger;
 
 /// How many earlier drills are compared.
 const EARLIER: usize = 10;
@@ -42,7 +42,7 @@ pub(super) async fn show(global: &Global, context: &Context, score: Score) -> Re
     if global.json {
         return exit.shown(print_json(&serde_json::to_value(&score).unwrap_or_default()));
     }
-    let earlier = earlier(context, &score).await;
+    let earlier = earlier(global, context, &score).await;
     exit.shown(print(&score.render(&earlier)))
 }
 
@@ -68,7 +68,7 @@ async fn of(ledger: &dyn Ledger, run: &str) -> Result<Score, CliError> {
 
 /// The scores of earlier drills of the same scenario, which stand beside this one. Those that cannot be read are left
 /// out: the trend is decoration.
-async fn earlier(context: &Context, score: &Score) -> Vec<Score> {
+async fn earlier(global: &Global, context: &Context, score: &Score) -> Vec<Score> {
     let place = context.ledger.place();
     let Some(parent) = Path::new(&place).parent().filter(|parent| parent.ends_with("drills")) else {
         return Vec::new();
@@ -83,16 +83,17 @@ async fn earlier(context: &Context, score: &Score) -> Vec<Score> {
     });
     let mut found = Vec::new();
     for folder in folders.iter().rev().take(EARLIER) {
-        found.extend(beside(folder).await);
+        found.extend(beside(global, folder).await);
     }
     found.retain(|other| other.scenario == score.scenario && other.begun < score.begun);
     found.sort_by_key(|other| other.begun);
     found
 }
 
-async fn beside(folder: &Path) -> Option<Score> {
+async fn beside(global: &Global, folder: &Path) -> Option<Score> {
     Marker::read(folder).ok()??;
-    let ledger = StateDir::look(folder).ok()?;
-    let run = Ledger::newest(&ledger).await.ok()??;
-    of(&ledger, &run).await.ok()
+    let global = Global { state: Some(folder.to_owned()), ..global.clone() };
+    let ledger = Context::unstaged(&global, Access::Reads).ok()?.ledger;
+    let run = ledger.newest().await.ok()??;
+    of(&*ledger, &run).await.ok()
 }
