@@ -97,15 +97,21 @@ impl Clock for VirtualClock {
 const PACE: Duration = Duration::from_millis(20);
 
 /// Holds the time of a paused single-threaded runtime back, so that it passes `speed` times as fast as real time.
-/// Without it, it passes as fast as the work is done.
+/// Without it, it passes as fast as the work is done. With `catch_up`, time that work took is made up for, so that
+/// the clocks of several processes agree; without, the order of events stays that of any other speed.
 #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
-pub async fn pace(speed: f64) {
+pub async fn pace(speed: f64, catch_up: bool) {
     let (start, real) = (tokio::time::Instant::now(), Instant::now());
     loop {
         tokio::time::sleep(PACE).await;
         let due = start.elapsed().div_f64(speed);
         // The runtime has nothing else to do until then: its time stands still meanwhile.
         std::thread::sleep(due.saturating_sub(real.elapsed()));
+        let behind = real.elapsed().saturating_sub(due).mul_f64(speed);
+        if catch_up && behind > PACE {
+            // In small steps, so that what waits is late by no more than one.
+            tokio::time::advance(behind.min(5 * PACE)).await;
+        }
     }
 }
 

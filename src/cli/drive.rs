@@ -23,7 +23,7 @@ use crate::rotation::{Event, State, Stop};
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
     super::reap::where_needed();
     if let Some(speed) = pace::speed() {
-        return pace::block_on_virtual(Some(speed), future);
+        return pace::block_on_virtual(Some(speed), true, future);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

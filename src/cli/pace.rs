@@ -21,6 +21,7 @@ pub(super) fn speed() -> Option<f64> {
 /// is done.
 pub(super) fn block_on_virtual<T>(
     speed: Option<f64>,
+    catch_up: bool,
     future: impl Future<Output = T>,
 ) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -30,7 +31,7 @@ pub(super) fn block_on_virtual<T>(
         .map_err(|e| CliError::new(Exit::Failed, format!("cannot wait for anything here: {e}")))?;
     let result = runtime.block_on(async {
         if let Some(speed) = speed {
-            tokio::spawn(crate::clock::pace(speed));
+            tokio::spawn(crate::clock::pace(speed, catch_up));
         }
         future.await
     });

@@ -80,7 +80,14 @@ impl Story {
         let record = self.records;
         self.records += 1;
         let Some(what) = self.happening(event) else { return };
-        self.happened.push(Happened { at, record, who: self.who.clone(), what });
+        // What others asked for, the process that works on the run writes down.
+        let who = match event {
+            Event::Halted { by, .. } | Event::HaltCleared { by } | Event::Answered { by, .. } => {
+                by.split('@').next().unwrap_or(by).to_owned()
+            }
+            _ => self.who.clone(),
+        };
+        self.happened.push(Happened { at, record, who, what });
     }
 
     fn happening(&mut self, event: &Event) -> Option<Happening> {

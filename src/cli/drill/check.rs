@@ -70,7 +70,7 @@ fn findings(global: &Global, path: &Path, source: &Source) -> (Vec<Finding>, Opt
     let mut found = checked.findings.clone();
     let Some(scenario) = checked.scenario.clone() else { return (found, None) };
     let runbook = path.parent().unwrap_or(Path::new("")).join(&scenario.runbook);
-    let runbook = std::path::absolute(&runbook).unwrap_or(runbook);
+    let runbook = runbook.canonicalize().unwrap_or(runbook);
     match planned(global, &runbook, &scenario) {
         Ok(plan) => {
             found.extend(drill::cannot_come(&checked, &plan));
@@ -112,7 +112,7 @@ fn planned(global: &Global, runbook: &Path, scenario: &Scenario) -> Result<Plan,
         tempfile::tempdir().map_err(|e| ("runbook", format!("cannot make a directory: {e}"), None))?;
     let global = Global { state: Some(folder.path().join("state")), ..global.clone() };
     let made = Context::open(&global, Access::Writes)
-        .and_then(|context| block_on_virtual(None, async { plan::make(&context, *fresh).await })?)
+        .and_then(|context| block_on_virtual(None, false, async { plan::make(&context, *fresh).await })?)
         .map_err(failed)?;
     match plan::refusal(&made.plan.checks) {
         Some(refused) => Err(failed(refused)),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::context::{Access, Open};
-use super::drive::block_on_this_thread;
+use super::drive::{block_on, block_on_this_thread};
 use super::{CliError, Exit, Global, init, print_json};
 
 /// Practise a rotation in the sandbox. Contacts no server.
@@ -62,7 +62,8 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: DrillArgs) -> Result<E
     match command {
         DrillCommand::Run(args) => play::run(global, args),
         DrillCommand::Start(args) => play::start(global, &args),
-        DrillCommand::Facilitate => block_on_this_thread(tabletop::facilitate(&open(Access::Writes)?))?,
+        // Its time passes as that of the drill.
+        DrillCommand::Facilitate => block_on(tabletop::facilitate(&open(Access::Writes)?))?,
         DrillCommand::Answer(args) => block_on_this_thread(tabletop::answer(&open(Access::Writes)?, &args))?,
         DrillCommand::Score(args) => block_on_this_thread(score::main(&open(Access::Reads)?, global, &args))?,
         DrillCommand::Lint(args) => check::main(global, &args),

@@ -118,7 +118,7 @@ pub(super) fn run(global: &Global, args: PlayArgs) -> Result<Exit, CliError> {
     let (folder, marker) = begin(global, &playable, speed)?;
     let played = Global { state: Some(folder.clone()), json: false, ..global.clone() };
     let moves = playable.scenario.operator.clone();
-    block_on_virtual(speed, async move {
+    block_on_virtual(speed, false, async move {
         let context = Rc::new(open(&played, &folder, marker)?);
         let over = play(&context, &played, moves, &playable).await;
         let scored = score::newest(&context).await;

@@ -121,7 +121,11 @@ pub(super) async fn facilitate(context: &Context) -> Result<Exit, CliError> {
             print(&next.1)?;
             last = next.0;
         }
-        if run.is_some() && drill.stage.has_ended() {
+        if let Some(run) = &run
+            && drill.stage.has_ended()
+        {
+            // The end may have come after the last look.
+            follow(context, drill, run, shown).await?;
             print("The run is over. Score it: stanch drill score\n")?;
             return Ok(Exit::Done);
         }
@@ -168,7 +172,9 @@ async fn follow(context: &Context, drill: &Drilled, run: &str, shown: u64) -> Re
     if records > shown {
         drill.ledger.recall(run).await?;
     }
-    print(&sanitize_block(&lines))?;
+    if !lines.is_empty() {
+        print(&sanitize_block(&lines))?;
+    }
     Ok(records.max(shown))
 }
 
