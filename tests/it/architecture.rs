@@ -50,10 +50,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     // Plays a scenario over the sandbox, and scores it from the record.
     (
         "drill",
-        &[
-            "follow", "provider", "journal", "rotation", "plan", "kind", "runbook", "read", "domain",
-            "clock", "text",
-        ],
+        &["follow", "provider", "journal", "rotation", "plan", "runbook", "read", "domain", "clock", "text"],
     ),
     (
         "cli",
