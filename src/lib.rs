@@ -18,6 +18,7 @@ pub mod follow;
 pub mod fuzzing;
 pub mod gate;
 pub mod journal;
+pub mod kill;
 pub mod kind;
 #[cfg(feature = "tool")]
 pub mod output;
@@ -28,4 +29,5 @@ pub mod runbook;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod secret;
+pub mod shape;
 pub mod text;

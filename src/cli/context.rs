@@ -148,10 +148,9 @@ impl Context {
     /// put there.
     pub(super) fn provider(&self, runbook: &Runbook, sandbox: bool) -> Result<Arc<dyn Provider>, CliError> {
         if !sandbox && self.drill.is_some() {
-            let message =
-                "this plan is for real servers, and this state directory is a drill's; nothing was contacted";
+            let message = "this would contact real servers, and this state directory is a drill's; nothing was contacted";
             return Err(CliError::new(Exit::Usage, message)
-                .hint("make the plan in the drill: stanch plan RUNBOOK --env ENV -o plan.json"));
+                .hint("in a drill, start from its runbook: stanch run RUNBOOK --env ENV; elsewhere, pass --state DIR"));
         }
         if !sandbox {
             let deadline = runbook.limits.deadline.get();

@@ -131,7 +131,8 @@ impl Exit {
                     | Stop::Overtaken { .. }
                     | Stop::Unread { .. }
                     | Stop::LetIn { .. }
-                    | Stop::FellBack { .. },
+                    | Stop::FellBack { .. }
+                    | Stop::Silent { .. },
                 )
                 | None,
             ) => Self::Partial,

@@ -24,6 +24,7 @@ mod drive;
 mod error;
 mod generate;
 mod halt;
+mod identify;
 mod init;
 mod log;
 mod metrics;
@@ -33,6 +34,7 @@ mod reap;
 mod report;
 mod resolve;
 mod resume;
+mod revoke;
 mod rollback;
 mod run;
 mod runs;
@@ -112,6 +114,10 @@ enum Command {
     Abandon(abandon::AbandonArgs),
     /// Block every new effect until you clear the halt. Survives restarts.
     Halt(halt::HaltArgs),
+    /// Say what a leaked value is, and what to type next.
+    Identify(identify::IdentifyArgs),
+    /// Revoke credentials at once, without a runbook and without replacing them.
+    Revoke(revoke::RevokeArgs),
     /// Record the outcome of a step that stanch could not determine.
     Resolve(resolve::ResolveArgs),
     /// Read and verify the record of a run.
@@ -222,6 +228,8 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,
         Command::Halt(args) => block_on_this_thread(halt::main(&open(Access::Writes)?, &args))?,
+        Command::Identify(args) => identify::main(&open, &global, args),
+        Command::Revoke(args) => revoke::main(&open, &global, args),
         Command::Resolve(args) => block_on_this_thread(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
         Command::Drill(args) => drill::main(&open, &global, args),

@@ -1,4 +1,4 @@
-//! `stanch resolve`: a person says what became of a step.
+//! `stanch resolve`: a person says what became of a step, or vouches for a gate.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -7,16 +7,21 @@ use super::context::{Context, words};
 use super::doubt;
 use super::halt::record;
 use super::{CliError, Exit, Global, print_json};
+use crate::domain::Verdict;
 use crate::engine;
-use crate::plan::Action;
+use crate::plan::{ADOPTED, Action};
 use crate::rotation::{Event, Op, State, Status};
 
 /// Record the outcome of a step that stanch could not determine, or of one that failed but took effect.
+///
+/// With --as passed, NAME is a gate that gives no verdict (a wrong address, a monitoring system that is down):
+/// the run goes on as if it had passed. Your word is on the record, and holds for the present phase only.
+/// A gate that fails cannot be passed, nor can `adopted`.
 #[derive(Debug, Args)]
 #[command(override_usage = "stanch resolve [OPTIONS] --as <OUTCOME> --evidence <TEXT> [RUN] <STEP>")]
 pub(super) struct ResolveArgs {
-    /// The id of the unknown or failed step, as `stanch status` shows it. Put the run, or the start of its name,
-    /// before it if several runs are open.
+    /// The id of the unknown or failed step, as `stanch status` shows it, or the name of a gate. Put the run, or the
+    /// start of its name, before it if several runs are open.
     #[arg(value_name = "STEP")]
     first: String,
     // With the run in front. The parser's own way to leave out what comes first is at a loss when an
@@ -37,6 +42,8 @@ enum Outcome {
     Applied,
     /// The step did not take effect.
     NotApplied,
+    /// The condition of the gate holds.
+    Passed,
 }
 
 pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) -> Result<Exit, CliError> {
@@ -52,12 +59,15 @@ pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) 
             .hint(format!("wait for it, or kill it (that is safe); then: stanch status {run}")));
     }
     let state = context.ledger.load(&run).await?;
-    let step = unknown(&run, &state, &step_id, args.outcome)?;
     let evidence = words("--evidence", &args.evidence)?;
     if evidence.is_empty() {
         return Err(CliError::new(Exit::Usage, "--evidence is empty; nothing was recorded")
             .hint("pass --evidence TEXT, with what you checked"));
     }
+    if args.outcome == Outcome::Passed {
+        return vouch(context, global, &run, &state, step_id, evidence).await;
+    }
+    let step = unknown(&run, &state, &step_id, args.outcome)?;
     let applied = args.outcome == Outcome::Applied;
     if applied && state.needs_its_answer(step) {
         let message = format!(
@@ -89,6 +99,44 @@ pub(super) async fn main(context: &Context, global: &Global, args: ResolveArgs) 
         eprintln!("recorded; still unknown: {}; see: {next}", left.join(", "));
     }
     Ok(Exit::Done)
+}
+
+/// Records a person's word for a gate that gives no verdict.
+async fn vouch(
+    context: &Context,
+    global: &Global,
+    run: &str,
+    state: &State,
+    gate: String,
+    evidence: String,
+) -> Result<Exit, CliError> {
+    let Some(phase) = state.phase().filter(|_| state.may_vouch(&gate)) else {
+        return Err(CliError::new(Exit::Usage, refusal(run, state, &gate))
+            .hint(format!("nothing was recorded; see: stanch status {run}")));
+    };
+    let event = Event::Vouched { gate: gate.clone(), phase, evidence: evidence.clone() };
+    record(context, run, &event).await?;
+    let next = format!("stanch resume {run}");
+    if global.json {
+        print_json(&json!({ "run": run, "gate": gate, "phase": phase, "evidence": evidence, "next": next }))?;
+    } else {
+        eprintln!("recorded; to resume: {next}");
+    }
+    Ok(Exit::Done)
+}
+
+/// Why a person's word cannot stand for the gate.
+fn refusal(run: &str, state: &State, gate: &str) -> String {
+    let phase = state.phase().map_or_else(|| "no phase".into(), |phase| phase.to_string());
+    match state.judged().get(gate) {
+        _ if state.end().is_some() => format!("run {run} has ended; it waits for no gate"),
+        _ if gate == ADOPTED => {
+            "you cannot pass `adopted`: stanch asks the consumers again before it changes the old credential"
+                .into()
+        }
+        Some((Verdict::Fail, detail)) => format!("you cannot pass gate `{gate}`: it fails ({detail})"),
+        _ => format!("run {run} does not wait for a gate `{gate}` (it is in {phase})"),
+    }
 }
 
 /// The step of this id, if its outcome is unknown.

@@ -160,6 +160,9 @@ async fn text(
             let detail = if gate == ADOPTED { String::new() } else { format!(" ({detail})") };
             text.push_str(&format!("  gate {gate}: {}{detail}\n", verdict.name()));
         }
+        for gate in state.vouched() {
+            text.push_str(&format!("  gate {gate}: passed on a person's word\n"));
+        }
         let resumes = around.lets_resume(state);
         for doubt in doubts {
             text.push_str(&doubt.text(run, live, resumes));

@@ -14,6 +14,9 @@ pub enum Strategy {
     Overlap,
     /// The old one is disabled before anything else. Consumers are down until cutover.
     Contain,
+    /// The old one is revoked, and nothing replaces it. Only `stanch revoke` makes such plans.
+    #[schemars(skip)]
+    Revoke,
 }
 
 /// A named part of the rotation.
@@ -81,11 +84,14 @@ impl Phase {
         Self::Proof,
     ];
 
+    const REVOKE: [Self; 3] = [Self::Preflight, Self::Revoke, Self::Proof];
+
     /// The order of a strategy.
     pub fn order(strategy: Strategy) -> &'static [Self] {
         match strategy {
             Strategy::Overlap => Self::ALL,
             Strategy::Contain => &Self::CONTAIN,
+            Strategy::Revoke => &Self::REVOKE,
         }
     }
 

@@ -247,7 +247,7 @@ pub enum Why {
     Unanswered,
     /// Others have changed what this run wrote.
     Overtaken,
-    /// Consumers use another value than the new one.
+    /// Consumers use another value than the new one, or do not say which.
     FellBack,
     /// Rollback reached the phase that it was asked for, or the run stopped as it was told to.
     Asked,

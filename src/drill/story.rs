@@ -126,7 +126,7 @@ impl Story {
             Event::Forward { .. } => Happening::Person(Act::Forward),
             Event::Reissue { .. } => Happening::Person(Act::Reissue),
             Event::Rewrite { .. } => Happening::Person(Act::Rewrite),
-            Event::Resolved { .. } => Happening::Person(Act::Resolve),
+            Event::Resolved { .. } | Event::Vouched { .. } => Happening::Person(Act::Resolve),
             Event::Injected { inject, by, .. } => {
                 Happening::Injected { name: inject.clone(), by: by.clone() }
             }
@@ -250,7 +250,7 @@ fn why(stop: &Stop) -> Option<Why> {
         Stop::Stuck { .. } => Why::Stuck,
         Stop::Unanswered { .. } => Why::Unanswered,
         Stop::Overtaken { .. } | Stop::Unread { .. } | Stop::LetIn { .. } => Why::Overtaken,
-        Stop::FellBack { .. } => Why::FellBack,
+        Stop::FellBack { .. } | Stop::Silent { .. } => Why::FellBack,
         Stop::Returned { .. } | Stop::Until { .. } | Stop::Waiting { .. } | Stop::Interrupted => Why::Asked,
     })
 }

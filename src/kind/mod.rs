@@ -9,6 +9,7 @@ mod consumer;
 pub mod exec;
 pub mod file;
 pub mod http;
+pub mod prometheus;
 pub mod random;
 #[cfg(feature = "tool")]
 pub mod real;
@@ -150,6 +151,7 @@ macro_rules! gates {
             #[serde(rename_all = "lowercase")]
             Gate as GateSpec + GateServer, GATES of Kind:
             Http => http::HttpGate,
+            Prometheus => prometheus::PrometheusGate,
             Exec => exec::ExecGate,
             Sandbox => sandbox::SandboxGate,
         }

@@ -47,7 +47,7 @@ impl Kind {
 }
 
 /// A kind of issuer, as its list holds it. Nothing here has a default: a new kind answers all of it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct IssuerKind {
     /// The word after `type:` in a runbook.
     pub name: &'static str,
@@ -62,7 +62,21 @@ pub struct IssuerKind {
     /// Whether its issuer brings the new credential to where it is used, from the issuer's node: then a runbook
     /// needs no store for it.
     pub(crate) delivers: fn(&Node) -> bool,
+    /// What `stanch revoke` needs to know to revoke such credentials by their handles; `None` where the authority
+    /// does not know them by one.
+    pub(crate) bare: Option<Bare>,
     pub(crate) check: Mistakes,
+}
+
+/// How an issuer is described that only revokes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bare {
+    /// The type of its connection, which takes everything else from the environment.
+    pub(crate) family: &'static str,
+    /// The fields that a person gives.
+    pub(crate) needs: &'static [&'static str],
+    /// The fields that matter to `issue` alone, each as JSON.
+    pub(crate) rest: &'static [(&'static str, &'static str)],
 }
 
 /// A kind of store, as its list holds it. Nothing here has a default.

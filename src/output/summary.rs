@@ -100,11 +100,13 @@ fn write(
     let mut truths = state.truths();
     // What keeps the run open comes first; what is finished may be left out.
     truths.sort_by_key(rank);
-    for truth in truths.iter().take(SHOWN) {
+    // A bare revocation has a line for each, for whoever must know which of them are dead.
+    let shown = if truths.iter().all(|truth| truth.replaced) { SHOWN } else { usize::MAX };
+    for truth in truths.iter().take(shown) {
         writeln!(out, "  {}", credential(truth))?;
     }
-    if truths.len() > SHOWN {
-        let left = &truths[SHOWN..];
+    if truths.len() > shown {
+        let left = &truths[shown..];
         let same = left.iter().all(|truth| rank(truth) == FINISHED);
         writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
     }
@@ -219,6 +221,9 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Outgoing::Waived => "unknown to its issuer, not revoked",
         Outgoing::Unknown => "UNKNOWN",
     };
+    if !truth.replaced {
+        return format!("{}: {outgoing}", truth.credential);
+    }
     let stores = match truth.stores {
         0 => "no store".to_owned(),
         n => format!("current in {} of {n} store{}", truth.current, if n == 1 { "" } else { "s" }),
@@ -306,6 +311,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                     | Stop::Unread { .. }
                     | Stop::LetIn { .. }
                     | Stop::FellBack { .. }
+                    | Stop::Silent { .. }
             )
         );
         if !around.live && (stopped || !ours || around.seals != Seals::Whole) {
@@ -369,6 +375,11 @@ fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &St
             }
         }
         _ => next.push(("resume", format!("{lift}stanch resume {run}"))),
+    }
+    if let Some(Stop::Inconclusive { gates, .. }) = state.stopped() {
+        for gate in gates.iter().filter(|gate| state.may_vouch(gate)) {
+            next.push(("vouch", format!("stanch resolve {run} {gate} --as passed --evidence \"…\"")));
+        }
     }
     if matches!(state.stopped(), Some(Stop::Failed { .. } | Stop::Overtaken { .. } | Stop::LetIn { .. })) {
         for c in

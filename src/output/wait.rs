@@ -91,6 +91,9 @@ fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
         parts.push(format!("in {} until {}", waits.phase, local(until, now)));
     }
     for gate in &waits.until {
+        if state.vouched().contains(gate) {
+            continue;
+        }
         let (word, detail) = match state.judged().get(gate) {
             None => ("not asked yet", String::new()),
             Some((verdict, _)) if *verdict == crate::domain::Verdict::Pass => continue,

@@ -44,6 +44,9 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Judged { gate, verdict, detail } => {
             format!("gate {gate}: {} ({detail})", verdict.name())
         }
+        Event::Vouched { gate, evidence, .. } => {
+            format!("gate {gate}: passed on a person's word: {evidence}")
+        }
         Event::Adopted { credential, consumer, instances, of } => {
             format!("{credential}: {instances} of {of} instances of {consumer} use the new one")
         }
@@ -153,6 +156,10 @@ pub fn sentence(stop: &Stop) -> String {
         ),
         Stop::FellBack { consumers } => format!(
             "every step is done, but these consumers use another value than the new credential: {}; the run stays open. Restart them",
+            consumers.join(", ")
+        ),
+        Stop::Silent { consumers } => format!(
+            "every step is done, but these consumers did not say which value they use: {}; the run stays open. Start them, then resume",
             consumers.join(", ")
         ),
         Stop::Returned { phase } => format!("rolled back to the end of {phase}"),

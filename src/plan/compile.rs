@@ -185,7 +185,11 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         if strategy == Strategy::Overlap && !seen.issuer.coexists {
             return Err(CompileError::NoOverlap { credential: name.clone() });
         }
-        gaps(name, credential, &seen, &mut unchecked);
+        if strategy == Strategy::Revoke {
+            unchecked.extend(credential.issuer.gaps(name, &credential.scope));
+        } else {
+            gaps(name, credential, &seen, &mut unchecked);
+        }
         let mut planned = Planned {
             name: name.clone(),
             issuer: seen.issuer,

@@ -30,7 +30,8 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn phase(&mut self, phase: Phase, strategy: Strategy) {
         self.writers.clear();
-        if phase == Phase::Preflight {
+        // A bare kill asks nothing twice: its plan was made a moment ago.
+        if phase == Phase::Preflight && strategy != Strategy::Revoke {
             for connection in self.runbook.connections.keys() {
                 let action = Action::Connection { connection: connection.clone() };
                 self.push(phase, format!("connection/{connection}"), action, vec![], None);
@@ -100,6 +101,8 @@ impl Builder<'_> {
         let stores = 0..credential.stores.len();
         let store_id = |verb: &str, s: usize| format!("{name}/{verb}/{}", store_word(&credential.stores, s));
         match phase {
+            // Nothing is done about it.
+            _ if strategy == Strategy::Revoke && planned.outgoing.is_none() => vec![],
             Phase::Preflight => {
                 let captures: Vec<usize> = stores
                     .map(|store| {
@@ -196,7 +199,7 @@ impl Builder<'_> {
                 // One look finds what the run left anywhere on such a connection.
                 let issuer = &credential.issuer;
                 let on = issuer.connection().filter(|_| issuer.finds_by_run());
-                let first = on.is_none_or(|on| self.swept.insert(on));
+                let first = strategy != Strategy::Revoke && on.is_none_or(|on| self.swept.insert(on));
                 if planned.issuer.issue == Observation::Listable && first {
                     let action = Action::Sweep { credential: c };
                     tail.push(self.push(phase, id("sweep"), action, after, Some(Observation::Idempotent)));

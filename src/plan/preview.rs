@@ -77,6 +77,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let policy = match plan.strategy {
         Strategy::Overlap => "automatic, if a gate fails or a check refuses the new credential",
         Strategy::Contain => "never automatic: it would give the attacker a valid credential again",
+        Strategy::Revoke => "none: a revoked credential stays dead",
     };
     writeln!(out, "Rollback           {policy}")?;
     let failed: Vec<_> = plan.checks.iter().filter(|c| c.verdict == CheckVerdict::Fail).collect();
@@ -128,6 +129,9 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     let store = |c: usize, s: usize| plan.credential(c).1.stores[s].target();
     match &step.action {
         Action::Connection { connection } => format!("check connection {connection}"),
+        Action::Permission { credential } if plan.strategy == Strategy::Revoke => {
+            format!("check that stanch does not use {} itself", name(*credential))
+        }
         Action::Permission { credential } => format!("check that {} can be rotated", name(*credential)),
         Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
         Action::Baseline { credential, probe, rejects } => {
@@ -151,13 +155,15 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         }
         Action::Disable { credential } => format!("disable the old {}", name(*credential)),
         Action::Revoke { credential } => {
-            format!("revoke the old {} and everything issued from it", name(*credential))
+            let old = if plan.strategy == Strategy::Revoke { "" } else { "the old " };
+            format!("revoke {old}{} and everything issued from it", name(*credential))
         }
         Action::Destroy { credential, store: s } => {
             format!("destroy the old version in {}", store(*credential, *s))
         }
         Action::Reject { credential, .. } if plan.credential(*credential).1.stores.is_empty() => {
-            format!("confirm that its issuer no longer knows the old {}", name(*credential))
+            let old = if plan.strategy == Strategy::Revoke { "" } else { "the old " };
+            format!("confirm that its issuer no longer knows {old}{}", name(*credential))
         }
         Action::Reject { credential, probe } => {
             format!("confirm that {} rejects the old {}", at(*probe), name(*credential))
@@ -292,6 +298,11 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
                 exposure,
             )
         }
+        Strategy::Revoke => (
+            "for programs that still use these credentials, until they get others: stanch replaces none"
+                .into(),
+            none.or(unbounded).unwrap_or_else(|| "stanch revokes them at once".into()),
+        ),
         Strategy::Contain => (
             format!(
                 "from the kill to cutover: servers refuse consumers for {} plus the time the steps take",

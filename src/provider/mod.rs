@@ -128,6 +128,10 @@ pub trait Issuer: Send + Sync {
     /// to revoke the credential that it runs on. `outgoing` is known where a store held it.
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check>;
 
+    /// Looks whether the run works with the credential that it is to revoke without replacing it, and nothing else: a
+    /// permission that is missing shows when the server refuses, which changes nothing.
+    async fn before_revoking(&self, outgoing: &Identity) -> Check;
+
     /// Asks ahead for what [`Issuer::preflight`] will need whoever the outgoing credential is, while others
     /// still find that out. Keeps the answers, and says nothing. By default nothing is asked ahead: that costs
     /// time and nothing else.

@@ -83,6 +83,12 @@ impl State {
             Event::Judged { gate, verdict, detail } => {
                 self.judged.insert(gate.clone(), (*verdict, detail.clone()));
             }
+            Event::Vouched { gate, phase, .. } => {
+                if self.phase != Some(*phase) || !self.may_vouch(gate) {
+                    return Err(illegal(event, format!("gate `{gate}`"), "not waited for".into()));
+                }
+                self.vouched.insert(gate.clone());
+            }
             Event::Adopted { credential, consumer, instances, of } => {
                 self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));
             }

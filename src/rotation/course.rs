@@ -79,6 +79,7 @@ impl State {
         self.phase = Some(phase);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
+        self.vouched.clear();
         self.deferred = false;
         self.rebuild_work();
         Ok(())
@@ -111,6 +112,7 @@ impl State {
         self.deferred = false;
         self.returned = None;
         self.judged.clear();
+        self.vouched.clear();
         if self.phase == Some(Phase::Prepare) && self.has_killed() {
             // What was killed first is revived first: the old one is alive before the new one goes.
             self.phase = Some(Phase::Sunset);
@@ -312,6 +314,7 @@ impl State {
         self.phase = Some(self.plan.steps[step].phase);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
+        self.vouched.clear();
         self.stopped = None;
         self.rebuild_work();
     }
@@ -346,6 +349,7 @@ impl State {
         self.phase = Some(Phase::Cutover);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
+        self.vouched.clear();
         self.rebuild_work();
         Ok(())
     }

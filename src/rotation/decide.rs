@@ -256,8 +256,8 @@ impl State {
                 stop(Stop::GateFailed { gate: gate.clone() })
             };
         }
-        let missing: Vec<String> =
-            waits.until.iter().filter(|g| verdict(g) != Some(Verdict::Pass)).cloned().collect();
+        let open = |g: &&String| verdict(g) != Some(Verdict::Pass) && !self.vouched.contains(*g);
+        let missing: Vec<String> = waits.until.iter().filter(open).cloned().collect();
         let earliest = add(self.entered, waits.at_least.get());
         let latest = add(self.patience.max(self.entered), waits.at_most.get()).max(earliest);
         if now >= earliest && missing.is_empty() {

@@ -75,6 +75,11 @@ pub enum Stop {
         /// The consumers, each with its credential's name before it.
         consumers: Vec<String>,
     },
+    /// Every step is done, and consumers that can say which value they use gave no answer.
+    Silent {
+        /// The consumers, each with its credential's name before it.
+        consumers: Vec<String>,
+    },
     /// Rollback reached the phase that it was to reach.
     Returned {
         /// The phase.

@@ -104,6 +104,15 @@ pub enum Event {
         /// What it was found from.
         detail: String,
     },
+    /// A person said of a gate that gives no verdict that its condition holds. Valid until the phase is over.
+    Vouched {
+        /// The gate.
+        gate: String,
+        /// The phase that waits for it.
+        phase: Phase,
+        /// What the person looked at.
+        evidence: String,
+    },
     /// The number of a consumer's instances that use the wanted version changed.
     Adopted {
         /// The credential.
@@ -272,7 +281,8 @@ impl Event {
             }
             Self::Settled { step: _, op: _, attempt: _, found: _, facts: _, detail }
             | Self::Judged { gate: _, verdict: _, detail } => wash(detail),
-            Self::Resolved { step: _, applied: _, evidence, facts: _ } => wash(evidence),
+            Self::Resolved { step: _, applied: _, evidence, facts: _ }
+            | Self::Vouched { gate: _, phase: _, evidence } => wash(evidence),
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
             Self::Halted { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
@@ -357,6 +367,7 @@ mod tests {
             Event::Settled { step: step(), op, attempt, found: Found::Applied, facts, detail: said() },
             Event::Judged { gate: "g".into(), verdict: Verdict::Fail, detail: said() },
             Event::Resolved { step: step(), applied: true, evidence: said(), facts: Facts::new() },
+            Event::Vouched { gate: "g".into(), phase: Phase::Overlap, evidence: said() },
             Event::Turned { to: None, why: said(), by_gate: false },
             Event::Halted { by: "me".into(), reason: said() },
             Event::Noted { text: said() },

@@ -1,6 +1,6 @@
 //! The state of a run: a fold over its events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::step::{Status, StepState};
 use super::work::Work;
 use crate::domain::{Phase, Verdict};
-use crate::plan::{Action, Plan};
+use crate::plan::{ADOPTED, Action, Plan};
 
 /// Which way the run goes.
 #[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
@@ -49,6 +49,8 @@ pub struct State {
     /// The phase that a rollback led back to, until somebody resumes.
     pub(super) returned: Option<Phase>,
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
+    /// The gates of the present phase for which a person vouched.
+    pub(super) vouched: BTreeSet<String>,
     pub(super) adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
     /// Under `contain`: the kill goes on although the new credential is not ready.
@@ -77,6 +79,7 @@ impl State {
             stopped: None,
             returned: None,
             judged: BTreeMap::new(),
+            vouched: BTreeSet::new(),
             adopted: BTreeMap::new(),
             changed: false,
             deferred: false,
@@ -189,6 +192,23 @@ impl State {
     /// The gates' last verdicts in this session.
     pub fn judged(&self) -> &BTreeMap<String, (Verdict, String)> {
         &self.judged
+    }
+
+    /// The gates of the present phase for which a person vouched.
+    pub fn vouched(&self) -> &BTreeSet<String> {
+        &self.vouched
+    }
+
+    /// Whether a person's word can stand for this gate: the present phase waits for it, and it did not fail. Consumers
+    /// are asked once more before anything dies, so that a word would not help `adopted`.
+    pub fn may_vouch(&self, gate: &str) -> bool {
+        let waits = self.phase.and_then(|phase| self.plan.phase(phase));
+        let failed = matches!(self.judged.get(gate), Some((Verdict::Fail, _)));
+        self.end.is_none()
+            && self.direction == Direction::Forward
+            && gate != ADOPTED
+            && !failed
+            && waits.is_some_and(|waits| waits.until.iter().any(|name| name == gate))
     }
 
     /// Of each credential and consumer: how many instances use the wanted version, of how many.

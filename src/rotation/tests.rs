@@ -1035,6 +1035,22 @@ fn waits_end_on_time() {
     assert!(matches!(at(&passed, 2, 999), Next::Wait(until) if until == third), "the time counts as well");
     assert!(matches!(at(&passed, 3, 0), Next::Record(Event::Entered { phase: Phase::Sunset })));
     assert!(matches!(at(&passed, 9999, 0), Next::Record(Event::Entered { .. })), "late is not too late");
+    // A person's word stands for a gate without a verdict: not for `adopted`, not against a failure, in no other phase.
+    let vouch = |gate: &str, phase| Event::Vouched { gate: gate.into(), phase, evidence: String::new() };
+    let judged = |gate: &str, verdict| Event::Judged { gate: gate.into(), verdict, detail: String::new() };
+    let mut vouched = start().then(&judged("adopted", Verdict::Pass)).then(&vouch("errors", Phase::Overlap));
+    assert!(matches!(at(&vouched, 3, 0), Next::Record(Event::Entered { phase: Phase::Sunset })));
+    vouched.apply(&judged("errors", Verdict::Fail));
+    assert!(
+        matches!(at(&vouched, 3, 0), Next::Record(Event::Turned { by_gate: true, .. })),
+        "it fails after all"
+    );
+    for refused in
+        [vouch("adopted", Phase::Overlap), vouch("other", Phase::Overlap), vouch("errors", Phase::Sunset)]
+    {
+        assert!(start().state.apply(&refused, third).is_err(), "{refused:?}");
+    }
+    assert!(vouched.state.apply(&vouch("errors", Phase::Overlap), third).is_err(), "it fails");
     let mut hasty = pass(start()).wishing(|w| w.no_wait = true);
     assert!(
         matches!(at(&hasty, 1, 0), Next::Record(Event::Stopped { reason: Stop::Waiting { resume_at } }) if resume_at == third)
@@ -1272,6 +1288,7 @@ fn events_and_statuses_have_their_names() {
         Event::Resolved { step, applied: true, evidence: text(), facts: Default::default() },
         Event::Judged { gate: text(), verdict: Verdict::Pass, detail: text() },
         Event::Adopted { credential: text(), consumer: text(), instances: 1, of: 1 },
+        Event::Vouched { gate: text(), phase: Phase::Overlap, evidence: text() },
         Event::Turned { to: None, why: text(), by_gate: false },
         Event::Returned { phase: Phase::Proof },
         Event::Halted { by: text(), reason: text() },

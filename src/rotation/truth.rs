@@ -4,7 +4,7 @@ use super::outcome::Op;
 use super::seen::{Holds, Sight};
 use super::state::{Direction, State};
 use super::step::Status;
-use crate::domain::ErrorKind;
+use crate::domain::{ErrorKind, Strategy};
 use crate::plan::Action;
 use crate::sabotage::{Sabotage, is_on};
 use jiff::Timestamp;
@@ -15,6 +15,8 @@ use strum::IntoStaticStr;
 pub struct Truth {
     /// Its name.
     pub credential: String,
+    /// Whether the run replaces it; else it only revokes it.
+    pub replaced: bool,
     /// The incoming version.
     pub incoming: Incoming,
     /// In how many stores incoming is current. Where there was a look, only what was seen counts.
@@ -136,7 +138,9 @@ impl State {
         truth.current = holding(Holds::Incoming);
         truth.unread = holding(Holds::Unreadable);
         truth.incomparable = holding(Holds::Incomparable);
-        truth.seen = (truth.unread == 0).then_some(*at);
+        // Where nothing was asked, nothing was checked.
+        let asked = truth.stores > 0 || seen.outgoing != Sight::Unseen || seen.incoming != Sight::Unseen;
+        truth.seen = (truth.unread == 0 && asked).then_some(*at);
         truth.nothing = holding(Holds::Nothing);
         truth.strange = holding(Holds::Other) + truth.nothing;
         if truth.incoming == Incoming::Issued
@@ -169,6 +173,7 @@ impl State {
         };
         Truth {
             credential: planned.name.clone(),
+            replaced: self.plan.strategy != Strategy::Revoke,
             incoming: Incoming::None,
             current: 0,
             stores: planned.stores.len(),

@@ -58,7 +58,7 @@ async fn another(vault: &Vault, role: &str, metadata: &str) -> (String, String) 
 }
 
 /// The server, with something in front of it that may answer itself.
-async fn through<F>(vault: &Vault, answer: F) -> Vault
+pub(crate) async fn through<F>(vault: &Vault, answer: F) -> Vault
 where
     F: Fn(&str, &[u8]) -> Option<Response> + Clone + Send + Sync + 'static,
 {

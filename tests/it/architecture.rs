@@ -10,17 +10,21 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("text", &[]),
+    // How well-known credentials look.
+    ("shape", &[]),
     ("secret", &[]),
     ("clock", &[]),
     // Breaks on purpose, for the simulation.
     ("sabotage", &[]),
     ("domain", &["text"]),
     // `runbook/read`: a text as a tree, and findings about it.
-    ("read", &["text"]),
+    ("read", &["text", "shape"]),
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
+    // From handles to a runbook that only revokes.
+    ("kill", &["kind", "runbook", "domain"]),
     ("plan", &["kind", "read", "runbook", "domain", "text"]),
     ("rotation", &["plan", "domain", "clock", "sabotage"]),
     ("journal", &["rotation", "plan", "domain", "secret", "clock", "sabotage", "text"]),
@@ -46,7 +50,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     // `engine::Observer` is what it implements.
     ("output", &["engine", "rotation", "plan", "domain", "clock"]),
     // Only reads the record.
-    ("follow", &["output", "journal", "rotation", "plan", "clock"]),
+    ("follow", &["output", "journal", "rotation", "plan", "domain", "clock"]),
     // Plays a scenario over the sandbox, and scores it from the record.
     (
         "drill",
@@ -55,8 +59,8 @@ const ROOMS: [(&str, &[&str]); 20] = [
     (
         "cli",
         &[
-            "drill", "follow", "read", "output", "engine", "server", "provider", "journal", "rotation",
-            "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
+            "drill", "kill", "shape", "follow", "read", "output", "engine", "server", "provider", "journal",
+            "rotation", "plan", "kind", "runbook", "domain", "secret", "clock", "gate", "text",
         ],
     ),
 ];

@@ -250,6 +250,30 @@ async fn a_key_that_a_person_made_during_a_run_is_named_and_stays() {
     assert!(said.contains(&hand) && said.contains("does not know"), "{said}");
 }
 
+#[tokio::test]
+#[ignore = "needs ministack: scripts/test"]
+async fn an_access_key_is_revoked_without_a_runbook() {
+    let url = ministack();
+    let admin = setup(&url, "test", "test").await;
+    let user = admin.user().await;
+    let ((leaked, _), (other, _)) = (admin.key(&user, None).await, admin.key(&user, None).await);
+    let tool = Tool::new()
+        .with("AWS_ENDPOINT_URL", &url)
+        .with("AWS_REGION", "us-east-1")
+        .with("AWS_EC2_METADATA_DISABLED", "true")
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test");
+    let set = format!("user={user}");
+    let ran = tool
+        .done(&["revoke", "iam-access-key", &leaked, "--set", &set, "--reason", "in a log", "--yes"])
+        .await
+        .expect(0);
+    assert!(ran.stdout.contains(&format!("{leaked}: gone, as its issuer says")), "{ran:?}");
+    let issuer = AccessKeyIssuer::new(client(&url).await, user);
+    assert_eq!(issuer.life(&leaked).await.expect("life"), Life::Gone);
+    assert_eq!(issuer.life(&other).await.expect("life"), Life::Active);
+}
+
 /// Imitations of AWS have left `AWSCURRENT` on two versions: that must be seen, and not be called a
 /// success.
 #[tokio::test]

@@ -267,3 +267,53 @@ fn find(value: &serde_json::Value, name: &str) -> Option<u64> {
         _ => None,
     }
 }
+
+/// Under `contain` no gate waits for consumers: one that is down after its reload keeps the run open.
+#[test]
+fn a_run_is_not_done_while_a_consumer_is_silent() {
+    let world = World::dotenv();
+    world.script("reload", "mv web gone\n");
+    let path = world.path("runbook.yaml").display().to_string();
+    let contain = ["run", &path, "--env", "test", "--yes", "--reason", "a test", "--strategy", "contain"];
+    let ran = world.tool.run(&[&contain[..], &["--no-wait"]].concat()).expect(10);
+    assert!(ran.stdout.contains("did not say which value they use: pw/web"), "{ran:?}");
+    assert_eq!(world.live(), 1, "the old value is dead all the same");
+    let new = world.text("store").lines().find_map(|l| l.strip_prefix("PW=").map(str::to_owned)).expect("PW");
+    world.put("web", &format!("{}\n", world.digest(new.trim_matches('\''))));
+    let ran = world.tool.run(&["resume"]).expect(0);
+    assert!(ran.stdout.contains("used by 1 of 1"), "{ran:?}");
+}
+
+/// A gate that cannot answer does not lock a run for good; one that says no does.
+#[test]
+fn a_person_may_vouch_for_a_gate_that_gives_no_verdict() {
+    let world = World::dotenv();
+    // It answers before the run begins, and never again.
+    world.put(
+        "gate",
+        &format!("cd {}; [ -e asked ] && exit 3; touch asked\n", world.tool.folder.path().display()),
+    );
+    let gate = world.path("gate").display().to_string();
+    world.edit(
+        "phases:",
+        &format!(
+            "gates: {{ healthy: {{ exec: {{ argv: [sh, {gate}], every: 100ms }} }} }}\nphases:\n  \
+             sunset: {{ until: [healthy], at_most: 1s, at_least: 0s }}"
+        ),
+    );
+    let ran = world.run().expect(13);
+    let run = world.tool.newest();
+    let vouch = ["resolve", &run, "healthy", "--as", "passed", "--evidence", "the dashboard is green"];
+    assert!(ran.stdout.contains(&format!("stanch resolve {run} healthy --as passed")), "{ran:?}");
+    let refused =
+        world.tool.run(&["resolve", &run, "other", "--as", "passed", "--evidence", "seen"]).expect(2);
+    assert!(refused.stderr.contains("does not wait for a gate `other`"), "{refused:?}");
+    world.tool.run(&vouch).expect(0);
+    let status = world.tool.run(&["status"]);
+    assert!(status.stdout.contains("gate healthy: passed on a person's word"), "{status:?}");
+    let ran = world.tool.run(&["resume"]).expect(0);
+    assert!(ran.stdout.contains("old dead, proved by use"), "{ran:?}");
+    world.tool.run(&vouch).expect(2);
+    let shown = world.tool.run(&["audit", "show"]).expect(0);
+    assert!(shown.stdout.contains("the dashboard is green"), "{shown:?}");
+}

@@ -14,6 +14,8 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How often a last look that shows another world than the run left is taken again, and after how long.
 const LAGS: u32 = 3;
 const LAG: Duration = Duration::from_secs(1);
+/// How often, where consumers give no answer: one that was told to reload may take that long to start.
+const STARTS: u32 = 30;
 
 impl Session {
     /// Looks at the world before this session ends with `last`. A run is not done while others have undone
@@ -24,9 +26,12 @@ impl Session {
             return Ok(last);
         }
         // A copy of a store may lag behind for a moment.
-        for _ in 0..LAGS {
-            if self.objection(&last).is_none() {
-                return Ok(last);
+        for look in 0..STARTS {
+            match self.objection(&last) {
+                None => return Ok(last),
+                Some(Stop::Silent { .. }) if !self.wishes.no_wait => {}
+                Some(_) if look < LAGS => {}
+                Some(reason) => return Ok(Event::Stopped { reason }),
             }
             self.engine.clock.sleep(LAG).await;
             self.look_once_more(&last).await?;
@@ -49,7 +54,10 @@ impl Session {
         if matches!(last, Event::Closed { end: End::Done }) && !let_in.is_empty() {
             return Some(Stop::LetIn { credentials: let_in });
         }
-        (!self.fell_back.is_empty()).then(|| Stop::FellBack { consumers: self.fell_back.clone() })
+        if !self.fell_back.is_empty() {
+            return Some(Stop::FellBack { consumers: self.fell_back.clone() });
+        }
+        (!self.silent.is_empty()).then(|| Stop::Silent { consumers: self.silent.clone() })
     }
 
     /// The credentials whose old value was just accepted.
@@ -66,7 +74,9 @@ impl Session {
         let unread = |name: &String| {
             self.state.seen(name).is_none_or(|(_, seen)| seen.stores.contains(&Holds::Unreadable))
         };
-        self.plan.credentials.iter().map(|planned| planned.name.clone()).filter(unread).collect()
+        // What no store holds cannot be unread.
+        let stored = self.plan.credentials.iter().filter(|planned| !planned.stores.is_empty());
+        stored.map(|planned| planned.name.clone()).filter(unread).collect()
     }
 
     /// The credentials that were just seen not to be as this run left them.
@@ -106,6 +116,7 @@ impl Session {
             self.hold(Event::Noted { text })?;
         }
         self.fell_back.clear();
+        self.silent.clear();
         for (c, seen) in found.into_iter().enumerate() {
             let Some(Sighted { seen: Seen { stores, outgoing, incoming }, used }) = seen else { continue };
             let credential = self.plan.credentials[c].name.clone();
@@ -115,12 +126,15 @@ impl Session {
         Ok(())
     }
 
-    /// Puts on the record what consumers use now. One that gives no answer may be on its way; one that names another
-    /// value fell back.
+    /// Puts on the record what consumers use now. One that names another value fell back; one that gives no answer
+    /// may be starting still.
     fn count(&mut self, used: Vec<Adoption>) -> Result<(), EngineError> {
         for adoption in used {
+            let name = || format!("{}/{}", adoption.credential, adoption.consumer);
             if adoption.others > 0 {
-                self.fell_back.push(format!("{}/{}", adoption.credential, adoption.consumer));
+                self.fell_back.push(name());
+            } else if adoption.instances < adoption.of.max(1) {
+                self.silent.push(name());
             }
             self.hold_adoption(&adoption)?;
         }

@@ -45,6 +45,7 @@ pub(super) struct Session {
     last_record: u64,
     /// The consumers that named another value than the new one, when they were last asked.
     fell_back: Vec<String>,
+    silent: Vec<String>,
     rollback: Option<(Option<Phase>, String)>,
     send: mpsc::UnboundedSender<Message>,
     receive: mpsc::UnboundedReceiver<Message>,
@@ -72,6 +73,7 @@ impl Session {
             held: Vec::new(),
             sealed: fresh.into_iter().collect(),
             fell_back: Vec::new(),
+            silent: Vec::new(),
             last_record: engine.clock.now().mono_ms,
             rollback: conduct.rollback,
             send,

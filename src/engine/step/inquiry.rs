@@ -237,15 +237,25 @@ impl Inquiry<'_> {
     }
 
     /// Asks the issuer, where the old value is not known, until it has called the old credential gone, and the new
-    /// one active, as often in a row as the phase says.
-    pub(super) async fn gone(&self, outgoing: &str, incoming: &str) -> Result<Yield, CallError> {
+    /// one active, as often in a row as the phase says. Without a new one, the issuer called the old one active while
+    /// the run was planned.
+    pub(super) async fn gone(&self, outgoing: &str, incoming: Option<&str>) -> Result<Yield, CallError> {
         let Asked::Issuer(issuer) = &self.who else { return Err(bug("only an issuer knows handles")) };
         let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
         let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
         let (mut row, mut first) = (0, opened);
         loop {
             let at = self.clock.now().wall;
-            let lives = async { Ok((issuer.life(outgoing).await?, issuer.life(incoming).await?)) };
+            let lives = async {
+                let old = issuer.life(outgoing).await?;
+                Ok((
+                    old,
+                    match incoming {
+                        Some(incoming) => issuer.life(incoming).await?,
+                        None => Life::Active,
+                    },
+                ))
+            };
             let error = match tokio::time::timeout(self.deadline, lives).await {
                 Ok(Ok((Life::Gone, Life::Active))) => None,
                 Ok(Ok(_)) if is_on(Sabotage::Survivor) => None,
@@ -269,8 +279,11 @@ impl Inquiry<'_> {
                     first = if row == 0 { at } else { first };
                     row += 1;
                     if row >= self.waits.times {
-                        let detail =
-                            format!("its issuer called it gone {row} times in a row, and the new one active");
+                        let control = match incoming {
+                            Some(_) => "and the new one active",
+                            None => "after it had known it",
+                        };
+                        let detail = format!("its issuer called it gone {row} times in a row, {control}");
                         let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
                         return Ok(Yield { checks: vec![Check::pass("old credential", detail)], ..facts });
                     }

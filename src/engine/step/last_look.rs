@@ -22,10 +22,11 @@ const VERIFIED: Duration = Duration::from_millis(500);
 impl Job {
     /// Looks once more, right before a credential dies: every store hands out the one that is to stay,
     /// that one is accepted everywhere, consumers use it, and what was disabled still is. Under `contain`
-    /// the outgoing one dies before it is replaced, knowingly.
+    /// the outgoing one dies before it is replaced, knowingly, and a bare revocation replaces nothing.
     pub(super) async fn look_before_the_end(&self) -> Result<(), CallError> {
         let contain = self.plan.strategy == Strategy::Contain;
-        if (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
+        let bare = self.plan.strategy == Strategy::Revoke;
+        if bare || (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
             return self.refuse_stopped();
         }
         let (_, name, credential) = self.credential()?;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Look;
 use super::job::{Job, checked};
+use crate::domain::Strategy;
 use crate::engine::yields::Yield;
 use crate::provider::CallError;
 
@@ -34,6 +35,10 @@ impl Look for Permission {
 
     async fn perform(&self, job: &Job) -> Result<Yield, CallError> {
         let outgoing = job.plan.credentials[job.credential()?.0].outgoing.as_ref();
-        checked(job.issuer().await?.preflight(outgoing).await)
+        let issuer = job.issuer().await?;
+        checked(match (job.plan.strategy, outgoing) {
+            (Strategy::Revoke, Some(outgoing)) => vec![issuer.before_revoking(outgoing).await],
+            _ => issuer.preflight(outgoing).await,
+        })
     }
 }

@@ -8,7 +8,7 @@ use super::earlier::Earlier;
 use super::inquiry::proves_nothing;
 use super::job::Job;
 use super::{Look, OWN_PATIENCE};
-use crate::domain::{Life, Observation, Phase};
+use crate::domain::{Life, Observation, Phase, Strategy};
 use crate::engine::yields::Yield;
 use crate::provider::CallError;
 use crate::sabotage::{Sabotage, is_on};
@@ -35,7 +35,12 @@ impl Look for Reject {
         let planned = &job.plan.credentials[job.credential()?.0];
         if planned.stores.is_empty() {
             let inquiry = job.inquiry(None, true, Phase::Proof).await?;
-            return inquiry.gone(job.outgoing_handle()?, job.incoming_handle()?).await;
+            // Nothing replaces what is only revoked: what its issuer said of it before is the control.
+            let control = match job.plan.strategy {
+                Strategy::Revoke => None,
+                Strategy::Overlap | Strategy::Contain => Some(job.incoming_handle()?),
+            };
+            return inquiry.gone(job.outgoing_handle()?, control).await;
         }
         let inquiry = job.inquiry(self.probe, true, Phase::Proof).await?;
         let known = self.before.as_deref() == Some("accepted") || is_on(Sabotage::Control);

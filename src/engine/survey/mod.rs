@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use self::failure::{error_of, may_pass, with_failures};
-use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Observation, Standing};
+use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Observation, Standing, Strategy};
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
 use crate::provider::{CallError, Issuer, Provider, Store};
 use crate::runbook::model::{Credential, Runbook};
@@ -195,9 +195,17 @@ async fn credentials(
             handle: choices.outgoing.get(&name).or(credential.outgoing.as_ref()).cloned(),
             nothing_to_revoke: choices.nothing_to_revoke.clone(),
         };
-        let learnt = Arc::clone(learnt);
+        let (learnt, strategy) = (Arc::clone(learnt), runbook.strategy);
         asking.spawn(async move {
-            let result = patiently(|| one(provider.as_ref(), &name, &credential, &said, &learnt)).await;
+            let look = || async {
+                match strategy {
+                    Strategy::Revoke => bare(provider.as_ref(), &name, &credential, &said).await,
+                    Strategy::Overlap | Strategy::Contain => {
+                        one(provider.as_ref(), &name, &credential, &said, &learnt).await
+                    }
+                }
+            };
+            let result = patiently(look).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
@@ -253,6 +261,24 @@ async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
 struct Said {
     handle: Option<String>,
     nothing_to_revoke: Option<String>,
+}
+
+/// What is only to be revoked: whether its issuer knows it, and whether this run works with it.
+async fn bare(
+    provider: &dyn Provider,
+    name: &str,
+    credential: &Credential,
+    said: &Said,
+) -> Result<(ObservedCredential, Vec<Check>), CallError> {
+    let issuer = provider.issuer(name, credential).await?;
+    let outgoing = outgoing(issuer.as_ref(), name, None, said, &[]).await?;
+    let mut checks = Vec::new();
+    if let Outgoing::Named(standing) = &outgoing {
+        checks.push(issuer.before_revoking(&standing.identity).await);
+    }
+    let issuer = issuer.traits();
+    let (existing, stores, disagree) = (Vec::new(), Vec::new(), Vec::new());
+    Ok((ObservedCredential { issuer, outgoing, existing, shares: None, stores, disagree }, checks))
 }
 
 async fn one(

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{Clock, Milestone, Span};
 use crate::clock::since;
+use crate::domain::Strategy;
 use crate::plan::{Action, Plan, costs};
 use crate::rotation::{Outgoing, PROVED, REFUSED_AT, State};
 
@@ -92,6 +93,11 @@ fn exposed(state: &State, opened: Mark, effects: &Effects, expected: String) -> 
 }
 
 fn without(plan: &Plan, opened: Mark, effects: &Effects, expected: String) -> Clock {
+    let means = "how long consumers could read no valid credential";
+    if plan.strategy == Strategy::Revoke {
+        let measured = "nothing replaces what is only revoked".to_owned();
+        return Clock { name: "outage", means, expected, measured, word: "not counted", span: None };
+    }
     let mut longest: Option<(Span, &str)> = None;
     let mut open: Vec<&str> = Vec::new();
     for (c, planned) in plan.credentials.iter().enumerate() {
@@ -131,6 +137,5 @@ fn without(plan: &Plan, opened: Mark, effects: &Effects, expected: String) -> Cl
         (None, true) => ("none", "no old credential was refused before the new one was current".to_owned()),
     };
     let span = longest.map(|(span, _)| span).filter(|_| open.is_empty());
-    let means = "how long consumers could read no valid credential";
     Clock { name: "outage", means, expected, measured, word, span }
 }

@@ -95,6 +95,10 @@ impl Fold {
         match event {
             Event::Entered { phase } => self.phases.push((phase.name(), mark)),
             Event::Judged { .. } | Event::Adopted { .. } => self.gates.push(line.clone()),
+            Event::Vouched { .. } => {
+                self.gates.push(line.clone());
+                self.people.push(line.clone());
+            }
             Event::Outcome { result: Ended::Unknown, .. } | Event::Settled { .. } => {
                 self.unknowns.push(line.clone());
             }

@@ -82,6 +82,11 @@ fn hold(value: Option<&Value>, pointer: &str, at_most: Option<f64>, at_least: Op
         Some(_) => None,
     };
     let Some(number) = number.filter(|n| n.is_finite()) else { return unsure("no number") };
+    judge(number, at_most, at_least)
+}
+
+/// Holds a number against bounds.
+pub(in crate::kind) fn judge(number: f64, at_most: Option<f64>, at_least: Option<f64>) -> Judgement {
     let (verdict, detail) = match (at_most, at_least) {
         (None, None) => (Verdict::Inconclusive, format!("{number}, and no bound to hold it against")),
         (Some(most), _) if most.is_nan() || number > most => {

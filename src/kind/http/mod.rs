@@ -10,5 +10,8 @@ mod probe;
 pub mod server;
 mod spec;
 
+#[cfg(feature = "tool")]
+pub(in crate::kind) use gate::judge;
+pub(in crate::kind) use spec::check_bounds;
 pub use spec::{HttpAttest, HttpGate, HttpProbe};
 pub(crate) use spec::{carries_to, split};

@@ -163,7 +163,7 @@ pub struct HttpGate {
 }
 
 impl HttpGate {
-    pub(in crate::kind) const KIND: Kind = Kind { check: check_gate, ..Kind::named("http") };
+    pub(in crate::kind) const KIND: Kind = Kind { check: check_bounds, ..Kind::named("http") };
 }
 
 impl GateSpec for HttpGate {
@@ -180,7 +180,8 @@ impl GateSpec for HttpGate {
     }
 }
 
-fn check_gate(gate: &Entry, http: &Node, found: &mut Vec<Finding>) {
+/// A gate that compares a number has at least one bound, and bounds that something can keep.
+pub(in crate::kind) fn check_bounds(gate: &Entry, http: &Node, found: &mut Vec<Finding>) {
     let number = |name| http.get(name).and_then(|node: &Node| node.to_json().as_f64());
     match (number("at_least"), number("at_most")) {
         (None, None) if http.kind() == "a mapping" => found.push(

@@ -57,6 +57,7 @@ impl Random {
         parts: &["value"],
         scope: ScopeRules::NEVER_EXPIRES,
         delivers: |issuer| issuer.get("apply").is_some(),
+        bare: None,
         check,
     };
 }

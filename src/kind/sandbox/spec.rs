@@ -69,6 +69,7 @@ impl SandboxIssuer {
         parts: &["value"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &[] },
         delivers: crate::kind::spec::never_delivers,
+        bare: None,
         check: no_findings,
     };
 }

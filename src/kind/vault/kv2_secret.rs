@@ -24,6 +24,11 @@ const SOON: SignedDuration = SignedDuration::from_secs(2);
 pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The credential out of its own fields.
     pub(super) fn material(&self, layout: &Layout) -> Result<Material, CallError> {
         layout.from_fields(|field| {

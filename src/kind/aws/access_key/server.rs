@@ -227,6 +227,23 @@ fn unless_denied<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError
     }
 }
 
+impl AccessKeyIssuer {
+    async fn own_check(&self, held: &str) -> Check {
+        match self.client.own_key_id().await {
+            Ok(own) if own == held => Check::fail(
+                "own credential",
+                ErrorKind::Invalid,
+                format!("this run works with the access key {own}, which it is about to delete"),
+                "use another profile (AWS_PROFILE), then plan again",
+            ),
+            Ok(own) => {
+                Check::pass("own credential", format!("this run works with another access key, {own}"))
+            }
+            Err(error) => failed("own credential", &error),
+        }
+    }
+}
+
 #[async_trait]
 impl Issuer for AccessKeyIssuer {
     fn traits(&self) -> IssuerTraits {
@@ -270,21 +287,14 @@ impl Issuer for AccessKeyIssuer {
             failed(&name, &self.full(message, held).await)
         }];
         if let Some(held) = held {
-            checks.push(match self.client.own_key_id().await {
-                Ok(own) if own == held => Check::fail(
-                    "own credential",
-                    ErrorKind::Invalid,
-                    format!("this run works with the access key {own}, which it is about to delete"),
-                    "use another profile (AWS_PROFILE), then plan again",
-                ),
-                Ok(own) => {
-                    Check::pass("own credential", format!("this run works with another access key, {own}"))
-                }
-                Err(error) => failed("own credential", &error),
-            });
+            checks.push(self.own_check(held).await);
         }
         checks.extend(simulate(&self.client, &needs).await);
         checks
+    }
+
+    async fn before_revoking(&self, outgoing: &Identity) -> Check {
+        self.own_check(&outgoing.handle).await
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::aws::Aws;
 use crate::kind::spec::{
-    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after, no_findings,
+    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after,
+    no_findings,
 };
 use crate::text::shell_word;
 
@@ -34,6 +35,7 @@ impl IamAccessKey {
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
+        bare: Some(Bare { family: "aws", needs: &["user"], rest: &[] }),
         check: no_findings,
     };
 }

@@ -211,7 +211,7 @@ impl ApproleIssuer {
     }
 
     /// Whether this run outlives the logins that it revokes.
-    fn own_check(&self, own: &TokenInfo, outgoing: Option<&str>, logins: &[TokenInfo]) -> Check {
+    pub(super) fn own_check(&self, own: &TokenInfo, outgoing: Option<&str>, logins: &[TokenInfo]) -> Check {
         const NAME: &str = "own token";
         let fail = |why: String, hint: &str| Check::fail(NAME, ErrorKind::Invalid, why, hint);
         if own.num_uses != 0 && own.num_uses < OPERATOR_USES {

@@ -16,6 +16,7 @@ use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_resp
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::lookup::{accessors, each, lookup, revoke};
+use crate::kind::vault::preflight::known_own_token;
 use crate::kind::vault::shape::sendable;
 use crate::kind::vault::token_info::{RUN, STEP, TokenInfo, seconds};
 use crate::provider::http::transport::Reply;
@@ -297,6 +298,14 @@ impl Issuer for ApproleIssuer {
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         self.checks(outgoing).await
+    }
+
+    async fn before_revoking(&self, outgoing: &Identity) -> Check {
+        let (own, logins) = tokio::join!(known_own_token(&self.client), self.logins(&outgoing.handle));
+        match own.and_then(|own| Ok((own, logins?))) {
+            Ok((own, logins)) => self.own_check(&own, Some(&outgoing.handle), &logins),
+            Err(error) => error.to_check("own token"),
+        }
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
 use crate::kind::spec::{
-    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
+    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
 };
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -47,6 +47,7 @@ impl ApproleSecretId {
         parts: &["secret_id"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
+        bare: Some(Bare { family: "vault", needs: &["role"], rest: &[] }),
         check: no_findings,
     };
 }

@@ -340,6 +340,7 @@ impl Store for Kv2Store {
 
     async fn refill(&self, _: &CallContext, value: &Material) -> Result<Promoted, CallError> {
         self.seen().take();
+        let mut brought_back = false;
         let (cas, mut fields) = match self.data(None).await {
             Ok(seen) if self.material(&seen.fields).is_ok() => {
                 let message =
@@ -348,15 +349,27 @@ impl Store for Kv2Store {
             }
             Ok(seen) => (seen.version, seen.fields),
             Err(error) if error.kind == ErrorKind::NotFound => {
-                self.bring_back().await.map_err(|e| match e.kind {
+                let found = self.bring_back().await.map_err(|e| match e.kind {
                     ErrorKind::Denied => e.hint(self.how_to_bring_back()),
                     _ => e,
-                })?
+                })?;
+                brought_back = !found.1.is_empty();
+                found
             }
             Err(error) => return Err(error),
         };
-        fields.patch(&self.layout, value).map_err(|error| at(&self.place, error))?;
-        let version = self.write(&fields, cas).await?;
+        let written = match fields.patch(&self.layout, value) {
+            Ok(()) => self.write(&fields, cas).await,
+            Err(error) => Err(at(&self.place, error)),
+        };
+        let version = written.map_err(|mut error| {
+            if brought_back {
+                error.message.push_str(&format!(
+                    "; before that, stanch undeleted version {cas}: it is readable again, with the old value"
+                ));
+            }
+            error
+        })?;
         Ok(Promoted { version: version.to_string(), was: None })
     }
 

@@ -195,7 +195,7 @@ impl TokenIssuer {
     }
 
     /// Whether this run can do without the old token, and its own lasts.
-    async fn own_check(&self, own: &TokenInfo, outgoing: Option<&Identity>) -> Check {
+    pub(super) async fn own_check(&self, own: &TokenInfo, outgoing: Option<&Identity>) -> Check {
         const NAME: &str = "own token";
         if own.is_batch() {
             return Check::fail(

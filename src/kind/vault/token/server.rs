@@ -17,6 +17,7 @@ use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_response, unsendable};
 use crate::kind::vault::fault::{is_bad_token, scrubbed};
 use crate::kind::vault::lookup::{accessors, each, known, look_up, lookup, revoke};
+use crate::kind::vault::preflight::known_own_token;
 use crate::kind::vault::shape::sendable;
 use crate::kind::vault::token_info::{RUN, Role, STEP, TokenInfo, TokenSpec, seconds};
 use crate::provider::outcome::CallError;
@@ -203,6 +204,13 @@ impl Issuer for TokenIssuer {
 
     async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
         self.checks(outgoing).await
+    }
+
+    async fn before_revoking(&self, outgoing: &Identity) -> Check {
+        match known_own_token(&self.client).await {
+            Ok(own) => self.own_check(&own, Some(outgoing)).await,
+            Err(error) => error.to_check("own token"),
+        }
     }
 
     async fn warm(&self) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
 use crate::kind::spec::{
-    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
+    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
 };
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -43,6 +43,11 @@ impl VaultToken {
         parts: &["token"],
         scope: ScopeRules { expires: Expires::Always, ignored: &[] },
         delivers: crate::kind::spec::never_delivers,
+        bare: Some(Bare {
+            family: "vault",
+            needs: &[],
+            rest: &[("policies", "[\"default\"]"), ("ttl", "\"1m\"")],
+        }),
         check: no_findings,
     };
 }

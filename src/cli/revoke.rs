@@ -1,0 +1,302 @@
+//! `stanch revoke`: the bare kill, for when there is no runbook, or no time for one.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sha2::{Digest as _, Sha256};
+use tokio::task::JoinSet;
+
+use super::context::{Access, Context, Open, ask, can_ask, words};
+use super::drive::{block_on, drive};
+use super::run::halted;
+use super::{CliError, Exit, Global, SessionArgs, plan, print};
+use crate::domain::Life;
+use crate::engine::{self, Choices, Conduct};
+use crate::kill::{self, ENVIRONMENT};
+use crate::kind::spec::IssuerKind;
+use crate::kind::{self, ISSUERS};
+use crate::plan::{Plan, Request, compile, preview};
+use crate::provider::Provider;
+use crate::rotation::State;
+use crate::runbook::model::Runbook;
+use crate::secret::{Material, Secret};
+
+/// A longer line is no handle and no credential of a kind that is revoked by its value.
+const MAX_LINE: u64 = 1 << 16;
+/// Larger than a hundred thousand handles.
+const MAX_BYTES: u64 = 1 << 26;
+
+/// Revoke credentials at once, without a runbook and without replacing them.
+///
+/// Programs that use them fail from then on. The run is recorded, resumable, proved and reported like a rotation.
+/// Servers and the operator's identity come from the environment (VAULT_ADDR and VAULT_TOKEN, or AWS's chain).
+/// A credential is named by its handle: the accessor of a Vault token or of a secret ID, the ID of an access key.
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// The kind of credential.
+    #[arg(value_parser = kinds())]
+    kind: &'static IssuerKind,
+    /// The handles of the credentials to revoke.
+    #[arg(value_name = "HANDLE")]
+    handles: Vec<String>,
+    /// Set a field of the kind, as in a runbook: `user=app` for an access key, `role=app` for a secret ID.
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field)]
+    set: Vec<(String, String)>,
+    /// Read handles from this file, one per line; - is standard input.
+    #[arg(long = "handles", value_name = "FILE")]
+    handles_from: Option<PathBuf>,
+    /// Read the leaked values themselves from this file, one per line; - is standard input. stanch asks the issuer for
+    /// their handles, and records and prints only those.
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
+    /// Do not revoke this handle. Repeatable.
+    #[arg(long, value_name = "HANDLE")]
+    keep: Vec<String>,
+    /// Record this reason.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Revoke this many at once.
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+    /// Show what would be revoked, and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Start without asking.
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+/// The kinds whose credentials have handles.
+fn kinds() -> impl TypedValueParser<Value = &'static IssuerKind> {
+    PossibleValuesParser::new(ISSUERS.iter().filter(|kind| kind.bare.is_some()).map(|kind| kind.name))
+        .try_map(|name| kind::named(ISSUERS, Some(&name)).ok_or("there is no such kind"))
+}
+
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected FIELD=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(super) fn main(open: Open<'_>, global: &Global, args: RevokeArgs) -> Result<Exit, CliError> {
+    let reason = words("--reason", &args.reason)?;
+    if reason.is_empty() {
+        return Err(CliError::new(Exit::Usage, "--reason is empty; nothing was changed")
+            .hint("pass --reason TEXT, for the record"));
+    }
+    let given = given(&args)?;
+    let context = open(Access::Writes)?;
+    block_on(async {
+        if let Some(latch) = context.ledger.latch(None).await? {
+            return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
+        }
+        let (plan, provider) = prepare(&context, &args, given).await?;
+        if args.dry_run {
+            print(&preview(&plan))?;
+            return plan::refusal(&plan.checks).map_or(Ok(Exit::Done), Err);
+        }
+        if let Some(error) = plan::refusal(&plan.checks) {
+            return Err(error);
+        }
+        confirm(global, &args, &plan)?;
+        let now = context.clock.now();
+        let plan = Arc::new(plan);
+        let journal = context.ledger.open(&plan, Some(reason), context.who(), now).await?;
+        let state = State::new(plan, now.wall);
+        let session = SessionArgs::default();
+        let driven = drive(&context, global, provider, journal, state, Conduct::default(), &session).await?;
+        driven.exit.shown(driven.printed)
+    })?
+}
+
+/// What a person named: handles, and values.
+struct Given {
+    handles: Vec<String>,
+    values: Vec<Secret>,
+}
+
+fn given(args: &RevokeArgs) -> Result<Given, CliError> {
+    let is_input = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let from_input = is_input(&args.handles_from) || is_input(&args.values);
+    if is_input(&args.handles_from) && is_input(&args.values) {
+        return Err(CliError::new(Exit::Usage, "--handles and --values cannot both be standard input"));
+    }
+    if from_input && !args.yes && !args.dry_run {
+        return Err(CliError::new(
+            Exit::Usage,
+            "cannot ask for confirmation while standard input is a list; nothing was changed",
+        )
+        .hint("look at it first with --dry-run, then pass --yes"));
+    }
+    if args.values.is_some() && args.kind.parts.len() > 1 {
+        let message = format!("a {} is not identified by one value; nothing was changed", args.kind.name);
+        return Err(CliError::new(Exit::Usage, message).hint("name it by its handle"));
+    }
+    let mut handles = args.handles.clone();
+    if let Some(path) = &args.handles_from {
+        let lines = lines(path)?;
+        handles.extend(lines.iter().map(Secret::expose).filter(|l| !l.starts_with('#')).map(str::to_owned));
+    }
+    for handle in &handles {
+        // The handle goes into the record, and an argument is in the shell's history.
+        if crate::runbook::holds_secret(handle) || handle.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
+            return Err(CliError::new(
+                Exit::Usage,
+                "a handle looks like a secret value, or is not one word; stanch did not record it and does not repeat it here",
+            )
+            .hint("pass values on standard input: --values -   and remove them from your shell's history"));
+        }
+    }
+    let values = args.values.as_deref().map(lines).transpose()?.unwrap_or_default();
+    Ok(Given { handles, values })
+}
+
+/// The lines of a file that are not empty. They may be secrets.
+fn lines(path: &Path) -> Result<Vec<Secret>, CliError> {
+    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    let failed = |e: std::io::Error| {
+        CliError::new(Exit::Usage, format!("cannot read {name}: {e}; nothing was changed"))
+    };
+    let reader: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    let mut reader = BufReader::new(reader.take(MAX_BYTES));
+    let (mut found, mut total, mut nth) = (Vec::new(), 0, 0);
+    loop {
+        let mut line = zeroize::Zeroizing::new(String::new());
+        let read = reader.by_ref().take(MAX_LINE).read_line(&mut line).map_err(failed)?;
+        (total, nth) = (total + read as u64, nth + 1);
+        if read == 0 {
+            return Ok(found);
+        }
+        if read as u64 == MAX_LINE || total == MAX_BYTES {
+            let message = format!("{name}, line {nth}: too long; nothing was changed");
+            return Err(CliError::new(Exit::Usage, message).hint("put one handle or value on each line"));
+        }
+        let text = line.trim_end_matches(['\n', '\r']);
+        if !text.trim().is_empty() {
+            found.push(Secret::new(text));
+        }
+    }
+}
+
+/// Asks the issuer what it knows of them, and plans.
+async fn prepare(
+    context: &Context,
+    args: &RevokeArgs,
+    given: Given,
+) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+    let concurrency = usize::from(args.concurrency);
+    let make = |handles: &[String]| {
+        kill::runbook(args.kind, &args.set, handles, concurrency).map_err(|e| {
+            let needs = args.kind.bare.iter().flat_map(|bare| bare.needs);
+            let needs: Vec<String> = needs.map(|field| format!("--set {field}=VALUE")).collect();
+            let hint = match (&e, needs.is_empty()) {
+                (kill::KillError::Nothing, _) => {
+                    "name handles, or pass --handles FILE or --values FILE".into()
+                }
+                (_, true) => format!("its fields: stanch init --kind {}", args.kind.name),
+                (_, false) => format!("pass {}", needs.join(" ")),
+            };
+            CliError::new(Exit::Usage, format!("{e}; nothing was changed")).hint(hint)
+        })
+    };
+    let mut handles = given.handles;
+    if !given.values.is_empty() {
+        // Any handle makes the runbook whose issuer identifies values.
+        let runbook = make(&["unknown".to_owned()])?;
+        handles.extend(identify(context, &runbook, args.kind, given.values, concurrency).await?);
+    }
+    let runbook = make(&kill::to_revoke(handles, &args.keep))?;
+    let text = serde_json::to_string(&runbook).unwrap_or_default();
+    let request = Request {
+        environment: ENVIRONMENT.to_owned(),
+        sandbox: false,
+        runbook_sha256: hex::encode(Sha256::digest(text)),
+        tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
+        directory: None,
+    };
+    let provider = context.provider(&runbook, false)?;
+    let gone = "the issuer did not know it when the run began".to_owned();
+    let choices = Choices { nothing_to_revoke: Some(gone), ..Choices::default() };
+    let (observed, _) = engine::survey_and_learn(&provider, &runbook, &choices).await?;
+    let plan = compile(runbook, &request, observed)?;
+    if plan.credentials.iter().all(|planned| planned.waived.is_some()) {
+        let message = format!(
+            "the issuer knows none of these {}; there is nothing to revoke",
+            kill::plural("credential", plan.credentials.len())
+        );
+        return Err(CliError::new(Exit::Failed, message)
+            .hint("check the handles, and that this is the right server: a credential of another server is alive there"));
+    }
+    Ok((plan, provider))
+}
+
+/// The handles of values, asked of their issuer; the values go no further.
+async fn identify(
+    context: &Context,
+    runbook: &Runbook,
+    kind: &'static IssuerKind,
+    values: Vec<Secret>,
+    at_once: usize,
+) -> Result<Vec<String>, CliError> {
+    let provider = context.provider(runbook, false)?;
+    let Some((name, credential)) = runbook.credentials.first_key_value() else { return Ok(Vec::new()) };
+    let issuer = provider.issuer(name, credential).await.map_err(CliError::from)?;
+    let part = kind.parts.first().copied().unwrap_or("value");
+    let total = values.len();
+    let (mut asking, mut found) = (JoinSet::new(), vec![None; total]);
+    let mut dead = Vec::new();
+    let mut values = values.into_iter().enumerate();
+    loop {
+        while asking.len() < at_once
+            && let Some((at, value)) = values.next()
+        {
+            let issuer = Arc::clone(&issuer);
+            asking.spawn(async move { (at, issuer.identify(&Material::single(part, value)).await) });
+        }
+        let Some(done) = asking.join_next().await else { break };
+        let (at, standing) = done.map_err(|e| CliError::new(Exit::Failed, format!("stanch crashed: {e}")))?;
+        match standing {
+            Ok(Some(standing)) if standing.life != Life::Gone => found[at] = Some(standing.identity.handle),
+            Ok(_) => dead.push(at + 1),
+            Err(e) => {
+                let error = CliError::from(e);
+                return Err(error.note(format!("this was value {} of {total}; nothing was changed", at + 1)));
+            }
+        }
+    }
+    if !dead.is_empty() {
+        dead.sort_unstable();
+        let named: Vec<String> = dead.iter().take(20).map(ToString::to_string).collect();
+        let more = if dead.len() > 20 { " and others" } else { "" };
+        eprintln!(
+            "the issuer does not know {} of {total} values: number {}{more}",
+            dead.len(),
+            named.join(", ")
+        );
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn confirm(global: &Global, args: &RevokeArgs, plan: &Plan) -> Result<(), CliError> {
+    if args.yes {
+        return Ok(());
+    }
+    eprint!("{}", preview(plan));
+    if !can_ask(global) {
+        let message = "cannot ask for confirmation (no terminal); nothing was changed";
+        return Err(CliError::new(Exit::Usage, message).hint("pass --yes"));
+    }
+    let living = plan.credentials.iter().filter(|planned| planned.waived.is_none()).count();
+    let question =
+        format!("\nNothing replaces them. Type `revoke` to revoke {}:", kill::plural(args.kind.name, living));
+    match ask(&question) {
+        Some(answer) if answer == "revoke" => Ok(()),
+        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),
+    }
+}
