@@ -66,6 +66,55 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock of a drill: its runtime's own time, which may pass at any speed, from a moment on.
+#[derive(Debug)]
+pub struct VirtualClock {
+    wall: Timestamp,
+    start: tokio::time::Instant,
+}
+
+impl VirtualClock {
+    /// A clock that shows `wall` now. To be made inside the runtime whose time it shows.
+    pub fn starting(wall: Timestamp) -> Self {
+        Self { wall, start: tokio::time::Instant::now() }
+    }
+}
+
+#[async_trait]
+impl Clock for VirtualClock {
+    fn now(&self) -> Moment {
+        let elapsed = self.start.elapsed();
+        let mono_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        Moment { wall: add(self.wall, elapsed), mono_ms }
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// How often [`pace`] holds the time back.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Holds the time of a paused single-threaded runtime back, so that it passes `speed` times as fast as real time.
+/// Without it, it passes as fast as the work is done. With `catch_up`, time that work took is made up for, so that
+/// the clocks of several processes agree; without, the order of events stays that of any other speed.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module")]
+pub async fn pace(speed: f64, catch_up: bool) {
+    let (start, real) = (tokio::time::Instant::now(), Instant::now());
+    loop {
+        tokio::time::sleep(PACE).await;
+        let due = start.elapsed().div_f64(speed);
+        // The runtime has nothing else to do until then: its time stands still meanwhile.
+        std::thread::sleep(due.saturating_sub(real.elapsed()));
+        let behind = real.elapsed().saturating_sub(due).mul_f64(speed);
+        if catch_up && behind > PACE {
+            // In small steps, so that what waits is late by no more than one.
+            tokio::time::advance(behind.min(5 * PACE)).await;
+        }
+    }
+}
+
 /// `at` plus `duration`, saturating at the end of time.
 pub fn add(at: Timestamp, duration: Duration) -> Timestamp {
     SignedDuration::try_from(duration).ok().and_then(|d| at.checked_add(d).ok()).unwrap_or(Timestamp::MAX)

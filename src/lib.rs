@@ -1,8 +1,8 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`, `runbook`,
-//! `approve`, `domain`, `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
+//! `cli`, `drill`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`,
+//! `runbook`, `approve`, `domain`, `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 pub mod approve;
 pub mod calendar;
@@ -10,6 +10,8 @@ pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod domain;
+#[cfg(feature = "tool")]
+pub mod drill;
 pub mod engine;
 #[cfg(feature = "tool")]
 pub mod follow;

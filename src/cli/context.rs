@@ -1,19 +1,20 @@
 //! What commands share: the ledger, who we are, the display, the provider.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CliError, Exit, Global};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, VirtualClock, add, since};
 use crate::domain::Who;
+use crate::drill::{Asks, DrillLedger, Marker, Stage};
 use crate::engine::{has_captured, try_open};
 use crate::journal::{Ledger, SealingKey, StateDir};
 use crate::kind::real::RealProvider;
 use crate::output::{Around, Mode, Seals, Style};
 use crate::plan::Plan;
 use crate::provider::Provider;
-use crate::provider::sandbox::Sandbox;
+use crate::provider::sandbox::{Faults, Sandbox};
 use crate::rotation::{Event, State};
 use crate::runbook::model::Runbook;
 
@@ -35,6 +36,17 @@ pub(super) struct Context {
     pub(super) who: Who,
     /// How to show what happens.
     pub(super) mode: Mode,
+    /// The drill whose state directory this is.
+    pub(super) drill: Option<Drilled>,
+}
+
+/// The drill whose state directory a command was given.
+pub(super) struct Drilled {
+    pub(super) stage: Arc<Stage>,
+    pub(super) ledger: Arc<DrillLedger>,
+    pub(super) asks: Asks,
+    /// Whether a scripted operator plays: what each session comes to is then not the command's result.
+    pub(super) scripted: bool,
 }
 
 /// How a command gets its context. Some commands check first what they were given, and open nothing before.
@@ -53,6 +65,20 @@ pub(super) enum Access {
 impl Context {
     /// The context of a command that a user typed.
     pub(super) fn open(global: &Global, access: Access) -> Result<Self, CliError> {
+        let context = Self::unstaged(global, access)?;
+        let root = PathBuf::from(context.ledger.place());
+        let Some(marker) = Marker::read(&root)? else { return Ok(context) };
+        let mut context = context;
+        if let Some(speed) = marker.speed.filter(|speed| *speed != 1.0) {
+            let elapsed = since(context.clock.now().wall, marker.begun).mul_f64(speed);
+            context.clock = Arc::new(VirtualClock::starting(add(marker.begun, elapsed)));
+            super::pace::play_at(speed);
+        }
+        context.on_stage(marker, &root, access)
+    }
+
+    /// The same, whether or not the state directory is a drill's.
+    pub(super) fn unstaged(global: &Global, access: Access) -> Result<Self, CliError> {
         let state = state_dir(global, access)?;
         Ok(Self {
             sealing: SealingKey::of(state.root()),
@@ -65,6 +91,35 @@ impl Context {
             host: host(),
             who: super::who::who(&|name| std::env::var(name).ok()),
             mode: mode(global),
+            drill: None,
+        })
+    }
+
+    /// The same in a drill: injects happen, and nothing but the sandbox is reached.
+    pub(super) fn on_stage(mut self, marker: Marker, root: &Path, access: Access) -> Result<Self, CliError> {
+        let scenario = marker.scenario().map_err(|why| {
+            CliError::new(Exit::Failed, format!("the drill of this state directory cannot be read: {why}"))
+        })?;
+        let world = match access {
+            Access::Reads => None,
+            Access::Writes => Some(self.world()?),
+        };
+        let clock = Arc::clone(&self.clock);
+        let text = marker.scenario.clone();
+        let stage = Arc::new(Stage::new(scenario, text, marker.begun, Arc::clone(&clock), world));
+        let asks = Asks::of(root);
+        let inner = Arc::clone(&self.ledger);
+        let ledger = Arc::new(DrillLedger::new(inner, Arc::clone(&stage), clock, asks.clone()));
+        self.ledger = Arc::clone(&ledger) as Arc<dyn Ledger>;
+        self.drill = Some(Drilled { stage, ledger, asks, scripted: false });
+        Ok(self)
+    }
+
+    fn world(&self) -> Result<Sandbox, CliError> {
+        let folder = &self.sandbox;
+        Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
+            CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
+                .hint("remove the directory to start with an empty sandbox")
         })
     }
 
@@ -110,6 +165,11 @@ impl Context {
     /// What makes a plan's parts callable. In the sandbox, what the runbook expects to be there is
     /// put there.
     pub(super) fn provider(&self, runbook: &Runbook, sandbox: bool) -> Result<Arc<dyn Provider>, CliError> {
+        if !sandbox && self.drill.is_some() {
+            let message = "this would contact real servers, and this state directory is a drill's; nothing was contacted";
+            return Err(CliError::new(Exit::Usage, message)
+                .hint("in a drill, start from its runbook: stanch run RUNBOOK --env ENV; elsewhere, pass --state DIR"));
+        }
         if !sandbox {
             let deadline = runbook.limits.deadline.get();
             return Ok(Arc::new(RealProvider::new(
@@ -120,15 +180,14 @@ impl Context {
         }
         let latency =
             runbook.connections.values().find_map(|connection| connection.latency()).unwrap_or_default();
-        let folder = &self.sandbox;
-        let world = Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
-            CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
-                .hint("remove the directory to start with an empty sandbox")
-        })?;
+        let world = self.world()?;
         for (name, credential) in &runbook.credentials {
             world.seed(name, credential)?;
         }
-        Ok(Arc::new(world.with_latency(latency.get())))
+        let Some(drill) = &self.drill else { return Ok(Arc::new(world.with_latency(latency.get()))) };
+        let latency = drill.stage.scenario().latency.unwrap_or(latency);
+        let faults = Arc::clone(&drill.stage) as Arc<dyn Faults>;
+        Ok(Arc::new(world.with_latency(latency.get()).with_faults(faults)))
     }
 
     pub(super) fn provider_of(&self, plan: &Plan) -> Result<Arc<dyn Provider>, CliError> {
@@ -158,6 +217,14 @@ fn notify_file(state: &std::path::Path) -> Option<PathBuf> {
     // A runbook's directory is entered later. One that is named and missing is a mistake to hear of.
     let path = std::path::absolute(&path).unwrap_or(path);
     (named.is_some() || path.exists()).then_some(path)
+}
+
+/// The scenario of the drill whose state directory a command is given.
+pub(super) fn drill_of(global: &Global) -> Result<Option<String>, CliError> {
+    // What has no state directory is no drill.
+    let Ok(folder) = state_folder(global) else { return Ok(None) };
+    let Some(marker) = Marker::read(&folder)? else { return Ok(None) };
+    Ok(marker.scenario().ok().map(|scenario| scenario.name))
 }
 
 /// The state folder, opened: for what is done to its files, and for nothing else.

@@ -9,8 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, ci, print, tell};
-use crate::engine::{self, Answer, Conduct, Engine, EngineError, Operator};
+use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell};
+use crate::clock::Moment;
+use crate::drill::Stage;
+use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
 use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
 use crate::plan::Plan;
@@ -20,6 +22,9 @@ use crate::rotation::{Event, State, Stop};
 /// The runtime that everything asynchronous runs on.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
     super::reap::where_needed();
+    if let Some(speed) = pace::speed() {
+        return pace::block_on_virtual(Some(speed), true, future);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(4)
@@ -132,7 +137,10 @@ pub(super) async fn drive(
 ) -> Result<Driven, CliError> {
     let run = journal.run().to_owned();
     let err_style = style(std::io::stderr().is_terminal());
-    let (observer, screen) = output::observer(context.mode, err_style, &run, &state);
+    let (mut observer, screen) = output::observer(context.mode, err_style, &run, &state);
+    if let Some(drill) = &context.drill {
+        observer = Box::new(Hearing { inner: observer, stage: Arc::clone(&drill.stage) });
+    }
     let follower = tell::begin(context, &run, state.plan());
     let observer: Box<dyn engine::Observer> = match &follower {
         Some(follower) => Box::new(tell::Telling { shows: observer, nudge: follower.nudge() }),
@@ -177,7 +185,11 @@ pub(super) async fn drive(
     };
     let now = context.clock.now().wall;
     let around = context.around(&run, &state, false).await?;
-    let printed = if global.json {
+    let scripted = context.drill.as_ref().is_some_and(|drill| drill.scripted);
+    let printed = if scripted {
+        eprint!("{}", output::summary(err_style, &run, &state, around, now));
+        Ok(())
+    } else if global.json {
         // The last line behind the events: whoever reads lines reads it as one.
         print(&format!("{}\n", output::summary_json(&run, &state, around)))
     } else {
@@ -190,6 +202,30 @@ pub(super) async fn drive(
     tell::finish(&run, follower).await;
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
+}
+
+/// Shows what the drill itself puts on the record, too.
+struct Hearing {
+    inner: Box<dyn Observer>,
+    stage: Arc<Stage>,
+}
+
+impl Observer for Hearing {
+    fn recorded(&mut self, at: Moment, events: &[Event], state: &State) {
+        self.inner.recorded(at, events, state);
+        let said = self.stage.said();
+        if !said.is_empty() {
+            self.inner.recorded(at, &said, state);
+        }
+    }
+
+    fn tick(&mut self, at: Moment, state: &State) {
+        let said = self.stage.said();
+        if !said.is_empty() {
+            self.inner.recorded(at, &said, state);
+        }
+        self.inner.tick(at, state);
+    }
 }
 
 /// The first signal asks for a stop, the second stops. Both leave a run that can be resumed.
@@ -293,7 +329,7 @@ impl Operator for Person {
 }
 
 /// Reads lines for as long as there are any.
-fn typed() -> mpsc::UnboundedReceiver<String> {
+pub(super) fn typed() -> mpsc::UnboundedReceiver<String> {
     let (send, receive) = mpsc::unbounded_channel();
     // Nothing else can give up on a read of the terminal than the end of the process.
     std::thread::spawn(move || {

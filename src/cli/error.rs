@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::domain::ErrorKind;
+use crate::drill::BadMarker;
 use crate::engine::{EngineError, SurveyError};
 use crate::journal::LedgerError;
 use crate::plan::{CompileError, PlanError};
@@ -169,6 +170,11 @@ pub struct CliError {
 }
 
 impl CliError {
+    /// What it says, and what to do about it.
+    pub(super) fn into_words(self) -> (String, Option<String>) {
+        (self.message, self.hint)
+    }
+
     /// An error without a cause.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), causes: Vec::new(), hint: None }
@@ -343,6 +349,13 @@ impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
         Self::from_error(Exit::BadRunbook, &error)
             .hint("make a new plan: stanch plan RUNBOOK --env ENV -o plan.json")
+    }
+}
+
+impl From<BadMarker> for CliError {
+    fn from(error: BadMarker) -> Self {
+        Self::from_error(Exit::Failed, &error)
+            .hint("this directory belongs to a drill; begin another one: stanch drill start SCENARIO")
     }
 }
 

@@ -36,7 +36,12 @@ fn kinds() -> impl TypedValueParser<Value = Scaffold> {
 
 pub(super) fn main(_global: &Global, args: InitArgs) -> Result<Exit, CliError> {
     let Scaffold(text) = args.kind;
-    let Some(path) = args.file else {
+    write(text, args.file, "stanch validate")
+}
+
+/// Writes a file to start from, which `check` checks; without a path, to standard output.
+pub(super) fn write(text: &str, path: Option<PathBuf>, check: &str) -> Result<Exit, CliError> {
+    let Some(path) = path else {
         print(text)?;
         return Ok(Exit::Done);
     };
@@ -47,7 +52,7 @@ pub(super) fn main(_global: &Global, args: InitArgs) -> Result<Exit, CliError> {
         .and_then(|mut file| file.write_all(text.as_bytes()));
     match write {
         Ok(()) => {
-            eprintln!("wrote {}; edit it, then: stanch validate {}", path.display(), path.display());
+            eprintln!("wrote {}; edit it, then: {check} {}", path.display(), path.display());
             Ok(Exit::Done)
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {

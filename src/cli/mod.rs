@@ -21,6 +21,7 @@ mod calendar;
 mod ci;
 mod context;
 mod doubt;
+mod drill;
 mod drive;
 mod error;
 mod generate;
@@ -30,6 +31,7 @@ mod init;
 mod log;
 mod metrics;
 mod notify;
+mod pace;
 mod plan;
 mod reap;
 mod report;
@@ -134,6 +136,8 @@ enum Command {
     Resolve(resolve::ResolveArgs),
     /// Read and verify the record of a run.
     Audit(audit::AuditArgs),
+    /// Practise a rotation in the sandbox: people against a scenario, or a scripted operator in CI.
+    Drill(drill::DrillArgs),
     /// Print the JSON Schema of runbooks, for editors.
     Schema,
     /// Print shell completions.
@@ -303,6 +307,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Revoke(args) => revoke::main(&open, &global, args),
         Command::Resolve(args) => block_on_this_thread(resolve::main(&open(Access::Writes)?, &global, args))?,
         Command::Audit(args) => audit::main(&open, &global, args),
+        Command::Drill(args) => drill::main(&open, &global, args),
         Command::Schema => generate::schema(),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(args),

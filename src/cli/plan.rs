@@ -56,6 +56,18 @@ pub(super) struct Choice {
 }
 
 impl Choice {
+    /// An environment, and nothing else.
+    pub(super) fn of(env: &str) -> Self {
+        Self {
+            env: Some(env.to_owned()),
+            strategy: None,
+            only: Vec::new(),
+            outgoing: Vec::new(),
+            nothing_to_revoke: false,
+            reason: None,
+        }
+    }
+
     fn choices(&self, runbook: &Runbook) -> Result<Choices, CliError> {
         let mut choices = Choices::default();
         for said in &self.outgoing {
@@ -94,6 +106,8 @@ pub(super) struct Fresh {
     runbook: Runbook,
     request: Request,
     choices: Choices,
+    /// The scenario of the drill that this is part of.
+    drill: Option<String>,
 }
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
@@ -133,7 +147,7 @@ impl Input {
         let Some(template) = checked.runbook else {
             return Err(validate::report(&source, &checked.findings, global.json));
         };
-        Self::choose(&template, choice)
+        Self::choose(&template, choice, super::context::drill_of(global)?)
     }
 
     fn saved(plan: Plan, choice: &Choice) -> Result<Self, CliError> {
@@ -147,7 +161,13 @@ impl Input {
         Ok(Self::Plan(Box::new(plan)))
     }
 
-    fn choose(template: &Template, choice: &Choice) -> Result<Self, CliError> {
+    /// Fills an environment's values in. In a drill the sandbox replaces every connection, whatever the
+    /// environment.
+    pub(super) fn choose(
+        template: &Template,
+        choice: &Choice,
+        drill: Option<String>,
+    ) -> Result<Self, CliError> {
         let Some(environment) = &choice.env else {
             let declared: Vec<&str> = template.environments().collect();
             return Err(CliError::new(Exit::Usage, "--env is missing; stanch never guesses the environment")
@@ -160,7 +180,7 @@ impl Input {
         narrow(&mut runbook, &choice.only)?;
         let request = Request {
             environment: environment.clone(),
-            sandbox: environment == SANDBOX,
+            sandbox: environment == SANDBOX || drill.is_some(),
             runbook_sha256: template.sha256().to_owned(),
             tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
             directory: std::env::current_dir().ok().map(|d| d.display().to_string()),
@@ -172,7 +192,7 @@ impl Input {
                 credential.outgoing = Some(handle.clone());
             }
         }
-        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices })))
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill })))
     }
 }
 
@@ -226,7 +246,8 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
     observed.signers = signers;
     refuse_values(&learnt, &fresh.runbook)?;
     let nothing = fresh.choices.nothing_to_revoke.is_some();
-    let plan = compile(fresh.runbook, &fresh.request, observed)?;
+    let mut plan = compile(fresh.runbook, &fresh.request, observed)?;
+    plan.drill = fresh.drill;
     if nothing && plan.credentials.iter().all(|planned| planned.waived.is_none()) {
         let known: Vec<&str> = plan.credentials.iter().map(|planned| planned.name.as_str()).collect();
         let message = format!(

@@ -20,9 +20,9 @@ use crate::rotation::{Event, State};
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The runbook, or a plan saved with `stanch plan -o`.
-    file: PathBuf,
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    choice: Choice,
+    pub(super) choice: Choice,
     /// Start without asking.
     #[arg(long, short = 'y')]
     yes: bool,
@@ -43,36 +43,45 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: RunArgs) -> Result<Exi
     let input = plan::Input::load(&args.file, &args.choice, global)?;
     let reason = args.choice.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
     let context = open(Access::Writes)?;
-    block_on(async {
-        if let Some(latch) = context.ledger.latch(None).await? {
-            return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
-        }
-        let plan::Ready { plan, provider, learnt } = prepare(&context, input).await?;
-        if let Some(error) = plan::refusal(&plan.checks) {
-            eprint!("{}", preview(&plan));
-            return Err(error);
-        }
-        check_until(&plan, None, args.session.until)?;
-        let glass = args.glass.event(&context, args.choice.reason.as_deref(), &plan)?;
-        refuse_without_reason(&args, &plan)?;
-        confirm(global, &args, &plan)?;
-        // The stores' values are known by now; a person may have typed one.
-        let reason = reason.map(|text| learnt.clean(&text));
-        let now = context.clock.now();
-        let plan = Arc::new(plan);
-        let asked = ask_for(&context, &args, &plan, glass)?;
-        let mut journal = context.ledger.open(&plan, reason, context.who(), now).await?;
-        let mut state = State::new(plan, now.wall);
-        // The request took a person's time; what is on the record was true then.
-        let now = context.clock.now();
-        for event in &asked {
-            state.apply(event, now.wall).map_err(EngineError::Illegal)?;
-        }
-        journal.commit(now, &asked)?;
-        let conduct = args.session.conduct(global);
-        let driven = drive(&context, global, provider, journal, state, conduct, &args.session).await?;
-        driven.exit.shown(driven.printed)
-    })?
+    block_on(begin(&context, global, input, reason, &args))?
+}
+
+/// Plans, asks, and works on the run.
+pub(super) async fn begin(
+    context: &Context,
+    global: &Global,
+    input: plan::Input,
+    reason: Option<String>,
+    args: &RunArgs,
+) -> Result<Exit, CliError> {
+    if let Some(latch) = context.ledger.latch(None).await? {
+        return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
+    }
+    let plan::Ready { plan, provider, learnt } = prepare(context, input).await?;
+    if let Some(error) = plan::refusal(&plan.checks) {
+        eprint!("{}", preview(&plan));
+        return Err(error);
+    }
+    check_until(&plan, None, args.session.until)?;
+    let glass = args.glass.event(context, args.choice.reason.as_deref(), &plan)?;
+    refuse_without_reason(args, &plan)?;
+    confirm(global, args, &plan)?;
+    // The stores' values are known by now; a person may have typed one.
+    let reason = reason.map(|text| learnt.clean(&text));
+    let now = context.clock.now();
+    let plan = Arc::new(plan);
+    let asked = ask_for(context, args, &plan, glass)?;
+    let mut journal = context.ledger.open(&plan, reason, context.who(), now).await?;
+    let mut state = State::new(plan, now.wall);
+    // The request took a person's time; what is on the record was true then.
+    let now = context.clock.now();
+    for event in &asked {
+        state.apply(event, now.wall).map_err(EngineError::Illegal)?;
+    }
+    journal.commit(now, &asked)?;
+    let conduct = args.session.conduct(global);
+    let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;
+    driven.exit.shown(driven.printed)
 }
 
 /// Before anything irreversible, whoever runs a plan that needs approvals says why, and where that is written down.

@@ -21,8 +21,21 @@ pub(super) fn channels(context: &Context, plan: Option<&Plan>) -> Result<Channel
     Channels::load(context.notify.as_deref(), plan)
 }
 
+/// Refuses to send anything from the state directory of a drill.
+pub(super) fn refuse_in_drill(context: &Context) -> Result<(), CliError> {
+    if context.drill.is_none() {
+        return Ok(());
+    }
+    let message = "this state directory is a drill's: no message leaves it; nothing was sent";
+    Err(CliError::new(Exit::Usage, message).hint("see what would be sent: stanch notify preview"))
+}
+
 /// Begins to follow a run, where a channel is to hear of it.
 pub(super) fn begin(context: &Context, run: &str, plan: &Plan) -> Option<Follower> {
+    // Nothing outside is reached from a drill.
+    if context.drill.is_some() {
+        return None;
+    }
     let channels = match channels(context, Some(plan)) {
         Ok(channels) => channels,
         Err(error) => {

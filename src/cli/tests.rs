@@ -88,6 +88,7 @@ impl Desk {
             who: crate::domain::Who::default(),
             // These tests are about the words of the commands themselves.
             mode: Mode::Quiet,
+            drill: None,
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliErro
 }
 
 /// Shows findings on standard error.
-fn show(source: &Source, findings: &[Finding]) {
+pub(super) fn show(source: &Source, findings: &[Finding]) {
     let style = style(std::io::stderr().is_terminal());
     let width = usize::from(console::Term::stderr().size().1).max(40);
     eprint!("{}", render(findings, source, style.color, width));

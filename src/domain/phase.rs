@@ -31,6 +31,7 @@ pub enum Strategy {
     Hash,
     Serialize,
     Deserialize,
+    JsonSchema,
     Display,
     EnumString,
     IntoStaticStr,

@@ -71,6 +71,9 @@ fn write(
     let (word, color) = headline(state);
     let took = clock(since(now, state.opened()));
     writeln!(out, "{}  run {run} ({took})", style.paint(word, color, true))?;
+    if let Some(drill) = &state.plan().drill {
+        writeln!(out, "  DRILL `{drill}`: practice, no server was contacted")?;
+    }
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;
     }
@@ -452,6 +455,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "run": run,
         "runbook": plan.runbook.name,
         "environment": plan.environment,
+        "drill": plan.drill,
         "strategy": plan.strategy,
         "live": around.live,
         "phase": state.phase(),

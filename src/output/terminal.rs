@@ -174,6 +174,10 @@ impl Observer for View {
                 Event::Turned { .. }
                 | Event::Noted { .. }
                 | Event::Halted { .. }
+                | Event::Drill { .. }
+                | Event::Injected { .. }
+                | Event::Skipped { .. }
+                | Event::Answered { .. }
                 | Event::Repaired { .. } => true,
                 Event::Settled { .. } => true,
                 Event::Outcome { error, .. } => error.is_some(),

@@ -77,6 +77,15 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
         Event::HaltCleared { by } => format!("halt cleared by {by}"),
         Event::Noted { text } => text.clone(),
+        Event::Drill { begun, .. } => format!("DRILL, begun at {begun:.0}: practice, no server is contacted"),
+        // What is not announced is to be noticed by its effect.
+        Event::Injected { text, .. } if text.is_empty() => return None,
+        Event::Injected { text, by, .. } => {
+            let by = by.as_ref().map(|by| format!(" (by hand, {by})")).unwrap_or_default();
+            format!("DRILL: {}{by}", text.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+        Event::Skipped { inject, by } => format!("DRILL: {by} skipped `{inject}`"),
+        Event::Answered { inject, answer, by } => format!("DRILL: {by} answered `{inject}`: {answer}"),
         Event::Repaired { bytes, .. } => {
             format!("removed a line torn by a crash from the end of the journal ({bytes} bytes)")
         }

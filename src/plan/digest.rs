@@ -16,6 +16,7 @@ impl Plan {
             checks,
             credentials,
             directory,
+            drill,
             environment,
             format,
             phases,
@@ -35,6 +36,9 @@ impl Plan {
         digest.field("credentials", credentials);
         if let Some(directory) = directory {
             digest.field("directory", directory);
+        }
+        if let Some(drill) = drill {
+            digest.field("drill", drill);
         }
         digest.field("environment", environment);
         digest.field("format", format);

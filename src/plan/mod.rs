@@ -72,6 +72,10 @@ pub struct Plan {
     /// The directory that relative paths of the runbook start from, wherever the run is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
+    /// The drill's scenario, where this is practice: the sandbox then replaces every connection, whatever the
+    /// environment is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<String>,
 }
 
 /// A credential, with what was observed of it.

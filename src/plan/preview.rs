@@ -28,6 +28,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     }
     let n = plan.credentials.len();
     writeln!(out, "  strategy {strategy}, {n} credential{}, {} steps", plural(n), plan.steps.len())?;
+    if let Some(drill) = &plan.drill {
+        writeln!(out, "  DRILL `{drill}`: practice. No server of {} is contacted.", plan.environment)?;
+    }
     if plan.sandbox {
         writeln!(out, "  The sandbox replaces every connection: stanch contacts nothing outside it.")?;
     }

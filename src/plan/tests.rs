@@ -205,6 +205,7 @@ fn the_digest_is_that_of_the_canonical_json() {
         unchecked: vec!["nothing".into()],
         approvals: None,
         directory: Some("/somewhere".into()),
+        drill: Some("practice".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");
     assert_eq!(plan.digest(), hex::encode(Sha256::digest(canonical)));

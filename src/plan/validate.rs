@@ -65,7 +65,7 @@ impl Plan {
     fn consistent(&self) -> Result<(), String> {
         self.names_lead_somewhere()?;
         self.runbook_is_right()?;
-        if self.sandbox != (self.environment == SANDBOX) {
+        if self.sandbox != (self.environment == SANDBOX || self.drill.is_some()) {
             return Err(format!("its environment is `{}`, but it says otherwise", self.environment));
         }
         for (planned, credential) in self.credentials.iter().zip(self.runbook.credentials.values()) {

@@ -112,8 +112,15 @@ impl State {
             Event::HaltCleared { .. } => self.halted = None,
             Event::Stopped { reason } => self.stopped = Some(reason.clone()),
             Event::Closed { end } => self.close(event, *end)?,
-            Event::Heartbeat {} | Event::Noted { .. } | Event::Repaired { .. } | Event::Checkpoint { .. } => {
-            }
+            // What a drill does to people changes nothing that the run knows.
+            Event::Drill { .. }
+            | Event::Injected { .. }
+            | Event::Skipped { .. }
+            | Event::Answered { .. }
+            | Event::Heartbeat {}
+            | Event::Noted { .. }
+            | Event::Repaired { .. }
+            | Event::Checkpoint { .. } => {}
         }
         Ok(())
     }

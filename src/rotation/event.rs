@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
@@ -219,6 +220,39 @@ pub enum Event {
         /// A sentence.
         text: String,
     },
+    /// The run is part of a drill, which began at this moment.
+    Drill {
+        /// The scenario, as it was written: whoever has the record can score the drill again.
+        scenario: String,
+        /// When the drill began: its background was told.
+        begun: Timestamp,
+    },
+    /// Something befell the people or the world of a drill.
+    Injected {
+        /// Its name in the scenario.
+        inject: String,
+        /// What the people who take part were told.
+        text: String,
+        /// Who let it happen, where that was done by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// The facilitator of a drill decided that this does not happen.
+    Skipped {
+        /// Its name in the scenario.
+        inject: String,
+        /// Who decided it.
+        by: String,
+    },
+    /// A person answered a question of a drill.
+    Answered {
+        /// What the question was about: its name in the scenario.
+        inject: String,
+        /// The answer, one of those that the scenario offers.
+        answer: String,
+        /// Who gave it.
+        by: String,
+    },
     /// A line that was torn by a crash was cut off.
     Repaired {
         /// How many bytes.
@@ -304,6 +338,11 @@ impl Event {
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
             | Self::Heartbeat {}
+            // Words of the scenario, which is searched for secrets before a drill begins, and names.
+            | Self::Drill { scenario: _, begun: _ }
+            | Self::Injected { inject: _, text: _, by: _ }
+            | Self::Skipped { inject: _, by: _ }
+            | Self::Answered { inject: _, answer: _, by: _ }
             | Self::Repaired { bytes: _, sha256: _ }
             | Self::Stopped { reason: _ }
             | Self::Closed { end: _ }

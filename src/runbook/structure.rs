@@ -40,20 +40,27 @@ pub fn notify_schema() -> Json {
     NOTIFY.clone()
 }
 
-/// Holds a runbook's tree against the schema.
-pub(crate) fn check(root: &Node) -> Check {
-    Check::of(root, &SCHEMA)
-}
-
 /// Holds the tree of a `notify.yaml` against its schema.
-pub(crate) fn check_notify(root: &Node) -> Check {
-    Check::of(root, &NOTIFY)
+pub(crate) fn check_notify(root: &Node) -> Check<'static> {
+    against(root, &NOTIFY)
 }
 
-/// What a schema says of a tree.
-pub(crate) struct Check {
-    /// The whole schema, in which its references are found.
-    whole: &'static Json,
+/// Holds the tree against the schema.
+pub(crate) fn check(root: &Node) -> Check<'static> {
+    against(root, &SCHEMA)
+}
+
+/// Holds the tree against a schema that was drawn from types in the same way.
+pub(crate) fn against<'a>(root: &Node, schema: &'a Json) -> Check<'a> {
+    let mut check = Check { schema, found: Vec::new(), references: Vec::new() };
+    check.node(root, schema, root.span);
+    check
+}
+
+/// What the schema says of a tree.
+pub(crate) struct Check<'a> {
+    /// The whole schema, which references start from.
+    schema: &'a Json,
     /// Every place where the tree is not what the schema says.
     pub(crate) found: Vec<Finding>,
     /// Every place that names a connection.
@@ -67,19 +74,13 @@ pub(crate) struct Reference {
     pub(crate) family: String,
 }
 
-impl Check {
-    fn of(root: &Node, whole: &'static Json) -> Self {
-        let mut check = Self { whole, found: Vec::new(), references: Vec::new() };
-        check.node(root, whole, root.span);
-        check
-    }
-
+impl Check<'_> {
     /// `at` is where a mistake of the whole node is shown: its key, where it has one.
     fn node(&mut self, node: &Node, schema: &Json, at: Span) {
         if self.found.len() >= MAX_FOUND {
             return;
         }
-        let (schema, description) = resolve(self.whole, schema);
+        let (schema, description) = resolve(self.schema, schema);
         if let Some(variants) = schema.get("anyOf").and_then(Json::as_array) {
             return self.any_of(node, variants, at);
         }
@@ -146,7 +147,7 @@ impl Check {
                 let inner = properties.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
                 self.found.push(
                     Finding::error("missing-field", at, format!("the field `{name}` is missing here"))
-                        .hint(to_write(self.whole, name, inner)),
+                        .hint(to_write(self.schema, name, inner)),
                 );
             }
         }
@@ -225,7 +226,7 @@ impl Check {
 
     /// An optional value, or one that may be written in several ways: the type decides which.
     fn any_of(&mut self, node: &Node, variants: &[Json], at: Span) {
-        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.whole, variant).0).collect();
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.schema, variant).0).collect();
         if let [one] = variants.iter().filter(|variant| !is_null(variant)).copied().collect::<Vec<_>>()[..] {
             if node.value != Value::Null || variants.len() == 1 {
                 self.node(node, one, at);
@@ -240,7 +241,7 @@ impl Check {
 
     /// A word out of several, or a map whose `type` or whose single key says what it is.
     fn one_of(&mut self, node: &Node, variants: &[Json], at: Span) {
-        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.whole, variant).0).collect();
+        let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.schema, variant).0).collect();
         let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
         if let Some(tag) = variants.first().and_then(|variant| tag(variant)) {
             return self.tagged(node, &variants, tag, at);
@@ -379,11 +380,11 @@ impl Check {
 }
 
 /// Follows a reference; the description nearest to the use wins.
-fn resolve<'a>(whole: &'a Json, schema: &'a Json) -> (&'a Json, &'a str) {
+fn resolve<'a>(root: &'a Json, schema: &'a Json) -> (&'a Json, &'a str) {
     let mut schema = schema;
     let mut description = schema.get("description").and_then(Json::as_str);
     while let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-        let Some(next) = whole.pointer(name.trim_start_matches('#')) else { break };
+        let Some(next) = root.pointer(name.trim_start_matches('#')) else { break };
         schema = next;
         description = description.or_else(|| schema.get("description").and_then(Json::as_str));
     }
@@ -455,8 +456,8 @@ fn quote(key: &str) -> String {
 }
 
 /// What to write for a field that is missing: an example where its form tells one, and what it means.
-fn to_write(whole: &Json, name: &str, schema: &Json) -> String {
-    let (schema, description) = resolve(whole, schema);
+fn to_write(root: &Json, name: &str, schema: &Json) -> String {
+    let (schema, description) = resolve(root, schema);
     let text = |key: &str| schema.get(key).and_then(Json::as_str);
     let example = match (text(CONNECTION), text("type"), text("pattern")) {
         (_, _, Some(Period::PATTERN)) => "24h",

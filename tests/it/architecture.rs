@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Each room, and those that it may use. A room may always use itself.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("text", &[]),
     // How well-known credentials look.
     ("shape", &[]),
@@ -61,10 +61,15 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "clock", "text",
         ],
     ),
+    // Plays a scenario over the sandbox, and scores it from the record.
+    (
+        "drill",
+        &["follow", "provider", "journal", "rotation", "plan", "runbook", "read", "domain", "clock", "text"],
+    ),
     (
         "cli",
         &[
-            "calendar", "kill", "shape", "follow", "read", "output", "engine", "server", "provider",
+            "drill", "calendar", "kill", "shape", "follow", "read", "output", "engine", "server", "provider",
             "journal", "rotation", "plan", "kind", "runbook", "approve", "domain", "secret", "clock", "gate",
             "text",
         ],

@@ -16,6 +16,7 @@ mod ci;
 mod cli;
 mod conformance;
 mod docs;
+mod drill;
 mod ending;
 mod export;
 mod faults;

@@ -67,8 +67,16 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: NotifyArgs) -> Result<
         What::Preview(args) => {
             block_on_this_thread(customers::preview(&open(Access::Reads)?, global, &args))?
         }
-        What::Send(args) => block_on_this_thread(customers::send(&open(Access::Writes)?, global, &args))?,
-        What::Flush(args) => block_on_this_thread(flush(&open(Access::Writes)?, global, &args))?,
+        What::Send(args) => {
+            let context = open(Access::Writes)?;
+            tell::refuse_in_drill(&context)?;
+            block_on_this_thread(customers::send(&context, global, &args))?
+        }
+        What::Flush(args) => {
+            let context = open(Access::Writes)?;
+            tell::refuse_in_drill(&context)?;
+            block_on_this_thread(flush(&context, global, &args))?
+        }
         What::Status(args) => block_on_this_thread(list::main(&open(Access::Reads)?, global, &args))?,
     }
 }

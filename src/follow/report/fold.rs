@@ -126,6 +126,10 @@ impl Fold {
             | Event::Identified { .. }
             | Event::Halted { .. }
             | Event::HaltCleared { .. }
+            | Event::Drill { .. }
+            | Event::Injected { .. }
+            | Event::Skipped { .. }
+            | Event::Answered { .. }
             | Event::Closed { end: End::Abandoned } => self.people.push(line.clone()),
             _ => {}
         }
@@ -173,6 +177,7 @@ impl Fold {
             runbook: plan.runbook.name.clone(),
             environment: plan.environment.clone(),
             sandbox: plan.sandbox,
+            drill: plan.drill.clone(),
             strategy: plan.strategy.into(),
             plan: first.plan.clone(),
             opened: first.wall,

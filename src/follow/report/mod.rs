@@ -30,6 +30,9 @@ pub struct Report {
     pub environment: String,
     /// Whether the embedded sandbox stood for every server.
     pub sandbox: bool,
+    /// The drill's scenario, where this was practice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<String>,
     /// The order of its phases.
     pub strategy: &'static str,
     /// The plan's digest, in hex.

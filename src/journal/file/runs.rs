@@ -34,7 +34,7 @@ impl StateDir {
         if let Some((target, run)) = self.held(&holds)? {
             return Err(LedgerError::Held { target, run });
         }
-        let run = run_id(&plan.runbook.name, at);
+        let run = run_id(plan, at);
         let hold = self.hold_path(&run);
         replace(&hold, &serde_json::to_string(&holds).expect("strings are always JSON"))?;
         make_dir(&self.run_dir(&run))?;
@@ -210,7 +210,8 @@ impl StateDir {
 /// begin in the same second on two machines differ. It tags what the run issues, and what carries
 /// the tag and is not kept is revoked: fifty jobs of one second would share a tag of four digits in
 /// one case of fifty.
-fn run_id(runbook: &str, at: Moment) -> String {
+fn run_id(plan: &Plan, at: Moment) -> String {
     let salt: u32 = rand::random();
-    format!("{runbook}-{}-{salt:08x}", at.wall.strftime("%Y%m%d-%H%M%S"))
+    let drill = if plan.drill.is_some() { "drill-" } else { "" };
+    format!("{drill}{}-{}-{salt:08x}", plan.runbook.name, at.wall.strftime("%Y%m%d-%H%M%S"))
 }

@@ -44,6 +44,16 @@ pub enum Fault {
 pub trait Faults: Send + Sync {
     /// What befalls the next call of `op` on `target`.
     fn next(&self, op: &'static str, target: &str) -> Option<Fault>;
+
+    /// Whether a consumer answers a reload, and does not read its store again.
+    fn is_deaf(&self, _consumer: &str) -> bool {
+        false
+    }
+
+    /// Whether the condition of this gate, which is named by its own words as JSON, does not hold.
+    fn is_red(&self, _gate: &str) -> bool {
+        false
+    }
 }
 
 /// Nothing ever goes wrong.

@@ -47,6 +47,16 @@ pub struct Snapshot {
     pub traffic: (u64, u64),
 }
 
+/// Whose credentials an issuer of the sandbox issues: what faults name for calls of that issuer and of its checks.
+pub fn principal(name: &str, credential: &model::Credential) -> String {
+    IssuerSpec::of(name, credential).principal
+}
+
+/// What faults name for calls of a consumer.
+pub fn consumer_target(name: &str, consumer: &model::Consumer) -> String {
+    client_name(name, consumer)
+}
+
 /// The sandbox.
 #[derive(Clone)]
 pub struct Sandbox {
@@ -110,7 +120,6 @@ impl Sandbox {
     ///
     /// # Errors
     /// When the world cannot be written.
-    #[cfg(feature = "simulation")]
     pub fn change_by_hand(&self, handle: &str, life: Life) -> Result<(), CallError> {
         self.transact(|world| {
             if let Some(credential) = world.credential(handle).filter(|c| c.life != Life::Gone).cloned() {
@@ -123,7 +132,6 @@ impl Sandbox {
     ///
     /// # Errors
     /// When the world cannot be written.
-    #[cfg(feature = "simulation")]
     pub fn mint_by_hand(&self, name: &str, credential: &model::Credential) -> Result<String, CallError> {
         let issuer = IssuerSpec::of(name, credential);
         self.transact(|world| {
@@ -142,6 +150,36 @@ impl Sandbox {
                 },
             );
             handle
+        })
+    }
+
+    /// A person restarts a consumer by hand: it reads its store again.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    pub fn restart_by_hand(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+        consumer: usize,
+    ) -> Result<(), CallError> {
+        let consumer = SandboxConsumer::new(self.clone(), name, credential, consumer);
+        self.transact(|world| consumer.restart(world))
+    }
+
+    /// The handle of the newest credential of this kind that lives, where there is one.
+    ///
+    /// # Errors
+    /// When the world cannot be read.
+    pub fn newest_alive(
+        &self,
+        name: &str,
+        credential: &model::Credential,
+    ) -> Result<Option<String>, CallError> {
+        let principal = principal(name, credential);
+        self.transact(|world| {
+            let alive = world.credentials(&principal).filter(|(_, c)| c.life != Life::Gone);
+            alive.last().map(|(handle, _)| handle.to_owned())
         })
     }
 
@@ -176,7 +214,6 @@ impl Sandbox {
     ///
     /// # Errors
     /// When the world cannot be written.
-    #[cfg(feature = "simulation")]
     pub fn write_by_hand(&self, path: &str, handle: &str, consumers: &[String]) -> Result<(), CallError> {
         self.transact(|world| {
             let value = world.credential(handle).map(|c| c.value.clone());
@@ -439,6 +476,7 @@ impl Provider for Sandbox {
     async fn gate(&self, gate: &model::Gate) -> Result<Arc<dyn Gate>, CallError> {
         let at_most = gate.stand_in();
         let before = self.transact(|world| world.traffic())?;
-        Ok(Arc::new(ErrorRate { sandbox: self.clone(), at_most, before }))
+        let spec = serde_json::to_string(gate).unwrap_or_default();
+        Ok(Arc::new(ErrorRate { sandbox: self.clone(), at_most, before, spec }))
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct ErrorRate {
     pub(super) sandbox: Sandbox,
     pub(super) at_most: f64,
     pub(super) before: (u64, u64),
+    /// The gate's own words, as JSON: by these a fault names it.
+    pub(super) spec: String,
 }
 
 #[async_trait]
@@ -70,6 +72,10 @@ impl Gate for ErrorRate {
     }
 
     async fn evaluate(&self) -> Judgement {
+        if self.sandbox.faults.is_red(&self.spec) {
+            let detail = "the condition does not hold (drill)".to_owned();
+            return Judgement { verdict: Verdict::Fail, detail };
+        }
         let traffic = self.sandbox.call("gate", "error rate", |world| {
             world.exercise();
             Ok(world.traffic())

@@ -69,6 +69,12 @@ struct Note {
 }
 
 pub(super) fn main(global: &Global, args: &AnchorArgs) -> Result<Exit, CliError> {
+    let place = &args.place;
+    let leaves = place.s3.is_some() || place.http.is_some() || place.git.is_some();
+    if leaves && super::super::context::drill_of(global)?.is_some() {
+        let message = "an anchor of a drill is not sent anywhere; nothing was contacted";
+        return Err(CliError::new(Exit::Usage, message).hint("write it to a file: --file FILE"));
+    }
     // Reads only, so that it works beside a run.
     let state = StateDir::look(&state_folder(global)?)?;
     let run = args.run.as_deref().map(|name| state.find(Some(name))).transpose()?;
