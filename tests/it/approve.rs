@@ -27,7 +27,7 @@ impl Desk {
         for name in ["alice", "bob", "carol", "eve"] {
             keys.make(name, &["ed25519"]);
         }
-        let tool = Tool::new().with("SSH_SK_PROVIDER", dummy());
+        let tool = Tool::new().with("SSH_SK_PROVIDER", &dummy());
         let mut desk = Self { keys, tool, runbook: String::new() };
         let file = desk.signers(&format!(
             "alice@example.com,alice-admin@example.com KEY(alice)\nbob@example.com namespaces=\"stanch-*\" KEY(bob)\ncarol@example.com KEY(carol)\n{lines}"

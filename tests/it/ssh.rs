@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Where Debian and its descendants have the security key that is none.
-const DUMMY: &str = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so";
+const INSTALLED: &str = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so";
 
 /// `ssh-keygen`, in a place without a person and without an agent.
 pub(crate) fn keygen(arguments: &[&str]) -> Command {
@@ -17,13 +17,14 @@ pub(crate) fn keygen(arguments: &[&str]) -> Command {
     command
 }
 
-/// The security key of OpenSSH's own tests.
-pub(crate) fn dummy() -> &'static str {
+/// The security key of OpenSSH's own tests: the one that `scripts/test` found, else the installed one.
+pub(crate) fn dummy() -> String {
+    let path = std::env::var("STANCH_TEST_SECURITY_KEY").unwrap_or_else(|_| INSTALLED.to_owned());
     assert!(
-        Path::new(DUMMY).exists(),
-        "no {DUMMY}: install the package openssh-tests (apt-get install openssh-tests)"
+        Path::new(&path).exists(),
+        "no {path}: run scripts/test, or install the package openssh-tests (apt-get install openssh-tests)"
     );
-    DUMMY
+    path
 }
 
 fn ran(mut command: Command) -> Output {
