@@ -64,7 +64,10 @@ const ROOMS: [(&str, &[&str]); 24] = [
     // Plays a scenario over the sandbox, and scores it from the record.
     (
         "drill",
-        &["follow", "provider", "journal", "rotation", "plan", "runbook", "read", "domain", "clock", "text"],
+        &[
+            "follow", "provider", "journal", "rotation", "plan", "runbook", "approve", "read", "domain",
+            "clock", "text",
+        ],
     ),
     (
         "cli",
