@@ -148,3 +148,36 @@ fn a_record_that_is_not_valid_makes_no_report() {
     assert!(!Path::new(&path).exists());
     check(&tool, "report.md").expect(30);
 }
+
+/// The reports in `docs/samples` are those of the records in `tests/samples`, to the byte. A run of each end:
+/// done, rolled back, halted, stuck, killed and resumed, and a drill.
+#[test]
+fn the_samples_are_what_their_records_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let approve = std::env::var_os("STANCH_APPROVE").is_some();
+    let mut names: Vec<String> = fs::read_dir(root.join("tests/samples"))
+        .expect("the samples")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["crashed", "done", "drill", "halted", "rolled-back", "stuck"]);
+    for name in names {
+        let tool = Tool::new();
+        crate::record::copy(&root.join("tests/samples").join(&name), &tool.state());
+        for form in ["md", "html"] {
+            let kept = root.join("docs/samples").join(format!("{name}.{form}"));
+            let made = tool.folder.path().join(format!("made.{form}"));
+            let run = tool.newest();
+            tool.run(&["report", &run, "-o", made.to_str().expect("UTF-8")]).expect(0);
+            if approve {
+                fs::copy(&made, &kept).expect("approved");
+            }
+            let read = |path: &Path| fs::read_to_string(path).expect("a report");
+            assert!(
+                read(&made) == read(&kept),
+                "{name}.{form} differs; see it, then STANCH_APPROVE=1 cargo test"
+            );
+            tool.run(&["report", "--check", kept.to_str().expect("UTF-8")]).expect(0);
+        }
+    }
+}
