@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use super::context::{Context, can_ask, is_yes, style};
 use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell};
 use crate::clock::Moment;
-use crate::drill::Stage;
+use crate::drill::{Stage, is_note};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
 use crate::journal::{Journal, Ledger};
 use crate::output::{self, Screen};
@@ -213,18 +213,23 @@ struct Hearing {
 impl Observer for Hearing {
     fn recorded(&mut self, at: Moment, events: &[Event], state: &State) {
         self.inner.recorded(at, events, state);
-        let said = self.stage.said();
-        if !said.is_empty() {
-            self.inner.recorded(at, &said, state);
-        }
+        self.hear(at, state);
     }
 
     fn tick(&mut self, at: Moment, state: &State) {
-        let said = self.stage.said();
+        self.hear(at, state);
+        self.inner.tick(at, state);
+    }
+}
+
+impl Hearing {
+    /// Shows what the drill put on the record, but for what the facilitator noted.
+    fn hear(&mut self, at: Moment, state: &State) {
+        let mut said = self.stage.said();
+        said.retain(|event| !is_note(event));
         if !said.is_empty() {
             self.inner.recorded(at, &said, state);
         }
-        self.inner.tick(at, state);
     }
 }
 

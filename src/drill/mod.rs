@@ -20,4 +20,4 @@ pub use marker::{BadMarker, Marker};
 pub use model::{Inject, Move, Scenario, schema};
 pub use possible::cannot_come;
 pub use score::{Fold, Judged, Score, Verdict};
-pub use stage::{Ask, Stage};
+pub use stage::{Ask, Stage, is_note};

@@ -84,6 +84,14 @@ struct Scene {
     disk_full: bool,
 }
 
+/// How a facilitator's note begins on the record.
+const NOTE: &str = "DRILL note";
+
+/// Whether an event is a facilitator's note, which the terminals of participants do not show.
+pub fn is_note(event: &Event) -> bool {
+    matches!(event, Event::Noted { text } if text.starts_with(NOTE))
+}
+
 impl Stage {
     /// The stage of a scenario, whose text this is, in this world.
     pub fn new(
@@ -237,7 +245,7 @@ impl Stage {
                 known(&inject)?.choices.contains(&answer).then_some(())?;
                 Event::Answered { inject, answer, by }
             }
-            Ask::Note { text, by } => Event::Noted { text: format!("DRILL note by {by}: {text}") },
+            Ask::Note { text, by } => Event::Noted { text: format!("{NOTE} by {by}: {text}") },
             _ => return None,
         })
     }

@@ -69,7 +69,7 @@ fn write(
     now: Timestamp,
 ) -> std::fmt::Result {
     let (word, color) = headline(state);
-    let took = clock(since(now, state.opened()));
+    let took = clock(since(state.ended().unwrap_or(now), state.opened()));
     writeln!(out, "{}  run {run} ({took})", style.paint(word, color, true))?;
     if let Some(drill) = &state.plan().drill {
         writeln!(out, "  DRILL `{drill}`: practice, no server was contacted")?;

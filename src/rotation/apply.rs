@@ -111,7 +111,10 @@ impl State {
             Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
             Event::HaltCleared { .. } => self.halted = None,
             Event::Stopped { reason } => self.stopped = Some(reason.clone()),
-            Event::Closed { end } => self.close(event, *end)?,
+            Event::Closed { end } => {
+                self.close(event, *end)?;
+                self.ended = Some(at);
+            }
             // What a drill does to people changes nothing that the run knows.
             Event::Drill { .. }
             | Event::Injected { .. }

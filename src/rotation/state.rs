@@ -46,6 +46,8 @@ pub struct State {
     pub(super) direction: Direction,
     pub(super) halted: Option<String>,
     pub(super) end: Option<End>,
+    /// When it ended.
+    pub(super) ended: Option<Timestamp>,
     pub(super) stopped: Option<Stop>,
     /// The phase that a rollback led back to, until somebody resumes.
     pub(super) returned: Option<Phase>,
@@ -85,6 +87,7 @@ impl State {
             direction: Direction::Forward,
             halted: None,
             end: None,
+            ended: None,
             stopped: None,
             returned: None,
             judged: BTreeMap::new(),
@@ -144,6 +147,11 @@ impl State {
     /// How the run ended, once it has.
     pub fn end(&self) -> Option<End> {
         self.end
+    }
+
+    /// When the run ended, once it has.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.ended
     }
 
     /// Why the last process stopped, if it said so.

@@ -124,7 +124,12 @@ pub(super) fn run(global: &Global, args: PlayArgs) -> Result<Exit, CliError> {
         let scored = score::newest(&context).await;
         // What went wrong first is what counts.
         over?;
-        score::show(global, &context, scored?).await
+        let shown = score::show(global, &context, scored?).await;
+        if !global.json {
+            let folder = folder.display().to_string();
+            eprintln!("its record: export STANCH_STATE={}", shell_word(&folder));
+        }
+        shown
     })?
 }
 
@@ -225,7 +230,7 @@ fn due(context: &Context, next: &Move) -> Option<Timestamp> {
 /// Types a command, as a person would in another terminal. How it ends is on the record; only a command that is none
 /// ends the drill.
 async fn types(context: Rc<Context>, global: Global, words: Vec<String>) -> Result<(), CliError> {
-    let line = words.join(" ");
+    let line = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
     eprintln!("$ stanch {line}");
     let cli = Cli::try_parse_from(std::iter::once("stanch".to_owned()).chain(words)).map_err(|e| {
         let why = e.to_string();
