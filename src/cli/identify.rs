@@ -77,6 +77,15 @@ struct Runbook {
 }
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: IdentifyArgs) -> Result<Exit, CliError> {
+    if args.runbooks.iter().any(|path| crate::runbook::holds_secret(&path.display().to_string())) {
+        let message = "an argument looks like a secret value; stanch does not repeat it here";
+        return Err(CliError::new(Exit::Usage, message)
+            .hint("pass the value on standard input, and remove it from your shell's history"));
+    }
+    if let Some(missing) = args.runbooks.iter().find(|path| !path.exists()) {
+        return Err(CliError::new(Exit::Usage, format!("the file {} does not exist", missing.display()))
+            .hint("name runbooks, or none; the value belongs on standard input"));
+    }
     let text = input()?;
     let shapes = shape::all(text.expose().trim());
     if shapes.is_empty() {
@@ -214,7 +223,7 @@ async fn asked(
         return Err(CliError::new(Exit::Failed, format!("there is no kind {name}; please report this")));
     };
     // Any handle makes the runbook whose issuer is asked.
-    let runbook = kill::runbook(kind, &args.set, &["unknown".to_owned()], 1).map_err(|e| {
+    let runbook = kill::runbook(kind, &args.set, &["unknown".to_owned()], 1, "").map_err(|e| {
         CliError::new(Exit::Usage, format!("{e}; nothing was asked")).hint("pass it with --set FIELD=VALUE")
     })?;
     let provider = context.provider(&runbook, false)?;

@@ -134,7 +134,9 @@ fn refusal(run: &str, state: &State, gate: &str) -> String {
             "you cannot pass `adopted`: stanch asks the consumers again before it changes the old credential"
                 .into()
         }
-        Some((Verdict::Fail, detail)) => format!("you cannot pass gate `{gate}`: it fails ({detail})"),
+        Some((Verdict::Fail | Verdict::Inconclusive, detail)) if !state.may_vouch(gate) => {
+            format!("you cannot pass gate `{gate}`: it fails ({detail})")
+        }
         _ => format!("run {run} does not wait for a gate `{gate}` (it is in {phase})"),
     }
 }

@@ -13,7 +13,7 @@ use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive};
 use super::run::halted;
 use super::{CliError, Exit, Global, SessionArgs, plan, print};
-use crate::domain::Life;
+use crate::domain::{ErrorKind, Life};
 use crate::engine::{self, Choices, Conduct};
 use crate::kill::{self, ENVIRONMENT};
 use crate::kind::spec::IssuerKind;
@@ -23,6 +23,7 @@ use crate::provider::Provider;
 use crate::rotation::State;
 use crate::runbook::model::Runbook;
 use crate::secret::{Material, Secret};
+use crate::text::sanitize;
 
 /// A longer line is no handle and no credential of a kind that is revoked by its value.
 const MAX_LINE: u64 = 1 << 16;
@@ -92,7 +93,7 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: RevokeArgs) -> Result<
         if let Some(latch) = context.ledger.latch(None).await? {
             return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
         }
-        let (plan, provider) = prepare(&context, &args, given).await?;
+        let (plan, provider, is_whole) = prepare(&context, &args, given).await?;
         if args.dry_run {
             print(&preview(&plan))?;
             return plan::refusal(&plan.checks).map_or(Ok(Exit::Done), Err);
@@ -107,7 +108,9 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: RevokeArgs) -> Result<
         let state = State::new(plan, now.wall);
         let session = SessionArgs::default();
         let driven = drive(&context, global, provider, journal, state, Conduct::default(), &session).await?;
-        driven.exit.shown(driven.printed)
+        // What could not be revoked at all is alive, whatever became of the others.
+        let exit = if is_whole || driven.exit != Exit::Done { driven.exit } else { Exit::NotProved };
+        exit.shown(driven.printed)
     })?
 }
 
@@ -184,15 +187,15 @@ fn lines(path: &Path) -> Result<Vec<Secret>, CliError> {
     }
 }
 
-/// Asks the issuer what it knows of them, and plans.
+/// Asks the issuer what it knows of them, and plans. Also whether the plan has all that can be alive.
 async fn prepare(
     context: &Context,
     args: &RevokeArgs,
     given: Given,
-) -> Result<(Plan, Arc<dyn Provider>), CliError> {
+) -> Result<(Plan, Arc<dyn Provider>, bool), CliError> {
     let concurrency = usize::from(args.concurrency);
-    let make = |handles: &[String]| {
-        kill::runbook(args.kind, &args.set, handles, concurrency).map_err(|e| {
+    let make = |handles: &[String], note: &str| {
+        kill::runbook(args.kind, &args.set, handles, concurrency, note).map_err(|e| {
             let needs = args.kind.bare.iter().flat_map(|bare| bare.needs);
             let needs: Vec<String> = needs.map(|field| format!("--set {field}=VALUE")).collect();
             let hint = match (&e, needs.is_empty()) {
@@ -205,13 +208,32 @@ async fn prepare(
             CliError::new(Exit::Usage, format!("{e}; nothing was changed")).hint(hint)
         })
     };
-    let mut handles = given.handles;
+    let (mut handles, mut note, mut is_whole) = (given.handles, String::new(), true);
     if !given.values.is_empty() {
         // Any handle makes the runbook whose issuer identifies values.
-        let runbook = make(&["unknown".to_owned()])?;
-        handles.extend(identify(context, &runbook, args.kind, given.values, concurrency).await?);
+        let runbook = make(&["unknown".to_owned()], "")?;
+        let identified = identify(context, &runbook, args.kind, given.values, concurrency).await?;
+        for text in identified.notes() {
+            eprintln!("{text}");
+            note += &format!(" {text}.");
+        }
+        is_whole = identified.beyond.is_empty();
+        handles.extend(identified.handles);
     }
-    let runbook = make(&kill::to_revoke(handles, &args.keep))?;
+    if let Some(stray) = args.keep.iter().find(|keep| !handles.contains(keep)) {
+        let message = format!(
+            "--keep {}: no credential to revoke has this handle; nothing was changed",
+            sanitize(stray)
+        );
+        return Err(CliError::new(Exit::Usage, message).hint("correct it, or leave it out"));
+    }
+    let left = kill::to_revoke(handles, &args.keep);
+    if left.is_empty() && !(args.keep.is_empty() && note.is_empty()) {
+        let message = format!("nothing is left to revoke; nothing was changed.{note}");
+        return Err(CliError::new(Exit::Failed, message)
+            .hint("check that this is the right server: a credential of another server is alive there"));
+    }
+    let runbook = make(&left, &note)?;
     let text = serde_json::to_string(&runbook).unwrap_or_default();
     let request = Request {
         environment: ENVIRONMENT.to_owned(),
@@ -233,7 +255,38 @@ async fn prepare(
         return Err(CliError::new(Exit::Failed, message)
             .hint("check the handles, and that this is the right server: a credential of another server is alive there"));
     }
-    Ok((plan, provider))
+    Ok((plan, provider, is_whole))
+}
+
+/// What an issuer said of values.
+struct Identified {
+    handles: Vec<String>,
+    total: usize,
+    /// The values that it does not know, by their number.
+    unknown: Vec<usize>,
+    /// Those that cannot be revoked, with the reason.
+    beyond: Vec<(usize, String)>,
+}
+
+impl Identified {
+    /// What the record should say of values that are not revoked.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.unknown.is_empty() {
+            let numbers: Vec<String> = self.unknown.iter().take(20).map(ToString::to_string).collect();
+            let more = if self.unknown.len() > 20 { " and others" } else { "" };
+            notes.push(format!(
+                "the issuer does not know {} of {} values: number {}{more}",
+                self.unknown.len(),
+                self.total,
+                numbers.join(", ")
+            ));
+        }
+        notes.extend(
+            self.beyond.iter().map(|(at, why)| format!("NOT REVOKED, value {at} of {}: {why}", self.total)),
+        );
+        notes
+    }
 }
 
 /// The handles of values, asked of their issuer; the values go no further.
@@ -243,14 +296,14 @@ async fn identify(
     kind: &'static IssuerKind,
     values: Vec<Secret>,
     at_once: usize,
-) -> Result<Vec<String>, CliError> {
+) -> Result<Identified, CliError> {
     let provider = context.provider(runbook, false)?;
-    let Some((name, credential)) = runbook.credentials.first_key_value() else { return Ok(Vec::new()) };
+    let total = values.len();
+    let mut identified = Identified { handles: Vec::new(), total, unknown: Vec::new(), beyond: Vec::new() };
+    let Some((name, credential)) = runbook.credentials.first_key_value() else { return Ok(identified) };
     let issuer = provider.issuer(name, credential).await.map_err(CliError::from)?;
     let part = kind.parts.first().copied().unwrap_or("value");
-    let total = values.len();
     let (mut asking, mut found) = (JoinSet::new(), vec![None; total]);
-    let mut dead = Vec::new();
     let mut values = values.into_iter().enumerate();
     loop {
         while asking.len() < at_once
@@ -263,24 +316,19 @@ async fn identify(
         let (at, standing) = done.map_err(|e| CliError::new(Exit::Failed, format!("stanch crashed: {e}")))?;
         match standing {
             Ok(Some(standing)) if standing.life != Life::Gone => found[at] = Some(standing.identity.handle),
-            Ok(_) => dead.push(at + 1),
+            Ok(_) => identified.unknown.push(at + 1),
+            // One of another kind must not keep the others alive.
+            Err(e) if e.kind == ErrorKind::Invalid => identified.beyond.push((at + 1, sanitize(&e.message))),
             Err(e) => {
                 let error = CliError::from(e);
                 return Err(error.note(format!("this was value {} of {total}; nothing was changed", at + 1)));
             }
         }
     }
-    if !dead.is_empty() {
-        dead.sort_unstable();
-        let named: Vec<String> = dead.iter().take(20).map(ToString::to_string).collect();
-        let more = if dead.len() > 20 { " and others" } else { "" };
-        eprintln!(
-            "the issuer does not know {} of {total} values: number {}{more}",
-            dead.len(),
-            named.join(", ")
-        );
-    }
-    Ok(found.into_iter().flatten().collect())
+    identified.unknown.sort_unstable();
+    identified.beyond.sort_unstable();
+    identified.handles = found.into_iter().flatten().collect();
+    Ok(identified)
 }
 
 fn confirm(global: &Global, args: &RevokeArgs, plan: &Plan) -> Result<(), CliError> {

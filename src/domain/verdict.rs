@@ -13,6 +13,12 @@ pub struct Judgement {
     pub detail: String,
 }
 
+impl Judgement {
+    /// What stands in the detail of a failure that is not yet one of so many in a row: it is inconclusive, and no
+    /// absence of an answer.
+    pub const FAILURE: &'static str = "(failure ";
+}
+
 /// A gate's verdict. Only `Pass` passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]

@@ -40,7 +40,8 @@ pub enum KillError {
     Nothing,
 }
 
-/// The runbook that revokes these credentials and replaces none. `fields` are the kind's own, as a runbook has them.
+/// The runbook that revokes these credentials and replaces none. `fields` are the kind's own, as a runbook has them;
+/// `note` is what else the record should say of what was asked for.
 ///
 /// # Errors
 /// When the kind has no handles, a field is missing or wrong, or there is no handle.
@@ -49,6 +50,7 @@ pub fn runbook(
     fields: &[(String, String)],
     handles: &[String],
     concurrency: usize,
+    note: &str,
 ) -> Result<Runbook, KillError> {
     let Some(bare) = &kind.bare else { return Err(KillError::Unnamed { kind: kind.name }) };
     if handles.is_empty() {
@@ -87,7 +89,10 @@ pub fn runbook(
     Ok(Runbook {
         version: 1,
         name: format!("revoke-{}", kind.name),
-        summary: Some(format!("Revokes {} without replacing them.", plural(kind.name, credentials.len()))),
+        summary: Some(format!(
+            "Revokes {} without replacing them.{note}",
+            plural(kind.name, credentials.len())
+        )),
         owner: None,
         cadence: None,
         severity: Severity::Critical,
@@ -132,7 +137,7 @@ mod tests {
         for kind in ISSUERS {
             let fields: Vec<_> =
                 kind.bare.iter().flat_map(|bare| bare.needs).map(|name| field(name, "app")).collect();
-            match runbook(kind, &fields, &["h1".to_owned(), "h2".to_owned()], 4) {
+            match runbook(kind, &fields, &["h1".to_owned(), "h2".to_owned()], 4, "") {
                 Ok(made) => {
                     assert_eq!(made.strategy, Strategy::Revoke);
                     assert_eq!(made.credentials.len(), 2);
@@ -149,13 +154,13 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         let one = ["h".to_owned()];
-        let missing = runbook(kind("iam-access-key"), &[], &one, 4).expect_err("no user");
+        let missing = runbook(kind("iam-access-key"), &[], &one, 4, "").expect_err("no user");
         assert_eq!(missing.to_string(), "the kind iam-access-key needs the field `user`");
         let wrong =
-            runbook(kind("vault-token"), &[field("colour", "blue")], &one, 4).expect_err("no such field");
+            runbook(kind("vault-token"), &[field("colour", "blue")], &one, 4, "").expect_err("no such field");
         assert!(wrong.to_string().contains("colour"), "{wrong}");
-        assert_eq!(runbook(kind("vault-token"), &[], &[], 4).expect_err("none"), KillError::Nothing);
-        assert!(matches!(runbook(kind("random"), &[], &one, 4), Err(KillError::Unnamed { .. })));
+        assert_eq!(runbook(kind("vault-token"), &[], &[], 4, "").expect_err("none"), KillError::Nothing);
+        assert!(matches!(runbook(kind("random"), &[], &one, 4, ""), Err(KillError::Unnamed { .. })));
     }
 
     #[test]

@@ -117,6 +117,9 @@ fn write(
             writeln!(out, "  not moved yet: {}", wait::some(&lagging))?;
         }
     }
+    for (gate, phase) in state.vouches() {
+        writeln!(out, "  gate {gate} passed in {phase} on a person's word, not on its own")?;
+    }
     if state.end() == Some(End::NotProved) {
         for (c, why) in state.unproved().into_iter().take(SHOWN) {
             writeln!(out, "  {}: not proved dead: {why}", state.plan().credentials[c].name)?;

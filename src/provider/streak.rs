@@ -42,7 +42,7 @@ impl Streak {
                 if seen >= self.needed {
                     return judgement;
                 }
-                let detail = format!("{} (failure {seen} of {})", judgement.detail, self.needed);
+                let detail = format!("{} {}{seen} of {})", judgement.detail, Judgement::FAILURE, self.needed);
                 Judgement { verdict: Verdict::Inconclusive, detail }
             }
             Verdict::Inconclusive | Verdict::Error => judgement,

@@ -90,6 +90,7 @@ impl State {
                     return Err(illegal(event, format!("gate `{gate}`"), "not waited for".into()));
                 }
                 self.vouched.insert(gate.clone());
+                self.vouches.push((gate.clone(), *phase));
             }
             Event::Adopted { credential, consumer, instances, of } => {
                 self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));

@@ -262,7 +262,7 @@ impl State {
                 stop(Stop::GateFailed { gate: gate.clone() })
             };
         }
-        let open = |g: &&String| verdict(g) != Some(Verdict::Pass) && !self.vouched.contains(*g);
+        let open = |g: &&String| verdict(g) != Some(Verdict::Pass) && !self.is_vouched(g);
         let missing: Vec<String> = waits.until.iter().filter(open).cloned().collect();
         let earliest = add(self.entered, waits.at_least.get());
         let latest = add(self.patience.max(self.entered), waits.at_most.get()).max(earliest);

@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::step::{Status, StepState};
 use super::work::Work;
 use crate::approve::Standing;
-use crate::domain::{Phase, Verdict, Who};
+use crate::domain::{Judgement, Phase, Verdict, Who};
 use crate::plan::{ADOPTED, Action, Plan};
 
 /// Which way the run goes.
@@ -29,6 +29,16 @@ pub enum Direction {
         /// Whether the engine decided it.
         by_gate: bool,
     },
+}
+
+/// Whether a gate gives no verdict: it cannot be evaluated, or has nothing to judge. One failure of several in a row is
+/// a verdict.
+fn is_mute((verdict, detail): &(Verdict, String)) -> bool {
+    match verdict {
+        Verdict::Error => true,
+        Verdict::Inconclusive => !detail.contains(Judgement::FAILURE),
+        Verdict::Pass | Verdict::Fail => false,
+    }
 }
 
 /// The state of a run.
@@ -54,6 +64,8 @@ pub struct State {
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
     /// The gates of the present phase for which a person vouched.
     pub(super) vouched: BTreeSet<String>,
+    /// All of them, of all phases.
+    pub(super) vouches: Vec<(String, Phase)>,
     pub(super) adopted: BTreeMap<(String, String), (usize, usize)>,
     pub(super) changed: bool,
     /// Under `contain`: the kill goes on although the new credential is not ready.
@@ -92,6 +104,7 @@ impl State {
             returned: None,
             judged: BTreeMap::new(),
             vouched: BTreeSet::new(),
+            vouches: Vec::new(),
             adopted: BTreeMap::new(),
             changed: false,
             deferred: false,
@@ -220,15 +233,24 @@ impl State {
         &self.vouched
     }
 
+    /// Every gate for which a person vouched in this run, with the phase.
+    pub fn vouches(&self) -> &[(String, Phase)] {
+        &self.vouches
+    }
+
+    /// Whether a person's word stands for this gate: it was asked since, and still gives no verdict.
+    pub(super) fn is_vouched(&self, gate: &str) -> bool {
+        self.vouched.contains(gate) && self.judged.get(gate).is_some_and(is_mute)
+    }
+
     /// Whether a person's word can stand for this gate: the present phase waits for it, and it did not fail. Consumers
     /// are asked once more before anything dies, so that a word would not help `adopted`.
     pub fn may_vouch(&self, gate: &str) -> bool {
         let waits = self.phase.and_then(|phase| self.plan.phase(phase));
-        let failed = matches!(self.judged.get(gate), Some((Verdict::Fail, _)));
         self.end.is_none()
             && self.direction == Direction::Forward
             && gate != ADOPTED
-            && !failed
+            && self.judged.get(gate).is_none_or(is_mute)
             && waits.is_some_and(|waits| waits.until.iter().any(|name| name == gate))
     }
 

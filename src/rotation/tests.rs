@@ -1039,7 +1039,13 @@ fn waits_end_on_time() {
     let vouch = |gate: &str, phase| Event::Vouched { gate: gate.into(), phase, evidence: String::new() };
     let judged = |gate: &str, verdict| Event::Judged { gate: gate.into(), verdict, detail: String::new() };
     let mut vouched = start().then(&judged("adopted", Verdict::Pass)).then(&vouch("errors", Phase::Overlap));
+    assert!(matches!(at(&vouched, 3, 0), Next::Wait(_)), "it is asked first");
+    vouched.apply(&judged("errors", Verdict::Error));
     assert!(matches!(at(&vouched, 3, 0), Next::Record(Event::Entered { phase: Phase::Sunset })));
+    let (gate, verdict) = ("errors".to_owned(), Verdict::Inconclusive);
+    let failing = Event::Judged { gate, verdict, detail: "5 is above 3 (failure 1 of 2)".to_owned() };
+    let mut failing = start().then(&failing);
+    assert!(failing.state.apply(&vouch("errors", Phase::Overlap), third).is_err(), "it has a verdict");
     vouched.apply(&judged("errors", Verdict::Fail));
     assert!(
         matches!(at(&vouched, 3, 0), Next::Record(Event::Turned { by_gate: true, .. })),

@@ -313,7 +313,39 @@ fn a_person_may_vouch_for_a_gate_that_gives_no_verdict() {
     assert!(status.stdout.contains("gate healthy: passed on a person's word"), "{status:?}");
     let ran = world.tool.run(&["resume"]).expect(0);
     assert!(ran.stdout.contains("old dead, proved by use"), "{ran:?}");
+    assert!(ran.stdout.contains("gate healthy passed in sunset on a person's word"), "{ran:?}");
     world.tool.run(&vouch).expect(2);
     let shown = world.tool.run(&["audit", "show"]).expect(0);
     assert!(shown.stdout.contains("the dashboard is green"), "{shown:?}");
+}
+
+/// A person's word does not stand for a gate that says no: it is asked once more first.
+#[test]
+fn a_gate_that_fails_after_all_is_not_vouched_away() {
+    let world = World::dotenv();
+    world.put(
+        "gate",
+        &format!(
+            "cd {}; [ -e no ] && exit 1; [ -e asked ] && exit 3; touch asked\n",
+            world.tool.folder.path().display()
+        ),
+    );
+    let gate = world.path("gate").display().to_string();
+    world.edit(
+        "phases:",
+        &format!(
+            "gates: {{ healthy: {{ exec: {{ argv: [sh, {gate}], every: 100ms }} }} }}\nphases:\n  \
+             sunset: {{ until: [healthy], at_most: 1s, at_least: 0s }}"
+        ),
+    );
+    world.run().expect(13);
+    let run = world.tool.newest();
+    world.put("no", "");
+    world
+        .tool
+        .run(&["resolve", &run, "healthy", "--as", "passed", "--evidence", "monitoring is down"])
+        .expect(0);
+    let ran = world.tool.run(&["resume"]).expect(12);
+    assert!(ran.stdout.contains("ROLLED BACK"), "{ran:?}");
+    assert!(world.text("live").contains(&world.digest(OLD)), "the old value lives");
 }

@@ -56,6 +56,18 @@ async fn tokens_die_by_handle_and_by_value_and_no_other() {
     assert!(!vault.accepts(&two).await && vault.accepts(&other).await);
     search(&tool.state(), &[one.clone(), two.clone()]);
     assert!(!format!("{ran:?}").contains(&two), "{ran:?}");
+    // What the issuer did not know is on the record.
+    let shown = tool.done(&["audit", "show", "--json"]).await.expect(0);
+    assert!(shown.stdout.contains("does not know 1 of 2 values"), "{shown:?}");
+    // One that cannot be revoked does not keep the others alive, and the run is not called whole.
+    let batch = vault
+        .api("POST", "auth/token/create", json!({ "policies": ["default"], "type": "batch", "ttl": "1h" }))
+        .await;
+    let batch = batch["auth"]["client_token"].as_str().expect("token");
+    let (_, third) = token(&vault).await;
+    let ran = with_input(&tool, &arguments, &format!("{batch}\n{third}\n")).await.expect(15);
+    assert!(ran.stderr.contains("NOT REVOKED, value 1 of 2"), "{ran:?}");
+    assert!(!vault.accepts(&third).await);
     // A second time there is nothing left.
     let ran = tool.done(&[&["revoke", "vault-token", &first], &reason[..]].concat()).await.expect(1);
     assert!(ran.stderr.contains("knows none of these"), "{ran:?}");
@@ -80,6 +92,10 @@ async fn nothing_is_revoked_that_is_kept_shown_or_used_by_stanch_itself() {
     let both = ["revoke", "vault-token", &accessor, own, "--reason", "x", "--yes"];
     let ran = tool.done(&both).await.expect(1);
     assert!(ran.stderr.contains("the very token that it is about to revoke"), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("--keep {own}")), "{ran:?}");
+    let stray = ["revoke", "vault-token", &accessor, "--keep", "mistyped", "--reason", "x", "--yes"];
+    let ran = tool.done(&stray).await.expect(2);
+    assert!(ran.stderr.contains("no credential to revoke has this handle"), "{ran:?}");
     assert!(vault.accepts(&value).await, "nothing was changed");
     // A value as an argument is in the shell's history.
     let ran = tool.done(&["revoke", "vault-token", &value, "--reason", "x", "--yes"]).await.expect(2);

@@ -276,7 +276,12 @@ async fn bare(
     let outgoing = outgoing(issuer.as_ref(), name, None, said, &[]).await?;
     let mut checks = Vec::new();
     if let Outgoing::Named(standing) = &outgoing {
-        checks.push(issuer.before_revoking(&standing.identity).await);
+        let mut check = issuer.before_revoking(&standing.identity).await;
+        if check.verdict == CheckVerdict::Fail {
+            check.detail = format!("{name}: {}", check.detail);
+            check.hint = Some(format!("leave it out (--keep {name}), or use another identity"));
+        }
+        checks.push(check);
     }
     let issuer = issuer.traits();
     let (existing, stores, disagree) = (Vec::new(), Vec::new(), Vec::new());
