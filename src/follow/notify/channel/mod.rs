@@ -110,7 +110,8 @@ impl Sender {
         let done = tokio::time::timeout(bound, attempt).await;
         let done = done.unwrap_or_else(|_| Err(CallError::unknown("the channel did not answer in time")));
         // Whatever a server or a program says may echo what it was sent.
-        done.map_or_else(|error| outcome(error.scrubbed(&|text| known.material.scrub(text))), Outcome::Sent)
+        let clean = |text: &str| redacted(&known.material.scrub(text));
+        done.map_or_else(|error| outcome(error.scrubbed(&clean)), Outcome::Sent)
     }
 
     async fn post(
@@ -165,6 +166,16 @@ impl Known<'_> {
         }
         Ok(url)
     }
+}
+
+/// A text in which whatever has the shape of a credential is masked: a program's own words may quote one that
+/// stanch does not know.
+fn redacted(text: &str) -> String {
+    let mut text = text.to_owned();
+    for range in crate::shape::certain(&text).into_iter().rev() {
+        text.replace_range(range, "***");
+    }
+    text
 }
 
 fn safe(url: &str) -> String {
