@@ -569,6 +569,37 @@ fn outbox(tool: &Tool) -> Vec<std::path::PathBuf> {
     files
 }
 
+/// What a program says is masked; a damaged file of the outbox hides nothing of a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_outbox_and_a_talkative_program() {
+    let tool = Tool::new().with("PAGER_TOKEN", "canary-of-a-program-5271");
+    configure(
+        &tool,
+        "channels:\n  say: {audience: technicians, drills: true, on: [drill, proved], via: {exec: [sh, -c, \
+         'echo refused ghp_\"\"0123456789abcdefghijABCDEFGHIJ012345 $PAGER_TOKEN >&2; exit 77']}}\n",
+    );
+    let ran = run(&tool).await.expect(0);
+    assert!(ran.stderr.contains("2 messages") && ran.stderr.contains("--again"), "{ran:?}");
+    let status = tool.done(&["status", &tool.newest()]).await.expect(0);
+    assert!(status.stdout.contains("refused ***"), "{status:?}");
+    for path in outbox(&tool) {
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(text.contains("***") && !text.contains("ghp_0123"), "{text}");
+        assert!(!text.contains("canary-of-a-program"), "{text}");
+    }
+    std::fs::write(&outbox(&tool)[0], "").expect("emptied");
+    let status = tool.done(&["status", &tool.newest()]).await.expect(0);
+    for words in ["DONE", "WARNING: messages may not be sent", "REFUSED"] {
+        assert!(status.stdout.contains(words), "{words}: {status:?}");
+    }
+    let json = tool.done(&["status", "--json", &tool.newest()]).await.expect(0);
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert!(json["messages"].to_string().contains("WARNING"), "{json}");
+    let status = tool.done(&["notify", "status"]).await.expect(0);
+    assert!(status.stdout.contains("WARNING"), "{status:?}");
+    tool.done(&["notify", "flush"]).await.expect(1);
+}
+
 /// A pipe that is never written to holds nothing up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipe_is_not_read() {

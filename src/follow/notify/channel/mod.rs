@@ -102,7 +102,10 @@ impl Sender {
                     email::send(via, password.as_ref(), message, self.deadline).await
                 }
                 Via::File(via) => file::append(&self.base.join(&via.path), message),
-                Via::Exec(exec) => program::run(exec, message, self.deadline).await,
+                Via::Exec(exec) => {
+                    known.environment();
+                    program::run(exec, message, self.deadline).await
+                }
             }
         };
         // A program may have a longer time-out of its own; nothing here takes longer than it may.
@@ -155,6 +158,17 @@ impl Known<'_> {
         let secret = secret_from::read(from, self.base)?;
         self.material = std::mem::take(&mut self.material).with(name, secret.clone());
         Ok(secret)
+    }
+
+    /// What a program finds in its environment, and may quote when it fails.
+    fn environment(&mut self) {
+        for (name, value) in std::env::vars_os() {
+            if let (Some(name), Ok(value)) = (name.to_str(), value.into_string())
+                && ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL"].iter().any(|word| name.contains(word))
+            {
+                self.material = std::mem::take(&mut self.material).with(name, Secret::new(value));
+            }
+        }
     }
 
     /// An address of which everything behind the server is a secret.
