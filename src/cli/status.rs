@@ -56,9 +56,9 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
             let around = context.around(&run, &state, live).await?;
             let mut summary = output::summary_json(&run, &state, around);
             summary["unknown"] = serde_json::to_value(&doubts).unwrap_or_default();
-            let messages = notify::wrong(context, &run)?;
+            let messages = notify::wrong_json(context, &run);
             if !messages.is_empty() {
-                summary["messages"] = messages.iter().map(|entry| notify::summary(&run, entry)).collect();
+                summary["messages"] = messages.into();
             }
             print_json(&summary)?;
         } else {
@@ -193,6 +193,6 @@ async fn text(
             text.push_str(&format!("  in progress: {}\n", waiting.join(", ")));
         }
     }
-    text.push_str(&notify::wrong_text(run, &notify::wrong(context, run)?));
+    text.push_str(&notify::wrong_text(context, run));
     Ok(style.plain(&text))
 }

@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::engine::Observer;
 use crate::follow::notify::templates::TemplateError;
 use crate::follow::notify::{
-    Channels, ConfigError, Follower, NotifyError, Nudge, Outbox, OutboxError, is_automatic,
+    Channels, ConfigError, Follower, NotifyError, Nudge, Outbox, OutboxError, Unsent, is_automatic,
 };
 use crate::plan::Plan;
 use crate::rotation::{Event, State};
@@ -41,10 +41,8 @@ pub(super) fn begin(context: &Context, run: &str, plan: &Plan) -> Option<Followe
         Err(error) => {
             let error = CliError::from(error);
             eprintln!("no messages are sent: {}", error.sentences());
-            // What is fixed later is sent then.
-            if !plan.sandbox
-                && let Err(error) = Outbox::of(&context.outbox, run).begin()
-            {
+            // What is fixed later is sent then, a drill's messages as well: a channel may want them.
+            if let Err(error) = Outbox::of(&context.outbox, run).begin() {
                 CliError::from(error).print(false);
             }
             return None;
@@ -79,16 +77,27 @@ pub(super) async fn finish(run: &str, follower: Option<Follower>) {
         _ = tokio::signal::ctrl_c() => Ok(None),
     };
     match finished {
-        Ok(Some(0)) => {}
-        Ok(open) => {
-            let count = open
-                .map_or_else(|| "some messages".to_owned(), |n| crate::text::counted(n as u64, "message"));
-            eprintln!(
-                "not sent yet: {count}; the run is not affected. See why: stanch notify status {run}   send: stanch notify flush {run}"
-            );
-        }
+        Ok(Some(Unsent { open: 0, bad: 0 })) => {}
+        Ok(unsent) => eprintln!("{}", unsent_text(run, unsent)),
         Err(error) => later(run, &CliError::from(error)),
     }
+}
+
+/// What was not sent, and what to type.
+fn unsent_text(run: &str, unsent: Option<Unsent>) -> String {
+    let messages = |n: usize| crate::text::counted(n as u64, "message");
+    let count = match unsent {
+        None => "not sent yet: some messages".to_owned(),
+        Some(Unsent { open, bad: 0 }) => format!("not sent yet: {}", messages(open)),
+        Some(Unsent { open: 0, bad }) => format!("refused or in doubt: {}", messages(bad)),
+        Some(Unsent { open, bad }) => {
+            format!("not sent yet: {}; refused or in doubt: {}", messages(open), messages(bad))
+        }
+    };
+    let again = if unsent.is_some_and(|unsent| unsent.bad > 0) { " --again" } else { "" };
+    format!(
+        "{count}; the run is not affected. See why: stanch notify status {run}   send: stanch notify flush {run}{again}"
+    )
 }
 
 fn later(run: &str, error: &CliError) {
@@ -151,6 +160,11 @@ impl From<ConfigError> for CliError {
                 CliError::new(Exit::BadRunbook, format!("{error}; nothing was sent"))
                     .hint("use `en` or `de`, or set `templates` to a directory that has it")
             }
+            ConfigError::Templates(error @ TemplateError::NoDirectory(_)) => {
+                CliError::new(Exit::BadRunbook, format!("{error}; nothing was sent")).hint(
+                    "make it, or correct `templates:`; a relative path starts at the file that names it",
+                )
+            }
         }
     }
 }
@@ -182,5 +196,20 @@ impl From<NotifyError> for CliError {
             }
             NotifyError::Thread(_) => Self::from_error(Exit::Failed, &error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_counted_and_sent_again_with_again() {
+        let said = |open, bad| unsent_text("r", Some(Unsent { open, bad }));
+        assert!(said(2, 0).starts_with("not sent yet: 2 messages;") && !said(2, 0).contains("--again"));
+        assert!(said(0, 1).starts_with("refused or in doubt: 1 message;"));
+        assert!(said(1, 3).contains("not sent yet: 1 message; refused or in doubt: 3 messages;"));
+        assert!(said(0, 1).ends_with("stanch notify flush r --again"));
+        assert!(unsent_text("r", None).contains("some messages"));
     }
 }

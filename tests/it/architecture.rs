@@ -57,8 +57,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "follow",
         &[
-            "output", "provider", "journal", "rotation", "plan", "runbook", "read", "domain", "secret",
-            "clock", "text",
+            "output", "provider", "journal", "rotation", "plan", "runbook", "read", "shape", "domain",
+            "secret", "clock", "text",
         ],
     ),
     // Plays a scenario over the sandbox, and scores it from the record.

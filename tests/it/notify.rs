@@ -525,3 +525,130 @@ async fn mail_that_is_refused_or_not_answered() {
         .collect();
     assert!(ids.len() >= 2 && ids.iter().all(|id| *id == ids[0]), "sent again under one id: {ids:?}");
 }
+
+/// Runs whose follower never wrote a message, or whose messages are gone, are sent without naming them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_follower_wrote_is_made_again_from_the_record() {
+    let tool = Tool::new();
+    configure(&tool, "channels:\n  ops: {audience: technicians, via: {fax: {}}}\n");
+    run(&tool).await.expect(0);
+    let ran = tool.done(&["notify", "flush"]).await.expect(65);
+    assert!(ran.stderr.contains("notify.yaml:2:"), "the mistake is shown: {ran:?}");
+    configure(
+        &tool,
+        "channels:\n  ops: {audience: technicians, drills: true, via: {file: {path: x.jsonl}}}\n",
+    );
+    let nothing_sent = async || {
+        let status = tool.done(&["notify", "status"]).await.expect(0);
+        assert!(status.stdout.contains("6 messages not composed yet"), "{status:?}");
+        assert!(!status.stdout.contains("every message was sent"), "{status:?}");
+        let flush = tool.done(&["notify", "flush"]).await.expect(0);
+        assert!(flush.stdout.contains("sent 6 messages"), "{flush:?}");
+        let status = tool.done(&["notify", "status"]).await.expect(0);
+        assert!(status.stdout.contains("every message was sent"), "{status:?}");
+    };
+    nothing_sent().await;
+    assert_eq!(lines(&tool.state().join("x.jsonl")).len(), 6);
+    for name in outbox(&tool) {
+        std::fs::remove_file(name).expect("removed");
+    }
+    nothing_sent().await;
+    // Each credential is named once.
+    let sent = lines(&tool.state().join("x.jsonl"));
+    let text = sent[5]["text"].as_str().expect("text");
+    let named = text.lines().find(|line| line.contains("demo-key")).expect("a line of it");
+    assert_eq!(named.matches("demo-key").count(), 1, "{named}");
+}
+
+/// The files of the newest run's messages.
+fn outbox(tool: &Tool) -> Vec<std::path::PathBuf> {
+    let folder = std::fs::read_dir(tool.state().join("outbox").join(tool.newest())).expect("an outbox");
+    let mut files: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ext| ext == "json"));
+    files.sort();
+    files
+}
+
+/// What a program says is masked; a damaged file of the outbox hides nothing of a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_outbox_and_a_talkative_program() {
+    let tool = Tool::new().with("PAGER_TOKEN", "canary-of-a-program-5271");
+    configure(
+        &tool,
+        "channels:\n  say: {audience: technicians, drills: true, on: [drill, proved], via: {exec: [sh, -c, \
+         'echo refused ghp_\"\"0123456789abcdefghijABCDEFGHIJ012345 $PAGER_TOKEN >&2; exit 77']}}\n",
+    );
+    let ran = run(&tool).await.expect(0);
+    assert!(ran.stderr.contains("2 messages") && ran.stderr.contains("--again"), "{ran:?}");
+    let status = tool.done(&["status", &tool.newest()]).await.expect(0);
+    assert!(status.stdout.contains("refused ***"), "{status:?}");
+    for path in outbox(&tool) {
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(text.contains("***") && !text.contains("ghp_0123"), "{text}");
+        assert!(!text.contains("canary-of-a-program"), "{text}");
+    }
+    std::fs::write(&outbox(&tool)[0], "").expect("emptied");
+    let status = tool.done(&["status", &tool.newest()]).await.expect(0);
+    for words in ["DONE", "WARNING: messages may not be sent", "REFUSED"] {
+        assert!(status.stdout.contains(words), "{words}: {status:?}");
+    }
+    let json = tool.done(&["status", "--json", &tool.newest()]).await.expect(0);
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert!(json["messages"].to_string().contains("WARNING"), "{json}");
+    let status = tool.done(&["notify", "status"]).await.expect(0);
+    assert!(status.stdout.contains("WARNING"), "{status:?}");
+    tool.done(&["notify", "flush"]).await.expect(1);
+}
+
+/// A pipe that is never written to holds nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_is_not_read() {
+    let tool = Tool::new();
+    configure(&tool, "");
+    let pipe = |path: &Path| {
+        let _ = std::fs::remove_file(path);
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
+        assert!(made.success());
+    };
+    pipe(&tool.state().join("notify.yaml"));
+    let ran = run(&tool).await.expect(0);
+    assert!(ran.stdout.contains("DONE") && ran.stderr.contains("not a regular file"), "{ran:?}");
+    tool.done(&["notify", "flush"]).await.expect(65);
+    std::fs::remove_file(tool.state().join("notify.yaml")).expect("removed");
+    let channel = "channels:\n  ops: {audience: technicians, drills: true, via: {file: {path: x.jsonl}}}\n";
+    configure(&tool, &format!("templates: t\n{channel}"));
+    let ran = tool.done(&["notify", "flush"]).await.expect(65);
+    assert!(ran.stderr.contains("the directory of templates") && ran.stderr.contains("exist"), "{ran:?}");
+    std::fs::create_dir_all(tool.state().join("t/en")).expect("made");
+    pipe(&tool.state().join("t/en/technicians.txt"));
+    let ran = tool.done(&["notify", "flush"]).await.expect(65);
+    assert!(ran.stderr.contains("not a regular file"), "{ran:?}");
+}
+
+/// A channel that asks for patience gets it, also from a later command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_asks_to_wait_is_left_alone() {
+    let hits = Arc::new(Mutex::new(0));
+    let counts = Arc::clone(&hits);
+    let handler = move || {
+        *counts.lock().expect("lock") += 1;
+        async { (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")], "") }
+    };
+    let address = serve(axum::Router::new().fallback(post(handler))).await;
+    let tool = Tool::new().with("HOOK", &format!("{address}/x")).with("KEY", "key");
+    configure(
+        &tool,
+        "channels:\n  hook: {audience: technicians, drills: true, on: [drill], via: {webhook: {url: {env: HOOK}, key: {env: KEY}}}}\n",
+    );
+    run(&tool).await.expect(0);
+    tool.done(&["notify", "flush"]).await.expect(69);
+    assert_eq!(*hits.lock().expect("lock"), 1, "not before the hour is over");
+    let status = tool.done(&["notify", "status"]).await.expect(0);
+    assert!(status.stdout.contains("the channel wants none before"), "{status:?}");
+    let path = &outbox(&tool)[0];
+    let mut entry: Value = serde_json::from_slice(&std::fs::read(path).expect("read")).expect("JSON");
+    entry["retry_at"] = json!("2026-01-01T00:00:00Z");
+    std::fs::write(path, entry.to_string()).expect("written");
+    tool.done(&["notify", "flush"]).await.expect(69);
+    assert_eq!(*hits.lock().expect("lock"), 2, "afterwards it is asked again");
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::context::Context;
 use crate::cli::{CliError, Exit, Global, print, print_json, tell};
-use crate::follow::notify::{Delivery, Entry, Outbox};
+use crate::follow::notify::{Delivery, Entry, Outbox, OutboxError, missing};
 use crate::text::{counted, sanitize};
 
 /// List the messages of a run, and whether each was sent.
@@ -32,17 +32,40 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
         }
         None => text.push_str("there is no notify.yaml; write one: stanch notify init\n"),
     }
+    let mut shown = false;
     for run in &runs {
         let known = super::channels(context, run).await?;
+        let outbox = Outbox::of(&context.outbox, run);
+        let (entries, bad) = outbox.readable()?;
+        let missing = match context.drill {
+            None if outbox.is_begun() => missing(&*context.ledger, run, &outbox, &known).await?,
+            _ => 0,
+        };
+        if args.run.is_none() && entries.is_empty() && bad.is_empty() && missing == 0 {
+            continue;
+        }
+        shown = true;
         let _ = writeln!(text, "{run}");
-        for entry in Outbox::of(&context.outbox, run).entries()? {
+        for entry in &entries {
             let gone = entry.is_open() && known.get(&entry.message.channel).is_none();
-            let _ = writeln!(text, "  {}", line(&entry, gone));
-            all.push(summary(run, &entry));
+            let _ = writeln!(text, "  {}", line(entry, gone));
+            all.push(summary(run, entry));
+        }
+        for error in bad {
+            let _ = writeln!(text, "  {}", damage(&error));
+            all.push(damage_json(run, &error));
+        }
+        if missing > 0 {
+            let count = counted(missing as u64, "message");
+            let _ = writeln!(text, "  {count} not composed yet; send: stanch notify flush {run}");
+            all.push(json!({ "run": run, "not_composed": missing }));
         }
     }
-    if runs.is_empty() {
-        text.push_str("every message was sent\n");
+    if args.run.is_none() && !shown {
+        text.push_str(match any_sent(context)? {
+            true => "every message was sent\n",
+            false => "no message is to be sent, and none was\n",
+        });
     }
     if global.json {
         print_json(&json!(all))?
@@ -65,26 +88,53 @@ pub(super) async fn with_messages(context: &Context) -> Result<Vec<String>, CliE
         let outbox = Outbox::of(&context.outbox, &run);
         // A run whose process died right behind its last record has messages that no entry tells of.
         let told = |entry: &Entry| entry.message.kind.is_end();
-        let entries = outbox.entries()?;
-        if entries.iter().any(|entry| entry.delivery != Delivery::Sent) || !entries.iter().any(told) {
+        let (entries, bad) = outbox.readable()?;
+        let unsent = |entry: &Entry| entry.delivery != Delivery::Sent;
+        if !bad.is_empty() || entries.iter().any(unsent) || !entries.iter().any(told) {
             runs.push(run);
         }
     }
     Ok(runs)
 }
 
-/// What `stanch status` says: only what is wrong.
-pub(in crate::cli) fn wrong(context: &Context, run: &str) -> Result<Vec<Entry>, CliError> {
-    let mut entries = Outbox::of(&context.outbox, run).entries()?;
-    entries.retain(|entry| entry.delivery != Delivery::Sent && entry.error.is_some());
-    Ok(entries)
+/// Whether any message of any run was sent.
+fn any_sent(context: &Context) -> Result<bool, CliError> {
+    for run in Outbox::runs(&context.outbox)? {
+        let (entries, _) = Outbox::of(&context.outbox, &run).readable()?;
+        if entries.iter().any(|entry| entry.delivery == Delivery::Sent) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What `stanch status` says: only what is wrong. A damaged outbox hides nothing of the run.
+fn wrong(context: &Context, run: &str) -> (Vec<Entry>, Vec<OutboxError>) {
+    match Outbox::of(&context.outbox, run).readable() {
+        Ok((mut entries, bad)) => {
+            entries.retain(|entry| entry.delivery != Delivery::Sent && entry.error.is_some());
+            (entries, bad)
+        }
+        Err(error) => (Vec::new(), vec![error]),
+    }
+}
+
+/// The same, as JSON.
+pub(in crate::cli) fn wrong_json(context: &Context, run: &str) -> Vec<serde_json::Value> {
+    let (entries, bad) = wrong(context, run);
+    let entries = entries.iter().map(|entry| summary(run, entry));
+    entries.chain(bad.iter().map(|error| damage_json(run, error))).collect()
 }
 
 /// The same, in words.
-pub(in crate::cli) fn wrong_text(run: &str, entries: &[Entry]) -> String {
+pub(in crate::cli) fn wrong_text(context: &Context, run: &str) -> String {
     let mut text = String::new();
-    for entry in entries {
+    let (entries, bad) = wrong(context, run);
+    for entry in &entries {
         let _ = writeln!(text, "  {}", line(entry, false));
+    }
+    for error in &bad {
+        let _ = writeln!(text, "  {}", damage(error));
     }
     let refused = entries.iter().any(|entry| !entry.is_open());
     if refused {
@@ -96,13 +146,27 @@ pub(in crate::cli) fn wrong_text(run: &str, entries: &[Entry]) -> String {
 }
 
 /// As JSON.
-pub(in crate::cli) fn summary(run: &str, entry: &Entry) -> serde_json::Value {
+fn summary(run: &str, entry: &Entry) -> serde_json::Value {
     json!({
         "run": run, "record": entry.message.seq, "channel": entry.message.channel, "kind": entry.message.kind,
         "audience": entry.message.audience, "delivery": entry.delivery, "tries": entry.tries,
         "repeat": entry.repeat, "error": entry.error, "hint": entry.hint, "sent_at": entry.sent_at,
         "sent_by": entry.by, "id": entry.message.short_id(),
     })
+}
+
+/// What is wrong with the outbox itself.
+fn damage(error: &OutboxError) -> String {
+    let why = CliError::from_error(Exit::Failed, error).sentences().replace('\n', "; ");
+    let next = match error {
+        OutboxError::Damaged { .. } => "; move the file away, and the message is composed again",
+        OutboxError::Io { .. } | OutboxError::Busy(_) => "",
+    };
+    format!("WARNING: messages may not be sent: {}{next}", sanitize(&why))
+}
+
+fn damage_json(run: &str, error: &OutboxError) -> serde_json::Value {
+    json!({ "run": run, "error": damage(error) })
 }
 
 /// Says on standard error what was not taken.
@@ -126,7 +190,10 @@ fn line(entry: &Entry, gone: bool) -> String {
             format!("{what}: sent{when}{repeat}")
         }
         Delivery::Waiting if entry.tries == 0 => format!("{what}: waits"),
-        Delivery::Waiting | Delivery::Sending => format!("{what}: waits after {tries}{error}{hint}"),
+        Delivery::Waiting | Delivery::Sending => {
+            let asked = entry.retry_at.map(|at| format!("; the channel wants none before {at:.0}"));
+            format!("{what}: waits after {tries}{error}{hint}{}", asked.unwrap_or_default())
+        }
         Delivery::Refused => format!("{what}: REFUSED{error}{hint}"),
         Delivery::InDoubt => format!("{what}: IN DOUBT, sent twice without a clear answer{error}{hint}"),
     }

@@ -3,7 +3,7 @@
 mod customers;
 mod list;
 
-pub(super) use list::{summary, wrong, wrong_text};
+pub(super) use list::{wrong_json, wrong_text};
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -118,6 +118,8 @@ async fn moments(context: &Context, run: &str) -> Result<Vec<Moment>, CliError> 
 }
 
 async fn flush(context: &Context, global: &Global, args: &FlushArgs) -> Result<Exit, CliError> {
+    // A mistake in the file is said also where no run has messages.
+    tell::channels(context, None)?;
     let runs = match &args.run {
         Some(run) => vec![context.ledger.find(Some(run)).await?],
         None => list::with_messages(context).await?,

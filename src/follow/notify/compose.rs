@@ -238,7 +238,7 @@ impl Moment {
                 credentials: report
                     .credentials
                     .iter()
-                    .map(|c| CredentialLine { name: c.name.clone(), state: c.truth.clone() })
+                    .map(|c| CredentialLine { name: c.name.clone(), state: state_of(&c.name, &c.truth) })
                     .collect(),
                 total,
                 replaced,
@@ -327,6 +327,12 @@ fn collect(value: &serde_json::Value, is_named: bool, names: &mut BTreeSet<Strin
 
 fn reason(opened: &crate::follow::report::Line) -> String {
     opened.words.strip_prefix("opened the run: ").unwrap_or_default().to_owned()
+}
+
+/// The state of a credential, without its name in front: templates show that themselves.
+fn state_of(name: &str, truth: &str) -> String {
+    let state = truth.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+    state.unwrap_or(truth).to_owned()
 }
 
 fn moment(at: Timestamp) -> String {

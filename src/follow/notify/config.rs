@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::templates::{TemplateError, Templates};
+use super::templates::{TemplateError, Templates, read};
 use crate::plan::Plan;
 use crate::runbook::notify::{Channel, Notify};
 use crate::runbook::{Finding, ReadError, Source, check_notify};
@@ -62,7 +62,7 @@ impl Channels {
             channels.add(notify, Path::new(directory))?;
         }
         if let Some(path) = file {
-            let source = Source::read(path)?;
+            let source = read(path)?;
             let checked = check_notify(&source);
             let Some(notify) = checked.notify else {
                 return Err(ConfigError::Invalid { file: source, findings: checked.findings });

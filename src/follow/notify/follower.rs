@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::compose::{Composer, Withheld};
 use super::config::{Channels, Configured};
-use super::outbox::{Entry, Outbox, OutboxError};
+use super::message::Message;
+use super::outbox::{Delivery, Entry, Outbox, OutboxError};
 use super::send::{Budget, send};
 use crate::clock::{Clock, add};
 use crate::domain::{Audience, MessageKind};
@@ -54,7 +55,7 @@ pub fn is_automatic(channel: &Configured, drill: bool) -> bool {
     channel.channel.audience != Audience::Customers && (!drill || channel.channel.drills)
 }
 
-/// Composes every message that the outbox does not have yet, and keeps it. Returns whether the run is over.
+/// Composes every message that the outbox does not have yet, and keeps it.
 ///
 /// # Errors
 /// When the record or the outbox fails.
@@ -63,9 +64,38 @@ pub async fn compose(
     run: &str,
     outbox: &Outbox,
     channels: &Channels,
-) -> Result<bool, NotifyError> {
+) -> Result<(), NotifyError> {
+    each_missing(ledger, run, outbox, channels, &mut |message| outbox.keep(&Entry::new(message))).await
+}
+
+/// How many messages the outbox does not have yet: those that [`compose`] would make.
+///
+/// # Errors
+/// When the record fails.
+pub async fn missing(
+    ledger: &dyn Ledger,
+    run: &str,
+    outbox: &Outbox,
+    channels: &Channels,
+) -> Result<usize, NotifyError> {
+    let mut count = 0;
+    let mut counts = |_| {
+        count += 1;
+        Ok(())
+    };
+    each_missing(ledger, run, outbox, channels, &mut counts).await?;
+    Ok(count)
+}
+
+async fn each_missing(
+    ledger: &dyn Ledger,
+    run: &str,
+    outbox: &Outbox,
+    channels: &Channels,
+    take: &mut (dyn FnMut(Message) -> Result<(), OutboxError> + Send),
+) -> Result<(), NotifyError> {
     let mut composer = Composer::default();
-    let (mut failed, mut over) = (None, false);
+    let mut failed = None;
     let lacks = |channel: &&Configured, seq: u64, kind: MessageKind| {
         channel.channel.wants(kind)
             && channel.templates.has(channel.channel.audience, kind)
@@ -76,7 +106,6 @@ pub async fn compose(
         if failed.is_some() {
             return;
         }
-        over |= matches!(record.event, crate::rotation::Event::Closed { .. });
         match composer.take(record, &wanted) {
             Ok(None) => {}
             Ok(Some(moment)) => {
@@ -86,7 +115,7 @@ pub async fn compose(
                     // Only messages to customers are withheld.
                     let message: Result<_, Withheld> = moment.message(channel);
                     if let Ok(Some(message)) = message
-                        && let Err(error) = outbox.keep(&Entry::new(message))
+                        && let Err(error) = take(message)
                     {
                         failed.get_or_insert(NotifyError::from(error));
                     }
@@ -104,7 +133,7 @@ pub async fn compose(
     }
     match report.fault {
         Some(fault) => Err(NotifyError::Record { run: run.to_owned(), why: fault.to_string() }),
-        None => Ok(over),
+        None => Ok(()),
     }
 }
 
@@ -112,7 +141,16 @@ pub async fn compose(
 #[derive(Debug)]
 pub struct Follower {
     nudge: Nudge,
-    ended: oneshot::Receiver<Result<usize, NotifyError>>,
+    ended: oneshot::Receiver<Result<Unsent, NotifyError>>,
+}
+
+/// What of a run's messages was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsent {
+    /// How many are still to be sent.
+    pub open: usize,
+    /// How many a channel refused, or may not have.
+    pub bad: usize,
 }
 
 /// Tells a follower that something may be worth a message. Costs nothing, and cannot fail.
@@ -163,16 +201,16 @@ impl Follower {
         self.nudge.clone()
     }
 
-    /// Waits until everything is sent, or a few seconds. Every other [`Nudge`] must be gone by then. Returns how
-    /// many messages are still to be sent; `None` where that is not known.
+    /// Waits until everything is sent, or a few seconds. Every other [`Nudge`] must be gone by then. Returns what
+    /// was not sent; `None` where that is not known.
     ///
     /// # Errors
     /// When the record or the outbox failed.
-    pub async fn finish(self) -> Result<Option<usize>, NotifyError> {
+    pub async fn finish(self) -> Result<Option<Unsent>, NotifyError> {
         let Self { nudge, ended } = self;
         drop(nudge);
         match tokio::time::timeout(AFTERWARDS + DEADLINE * 2, ended).await {
-            Ok(Ok(Ok(open))) => Ok(Some(open)),
+            Ok(Ok(Ok(unsent))) => Ok(Some(unsent)),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => Ok(None),
         }
@@ -188,7 +226,7 @@ struct Following {
 }
 
 impl Following {
-    async fn follow(self, mut nudged: mpsc::UnboundedReceiver<()>) -> Result<usize, NotifyError> {
+    async fn follow(self, mut nudged: mpsc::UnboundedReceiver<()>) -> Result<Unsent, NotifyError> {
         // Another process may send; what it does not, `flush` does.
         let claim = self.outbox.claim()?;
         let (mut open, mut pause, mut ends) = (0, 0, false);
@@ -230,8 +268,11 @@ impl Following {
             self.clock.sleep(Duration::from_millis(100)).await;
             open = self.send(until, false).await?;
         }
+        let entries = self.outbox.entries()?;
+        let bad = |entry: &&Entry| matches!(entry.delivery, Delivery::Refused | Delivery::InDoubt);
+        let bad = entries.iter().filter(bad).count();
         drop(claim);
-        Ok(open)
+        Ok(Unsent { open, bad })
     }
 
     async fn send(&self, until: Timestamp, at_once: bool) -> Result<usize, NotifyError> {

@@ -20,7 +20,7 @@ pub mod templates;
 pub use channel::{Outcome, Sender};
 pub use compose::{Composer, Moment, Withheld};
 pub use config::{Channels, ConfigError, Configured};
-pub use follower::{Follower, NotifyError, Nudge, compose, is_automatic};
+pub use follower::{Follower, NotifyError, Nudge, Unsent, compose, is_automatic, missing};
 pub use message::Message;
 pub use outbox::{Claim, Delivery, Entry, Outbox, OutboxError};
 pub use send::{Budget, send};

@@ -36,6 +36,9 @@ pub struct Entry {
     /// Not before this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// Not before this moment, as the channel itself asked: a person's `flush` waits for it as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
     /// What went wrong at the last try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -120,6 +123,7 @@ impl Entry {
             tries: 0,
             repeat: false,
             not_before: None,
+            retry_at: None,
             error: None,
             hint: None,
             by: None,
@@ -205,19 +209,34 @@ impl Outbox {
     /// # Errors
     /// When one cannot be read, or is not an entry.
     pub fn entries(&self) -> Result<Vec<Entry>, OutboxError> {
-        let mut entries = Vec::new();
+        let (entries, bad) = self.readable()?;
+        bad.into_iter().next().map_or(Ok(entries), Err)
+    }
+
+    /// The entries that can be read, in the order of their records, and what is wrong with the others.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn readable(&self) -> Result<(Vec<Entry>, Vec<OutboxError>), OutboxError> {
+        let (mut entries, mut bad) = (Vec::new(), Vec::new());
         for name in names(&self.folder)?.iter().filter(|name| name.ends_with(".json")) {
-            let path = self.folder.join(name);
-            let bytes = crate::provider::own_file::read(&path, MOST).map_err(io("read", &path))?;
-            let entry: Entry = serde_json::from_slice(&bytes)
-                .map_err(|error| OutboxError::Damaged { path: path.clone(), why: error.to_string() })?;
-            if entry.format != FORMAT || self.path(entry.message.seq, &entry.message.channel) != path {
-                let why = "it is of another version, or another message's".to_owned();
-                return Err(OutboxError::Damaged { path, why });
+            match self.read(self.folder.join(name)) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => bad.push(error),
             }
-            entries.push(entry);
         }
-        Ok(entries)
+        Ok((entries, bad))
+    }
+
+    fn read(&self, path: PathBuf) -> Result<Entry, OutboxError> {
+        let bytes = crate::provider::own_file::read(&path, MOST).map_err(io("read", &path))?;
+        let entry: Entry = serde_json::from_slice(&bytes)
+            .map_err(|error| OutboxError::Damaged { path: path.clone(), why: error.to_string() })?;
+        if entry.format != FORMAT || self.path(entry.message.seq, &entry.message.channel) != path {
+            let why = "it is of another version, or another message's".to_owned();
+            return Err(OutboxError::Damaged { path, why });
+        }
+        Ok(entry)
     }
 
     fn path(&self, seq: u64, channel: &str) -> PathBuf {

@@ -17,6 +17,8 @@ use crate::provider::CallError;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// The longest wait that a channel may ask for.
+const LONGEST_ASKED: Duration = Duration::from_hours(24);
 /// How often a program may end in an error before its message counts as refused.
 const PROGRAM_TRIES: u32 = 5;
 
@@ -90,6 +92,8 @@ async fn one_channel(
             }
         }
         let early = entry.not_before.is_some_and(|then| then > now) && !budget.at_once;
+        // A person's haste does not count against what the channel itself asked for.
+        let early = early || entry.retry_at.is_some_and(|then| then > now);
         if early || now >= budget.until {
             return Ok(total - done);
         }
@@ -112,6 +116,12 @@ async fn one_channel(
 
 /// What follows from the end of a try.
 fn settle(entry: &mut Entry, outcome: Outcome, sender: &Sender, now: Timestamp) {
+    entry.retry_at = match &outcome {
+        Outcome::Later(error) | Outcome::Unclear(error) => {
+            error.retry_after.map(|asked| add(now, asked.min(LONGEST_ASKED)))
+        }
+        Outcome::Sent(_) | Outcome::Refused(_) => None,
+    };
     match outcome {
         Outcome::Sent(reference) => {
             (entry.delivery, entry.sent_at, entry.reference) = (Delivery::Sent, Some(now), reference);
@@ -154,5 +164,5 @@ fn said(entry: &mut Entry, error: CallError) {
 
 fn wait(tries: u32, error: &CallError) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16));
-    error.retry_after.unwrap_or(doubled).min(LONGEST_WAIT)
+    error.retry_after.map_or(doubled.min(LONGEST_WAIT), |asked| asked.min(LONGEST_ASKED))
 }

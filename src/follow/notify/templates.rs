@@ -1,11 +1,11 @@
 //! The texts of messages: a file per language and audience, with a section per message.
 //!
 //! A section begins with `== NAME`. Its first line is the title, the rest is the text. Lines before the first
-//! section are comments. What a template can name is decided by its audience ([`Values`]); a template that names
+//! section are comments, and begin with `#`. What a template can name is decided by its audience ([`Values`]); a template that names
 //! anything else is not loaded.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::LazyLock;
 
@@ -15,6 +15,7 @@ use strum::IntoEnumIterator as _;
 
 use super::audience::Values;
 use crate::domain::{Audience, MessageKind};
+use crate::provider::own_file;
 use crate::runbook::{Finding, ReadError, Source, Span};
 
 /// The longest file of templates.
@@ -78,6 +79,9 @@ pub enum TemplateError {
     /// There are none in this language.
     #[error("there are no templates in the language `{0}`")]
     NoSuchLanguage(String),
+    /// Their directory is not there.
+    #[error("the directory of templates {} does not exist", .0.display())]
+    NoDirectory(PathBuf),
 }
 
 /// One section of a file.
@@ -88,6 +92,20 @@ struct Section {
     /// Where its text begins.
     start: usize,
     text: String,
+}
+
+/// Reads a file of the operator's: only a regular one, since a pipe would hold up the run.
+///
+/// # Errors
+/// When there is no such file, or it cannot be read.
+pub(super) fn read(path: &Path) -> Result<Source, ReadError> {
+    if let Err(source) = own_file::regular_or_absent(path)
+        // What reads it says that better.
+        && !path.is_dir()
+    {
+        return Err(ReadError::Io { path: path.to_owned(), source });
+    }
+    Source::read(path)
 }
 
 impl Templates {
@@ -105,10 +123,16 @@ impl Templates {
             }
         }
         if let Some(folder) = own {
+            if !folder.is_dir() {
+                return Err(TemplateError::NoDirectory(folder.to_owned()));
+            }
             for audience in Audience::iter() {
                 let path = folder.join(language).join(format!("{audience}.txt"));
-                match Source::read(&path) {
-                    Ok(source) => files.push((audience, source)),
+                match read(&path) {
+                    Ok(source) => {
+                        // A carriage return belongs to the end of its line.
+                        files.push((audience, Source { text: source.text.replace("\r\n", "\n"), ..source }));
+                    }
                     // Only what is there replaces what is shipped.
                     Err(ReadError::Missing { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -154,6 +178,7 @@ impl Templates {
             return vec![Finding::error("too-large", Span::default(), message)];
         }
         let mut found = crate::runbook::secrets_in(&source.text);
+        found.extend(strays(&source.text));
         let mut seen = BTreeMap::new();
         for section in sections(&source.text) {
             let Ok(kind) = MessageKind::from_str(&section.name) else {
@@ -315,6 +340,35 @@ fn without_tags(text: &str) -> String {
         }
     }
     out
+}
+
+/// Lines that belong to no section, or look as if they were to begin one.
+fn strays(text: &str) -> Vec<Finding> {
+    let (mut found, mut at, mut begun) = (Vec::new(), 0, false);
+    for line in text.split_inclusive('\n') {
+        let words = line.trim();
+        let place = span(text, at + line.len() - line.trim_start().len(), words.len());
+        let name = words.trim_matches('=').trim();
+        let is_header = line.starts_with("== ");
+        let names_one = words.starts_with('=') && MessageKind::from_str(name).is_ok();
+        let is_near = names_one || line.starts_with("==") && !name.is_empty();
+        if !is_header && is_near {
+            let message = "this line does not begin a message";
+            let hint = format!("write: == {}", crate::text::sanitize(name));
+            found.push(Finding::error("malformed-header", place, message).hint(hint));
+            // What follows was meant to be its text.
+            begun = true;
+        } else if !is_header && !begun && !words.is_empty() && !words.starts_with('#') {
+            let message = "this text belongs to no message";
+            let hint = "begin a message with `== NAME`, or a comment with `#`";
+            found.push(Finding::error("stray-text", place, message).hint(hint));
+            // One finding for all of it.
+            begun = true;
+        }
+        begun |= is_header;
+        at += line.len();
+    }
+    found
 }
 
 fn sections(text: &str) -> Vec<Section> {

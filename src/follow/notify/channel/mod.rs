@@ -102,7 +102,10 @@ impl Sender {
                     email::send(via, password.as_ref(), message, self.deadline).await
                 }
                 Via::File(via) => file::append(&self.base.join(&via.path), message),
-                Via::Exec(exec) => program::run(exec, message, self.deadline).await,
+                Via::Exec(exec) => {
+                    known.environment();
+                    program::run(exec, message, self.deadline).await
+                }
             }
         };
         // A program may have a longer time-out of its own; nothing here takes longer than it may.
@@ -110,7 +113,8 @@ impl Sender {
         let done = tokio::time::timeout(bound, attempt).await;
         let done = done.unwrap_or_else(|_| Err(CallError::unknown("the channel did not answer in time")));
         // Whatever a server or a program says may echo what it was sent.
-        done.map_or_else(|error| outcome(error.scrubbed(&|text| known.material.scrub(text))), Outcome::Sent)
+        let clean = |text: &str| redacted(&known.material.scrub(text));
+        done.map_or_else(|error| outcome(error.scrubbed(&clean)), Outcome::Sent)
     }
 
     async fn post(
@@ -156,6 +160,17 @@ impl Known<'_> {
         Ok(secret)
     }
 
+    /// What a program finds in its environment, and may quote when it fails.
+    fn environment(&mut self) {
+        for (name, value) in std::env::vars_os() {
+            if let (Some(name), Ok(value)) = (name.to_str(), value.into_string())
+                && ["TOKEN", "SECRET", "PASSW", "KEY", "CREDENTIAL"].iter().any(|word| name.contains(word))
+            {
+                self.material = std::mem::take(&mut self.material).with(name, Secret::new(value));
+            }
+        }
+    }
+
     /// An address of which everything behind the server is a secret.
     fn address(&mut self, from: &SecretFrom) -> Result<String, CallError> {
         let url = secret_from::read(from, self.base)?.expose().to_owned();
@@ -165,6 +180,16 @@ impl Known<'_> {
         }
         Ok(url)
     }
+}
+
+/// A text in which whatever has the shape of a credential is masked: a program's own words may quote one that
+/// stanch does not know.
+fn redacted(text: &str) -> String {
+    let mut text = text.to_owned();
+    for range in crate::shape::certain(&text).into_iter().rev() {
+        text.replace_range(range, "***");
+    }
+    text
 }
 
 fn safe(url: &str) -> String {

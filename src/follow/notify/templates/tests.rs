@@ -53,7 +53,7 @@ fn a_template_for_customers_cannot_name_what_is_internal() {
 
 #[test]
 fn a_mistake_has_its_place() {
-    let text = "comment\n== opened\ntitle\n{{ nothing }}\n== opened\nx\n== other\nx\n== sunset\n{% if %}\n== cutover\n";
+    let text = "# comment\n== opened\ntitle\n{{ nothing }}\n== opened\nx\n== other\nx\n== sunset\n{% if %}\n== cutover\n";
     let found = findings(Audience::Technicians, text);
     let places: Vec<(&str, usize)> = found.iter().map(|finding| (finding.code, finding.at.line)).collect();
     let expected = [
@@ -80,4 +80,40 @@ fn own_templates_replace_section_by_section() {
     std::fs::write(&path, "== opened\nOurs: {{ rum }}\n").expect("written");
     let error = Templates::load("en", Some(folder.path())).expect_err("a mistake");
     assert!(matches!(error, TemplateError::Unusable(unusable) if unusable.findings.len() == 1));
+    let none = folder.path().join("none");
+    let error = Templates::load("en", Some(&none)).expect_err("no directory");
+    assert!(matches!(error, TemplateError::NoDirectory(path) if path == none));
+}
+
+#[test]
+fn a_carriage_return_is_part_of_the_line_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("en")).expect("made");
+    std::fs::write(
+        folder.path().join("en/technicians.txt"),
+        "# ours\r\n\r\n== opened\r\nOurs\r\none\r\ntwo\r\n",
+    )
+    .expect("written");
+    let templates = Templates::load("en", Some(folder.path())).expect("it loads");
+    let values = &Values::samples(Audience::Technicians)[0];
+    let said = templates.render(Audience::Technicians, MessageKind::Opened, values);
+    assert_eq!(said, Some(("Ours".to_owned(), "one\ntwo".to_owned())));
+}
+
+#[test]
+fn a_line_that_begins_no_message_is_found() {
+    for (text, code, line) in [
+        ("hello\nyou\n== opened\nx\n", "stray-text", 1),
+        ("hello\n", "stray-text", 1),
+        ("# c\n==cutover\nx\n", "malformed-header", 2),
+        ("= cutover\nx\n", "malformed-header", 1),
+        ("== opened\nx\n == cutover ==\ny\n", "malformed-header", 3),
+        ("== opened\nx\n=== cutover\ny\n", "malformed-header", 3),
+        ("== opened\nx\n==\tcutovr\ny\n", "malformed-header", 3),
+    ] {
+        let found = findings(Audience::Technicians, text);
+        let places: Vec<_> = found.iter().map(|finding| (finding.code, finding.at.line)).collect();
+        assert_eq!(places, [(code, line)], "{text}: {found:#?}");
+    }
+    assert_eq!(findings(Audience::Technicians, "== opened\ntitle\n=====\na = b\n= c\n"), []);
 }
