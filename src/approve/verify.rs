@@ -33,6 +33,16 @@ pub enum Refused {
         /// The beginning of the digest of this plan.
         plan: String,
     },
+    /// What it shows to whoever signs is not what the plan does.
+    #[error(
+        "the statement says {said} of `{name}`, and the plan is another one: whoever signed did not see what it does"
+    )]
+    Misleads {
+        /// The line.
+        name: String,
+        /// What it says.
+        said: String,
+    },
     /// It is of another run.
     #[error("it approves run {0} only")]
     OtherRun(String),

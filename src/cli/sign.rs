@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{CliError, Exit};
 use crate::approve::{Kind, Signed, Signer, Signers, Statement};
 use crate::domain::Phase;
-use crate::plan::{Plan, costs, describe};
+use crate::plan::{Plan, costs, irreversible};
 
 /// With what, and as whom.
 #[derive(Debug, Clone, Default, Args)]
@@ -96,9 +96,6 @@ pub(super) struct Wanted<'a> {
     pub(super) requester: Option<String>,
 }
 
-/// How many steps that cannot be undone are named one by one.
-const NAMED: usize = 20;
-
 impl Wanted<'_> {
     /// The statement.
     pub(super) fn statement(self, by: &str) -> Statement {
@@ -114,14 +111,7 @@ impl Wanted<'_> {
         if let Some(requester) = self.requester {
             shown.push(("requested by", requester));
         }
-        let mut lost: Vec<String> =
-            plan.steps.iter().filter(|step| step.irreversible).map(|step| describe(plan, step)).collect();
-        let more = lost.len().saturating_sub(NAMED);
-        lost.truncate(NAMED);
-        shown.extend(lost.into_iter().map(|step| ("cannot be undone", step)));
-        if more > 0 {
-            shown.push(("cannot be undone", format!("… and {more} more")));
-        }
+        shown.extend(irreversible(plan).into_iter().map(|step| ("cannot be undone", step)));
         shown.push(("expected outage", outage));
         shown.push(("expected exposure", exposure));
         shown.push(("file of signers", format!("SHA-256 {signers}")));

@@ -22,6 +22,7 @@ use crate::runbook::model::{Credential, Runbook};
 
 pub use approvals::{SignersError, requirements};
 pub use compile::{CompileError, Observed, ObservedCredential, ObservedStore, Outgoing, Request, compile};
+pub(crate) use preview::irreversible;
 pub use preview::{caveats, preview};
 #[cfg(feature = "tool")]
 pub(crate) use preview::{costs, describe, describe_undo};

@@ -127,6 +127,20 @@ fn gate_words<'a>(plan: &'a Plan, gate: &'a str) -> String {
     format!("{gate} ({consumers} consumer{})", plural(consumers))
 }
 
+/// How many steps that cannot be undone are named one by one where somebody signs a plan.
+const NAMED: usize = 20;
+
+/// The steps of a plan that cannot be undone, in words, as whoever approves it is shown them.
+pub(crate) fn irreversible(plan: &Plan) -> Vec<String> {
+    let steps = || plan.steps.iter().filter(|step| step.irreversible);
+    let more = steps().count().saturating_sub(NAMED);
+    let mut lines: Vec<String> = steps().take(NAMED).map(|step| describe(plan, step)).collect();
+    if more > 0 {
+        lines.push(format!("… and {more} more"));
+    }
+    lines.into_iter().map(|line| line.chars().map(crate::text::printable).collect()).collect()
+}
+
 /// One step in words.
 pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
     let name = |c: usize| plan.credentials[c].name.as_str();

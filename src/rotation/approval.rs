@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::apply::{IllegalTransition, illegal};
 use super::event::Event;
 use super::state::{Direction, State};
-use crate::approve::{Approval, Lack, Refused, Request, Signed, admit, request};
+use crate::approve::{Approval, Lack, Refused, Request, Signed, Statement, admit, request};
 use crate::domain::Phase;
 
 impl State {
@@ -53,6 +53,7 @@ impl State {
         let Some(approvals) = &plan.approvals else {
             return Err(Refused::Unreadable("the plan asks for no approvals".into()));
         };
+        self.shows(signed, at)?;
         let irreversible = |phase| plan.is_irreversible(phase);
         admit(approvals, (&plan.digest(), run), irreversible, &self.standing, signed, at)
     }
@@ -65,7 +66,40 @@ impl State {
         let Some(approvals) = &self.plan.approvals else {
             return Err(Refused::Unreadable("the plan asks for no approvals".into()));
         };
-        request(approvals, &self.plan.digest(), signed, at)
+        let found = request(approvals, &self.plan.digest(), signed, at)?;
+        self.shows(signed, at)?;
+        Ok(found)
+    }
+
+    /// Whether a statement shows what this plan does. The digest says which plan it is; but who signs on another machine
+    /// sees the text alone. The words for steps may change between versions, so they count when it comes on the record.
+    fn shows(&self, signed: &Signed, at: Option<Timestamp>) -> Result<(), Refused> {
+        let plan = &self.plan;
+        let Ok(statement) = Statement::read(&signed.statement) else { return Ok(()) };
+        if statement.plan != plan.digest() {
+            return Ok(());
+        }
+        let said = |name: &str| -> Vec<String> {
+            let lines = statement.shown.iter().filter(|(shown, _)| shown == name);
+            lines.map(|(_, value)| value.clone()).collect()
+        };
+        let one = |text: &str| vec![text.to_owned()];
+        let mut wanted = vec![
+            ("runbook", one(&plan.runbook.name)),
+            ("environment", one(&plan.environment)),
+            ("strategy", one(plan.strategy.name())),
+        ];
+        if at.is_some() {
+            wanted.push(("cannot be undone", crate::plan::irreversible(plan)));
+        }
+        match wanted.into_iter().find(|(name, lines)| said(name) != *lines) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let said = said(name).join("; ");
+                let said = if said.is_empty() { "nothing".to_owned() } else { format!("`{said}`") };
+                Err(Refused::Misleads { name: name.to_owned(), said })
+            }
+        }
     }
 
     /// Takes an approval in. It is verified again, but for the moment, which was right when it was recorded.

@@ -275,7 +275,16 @@ fn what_does_not_count_is_refused_each_with_its_own_sentence() {
         mine.replace(line, "expires: 2020-01-01T00:00:00Z")
     };
     let run = mine.replace("run: any run of this plan", "run: approved-19700101-000000-00000000");
+    let elsewhere = mine.replace("environment: sandbox", "environment: development");
+    let harmless: String = mine
+        .lines()
+        .filter(|line| !line.contains("cannot be undone: "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(elsewhere != mine && harmless != mine);
     for (statement, signature, words) in [
+        (elsewhere.clone(), sign("bob", &elsewhere), "the statement says `development` of `environment`"),
+        (harmless.clone(), sign("bob", &harmless), "the statement says nothing of `cannot be undone`"),
         (mine.replace("any run", "each run"), armor.clone(), "forged"),
         (mine.replace("reviewed", "changed"), sign("bob", &mine), "forged"),
         (other.clone(), sign("bob", &other), "it approves plan 000000000000, and this is plan"),
