@@ -74,6 +74,9 @@ fn write(
     if let Some(drill) = &state.plan().drill {
         writeln!(out, "  DRILL `{drill}`: practice, no server was contacted")?;
     }
+    if let Some(words) = state.broke_glass() {
+        writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
+    }
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;
     }
@@ -131,9 +134,6 @@ fn write(
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
         writeln!(out, "  stores and issuers: last checked {} ago", clock(since(now, at)))?;
-    }
-    if let Some(words) = state.broke_glass() {
-        writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
     }
     for missing in missing_approvals(state, Some(now)) {
         writeln!(out, "  {missing}")?;
@@ -360,7 +360,10 @@ fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &St
     match state.stopped() {
         Some(Stop::Unapproved { phase }) => {
             if !state.lacks(*phase, None).is_empty() {
-                next.push(("approve", format!("stanch approve {run} --reason TEXT --ticket TEXT")));
+                next.push((
+                    "approve",
+                    format!("stanch approve {run} --key FILE --reason TEXT --ticket TEXT"),
+                ));
             }
             next.push(("resume", format!("{lift}stanch resume {run}")));
         }
