@@ -98,7 +98,15 @@ pub(super) async fn main(context: &Context, global: &Global, args: CalendarArgs)
     entries.sort_by(|a, b| a.rank().cmp(&b.rank()));
     let ending = args.output.as_ref().and_then(|path| path.extension()?.to_str());
     let text = match (args.form, ending) {
-        (Some(FormArg::Ical), _) | (None, Some("ics")) => to_icalendar(&entries, now),
+        (Some(FormArg::Ical), _) | (None, Some("ics")) => {
+            // A day is needed to be in a calendar.
+            let undated = entries.iter().filter(|entry| entry.status == Standing::Unknown).count() as u64;
+            if undated > 0 {
+                let message = "not in the calendar, without evidence of a rotation";
+                eprintln!("{message}: {}. See which: stanch calendar", counted(undated, "credential"));
+            }
+            to_icalendar(&entries, now)
+        }
         (Some(FormArg::Json), _) | (None, Some("json")) => json(&entries),
         (None, _) if global.json => json(&entries),
         (Some(FormArg::Table) | None, _) => style(std::io::stdout().is_terminal()).plain(&table(&entries)),

@@ -143,7 +143,15 @@ fn ask_for(
         state.apply(event, now).map_err(EngineError::Illegal)?;
     }
     for (path, named) in approvals_of(args) {
-        let signed = sign::read(&path)?;
+        let signed = match sign::read(&path) {
+            Ok(signed) => signed,
+            Err(error) if named => return Err(error),
+            // One that was left half-copied beside the plan must not keep this run from starting either.
+            Err(error) => {
+                eprintln!("{}: not used: {}", path.display(), error.sentences());
+                continue;
+            }
+        };
         match state.admit(&signed, None, Some(now)) {
             Ok(approval) if signed.is_for_any_run() => {
                 let (by, key, phases) = (approval.by, approval.signer.fingerprint(), approval.phases);

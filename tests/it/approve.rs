@@ -220,6 +220,8 @@ fn a_plan_is_approved_before_its_run_and_a_stranger_checks_it_with_ssh_keygen_al
         desk.keys.verify(&signers, ("bob@example.com", "stanch-approval@v1"), &signature, text, None)
     };
     assert!(check(&statement) && !check(&statement.replace("revoke", "cutover")), "{statement}");
+    // Half a copy beside the plan is passed over.
+    fs::write(format!("{plan}.approval-2"), "").expect("written");
     desk.run_plan(&plan, &[], 0);
     // The same from the journal.
     let record = desk.journal();
