@@ -256,6 +256,9 @@ impl Score {
         let (met, of) = self.points;
         writeln!(out, "DRILL {}: {met} of {of} met", self.scenario)?;
         writeln!(out, "  run {} ({} records)", self.run, self.records)?;
+        if self.end.is_none() {
+            writeln!(out, "  The run is open: what has not happened yet counts as missed so far.")?;
+        }
         for (title, list) in [("Objectives", &self.objectives), ("Decisions", &self.decisions)] {
             if list.is_empty() {
                 continue;
