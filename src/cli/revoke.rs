@@ -23,7 +23,7 @@ use crate::provider::Provider;
 use crate::rotation::State;
 use crate::runbook::model::Runbook;
 use crate::secret::{Material, Secret};
-use crate::text::sanitize;
+use crate::text::{counted, sanitize};
 
 /// A longer line is no handle and no credential of a kind that is revoked by its value.
 const MAX_LINE: u64 = 1 << 16;
@@ -250,7 +250,7 @@ async fn prepare(
     if plan.credentials.iter().all(|planned| planned.waived.is_some()) {
         let message = format!(
             "the issuer knows none of these {}; there is nothing to revoke",
-            kill::plural("credential", plan.credentials.len())
+            counted(plan.credentials.len() as u64, "credential")
         );
         return Err(CliError::new(Exit::Failed, message)
             .hint("check the handles, and that this is the right server: a credential of another server is alive there"));
@@ -341,8 +341,10 @@ fn confirm(global: &Global, args: &RevokeArgs, plan: &Plan) -> Result<(), CliErr
         return Err(CliError::new(Exit::Usage, message).hint("pass --yes"));
     }
     let living = plan.credentials.iter().filter(|planned| planned.waived.is_none()).count();
-    let question =
-        format!("\nNothing replaces them. Type `revoke` to revoke {}:", kill::plural(args.kind.name, living));
+    let question = format!(
+        "\nNothing replaces them. Type `revoke` to revoke {}:",
+        counted(living as u64, args.kind.name)
+    );
     match ask(&question) {
         Some(answer) if answer == "revoke" => Ok(()),
         _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was changed")),

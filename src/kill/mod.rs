@@ -8,6 +8,7 @@ use crate::domain::{Scope, Strategy};
 use crate::kind::spec::IssuerKind;
 use crate::kind::{Connection, Issuer};
 use crate::runbook::model::{Credential, Limits, Phases, Runbook, Severity};
+use crate::text::counted;
 
 /// The name of the one connection of such a runbook.
 const SERVER: &str = "server";
@@ -91,7 +92,7 @@ pub fn runbook(
         name: format!("revoke-{}", kind.name),
         summary: Some(format!(
             "Revokes {} without replacing them.{note}",
-            plural(kind.name, credentials.len())
+            counted(credentials.len() as u64, kind.name)
         )),
         owner: None,
         cadence: None,
@@ -112,11 +113,6 @@ pub fn runbook(
 pub fn to_revoke(handles: Vec<String>, keep: &[String]) -> Vec<String> {
     let mut seen: BTreeSet<String> = keep.iter().cloned().collect();
     handles.into_iter().filter(|handle| seen.insert(handle.clone())).collect()
-}
-
-/// A count with its noun: `1 vault-token`, `3 vault-tokens`.
-pub fn plural(noun: &str, n: usize) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("kind", &["read", "domain", "secret", "text"]),
     ("runbook", &["kind", "read", "domain"]),
     // From handles to a runbook that only revokes.
-    ("kill", &["kind", "runbook", "domain"]),
+    ("kill", &["kind", "runbook", "domain", "text"]),
     ("plan", &["kind", "read", "runbook", "approve", "domain", "text"]),
     ("rotation", &["plan", "approve", "domain", "clock", "sabotage"]),
     // What is due, and when a window opens: days and zones as values.
