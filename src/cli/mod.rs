@@ -48,6 +48,7 @@ mod tell;
 mod tests;
 mod validate;
 mod who;
+mod windows;
 mod write;
 
 use std::io::IsTerminal as _;
@@ -61,6 +62,7 @@ use drive::{block_on, block_on_this_thread};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
+use crate::calendar::Windows;
 use crate::domain::{Phase, Strategy};
 use crate::engine::Conduct;
 use crate::rotation::Event;
@@ -184,8 +186,9 @@ impl From<StrategyArg> for Strategy {
 
 impl SessionArgs {
     /// How the engine is to conduct the session.
-    fn conduct(&self, global: &Global) -> Conduct {
+    fn conduct(&self, global: &Global, windows: Windows) -> Conduct {
         Conduct {
+            windows,
             until: self.until,
             no_wait: self.no_wait,
             // Where a person watches, another one can be asked meanwhile.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::context::style;
-use super::{CliError, Exit, Global, print_json};
+use super::{CliError, Exit, Global, print_json, windows};
+use crate::clock::{Clock as _, SystemClock};
 use crate::runbook::{Finding, Source, check, render, reported};
 
 /// Find every mistake in runbooks. Contacts nothing.
@@ -20,13 +21,18 @@ pub(super) struct ValidateArgs {
 pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliError> {
     let mut bad = 0;
     let mut all = Vec::new();
+    let now = SystemClock::new().now().wall;
     for path in &args.files {
         let source = if path.as_os_str() == "-" {
             Source::from_reader(Path::new("standard input"), std::io::stdin())?
         } else {
             Source::read(path)?
         };
-        let checked = check(&source);
+        let mut checked = check(&source);
+        if let Some(template) = &checked.runbook {
+            let past = windows::past(template, template.environments(), template.overlaps(), now);
+            checked.findings.extend(past);
+        }
         bad += usize::from(checked.errors() > 0);
         if global.json {
             all.extend(reported(&checked.findings, &source));

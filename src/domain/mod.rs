@@ -12,6 +12,7 @@ mod phase;
 mod scope;
 mod verdict;
 mod who;
+mod window;
 
 pub use cadence::{BadCadence, Cadence, Due, days, is_zone_name};
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
@@ -25,3 +26,4 @@ pub use phase::{NoSuchPhase, Phase, Strategy};
 pub use scope::Scope;
 pub use verdict::{Judgement, Verdict};
 pub use who::{Job, Who};
+pub use window::{BadDay, BadTime, Day, Freeze, Opening, TimeOfDay, Weekday, Window};

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::approve::Approvals;
-use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions};
+use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions, Window};
 use crate::runbook::model::{Credential, Runbook};
 
 pub use approvals::{SignersError, requirements};
@@ -197,6 +197,16 @@ impl Plan {
             }
         }
         holds
+    }
+
+    /// The deployment windows in lists: one window of each list must be open for cutover to begin.
+    pub fn windows(&self) -> impl Iterator<Item = &[Window]> {
+        [self.runbook.windows.as_slice()].into_iter().filter(|windows| !windows.is_empty())
+    }
+
+    /// Whether cutover waits for deployment windows. Practice does not depend on the hour at which it is held.
+    pub fn waits_for_windows(&self) -> bool {
+        self.strategy == Strategy::Overlap && self.drill.is_none() && self.windows().next().is_some()
     }
 
     /// Whether a phase has a step that cannot be taken back.

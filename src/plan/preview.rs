@@ -49,6 +49,13 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         for required in plan.approvals.iter().flat_map(|approvals| approvals.needs(waits.phase)) {
             writeln!(out, "  needs {}", required.words())?;
         }
+        if waits.phase == Phase::Cutover {
+            for windows in plan.windows() {
+                let words: Vec<String> = windows.iter().map(ToString::to_string).collect();
+                let waits = if plan.waits_for_windows() { "waits for" } else { "does not wait for" };
+                writeln!(out, "  {waits} a deployment window: {}", words.join("; "))?;
+            }
+        }
         for step in steps.iter().take(SHOWN) {
             let undo = undo(plan, step);
             let line = format!("  {:<58} {undo}", describe(plan, step));

@@ -47,8 +47,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "engine",
         &[
-            "gate", "provider", "journal", "rotation", "plan", "kind", "runbook", "domain", "secret",
-            "clock", "sabotage", "text",
+            "gate", "calendar", "provider", "journal", "rotation", "plan", "kind", "runbook", "domain",
+            "secret", "clock", "sabotage", "text",
         ],
     ),
     // `engine::Observer` is what it implements.

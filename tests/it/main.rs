@@ -48,4 +48,5 @@ mod unknown;
 mod vault;
 mod vault_targets;
 mod ways;
+mod windows;
 mod worlds;
