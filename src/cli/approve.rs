@@ -119,7 +119,7 @@ fn of_plan(global: &Global, args: &ApproveArgs, path: &Path) -> Result<Exit, Cli
     };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(&plan, &statement.phases, statement.ticket.as_deref())?;
-    confirm(global, args, &statement.text())?;
+    confirm(global, args.yes, &statement.text())?;
     let signed = hand.sign(&statement)?;
     let state = State::new(std::sync::Arc::new(plan), now);
     let approval = state.admit(&signed, None, Some(now)).map_err(refused)?;
@@ -217,7 +217,7 @@ fn sign(
         Wanted { kind: Kind::Approval, plan, run: Some(run), phases, reason, ticket, expires, requester };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(plan, &statement.phases, statement.ticket.as_deref())?;
-    confirm(global, args, &statement.text())?;
+    confirm(global, args.yes, &statement.text())?;
     hand.sign(&statement)
 }
 
@@ -286,9 +286,10 @@ fn refuse_without_ticket(plan: &Plan, phases: &[Phase], ticket: Option<&str>) ->
     }
 }
 
-fn confirm(global: &Global, args: &ApproveArgs, text: &str) -> Result<(), CliError> {
+/// Shows what is to be signed, and asks.
+pub(super) fn confirm(global: &Global, yes: bool, text: &str) -> Result<(), CliError> {
     eprintln!("{}", crate::text::sanitize_block(text));
-    if args.yes {
+    if yes {
         return Ok(());
     }
     if !can_ask(global) {

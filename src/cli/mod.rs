@@ -33,6 +33,7 @@ mod metrics;
 mod notify;
 mod pace;
 mod plan;
+mod policy;
 mod reap;
 mod report;
 mod resolve;
@@ -118,6 +119,8 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     /// Show when each credential is due for its next rotation.
     Calendar(calendar::CalendarArgs),
+    /// Check the policy of your runbooks, and waive a rule for one of them.
+    Policy(policy::PolicyCommands),
     /// Preview, send and list the messages about runs.
     Notify(notify::NotifyArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
@@ -299,6 +302,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Calendar(args) => {
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }
+        Command::Policy(args) => policy::main(&global, args),
         Command::Notify(args) => notify::main(&open, &global, args),
         Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,

@@ -8,12 +8,14 @@ use clap::Args;
 
 use super::context::{Access, Context, Open, style};
 use super::drive::block_on;
+use super::policy::PolicyArgs;
 use super::write::to_file;
 use super::{CliError, Exit, Global, StrategyArg, print, validate, windows};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{Check, CheckVerdict, Strategy};
 use crate::engine::{self, Choices, Learnt};
-use crate::plan::{Plan, Request, SANDBOX, compile, preview};
+use crate::plan::{Governed, Plan, Request, SANDBOX, compile, preview};
+use crate::policy::Violation;
 use crate::provider::Provider;
 use crate::provider::reach::placeholders;
 use crate::runbook::model::{OwnStep, Phases, Runbook};
@@ -53,6 +55,8 @@ pub(super) struct Choice {
     /// Record this reason.
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
 }
 
 impl Choice {
@@ -65,6 +69,7 @@ impl Choice {
             outgoing: Vec::new(),
             nothing_to_revoke: false,
             reason: None,
+            policy: PolicyArgs::default(),
         }
     }
 
@@ -108,6 +113,8 @@ pub(super) struct Fresh {
     choices: Choices,
     /// The scenario of the drill that this is part of.
     drill: Option<String>,
+    /// What the policy adds.
+    policy: Option<Governed>,
 }
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
@@ -153,7 +160,19 @@ impl Input {
         let Some(template) = checked.runbook else {
             return Err(validate::report(&source, &checked.findings, global.json));
         };
-        let input = Self::choose(&template, choice, super::context::drill_of(global)?)?;
+        let mut input = Self::choose(&template, choice, super::context::drill_of(global)?)?;
+        if let Self::Runbook(fresh) = &mut input
+            && fresh.drill.is_none()
+            && let Some(policy) = choice.policy.load(path, global.json)?
+        {
+            let held =
+                policy.hold_template(&template, [fresh.request.environment.as_str()], &choice.policy)?;
+            if !held.violations.is_empty() {
+                let found: Vec<_> = held.violations.iter().map(Violation::finding).collect();
+                return Err(validate::refuse(&source, &found, global.json, "does not keep the policy"));
+            }
+            fresh.policy = Some(held.governed);
+        }
         if let (Self::Runbook(fresh), false) = (&input, hurry)
             && fresh.drill.is_none()
             && fresh.runbook.strategy == Strategy::Overlap
@@ -210,7 +229,7 @@ impl Input {
                 credential.outgoing = Some(handle.clone());
             }
         }
-        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill })))
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill, policy: None })))
     }
 }
 
@@ -265,6 +284,7 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
     refuse_values(&learnt, &fresh.runbook)?;
     let nothing = fresh.choices.nothing_to_revoke.is_some();
     let mut plan = compile(fresh.runbook, &fresh.request, observed)?;
+    plan.policy = fresh.policy;
     plan.drill = fresh.drill;
     if nothing && plan.credentials.iter().all(|planned| planned.waived.is_none()) {
         let known: Vec<&str> = plan.credentials.iter().map(|planned| planned.name.as_str()).collect();

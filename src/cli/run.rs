@@ -60,7 +60,7 @@ pub(super) async fn begin(
     if let Some(latch) = context.ledger.latch(None).await? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
     }
-    let plan::Ready { plan, provider, learnt } = prepare(context, input).await?;
+    let plan::Ready { plan, provider, learnt } = prepare(context, global, args, input).await?;
     if let Some(error) = plan::refusal(&plan.checks) {
         eprint!("{}", preview(&plan));
         return Err(error);
@@ -196,10 +196,16 @@ fn approvals_of(args: &RunArgs) -> Vec<(PathBuf, bool)> {
 }
 
 /// The plan to run, and what makes it callable. A saved plan must still fit the world.
-async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, CliError> {
+async fn prepare(
+    context: &Context,
+    global: &Global,
+    args: &RunArgs,
+    input: plan::Input,
+) -> Result<plan::Ready, CliError> {
     match input {
         plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
         plan::Input::Plan(plan) => {
+            args.choice.policy.refuse_saved(&plan, global.json)?;
             enter(&plan)?;
             let provider = context.provider_of(&plan)?;
             let choices = engine::Choices::of(&plan);

@@ -112,6 +112,7 @@ impl Wanted<'_> {
             shown.push(("requested by", requester));
         }
         shown.extend(irreversible(plan).into_iter().map(|step| ("cannot be undone", step)));
+        shown.extend(plan.waived().iter().map(|waived| ("waived", waived.to_string())));
         shown.push(("expected outage", outage));
         shown.push(("expected exposure", exposure));
         shown.push(("file of signers", format!("SHA-256 {signers}")));
@@ -134,7 +135,11 @@ impl Wanted<'_> {
 impl Hand {
     /// Has `ssh-keygen` sign a statement. It asks for a passphrase, a touch or a PIN by itself.
     pub(super) fn sign(&self, statement: &Statement) -> Result<Signed, CliError> {
-        let text = statement.text();
+        self.sign_text(statement.kind.namespace(), statement.text())
+    }
+
+    /// The same for any text.
+    pub(super) fn sign_text(&self, namespace: &str, text: String) -> Result<Signed, CliError> {
         let failed = |why: String| {
             CliError::new(Exit::Failed, format!("ssh-keygen did not sign: {why}; nothing was recorded"))
         };
@@ -144,7 +149,7 @@ impl Hand {
         let file = folder.path().join("statement");
         super::write::to_file(&file, |out| out.write_all(text.as_bytes()))?;
         let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-Y", "sign", "-n", statement.kind.namespace(), "-f"]).arg(&self.key).arg(&file);
+        command.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&self.key).arg(&file);
         for secret in crate::provider::exec::withheld() {
             command.env_remove(secret);
         }

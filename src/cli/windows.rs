@@ -60,7 +60,7 @@ pub(super) fn of(plan: &Plan) -> Result<Windows, CliError> {
     if !plan.waits_for_windows() {
         return Ok(Windows::default());
     }
-    Windows::new(plan.windows(), &[], |name| {
+    Windows::new(plan.windows(), plan.freezes(), |name| {
         TimeZone::get(name).map_err(|_| {
             let message =
                 format!("this machine has no time zone `{name}`, in which a deployment window is given");

@@ -77,6 +77,9 @@ fn write(
     if let Some(words) = state.broke_glass() {
         writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
     }
+    for waived in state.plan().waived() {
+        writeln!(out, "  waived: {waived}")?;
+    }
     if let Some(words) = state.hurried() {
         writeln!(out, "  cutover was let begin outside of its deployment windows, by {words}")?;
     }

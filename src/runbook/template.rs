@@ -101,6 +101,12 @@ impl Template {
         &self.sha256
     }
 
+    /// The runbook with the values of one environment in place, and every place in the file.
+    #[cfg(feature = "tool")]
+    pub(crate) fn tree(&self, environment: &str) -> Option<Node> {
+        variables::apply(&self.tree, environment, self.environments.get(environment)?).ok()
+    }
+
     /// Findings for windows of an environment that never open again: an error where that are all, and they are waited for.
     #[cfg(feature = "tool")]
     pub(crate) fn past_windows(
@@ -109,8 +115,7 @@ impl Template {
         is_past: &dyn Fn(&Window) -> bool,
         waits: bool,
     ) -> Vec<Finding> {
-        let values = self.environments.get(environment);
-        let tree = values.and_then(|values| variables::apply(&self.tree, environment, values).ok());
+        let tree = self.tree(environment);
         let section = tree.as_ref().and_then(|tree| tree.entry("windows"));
         section.map(|section| meaning::windows::past(section, is_past, waits)).unwrap_or_default()
     }

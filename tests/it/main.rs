@@ -33,6 +33,7 @@ mod metrics;
 mod network;
 mod notify;
 mod outside;
+mod policy;
 mod proxy;
 mod record;
 mod report;

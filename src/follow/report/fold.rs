@@ -261,6 +261,9 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
     if let Some(reason) = reason {
         lines.push(said(format!("Reason given: {reason}"), opened));
     }
+    for waived in state.plan().waived() {
+        lines.push(said(format!("Waived: {waived}"), opened));
+    }
     if let Some(words) = state.hurried() {
         lines.insert(
             0,

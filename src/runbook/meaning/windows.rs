@@ -138,6 +138,7 @@ pub(crate) fn day(node: &Node, field: &str, found: &mut Vec<Finding>) -> Option<
 }
 
 /// The windows of a list that never open again. Where that are all of them, and they are waited for, it is an error.
+#[cfg(feature = "tool")]
 pub(crate) fn past(section: &Entry, is_past: &dyn Fn(&Window) -> bool, waits: bool) -> Vec<Finding> {
     let over = |node: &&Node| serde_json::from_value(node.to_json()).is_ok_and(|window| is_past(&window));
     let items = section.value.items();
