@@ -7,10 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::context::{Access, Context, Open, ask, can_ask, is_yes, words};
+use super::context::{Access, Context, Open, words};
 use super::drive::block_on_this_thread;
 use super::halt::record;
-use super::sign::{SignArgs, Wanted, beside, read};
+use super::sign::{SignArgs, Wanted, beside, confirm, read};
 use super::write::to_file;
 use super::{CliError, Exit, Global, phase, plan, print, print_json};
 use crate::approve::{Approvals, Kind, Refused, Signed};
@@ -283,25 +283,6 @@ fn refuse_without_ticket(plan: &Plan, phases: &[Phase], ticket: Option<&str>) ->
         )
         .hint("pass --ticket TEXT, with where the reason is written down")),
         _ => Ok(()),
-    }
-}
-
-/// Shows what is to be signed, and asks.
-pub(super) fn confirm(global: &Global, yes: bool, text: &str) -> Result<(), CliError> {
-    eprintln!("{}", crate::text::sanitize_block(text));
-    if yes {
-        return Ok(());
-    }
-    if !can_ask(global) {
-        return Err(CliError::new(
-            Exit::Usage,
-            "cannot ask for confirmation (no terminal); nothing was signed",
-        )
-        .hint("pass --yes"));
-    }
-    match ask("Sign this? [y/N]") {
-        Some(answer) if is_yes(&answer) => Ok(()),
-        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was signed")),
     }
 }
 

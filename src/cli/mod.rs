@@ -24,6 +24,7 @@ mod doubt;
 mod drill;
 mod drive;
 mod error;
+mod findings;
 mod generate;
 mod halt;
 mod identify;

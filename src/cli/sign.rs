@@ -7,7 +7,8 @@ use clap::Args;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{CliError, Exit};
+use super::context::{ask, can_ask, is_yes};
+use super::{CliError, Exit, Global};
 use crate::approve::{Kind, Signed, Signer, Signers, Statement};
 use crate::domain::Phase;
 use crate::plan::{Plan, costs, irreversible};
@@ -166,6 +167,25 @@ impl Hand {
         let signature = folder.path().join("statement.sig");
         let signature = std::fs::read_to_string(signature).map_err(|e| failed(e.to_string()))?;
         Ok(Signed { statement: text, signature })
+    }
+}
+
+/// Shows what is to be signed, and asks.
+pub(super) fn confirm(global: &Global, yes: bool, text: &str) -> Result<(), CliError> {
+    eprintln!("{}", crate::text::sanitize_block(text));
+    if yes {
+        return Ok(());
+    }
+    if !can_ask(global) {
+        return Err(CliError::new(
+            Exit::Usage,
+            "cannot ask for confirmation (no terminal); nothing was signed",
+        )
+        .hint("pass --yes"));
+    }
+    match ask("Sign this? [y/N]") {
+        Some(answer) if is_yes(&answer) => Ok(()),
+        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was signed")),
     }
 }
 

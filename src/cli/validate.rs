@@ -1,16 +1,15 @@
 //! `stanch validate`: every mistake at once. Contacts nothing.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::style;
+pub(super) use super::findings::{refuse, report, show};
 use super::policy::PolicyArgs;
 use super::{CliError, Exit, Global, print_json, windows};
 use crate::clock::{Clock as _, SystemClock};
 use crate::policy::Violation;
-use crate::runbook::{Finding, Source, check, render, reported};
+use crate::runbook::{Source, check, reported};
 
 /// Find every mistake in runbooks. Contacts nothing.
 #[derive(Debug, Args)]
@@ -59,27 +58,4 @@ pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliErro
         return exit.shown(print_json(&serde_json::to_value(&all).unwrap_or_default()));
     }
     Ok(if bad > 0 { Exit::BadRunbook } else { Exit::Done })
-}
-
-/// Shows findings on standard error.
-pub(super) fn show(source: &Source, findings: &[Finding]) {
-    let style = style(std::io::stderr().is_terminal());
-    let width = usize::from(console::Term::stderr().size().1).max(40);
-    eprint!("{}", render(findings, source, style.color, width));
-}
-
-/// The error for a runbook that cannot be used. The findings are shown at once.
-pub(super) fn report(source: &Source, findings: &[Finding], json: bool) -> CliError {
-    refuse(source, findings, json, "is not valid")
-}
-
-/// The same, with what is wrong with the runbook in a word.
-pub(super) fn refuse(source: &Source, findings: &[Finding], json: bool, what: &str) -> CliError {
-    if json {
-        // The exit code says it as well.
-        let _ = print_json(&serde_json::to_value(reported(findings, source)).unwrap_or_default());
-    } else {
-        show(source, findings);
-    }
-    CliError::new(Exit::BadRunbook, format!("{} {what}; stanch contacted nothing", source.name))
 }

@@ -58,7 +58,7 @@ const WRONG: [(&str, &str, &str); 26] = [
     ("high: 180d", "high: 0d", "bad-cadence 31:13"),
     ("high: 180d", "higher: 180d", "unknown-field 31:7"),
     ("  owners:\n", "  owners:\n    allowed: []\n", "contradiction 35:5"),
-    ("    reason: somebody is asked when a rotation stops at night\n", "    {}\n", "missing-field 34:3"),
+    ("    reason: a person is asked when a rotation stops at night\n", "    {}\n", "missing-field 34:3"),
     ("to: 16:00", "to: 09:00", "empty-window 39:6"),
     ("zone: Europe/Berlin}\nfreezes", "zone: Europe/Berlin, last: 2020-12-01}\nfreezes", "no-window 38:1"),
     ("last: 2027-01-03", "last: 2026-01-03", "empty-window 41:6"),

@@ -36,7 +36,7 @@ const OVER: &str = "[{from: 09:00, to: 16:00, zone: UTC, last: 2020-01-31}]";
 
 fn phases(tool: &Tool) -> Vec<String> {
     let journal = fs::read_to_string(tool.journal().expect("a run")).expect("journal");
-    let records = journal.lines().skip(1).map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let records = journal.lines().skip(1).map(serde_json::from_str::<serde_json::Value>);
     let entered = records.flatten().filter(|record| record["type"] == "entered");
     entered.filter_map(|record| record["phase"].as_str().map(str::to_owned)).collect()
 }

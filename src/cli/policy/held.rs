@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::super::{CliError, Exit, sign, validate, windows};
+use super::super::{CliError, Exit, findings, sign, windows};
 use crate::approve::{NotWaived, Signed, Waiver, waives};
 use crate::clock::{Clock as _, SystemClock};
 use crate::plan::{Governed, Plan, Waived};
@@ -114,7 +114,7 @@ fn read(path: &Path, json: bool) -> Result<Loaded, CliError> {
     let source = Source::read(path)?;
     let sha256 = hex::encode(Sha256::digest(&source.text));
     let found = checked(&source);
-    let Some(policy) = found.policy else { return Err(validate::report(&source, &found.findings, json)) };
+    let Some(policy) = found.policy else { return Err(findings::report(&source, &found.findings, json)) };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Loaded { policy, path, sha256 })
 }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 pub(super) use held::PolicyArgs;
 
-use super::{CliError, Exit, Global, init, print_json, validate};
+use super::{CliError, Exit, Global, findings, init, print_json};
 use crate::runbook::{Severity, Source};
 
 /// Check the policy of your runbooks, and waive a rule for one of them.
@@ -49,10 +49,10 @@ pub(super) fn main(global: &Global, args: PolicyCommands) -> Result<Exit, CliErr
             let checked = held::checked(&source);
             let bad = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
             if bad || global.json {
-                let refused = validate::report(&source, &checked.findings, global.json);
+                let refused = findings::report(&source, &checked.findings, global.json);
                 return if bad { Err(refused) } else { Ok(Exit::Done) };
             }
-            validate::show(&source, &checked.findings);
+            findings::show(&source, &checked.findings);
             if checked.findings.is_empty() {
                 eprintln!("{}: no findings", source.name);
             }

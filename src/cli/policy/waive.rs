@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::context::words;
 use super::super::sign::SignArgs;
 use super::super::write::to_file;
-use super::super::{CliError, Exit, Global, approve, print, print_json, validate};
+use super::super::{CliError, Exit, Global, findings, print, print_json, sign};
 use super::held::{ENDING, PolicyArgs, WAIVERS, admit};
 use crate::approve::{WAIVER, Waiver};
 use crate::clock::{Clock as _, SystemClock, add};
@@ -53,7 +53,7 @@ pub(super) fn main(global: &Global, args: &WaiveArgs) -> Result<Exit, CliError> 
     let source = Source::read(&args.runbook)?;
     let checked = check(&source);
     let Some(template) = checked.runbook else {
-        return Err(validate::report(&source, &checked.findings, global.json));
+        return Err(findings::report(&source, &checked.findings, global.json));
     };
     let loaded = args.policy.load(&args.runbook, global.json)?.ok_or_else(|| {
         CliError::new(Exit::Usage, "there is no policy for this runbook; nothing was signed")
@@ -85,7 +85,7 @@ pub(super) fn main(global: &Global, args: &WaiveArgs) -> Result<Exit, CliError> 
     if !held.violations.iter().any(|violation| violation.rule.name() == args.rule) {
         eprintln!("{} keeps the rule `{}`, or it is waived already", template.name(), args.rule);
     }
-    approve::confirm(global, args.yes, &waiver.text())?;
+    sign::confirm(global, args.yes, &waiver.text())?;
     let signed = hand.sign_text(WAIVER, waiver.text())?;
     admit(rules, &signers, template.name(), &signed, now).map_err(|why| {
         CliError::new(Exit::Failed, format!("the waiver would not count: {why}; nothing was written"))
