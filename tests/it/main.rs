@@ -35,6 +35,7 @@ mod notify;
 mod outside;
 mod proxy;
 mod record;
+mod replaces;
 mod report;
 mod revoke;
 mod rotation;
