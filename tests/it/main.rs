@@ -36,6 +36,7 @@ mod outside;
 mod policy;
 mod proxy;
 mod record;
+mod replaces;
 mod report;
 mod revoke;
 mod rotation;
