@@ -87,8 +87,8 @@ fn opens(window: &Window, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     while day <= end && window.last.is_none_or(|last| day <= last.0) {
         if window.days.as_ref().is_none_or(|days| days.contains(&Weekday::of(day))) {
             let (open, close) = (moment(day, window.from, zone)?, closes(window, day, zone)?);
-            // On the night on which the clock skips all of it, it does not open.
-            if close > at && open < close {
+            // Where the clock skips all of it, it is over when it opens, and the next one is found from there.
+            if close > at {
                 return Some(open.max(at));
             }
         }

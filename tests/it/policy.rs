@@ -310,6 +310,9 @@ fn a_waiver_that_does_not_count_is_refused_with_its_own_sentence() {
     repository.policy(POLICY);
     let none = use_it(&sign("alice", &good)).expect(2);
     assert!(none.stderr.contains("lets no one waive a rule"), "{none:?}");
+    fs::remove_file(at(&repository.tool, "policy.yaml")).expect("removed");
+    let nothing = use_it(&sign("alice", &good)).expect(2);
+    assert!(nothing.stderr.contains("there is no policy for this runbook"), "{nothing:?}");
 }
 
 /// A plan that was made under a waiver is not run when that has expired.

@@ -60,7 +60,15 @@ pub(super) fn checked(source: &Source) -> Checked {
 impl PolicyArgs {
     /// The policy that counts for a runbook's file; none where there is none.
     pub(in crate::cli) fn load(&self, runbook: &Path, json: bool) -> Result<Option<Loaded>, CliError> {
-        self.named().or_else(|| in_root(runbook)).map(|path| read(&path, json)).transpose()
+        let path = self.named().or_else(|| in_root(runbook));
+        if path.is_none() && !self.waiver.is_empty() {
+            return Err(CliError::new(
+                Exit::Usage,
+                "--waiver does not apply: there is no policy for this runbook",
+            )
+            .hint("name it: --policy FILE"));
+        }
+        path.map(|path| read(&path, json)).transpose()
     }
 
     /// The policy that was named.
