@@ -86,7 +86,8 @@ fn write(
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;
     }
-    if let Some(when) = wait::window(state, now) {
+    let said = matches!(state.stopped(), Some(Stop::OutsideWindow { .. }));
+    if let Some(when) = wait::window(state, now).filter(|_| !said) {
         writeln!(out, "  cutover waits for a deployment window; {when}")?;
     }
     for at in 0..state.plan().steps.len() {
