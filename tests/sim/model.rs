@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 /// How long before an effect its looks may have been, where calls answer at once.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How long before an effect its looks may have been, where calls take their time.
-const LOOKS: Duration = Duration::from_secs(120);
+/// How long before an effect its looks may have been, where calls take their time: a request may take effect long
+/// after it was given up, and its effect shows here at the next call only, which may be slow itself.
+const LOOKS: Duration = Duration::from_secs(180);
 
 /// An invariant did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
