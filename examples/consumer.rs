@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault` or `aws`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws` or `postgres`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     reads the store again, once no request is under way
@@ -58,6 +58,11 @@ enum Source {
         url: String,
         secret: String,
     },
+    /// A file with user name and password. Each use is a login.
+    Postgres {
+        file: String,
+        port: u16,
+    },
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own")]
@@ -78,6 +83,9 @@ async fn main() {
             path: variable("SECRET"),
             role_id: std::env::var("ROLE_ID").ok(),
         },
+        "postgres" => {
+            Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
+        }
         _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
     };
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
@@ -146,6 +154,11 @@ impl Consumer {
                 let config = aws(url, part("KEY_ID"), part("KEY")).await;
                 Ok(Credential { sts: Some(aws_sdk_sts::Client::new(&config)), parts })
             }
+            Source::Postgres { file, .. } => {
+                let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                Ok(Credential { parts, sts: None })
+            }
         }
     }
 
@@ -166,6 +179,19 @@ impl Consumer {
                 let sts = credential.sts.as_ref().expect("made with the credential");
                 let answer = sts.get_caller_identity().send().await;
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
+            }
+            Source::Postgres { port, .. } => {
+                let part = |name: &str| credential.parts[name].as_str().unwrap_or_default();
+                let mut config = tokio_postgres::Config::new();
+                config.host("127.0.0.1").port(*port).dbname("postgres").user(part("username"));
+                config.password(part("password"));
+                match config.connect(tokio_postgres::NoTls).await {
+                    Ok((client, connection)) => {
+                        tokio::spawn(connection);
+                        client.simple_query("select 1").await.map(drop).map_err(|e| format!("{e:?}"))
+                    }
+                    Err(e) => Err(format!("{e:?}")),
+                }
             }
         };
         drop(credential);
@@ -197,6 +223,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let main = match &consumer.source {
         Source::Vault { .. } => &credential.parts["main"],
         Source::Aws { .. } => &credential.parts["KEY"],
+        Source::Postgres { .. } => &credential.parts["password"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

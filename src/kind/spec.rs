@@ -293,6 +293,12 @@ pub trait IssuerSpec: Debug + Send + Sync {
     /// Its entry in the list.
     fn kind(&self) -> &'static IssuerKind;
 
+    /// What its credentials are made of: by default what its entry says, and less where the runbook asks for one
+    /// value that holds everything.
+    fn parts(&self) -> &'static [Part] {
+        self.kind().parts
+    }
+
     /// The connection that it is reached by.
     fn connection(&self) -> Option<&str>;
 

@@ -33,6 +33,8 @@ mod metrics;
 mod network;
 mod notify;
 mod outside;
+mod postgres;
+mod postgres_server;
 mod proxy;
 mod record;
 mod report;
