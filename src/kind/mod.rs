@@ -151,10 +151,11 @@ macro_rules! gates {
     ($make:ident) => {
         $make! {
             /// A condition between phases.
-            #[serde(rename_all = "lowercase")]
+            #[serde(rename_all = "kebab-case")]
             Gate as GateSpec + GateServer, GATES of Kind:
             Http => http::HttpGate,
             Prometheus => prometheus::PrometheusGate,
+            PgActivity => postgres::activity::PgActivity,
             Exec => exec::ExecGate,
             Sandbox => sandbox::SandboxGate,
         }

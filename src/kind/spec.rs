@@ -358,6 +358,11 @@ pub trait GateSpec: Debug + Send + Sync {
     /// What it names outside of the runbook.
     fn names(&self) -> Vec<Names<'_>>;
 
+    /// The credential whose old version it asks about; `None`, as by default, where it asks about none.
+    fn about(&self) -> Option<&str> {
+        None
+    }
+
     /// The share of refused calls above which it fails in the sandbox, where the real gate's subject does not
     /// exist and errors of consumers do.
     fn stand_in(&self) -> f64 {

@@ -1,5 +1,6 @@
 //! PostgreSQL, over its own protocol.
 
+pub mod activity;
 #[cfg(feature = "tool")]
 mod client;
 #[cfg(feature = "tool")]
@@ -11,6 +12,8 @@ mod preflight;
 pub mod role;
 #[cfg(feature = "tool")]
 mod server;
+#[cfg(feature = "tool")]
+mod sessions;
 #[cfg(feature = "tool")]
 mod settings;
 mod spec;

@@ -1,9 +1,9 @@
 //! Whether every later step will be permitted, and whether a new role can take the old one's place.
 
 use super::compare::{Role, differences, role};
-use super::remove::sessions;
 use super::server::RoleIssuer;
 use crate::domain::{Check, ErrorKind};
+use crate::kind::postgres::sessions::sessions;
 use crate::provider::CallError;
 use crate::text::{counted, sanitize, sanitize_long};
 

@@ -14,24 +14,6 @@ use crate::text::{counted, sanitize};
 const PATIENCE_MS: u64 = 5000;
 const EVERY: Duration = Duration::from_millis(50);
 
-/// The live sessions of a role: how many, and of which programs.
-pub(super) async fn sessions(client: &PgClient, name: &str) -> Result<(u64, Vec<String>), CallError> {
-    let sql = "select application_name, coalesce(host(client_addr), 'this machine'), count(*)
-               from pg_stat_activity where usename::text = $1 group by 1, 2 order by 3 desc, 1, 2";
-    let rows = client.rows("the question about the role's sessions", sql, &[name]).await?;
-    let (mut total, mut programs) = (0, Vec::new());
-    for row in &rows {
-        let (program, from, count): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
-        let count = u64::try_from(count).unwrap_or_default();
-        total += count;
-        let program =
-            if program.is_empty() { "a program without a name".to_owned() } else { sanitize(&program) };
-        programs.push(format!("{count} of {program} from {}", sanitize(&from)));
-    }
-    programs.truncate(5);
-    Ok((total, programs))
-}
-
 /// Ends every session of a role that may not log in any more, and waits until none is left.
 pub(super) async fn end_sessions(client: &PgClient, name: &str, version: i32) -> Result<(), CallError> {
     may_signal(client, name, version).await?;
