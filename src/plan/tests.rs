@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 10] = [
+const RUNBOOKS: [(&str, &str); 11] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -22,6 +22,7 @@ const RUNBOOKS: [(&str, &str); 10] = [
     ("runbooks/postgres-role-in-kv2.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
+    ("runbooks/postgres-dev-server.yaml", "dev"),
     ("tests/plans/every-kind.yaml", "test"),
 ];
 

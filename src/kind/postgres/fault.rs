@@ -9,6 +9,11 @@ use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 
+/// What failed on this machine.
+pub(super) fn local(message: impl Into<String>) -> CallError {
+    CallError::rejected(ErrorKind::Local, message)
+}
+
 /// A connection that was not made: nothing was asked of the server yet.
 pub(super) fn connecting(error: &Error, place: &str, user: &str) -> CallError {
     let whom = format!("PostgreSQL at {place}");

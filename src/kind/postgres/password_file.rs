@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use super::settings::local;
+use super::fault::local;
 use crate::provider::outcome::CallError;
 use crate::provider::own_file::{self, SMALL};
 use crate::secret::Secret;

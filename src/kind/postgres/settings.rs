@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::fault::local;
 use super::password_file;
 use super::spec::{Postgres, SslMode};
-use crate::domain::ErrorKind;
 use crate::provider::http::transport::is_loopback;
 use crate::provider::outcome::CallError;
 use crate::provider::own_file::{self, SMALL};
@@ -109,13 +109,10 @@ impl Settings {
     }
 }
 
-pub(super) fn local(message: impl Into<String>) -> CallError {
-    CallError::rejected(ErrorKind::Local, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ErrorKind;
 
     fn spec(text: &str) -> Postgres {
         serde_json::from_str(text).expect("a connection")

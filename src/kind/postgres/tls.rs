@@ -8,7 +8,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::settings::{Settings, local};
+use super::fault::local;
+use super::settings::Settings;
 use crate::provider::outcome::CallError;
 
 /// What connects to a server by TLS.

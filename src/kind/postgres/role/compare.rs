@@ -35,7 +35,7 @@ pub(super) async fn role(client: &PgClient, name: &str, version: i32) -> Result<
     };
     let sql = format!(
         "select r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
-                not r.rolinherit, r.rolconnlimit, r.rolvaliduntil::text,
+                not r.rolinherit, r.rolconnlimit, nullif(r.rolvaliduntil, 'infinity')::text,
                 array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid
                       where m.member = r.oid group by 1 order by 1),
                 array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid
@@ -105,11 +105,25 @@ pub(super) async fn differences(
                 place("default privileges of its own", &defaults)
             ));
         }
-        let own = rows(privileges(version)).await?;
+        let own = rows(privileges(version, Which::Lacking)).await?;
         if !own.is_empty() {
             found.push(format!(
                 "it has {} that no role of `member_of` has: grant these to one",
                 place("privileges", &own)
+            ));
+        }
+        let fixed = rows(privileges(version, Which::NotOurs)).await?;
+        if !fixed.is_empty() {
+            found.push(format!(
+                "it has {} by its own name, and stanch is not a member of the owner, so that it could not take them away before it drops the role: let the owner revoke them, or make stanch its member",
+                place("privileges", &fixed)
+            ));
+        }
+        let passed = rows(privileges(version, Which::PassedOn)).await?;
+        if !passed.is_empty() {
+            found.push(format!(
+                "it granted others {}, which they would lose with it: let the owner grant these, and revoke what it granted",
+                place("privileges", &passed)
             ));
         }
         let policies = rows(policies()).await?;
@@ -208,40 +222,57 @@ fn policies() -> String {
     depends("'r'", "")
 }
 
-/// Privileges that were granted to it by name, and that neither everybody has nor a role that a new one will be a member
-/// of, directly or not, as owner or by a grant.
-fn privileges(version: i32) -> String {
+/// Which privileges are asked about.
+#[derive(Clone, Copy)]
+enum Which {
+    /// Granted to it by name, and had neither by everybody nor by a role that a new one will be a member of, directly
+    /// or not, as owner or by a grant.
+    Lacking,
+    /// Granted to it by name, on objects whose owner the operator may not act as.
+    NotOurs,
+    /// Granted by it to others.
+    PassedOn,
+}
+
+fn privileges(version: i32, which: Which) -> String {
     let parameters = if version >= 150_000 {
-        "union all select 'pg_parameter_acl'::regclass, oid, 0, paracl, 10 from pg_parameter_acl"
+        "union all select 'pg_parameter_acl'::regclass, oid, 0, paracl, 10, null from pg_parameter_acl"
     } else {
         ""
+    };
+    let which = match which {
+        Which::Lacking => {
+            "e.grantee = r.oid and o.owner not in (select oid from new)
+            and not exists (select from (select * from aclexplode(o.acl) union all select * from aclexplode(o.wider)) f
+                             where (f.grantee = 0 or f.grantee in (select oid from new))
+                               and f.privilege_type = e.privilege_type and f.is_grantable >= e.is_grantable)"
+        }
+        Which::NotOurs => "e.grantee = r.oid and not pg_has_role(session_user, o.owner, 'USAGE')",
+        Which::PassedOn => "e.grantor = r.oid and e.grantee <> r.oid",
     };
     format!(
         "with recursive new(oid) as (
            select oid from pg_roles where rolname = any(string_to_array($2, chr(10)))
            union select m.roleid from pg_auth_members m join new on m.member = new.oid),
-         object(class, oid, sub, acl, owner) as (
-           select 'pg_class'::regclass, oid, 0, relacl, relowner from pg_class
-           union all select 'pg_class'::regclass, a.attrelid, a.attnum::int4, a.attacl, c.relowner
+         object(class, oid, sub, acl, owner, wider) as (
+           select 'pg_class'::regclass, oid, 0, relacl, relowner, null::aclitem[] from pg_class
+           union all select 'pg_class'::regclass, a.attrelid, a.attnum::int4, a.attacl, c.relowner, c.relacl
              from pg_attribute a join pg_class c on c.oid = a.attrelid where a.attacl is not null
-           union all select 'pg_namespace'::regclass, oid, 0, nspacl, nspowner from pg_namespace
-           union all select 'pg_proc'::regclass, oid, 0, proacl, proowner from pg_proc
-           union all select 'pg_type'::regclass, oid, 0, typacl, typowner from pg_type
-           union all select 'pg_language'::regclass, oid, 0, lanacl, lanowner from pg_language
-           union all select 'pg_database'::regclass, oid, 0, datacl, datdba from pg_database
-           union all select 'pg_tablespace'::regclass, oid, 0, spcacl, spcowner from pg_tablespace
-           union all select 'pg_foreign_data_wrapper'::regclass, oid, 0, fdwacl, fdwowner from pg_foreign_data_wrapper
-           union all select 'pg_foreign_server'::regclass, oid, 0, srvacl, srvowner from pg_foreign_server
-           union all select 'pg_largeobject'::regclass, oid, 0, lomacl, lomowner from pg_largeobject_metadata
-           union all select 'pg_default_acl'::regclass, oid, 0, defaclacl, defaclrole from pg_default_acl
+           union all select 'pg_namespace'::regclass, oid, 0, nspacl, nspowner, null from pg_namespace
+           union all select 'pg_proc'::regclass, oid, 0, proacl, proowner, null from pg_proc
+           union all select 'pg_type'::regclass, oid, 0, typacl, typowner, null from pg_type
+           union all select 'pg_language'::regclass, oid, 0, lanacl, lanowner, null from pg_language
+           union all select 'pg_database'::regclass, oid, 0, datacl, datdba, null from pg_database
+           union all select 'pg_tablespace'::regclass, oid, 0, spcacl, spcowner, null from pg_tablespace
+           union all select 'pg_foreign_data_wrapper'::regclass, oid, 0, fdwacl, fdwowner, null from pg_foreign_data_wrapper
+           union all select 'pg_foreign_server'::regclass, oid, 0, srvacl, srvowner, null from pg_foreign_server
+           union all select 'pg_largeobject'::regclass, oid, 0, lomacl, lomowner, null from pg_largeobject_metadata
+           union all select 'pg_default_acl'::regclass, oid, 0, defaclacl, defaclrole, null from pg_default_acl
            {parameters})
          select distinct lower(e.privilege_type) || case when e.is_grantable then ' with grant option' else '' end
                 || ' on ' || pg_describe_object(o.class, o.oid, o.sub)
-           from object o, aclexplode(o.acl) e join pg_roles r on r.oid = e.grantee
-          where r.rolname = $1 and o.owner <> r.oid and o.owner not in (select oid from new)
-            and not exists (select from aclexplode(o.acl) f
-                             where (f.grantee = 0 or f.grantee in (select oid from new))
-                               and f.privilege_type = e.privilege_type and f.is_grantable >= e.is_grantable)
+           from object o, aclexplode(o.acl) e, pg_roles r
+          where r.rolname = $1 and o.owner <> r.oid and {which}
           order by 1 limit 6"
     )
 }

@@ -94,5 +94,11 @@ pub(super) async fn remove(
             .await
             .map_err(CallError::doubtful)?;
     }
-    client.perform("DROP ROLE", &statement::drop_role(name)).await.map_err(CallError::doubtful)
+    client.perform("DROP ROLE", &statement::drop_role(name)).await.map_err(|error| {
+        let hint = format!(
+            "`DROP OWNED BY {}` as a superuser, in the database that is named; it owns nothing any more. Then resume",
+            sanitize(name)
+        );
+        if error.kind == ErrorKind::Conflict { error.hint(hint).doubtful() } else { error.doubtful() }
+    })
 }

@@ -79,7 +79,7 @@ pub enum EndSessions {
     /// Right before the role is dropped.
     #[default]
     Revoke,
-    /// As soon as it is disabled as well, so that whoever still uses it notices while that can be undone.
+    /// As soon as it is disabled as well, so that a program that still uses it fails while that can be undone.
     Sunset,
 }
 
