@@ -37,6 +37,7 @@ mod postgres;
 mod postgres_server;
 mod proxy;
 mod record;
+mod replaces;
 mod report;
 mod revoke;
 mod rotation;
