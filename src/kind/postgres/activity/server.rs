@@ -47,7 +47,8 @@ impl Activity {
         let row = self.row.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         let enough = row >= self.times;
         let verdict = if enough { Verdict::Pass } else { Verdict::Inconclusive };
-        Ok(Judgement { verdict, detail: format!("{detail}, in {} in a row", counted(row.into(), "look")) })
+        let row = row.min(self.times);
+        Ok(Judgement { verdict, detail: format!("{detail}, look {row} of {}", self.times) })
     }
 }
 
