@@ -12,7 +12,7 @@ use stanch::secret::{Material, Secret};
 
 use crate::conformance::issuer_keeps_its_promises;
 use crate::docs::root;
-use crate::postgres_server::{OwnPg, Pg, give, kind_of, write};
+use crate::postgres_server::{OwnPg, Pg, give, kind_of, speaks_tls, tls_front, write};
 use crate::servers::{DEADLINE, closed_port, context, failures, unique};
 use crate::tool::{Tool, search};
 use crate::worlds::World;
@@ -24,7 +24,7 @@ fn spec(prefix: &str, more: &str) -> PostgresRole {
 
 /// An issuer, as an operator who may create roles and nothing else.
 async fn issuer(pg: &Pg, prefix: &str, more: &str) -> RoleIssuer {
-    let (user, password) = pg.operator().await;
+    let (user, password) = pg.operator(prefix).await;
     RoleIssuer::new(pg.client_as(&user, &password), spec(prefix, more)).expect("an issuer")
 }
 
@@ -60,7 +60,7 @@ async fn a_role_that_has_more_than_a_new_one_gets_is_refused() {
     let (pg, prefix) = (Pg::shared(), unique("App it's"));
     let (old, _) = pg.app(&prefix).await;
     let (database, keeper) = (unique("shop"), format!("{prefix}_keeper"));
-    let (user, word) = pg.operator().await;
+    let (user, word) = pg.operator(&prefix).await;
     pg.execute(&format!("create role \"{keeper}\"; grant \"{keeper}\" to \"{user}\"")).await;
     let plain = RoleIssuer::new(pg.client_as(&user, &word), spec(&prefix, "")).expect("an issuer");
     assert_eq!(refused(&plain, &old).await, "");
@@ -157,6 +157,7 @@ async fn a_role_that_has_more_than_a_new_one_gets_is_refused() {
     // A default privilege that others give it.
     pg.execute_in(&database, &format!("alter default privileges grant select on tables to \"{old}\"")).await;
     assert!(refused(&plain, &old).await.contains("select on default privileges"));
+    pg.execute_in(&database, &format!("grant select on foreign_to_us to \"{old}\"")).await;
     // What nobody looked at before is named at the end as well, and nothing is dropped.
     let error = plain.revoke(&context(), &old, None).await.expect_err("privileges of a stranger's");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, true), "{error:?}");
@@ -228,10 +229,11 @@ async fn sessions_and_objects_do_not_outlive_a_role_and_none_is_dropped() {
 
     // An operator that is no member of the heir may not give it anything.
     let heir = format!(r#","reassign_to":"{prefix}_owner""#);
-    let (user, word) = pg.operator().await;
+    let (user, word) = pg.operator(&prefix).await;
     let heirs = RoleIssuer::new(pg.client_as(&user, &word), spec(&prefix, &heir)).expect("an issuer");
     assert!(refused(&heirs, &old).await.contains("not a member of"));
-    pg.execute(&format!("grant \"{prefix}_owner\" to \"{user}\"")).await;
+    let options = if pg.is_lax().await { "" } else { " with inherit true, set true" };
+    pg.execute(&format!("grant \"{prefix}_owner\" to \"{user}\"{options}")).await;
     assert_eq!(refused(&heirs, &old).await, "");
     for _ in 0..2 {
         heirs.revoke(&context(), &old, None).await.expect("revoke, twice");
@@ -254,7 +256,7 @@ async fn what_is_missing_is_found_before_anything_is_changed() {
     // The app itself may create nothing, and would drop itself.
     let as_app = said(&old, &password, "", &old).await;
     assert!(as_app.contains("may not create roles") && as_app.contains("about to drop"), "{as_app}");
-    let (user, word) = pg.operator().await;
+    let (user, word) = pg.operator(&prefix).await;
     let lost = said(&user, &word, r#","reassign_to":"nowhere-to-be-found""#, &old).await;
     assert!(lost.contains("there is no role nowhere-to-be-found"), "{lost}");
     pg.execute(&format!("create role \"{prefix}_super\" superuser login")).await;
@@ -373,7 +375,7 @@ async fn a_standby_is_refused_and_never_written_to() {
     let mut primary = OwnPg::start("").await;
     let prefix = unique("app");
     primary.pg.app(&prefix).await;
-    let (user, word) = primary.pg.operator().await;
+    let (user, word) = primary.pg.operator(&prefix).await;
     let standby = primary.standby().await;
     let client = standby.pg.client_as(&user, &word);
     let checks = preflight(&client, &SystemClock::new()).await;
@@ -406,12 +408,13 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
         ("elsewhere.pem", "ca.pem", "127.0.0.1", Some("not valid for name")),
         ("", "ca.pem", "127.0.0.1", Some("does not support TLS")),
     ] {
-        let own = if certificate.is_empty() {
+        let pem = certificates.join(certificate);
+        let own = if certificate.is_empty() || !speaks_tls() {
             OwnPg::start("").await
         } else {
             let folder = tempfile::Builder::new().prefix("stanch-tls").tempdir_in("/tmp").expect("folder");
             let file = folder.path().join("server.pem");
-            write(&file, &std::fs::read_to_string(certificates.join(certificate)).expect("certificate"));
+            write(&file, &std::fs::read_to_string(&pem).expect("certificate"));
             let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
             std::fs::set_permissions(&file, only_owner).expect("mode");
             give(&file);
@@ -419,13 +422,19 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
             let name = file.display();
             OwnPg::start(&format!("ssl = on\nssl_cert_file = '{name}'\nssl_key_file = '{name}'\n")).await
         };
+        let port = if certificate.is_empty() || speaks_tls() {
+            own.pg.port
+        } else {
+            tls_front(&pem, own.pg.port).await
+        };
         let prefix = unique("app");
         let (old, password) = own.pg.app(&prefix).await;
-        let (user, word) = own.pg.operator().await;
+        let (user, word) = own.pg.operator(&prefix).await;
         let settings = Settings {
             sslmode: SslMode::VerifyFull,
             ca_cert: Some(certificates.join(ca)),
             host: host.to_owned(),
+            port,
             ..own.pg.settings(&user, &word)
         };
         let client = PgClient::new(settings, DEADLINE).expect("a client");
@@ -463,7 +472,7 @@ async fn a_role_dies_by_its_name() {
     let (pg, prefix) = (Pg::shared(), unique("app"));
     let (old, password) = pg.app(&prefix).await;
     let session = pg.log_in(&old, &password, "postgres").await.expect("a session");
-    let (user, word) = pg.operator().await;
+    let (user, word) = pg.operator(&prefix).await;
     let port = pg.port.to_string();
     let tool = Tool::new().with("PGHOST", "127.0.0.1").with("PGPORT", &port).with("PGUSER", &user);
     let tool = tool.with("PGPASSWORD", &word).with("PGSSLMODE", "disable");

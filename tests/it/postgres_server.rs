@@ -76,10 +76,21 @@ impl Pg {
         }
     }
 
-    /// A role that may create roles, and nothing else.
-    pub(crate) async fn operator(&self) -> (String, String) {
+    /// Whether CREATEROLE alone allows to change and to grant any role: so it was until version 16.
+    pub(crate) async fn is_lax(&self) -> bool {
+        self.column("select current_setting('server_version_num')").await[0].as_str() < "160000"
+    }
+
+    /// A role that may do what a rotation of these roles needs, and nothing else.
+    pub(crate) async fn operator(&self, prefix: &str) -> (String, String) {
         let (name, password) = (unique("operator"), unique("Operators-Password"));
         self.execute(&format!("create role \"{name}\" login createrole password '{password}'")).await;
+        if !self.is_lax().await {
+            for role in ["owner", "first"] {
+                let options = "with admin true, inherit false, set false";
+                self.execute(&format!("grant \"{prefix}_{role}\" to \"{name}\" {options}")).await;
+            }
+        }
         (name, password)
     }
 
@@ -238,6 +249,42 @@ impl Drop for OwnPg {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether the server can speak TLS.
+pub(crate) fn speaks_tls() -> bool {
+    let told = program("pg_config").arg("--configure").stdout(Stdio::piped()).output().expect("pg_config");
+    ["openssl", "with-ssl"].iter().any(|word| String::from_utf8_lossy(&told.stdout).contains(word))
+}
+
+/// TLS in front of a server that was built without it.
+pub(crate) async fn tls_front(pem: &Path, to: u16) -> u16 {
+    use rustls::pki_types::pem::PemObject as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let certificate = rustls::pki_types::CertificateDer::from_pem_file(pem).expect("certificate");
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(pem).expect("key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth().with_single_cert(vec![certificate], key);
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config.expect("a certificate with its key")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // The request for TLS has eight bytes, and one letter as its answer.
+                let mut request = [0; 8];
+                stream.read_exact(&mut request).await.expect("a request");
+                stream.write_all(b"S").await.expect("an answer");
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.expect("the server");
+                // Either side may go away.
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    port
 }
 
 /// The kind of a failure.

@@ -305,7 +305,7 @@ impl World {
         let mut file = std::fs::File::create(folder.path().join("login.json")).expect("file");
         std::io::Write::write_all(&mut file, first.to_string().as_bytes()).expect("file");
         let session = pg.log_in(&user, &password, "postgres").await.expect("a session");
-        let (operator, address) = (pg.operator().await, format!("http://{}", pg.place()));
+        let (operator, address) = (pg.operator(&name).await, format!("http://{}", pg.place()));
         Self::Postgres { pg, name, address, operator, session, folder }
     }
 

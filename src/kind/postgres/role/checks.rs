@@ -39,7 +39,7 @@ impl RoleIssuer {
             let (version, operator) = (self.version().await?, self.operator().await?);
             checks.push(self.may_create(&operator, version).await?);
             if let Some(heir) = self.spec.reassign_to.as_deref() {
-                checks.push(self.heir(heir).await?);
+                checks.push(self.heir(heir, version).await?);
             }
             let Some(name) = outgoing else { return Ok(()) };
             checks.push(own(&operator, name));
@@ -92,7 +92,7 @@ impl RoleIssuer {
         })
     }
 
-    async fn heir(&self, heir: &str) -> Result<Check, CallError> {
+    async fn heir(&self, heir: &str, version: i32) -> Result<Check, CallError> {
         let sql = "select pg_has_role(session_user, oid, 'USAGE') from pg_roles where rolname = $1";
         let rows = self.client.rows("the question about `reassign_to`", sql, &[heir]).await?;
         let heir = sanitize(heir);
@@ -102,7 +102,11 @@ impl RoleIssuer {
                 "reassign_to",
                 ErrorKind::Denied,
                 format!("stanch is not a member of {heir}, so that it cannot give it objects"),
-                format!("GRANT \"{heir}\" to the role that stanch works as"),
+                // From this version on, a membership that is there already keeps its options otherwise.
+                format!(
+                    "GRANT \"{heir}\" TO the role that stanch works as{}",
+                    if version >= 160_000 { " WITH INHERIT TRUE, SET TRUE" } else { "" }
+                ),
             ),
             None => Check::fail(
                 "reassign_to",

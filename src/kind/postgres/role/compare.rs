@@ -247,7 +247,11 @@ fn privileges(version: i32, which: Which) -> String {
                              where (f.grantee = 0 or f.grantee in (select oid from new))
                                and f.privilege_type = e.privilege_type and f.is_grantable >= e.is_grantable)"
         }
-        Which::NotOurs => "e.grantee = r.oid and not pg_has_role(session_user, o.owner, 'USAGE')",
+        // Of a default privilege whoever drops what the role has takes it away.
+        Which::NotOurs => {
+            "e.grantee = r.oid and o.class <> 'pg_default_acl'::regclass
+            and not pg_has_role(session_user, o.owner, 'USAGE')"
+        }
         Which::PassedOn => "e.grantor = r.oid and e.grantee <> r.oid",
     };
     format!(
