@@ -30,9 +30,9 @@ const LAST_LINES: usize = 4096;
 /// How long a program that has ended may keep its output open through a child that it left behind.
 const GRACE: Duration = Duration::from_secs(1);
 /// What a child must not inherit: the operator's own keys. Programs that need Vault or AWS use a
-/// login of their own (a profile, a role, an agent).
-const WITHHELD: [&str; 4] =
-    ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"];
+/// login of their own (a profile, a role, an agent, a file of passwords).
+const WITHHELD: [&str; 5] =
+    ["VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD"];
 
 /// The names of the variables that a child must not inherit.
 pub(crate) fn withheld() -> impl Iterator<Item = OsString> {

@@ -34,6 +34,8 @@ mod network;
 mod notify;
 mod outside;
 mod policy;
+mod postgres;
+mod postgres_server;
 mod proxy;
 mod record;
 mod replaces;
