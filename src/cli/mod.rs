@@ -46,6 +46,7 @@ mod status;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod validate;
 mod who;
 mod write;
@@ -114,6 +115,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Write metrics of all runs, in Prometheus' text format.
     Metrics(metrics::MetricsArgs),
+    /// Write a run as a trace for OpenTelemetry, or send it.
+    Trace(trace::TraceArgs),
     /// Show when each credential is due for its next rotation.
     Calendar(calendar::CalendarArgs),
     /// Preview, send and list the messages about runs.
@@ -293,6 +296,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
         Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
         Command::Metrics(args) => block_on_this_thread(metrics::main(&open(Access::Reads)?, args))?,
+        Command::Trace(args) => block_on_this_thread(trace::main(&open(Access::Reads)?, &global, args))?,
         Command::Calendar(args) => {
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }

@@ -10,6 +10,7 @@ mod message;
 mod period;
 mod phase;
 mod scope;
+mod trace_parent;
 mod verdict;
 mod who;
 
@@ -23,5 +24,6 @@ pub use message::{Audience, MessageKind};
 pub use period::{BadPeriod, Period};
 pub use phase::{NoSuchPhase, Phase, Strategy};
 pub use scope::Scope;
+pub use trace_parent::{BadTraceParent, TraceParent};
 pub use verdict::{Judgement, Verdict};
 pub use who::{Job, Who};

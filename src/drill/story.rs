@@ -150,6 +150,7 @@ impl Story {
             | Event::Approved { .. }
             | Event::BrokeGlass { .. }
             | Event::Identified { .. }
+            | Event::Traced { .. }
             | Event::Intent { .. }
             | Event::Settled { .. }
             | Event::Returned { .. }

@@ -121,6 +121,7 @@ impl State {
             | Event::Injected { .. }
             | Event::Skipped { .. }
             | Event::Answered { .. }
+            | Event::Traced { .. }
             | Event::Heartbeat {}
             | Event::Noted { .. }
             | Event::Repaired { .. }

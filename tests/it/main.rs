@@ -44,6 +44,7 @@ mod signers;
 mod ssh;
 mod storeless;
 mod tool;
+mod trace;
 mod unknown;
 mod vault;
 mod vault_targets;
