@@ -109,8 +109,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show the state of a run and the command to type next.
     Status(status::StatusArgs),
-    /// List all runs.
-    Runs,
+    /// List all runs; move those that ended long ago into an archive.
+    Runs(runs::RunsArgs),
     /// Write the report of a run, or compare one with the record.
     Report(report::ReportArgs),
     /// Write metrics of all runs, in Prometheus' text format.
@@ -301,7 +301,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }
         Command::Notify(args) => notify::main(&open, &global, args),
-        Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
+        Command::Runs(args) => runs::main(&open, &global, &args),
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,

@@ -5,6 +5,7 @@ mod anchors;
 mod approle;
 mod approve;
 mod architecture;
+mod archive;
 mod audit;
 mod aws;
 mod aws_docs;
