@@ -195,6 +195,7 @@ fn left_open(state: &State) -> Vec<String> {
                 Outgoing::Accepted => "is still accepted",
                 Outgoing::Disabled => "is disabled but not revoked",
                 Outgoing::Revoked => "was revoked, not proved dead",
+                Outgoing::Replaced => "was replaced at its issuer, not proved dead",
                 Outgoing::Gone => "is refused, though this run did not revoke it",
                 Outgoing::Refused => "is refused by a check, not proved dead",
                 _ => "is in an unknown state",

@@ -221,6 +221,9 @@ impl Looking<'_> {
                     Action::Issue { .. } if self.op == Op::Do => {
                         self.issuer(&credential.issuer, IssuerDoubt::Issued { known: &planned.existing })
                     }
+                    Action::Issue { .. } if planned.issuer.replaces() => {
+                        self.issuer(&credential.issuer, IssuerDoubt::Issued { known: &planned.existing })
+                    }
                     Action::Issue { .. } => {
                         let handle = self.state.fact(self.at, "handle");
                         self.issuer(&credential.issuer, IssuerDoubt::Life { handle, wanted: "gone" })

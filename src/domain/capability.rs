@@ -40,6 +40,12 @@ pub struct IssuerTraits {
 }
 
 impl IssuerTraits {
+    /// Whether a new credential takes the old one's place at its issuer, which keeps one only and is told in no other
+    /// way: issuing it is the kill, and setting the old value again is the way back.
+    pub const fn replaces(&self) -> bool {
+        !self.coexists && !self.revokes && !self.disables
+    }
+
     /// A server that makes secrets, lists what it made, and says of each credential whether it is alive.
     pub const MINTING: Self = Self {
         mints: true,

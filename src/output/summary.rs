@@ -162,7 +162,7 @@ fn rank(truth: &Truth) -> (u8, u8) {
     let left = match truth.outgoing {
         Outgoing::Accepted | Outgoing::Unknown => 0,
         Outgoing::Disabled => 1,
-        Outgoing::Revoked | Outgoing::Gone | Outgoing::Refused | Outgoing::Waived => 2,
+        Outgoing::Revoked | Outgoing::Replaced | Outgoing::Gone | Outgoing::Refused | Outgoing::Waived => 2,
         Outgoing::Dead => 3,
     };
     (first, left)
@@ -197,6 +197,7 @@ pub(super) fn short_summary(truth: &Truth) -> String {
         Outgoing::Accepted => "accepted",
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked",
+        Outgoing::Replaced => "replaced",
         Outgoing::Dead => "dead",
         Outgoing::Gone => "gone",
         Outgoing::Refused => "refused",
@@ -224,6 +225,7 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Outgoing::Accepted => "still accepted",
         Outgoing::Disabled => "disabled",
         Outgoing::Revoked => "revoked, not proved dead yet",
+        Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
         Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
         Outgoing::Dead => "dead, proved by use",
         Outgoing::Gone => "refused, though this run did not revoke it",

@@ -338,7 +338,11 @@ fn gaps(
         }
         Outgoing::Known(_) | Outgoing::Gone { .. } => {}
     }
-    if !seen.issuer.revokes && !seen.issuer.disables {
+    if seen.issuer.replaces() {
+        unchecked.push(format!(
+            "{name}: its issuer keeps only one value: it rejects the old credential as soon as stanch issues the new one"
+        ));
+    } else if !seen.issuer.revokes && !seen.issuer.disables {
         unchecked.push(format!(
             "{name}: stanch cannot tell its issuer to refuse the old value; its consumers must stop accepting it"
         ));

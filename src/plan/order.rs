@@ -272,7 +272,10 @@ impl Builder<'_> {
     ) -> Vec<usize> {
         let planned = &self.credentials[credential];
         let asks_issuer = planned.issuer.tries
-            && (phase == Phase::Verify || planned.issuer.revokes || planned.issuer.disables);
+            && (phase == Phase::Verify
+                || planned.issuer.revokes
+                || planned.issuer.disables
+                || planned.issuer.replaces());
         asks_issuer
             .then_some(None)
             .into_iter()

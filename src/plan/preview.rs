@@ -157,6 +157,9 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
             let place = probe.map_or("its issuer".into(), |p| format!("check {}{list}", p + 1));
             format!("confirm that {place} accepts the old {}", name(*credential))
         }
+        Action::Issue { credential } if plan.credentials[*credential].issuer.replaces() => {
+            format!("issue a new {}, which replaces the old one at its issuer", name(*credential))
+        }
         Action::Issue { credential } => format!("issue a new {}", name(*credential)),
         Action::Inspect { credential } => format!("compare the new {} with its scope", name(*credential)),
         Action::Stage { credential, store: s } => format!("stage in {}", store(*credential, *s)),
@@ -201,7 +204,13 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
 #[cfg(feature = "tool")]
 pub(crate) fn describe_undo(plan: &Plan, step: &Step) -> String {
     match &step.action {
-        Action::Issue { credential } => format!("revoke the new {}", plan.credentials[*credential].name),
+        Action::Issue { credential } => {
+            let planned = &plan.credentials[*credential];
+            match planned.issuer.replaces() {
+                true => format!("set the old {} again at its issuer", planned.name),
+                false => format!("revoke the new {}", planned.name),
+            }
+        }
         Action::Stage { credential, store } => {
             format!("retire the staged version in {}", plan.credential(*credential).1.stores[*store].target())
         }
@@ -237,6 +246,9 @@ fn undo(plan: &Plan, step: &Step) -> String {
     let how = match &step.action {
         _ if !step.is_effect() => return String::new(),
         _ if step.irreversible => return "✗ cannot be undone".into(),
+        Action::Issue { credential } if plan.credentials[*credential].issuer.replaces() => {
+            "set the old one again"
+        }
         Action::Issue { .. } => "revoke it",
         Action::Stage { .. } => "retire the version",
         Action::Promote { credential, store }
@@ -274,8 +286,12 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
     let words = |d: Duration| Period::millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).to_string();
     let mut killed = vec![false; plan.credentials.len()];
     for step in &plan.steps {
-        if let Action::Disable { credential } | Action::Revoke { credential } = step.action {
-            killed[credential] = true;
+        match step.action {
+            Action::Disable { credential } | Action::Revoke { credential } => killed[credential] = true,
+            Action::Issue { credential } => {
+                killed[credential] |= plan.credentials[credential].issuer.replaces()
+            }
+            _ => {}
         }
     }
     // What its issuer does not know is exposed no longer, whatever this plan does.

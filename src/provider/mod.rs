@@ -245,6 +245,18 @@ pub trait Issuer: Send + Sync {
         material: Option<&Material>,
     ) -> Result<(), CallError>;
 
+    /// Makes the outgoing credential the accepted one again, where the incoming one took its place. Succeeds when that
+    /// is so already.
+    ///
+    /// # Errors
+    /// When the issuer refuses, or its answer is lost; [`ErrorKind::Unsupported`], as by default, where
+    /// [`IssuerTraits::replaces`] is false.
+    async fn restore(&self, context: &CallContext, outgoing: &Material) -> Result<(), CallError> {
+        let _ = (context, outgoing);
+        let message = "this issuer keeps the old credential beside the new one: there is nothing to set back";
+        Err(CallError::rejected(ErrorKind::Unsupported, message))
+    }
+
     /// What two runs must not both change beyond the credential itself, for example a user whose keys
     /// are counted: with its server, however that is spelt. `None`, as by default, where there is no such thing: the
     /// places of its stores are held all the same.

@@ -84,6 +84,8 @@ pub enum Outgoing {
     Disabled,
     /// It is revoked, which is not proved yet.
     Revoked,
+    /// The new one took its place at its issuer, which is not proved yet.
+    Replaced,
     /// It was used, and refused, and the same checks accepted the new one.
     Dead,
     /// It was used, and refused, or its issuer does not know it, though this run did not revoke it.
@@ -124,7 +126,7 @@ impl State {
 
     /// What was seen last counts more than what the steps did.
     fn look(&self, truth: &mut Truth, proved: bool) {
-        if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Refused) {
+        if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Replaced | Outgoing::Refused) {
             truth.outgoing = Outgoing::Dead;
         }
         if truth.let_in {
@@ -195,7 +197,7 @@ impl State {
         let done = self.is_in_effect(at);
         let in_doubt = matches!(status, Status::Unknown { .. } | Status::Started { op: Op::Do, .. });
         match self.plan.steps[at].action {
-            Action::Issue { .. } => {
+            Action::Issue { credential } => {
                 truth.incoming = match status {
                     // What could not be discarded lives, and nobody can use it.
                     Status::Unknown { .. }
@@ -207,6 +209,14 @@ impl State {
                     _ => Incoming::None,
                 };
                 truth.handle = self.fact(at, "handle").map(str::to_owned);
+                let replaces = self.plan.credentials[credential].issuer.replaces();
+                if replaces && truth.outgoing == Outgoing::Accepted {
+                    truth.outgoing = match status {
+                        _ if in_doubt => Outgoing::Unknown,
+                        _ if done => Outgoing::Replaced,
+                        _ => Outgoing::Accepted,
+                    };
+                }
             }
             Action::Promote { .. } => {
                 truth.current += usize::from(done);

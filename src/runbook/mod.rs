@@ -23,6 +23,7 @@ pub use read::secrets::in_words as holds_secret;
 pub use read::source::{ReadError, Source};
 pub use read::span::Span;
 pub use read::tree::MAX_BYTES;
+#[cfg(feature = "tool")]
 pub(crate) use structure::against;
 pub use structure::{notify_schema, schema};
 pub use template::{InstantiateError, Template};

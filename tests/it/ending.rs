@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use crate::tool::{Ran, Tool};
 
-const OLD: &str = "old-value-0123456789";
+pub(crate) const OLD: &str = "old-value-0123456789";
 
 /// A generated value in a file, an authority that knows values by their digest, and a consumer that attests what the
 /// file `web` says.
-struct World {
-    tool: Tool,
+pub(crate) struct World {
+    pub(crate) tool: Tool,
 }
 
 impl World {
@@ -40,44 +40,44 @@ impl World {
     }
 
     /// A dotenv file; what `reload` does is that the consumer uses what is there.
-    fn dotenv() -> Self {
+    pub(crate) fn dotenv() -> Self {
         let world = Self::new("dotenv, key: PW");
         world.put("store", &format!("A=1\nPW={OLD}\nB=2\n"));
         world.script("reload", ". ./store; h=$(sh digest \"$PW\"); echo $h > web\n");
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.tool.folder.path().join(name)
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub(crate) fn put(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("written");
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect("read")
     }
 
     /// A program that finds the digest of the value that it gets in `h`.
-    fn script(&self, name: &str, act: &str) {
+    pub(crate) fn script(&self, name: &str, act: &str) {
         let folder = self.tool.folder.path().display();
         self.put(name, &format!("cd {folder}; h=$(sh digest \"$(cat)\")\n{act}"));
     }
 
-    fn digest(&self, value: &str) -> String {
+    pub(crate) fn digest(&self, value: &str) -> String {
         let ran = std::process::Command::new("sh").arg(self.path("digest")).arg(value).output().expect("sh");
         String::from_utf8(ran.stdout).expect("text").trim().to_owned()
     }
 
     /// Changes the runbook.
-    fn edit(&self, from: &str, to: &str) {
+    pub(crate) fn edit(&self, from: &str, to: &str) {
         let text = self.text("runbook.yaml");
         assert!(text.contains(from), "{text}");
         self.put("runbook.yaml", &text.replace(from, to));
     }
 
-    fn run(&self) -> Ran {
+    pub(crate) fn run(&self) -> Ran {
         let path = self.path("runbook.yaml").display().to_string();
         self.tool.run(&["run", &path, "--env", "test", "--yes", "--reason", "a test"])
     }

@@ -31,7 +31,7 @@ use crate::worlds::World;
 /// How many rotations are under way beside each other.
 const BESIDE: usize = 6;
 /// How often a record that was never the last one is tried again.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 12;
 /// How long a journal may take to get anywhere.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// No wait that is not needed.
@@ -143,13 +143,16 @@ impl Case {
         self.lines()
     }
 
-    /// Starts the session that is to die.
-    fn begin(&self, way: Way) -> Child {
-        let arguments = match way {
+    fn arguments(&self, way: Way) -> Vec<&str> {
+        match way {
             Way::Forward => self.kind.forward(&["run", &self.runbook, "--env", "test", "--yes"]),
             Way::Back => vec!["rollback", "--yes"],
-        };
-        let mut command = Command::from(self.tool.command(&arguments));
+        }
+    }
+
+    /// Starts the session that is to die.
+    fn begin(&self, way: Way) -> Child {
+        let mut command = Command::from(self.tool.command(&self.arguments(way)));
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         command.spawn().expect("the program starts")
     }
@@ -298,8 +301,9 @@ impl Case {
 async fn undisturbed(kind: Kind, way: Way) -> Vec<u64> {
     let case = Case::new(kind).await;
     let start = case.approach(way).await.len();
-    let ended = case.begin(way).wait().await.expect("wait");
-    assert_eq!(ended.code(), Some(0), "{kind:?} {way:?}");
+    let mut session = Command::from(case.tool.command(&case.arguments(way)));
+    let ended = session.stdin(std::process::Stdio::null()).output().await.expect("the program starts");
+    assert_eq!(ended.status.code(), Some(0), "{kind:?} {way:?}: {}", String::from_utf8_lossy(&ended.stderr));
     let lengths = case.lines()[start..].iter().map(|line| line.len() as u64 + 1).collect();
     case.check(way == Way::Back, "undisturbed").await;
     lengths
@@ -307,21 +311,23 @@ async fn undisturbed(kind: Kind, way: Way) -> Vec<u64> {
 
 /// Dies at every record of a session, in rotations of their own.
 ///
-/// On a busy machine a session writes a record more or less: a look that grew old is taken again. So every
-/// round goes by an undisturbed session of its own, and the one that happened to be longest cannot ask for
-/// a record that hardly any other session has.
+/// On a busy machine a session writes some records more: a heartbeat, or a look that grew old and is taken
+/// again. So every round goes by an undisturbed session of its own, and the shortest of them says how many
+/// records there are: a longer one would ask for a record that hardly any other session has.
 async fn at_every_record(kind: Kind, way: Way) {
-    let (mut last, mut died) = (BTreeMap::<usize, usize>::new(), 0);
+    let (mut last, mut died, mut records) = (BTreeMap::<usize, usize>::new(), 0, usize::MAX);
     for round in 0..ROUNDS {
         let lengths = undisturbed(kind, way).await;
-        let records = lengths.len();
+        records = records.min(lengths.len());
         let missed: BTreeSet<usize> = (1..records).filter(|n| !last.contains_key(n)).collect();
         eprintln!("{kind:?} {way:?}: {records} records, {died} deaths, never the last one: {missed:?}");
         if missed.is_empty() {
             return;
         }
-        // In the middle of record n + 1.
-        let torn = |n: usize| (n, Death::Torn(lengths[..n].iter().sum::<u64>() + lengths[n] / 2));
+        // In record n + 1: in its middle, and in later rounds before and after that, since every heartbeat
+        // moves what follows it.
+        let part = [2, 1, 3][round % 3];
+        let torn = |n: usize| (n, Death::Torn(lengths[..n].iter().sum::<u64>() + lengths[n] * part / 4));
         let deaths: Vec<(usize, Death)> = match round {
             0 => (1..records).map(|n| (n, Death::Kill(n))).chain((0..records).map(torn)).collect(),
             _ => missed.into_iter().map(torn).collect(),

@@ -36,6 +36,7 @@ mod notify;
 mod outside;
 mod proxy;
 mod record;
+mod replaces;
 mod report;
 mod revoke;
 mod rotation;

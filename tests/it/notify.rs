@@ -356,27 +356,63 @@ async fn a_drill_never_reaches_customers() {
     assert!(!tool.state().join("cust.jsonl").exists());
 }
 
-/// Killed at many points between record, outbox and send: nothing is lost. Where a channel knows a message again
+/// How a run is killed.
+#[derive(Debug, Clone, Copy)]
+enum Killed {
+    /// Once its journal has so many records, and some milliseconds later.
+    Records(u64),
+    /// By the kernel, when one of its threads makes one of these calls for the nth time: nothing lies between two of
+    /// them that another process could see.
+    Call(&'static str, u32),
+}
+
+/// What a run, its outbox and its channels are made with: names of files, what is durable, and what goes over the network
+/// and comes back.
+const CALLS: [&str; 4] = ["rename,renameat,renameat2", "fsync,fdatasync", "writev,sendto", "recvfrom"];
+
+/// Killed at every point between record, outbox and send: nothing is lost. Where a channel knows a message again
 /// there is one; where it does not, a second one is marked.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_point_nothing_is_lost() {
+    let (mut doubles, mut kills) = (0, 0);
+    let mut take = |(killed, marked): (bool, usize)| {
+        kills += usize::from(killed);
+        doubles += marked;
+        killed
+    };
     let mut tasks = tokio::task::JoinSet::new();
-    let mut doubles = 0;
-    for at in 0..16_u64 {
-        tasks.spawn(killed_after(at));
+    for at in 0..16 {
+        tasks.spawn(survives(Killed::Records(at)));
         if tasks.len() >= 3 {
-            doubles += tasks.join_next().await.expect("a task").expect("it ends");
+            take(tasks.join_next().await.expect("a task").expect("it ends"));
         }
     }
     while let Some(done) = tasks.join_next().await {
-        doubles += done.expect("it ends");
+        take(done.expect("it ends"));
     }
-    eprintln!("killed 16 times: {doubles} marked repeats");
+    for calls in CALLS {
+        // Until there is no nth call any more.
+        let (mut next, mut over) = (1, false);
+        while !over || !tasks.is_empty() {
+            while !over && tasks.len() < 3 {
+                tasks.spawn(survives(Killed::Call(calls, next)));
+                next += 1;
+            }
+            let done = tasks.join_next().await.expect("a task").expect("it ends");
+            over |= !take(done);
+        }
+        assert!(next > 5, "{calls}: only {next} calls");
+    }
+    eprintln!("killed {kills} times: {doubles} marked repeats");
 }
 
-/// Kills a run once its journal is so long, resumes it, and looks at what arrived. Returns how many came twice.
-async fn killed_after(at: u64) -> usize {
+/// Kills a run, resumes it, and looks at what arrived. Returns whether it was killed, and how many messages came twice.
+async fn survives(how: Killed) -> (bool, usize) {
     // Every other one in the middle of a request.
+    let at = match how {
+        Killed::Records(at) => at,
+        Killed::Call(_, nth) => u64::from(nth),
+    };
     let slow = Duration::from_millis(if at.is_multiple_of(2) { 60 } else { 0 });
     let (slack, slacked) = server(200, "ok", slow).await;
     let (hook, hooked) = server(204, "", slow).await;
@@ -391,28 +427,31 @@ async fn killed_after(at: u64) -> usize {
          file: {audience: technicians, drills: true, via: {file: {path: m.jsonl}}}\n",
     );
     let runbook = quick(&tool);
-    let mut command =
-        tokio::process::Command::from(tool.command(&["run", &runbook, "--env", "sandbox", "--yes"]));
-    let mut child = command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("it starts");
-    let wanted = usize::try_from(1 + at * 4).expect("a number");
-    let long_enough = || {
-        let text = tool.journal().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-        text.lines().count() >= wanted
-    };
-    loop {
-        if long_enough() || child.try_wait().expect("asked").is_some() {
-            break;
+    let begin = ["run", &runbook, "--env", "sandbox", "--yes"];
+    let killed = match how {
+        Killed::Records(at) => {
+            let mut command = tokio::process::Command::from(tool.command(&begin));
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            let mut child = command.kill_on_drop(true).spawn().expect("it starts");
+            let wanted = usize::try_from(1 + at * 4).expect("a number");
+            let long_enough = || {
+                let journal = tool.journal().and_then(|path| std::fs::read_to_string(path).ok());
+                journal.unwrap_or_default().lines().count() >= wanted
+            };
+            while !long_enough() && child.try_wait().expect("asked").is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(at * 3)).await;
+            let _ = child.kill().await;
+            child.wait().await.expect("it ends").code().is_none()
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        Killed::Call(calls, nth) => tool.killed_in(&begin, calls, nth).await,
+    };
+    if tool.journal().is_none() {
+        // Nothing is on record, so nothing was done.
+        return (killed, 0);
     }
-    tokio::time::sleep(Duration::from_millis(at * 3)).await;
-    let _ = child.kill().await;
-    let _ = child.wait().await;
+    let at = format!("{how:?}");
     let run = tool.newest();
     let resumed = tool.done(&["resume", &run]).await;
     // It may have ended before it was killed.
@@ -443,7 +482,7 @@ async fn killed_after(at: u64) -> usize {
     }
     assert_eq!(titles.len(), expected.len(), "{at}: {titles:?}");
     assert!(titles.values().all(|unmarked| *unmarked <= 1), "{at}: a double that is not marked: {titles:?}");
-    marked
+    (killed, marked)
 }
 
 /// How the server of mail answers.

@@ -65,6 +65,21 @@ impl Tool {
         Ran::of(command.await.expect("the program starts"))
     }
 
+    /// Runs it until one of its threads makes one of these system calls for the nth time, at which the kernel kills it.
+    /// Whether that was before its end.
+    pub(crate) async fn killed_in(&self, arguments: &[&str], calls: &str, nth: u32) -> bool {
+        let own = self.command(arguments);
+        let mut command = tokio::process::Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}"), "--"]);
+        command.arg(own.get_program()).args(own.get_args()).env_clear();
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ended = command.stdin(Stdio::null()).output().await.expect("strace starts (install strace)");
+        let code = ended.status.code().filter(|code| *code != 128 + 9);
+        assert!(code.is_none_or(|code| code == 0), "{ended:?}");
+        code.is_none()
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().expect("the program starts"))

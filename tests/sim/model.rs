@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 /// How long before an effect its looks may have been, where calls answer at once.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How long before an effect its looks may have been, where calls take their time.
-const LOOKS: Duration = Duration::from_secs(120);
+/// How long before an effect its looks may have been, where calls take their time: a request may take effect long
+/// after it was given up, and its effect shows here at the next call only, which may be slow itself.
+const LOOKS: Duration = Duration::from_secs(180);
 
 /// An invariant did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +147,7 @@ impl Model {
                 Action::Issue { .. } => {
                     books.allow("issue", &principal, &step.id);
                     books.allow("revoke", &principal, &step.id);
+                    books.allow("restore", &principal, &step.id);
                 }
                 Action::Revoke { .. } | Action::Sweep { .. } => books.allow("revoke", &principal, &step.id),
                 Action::Disable { .. } => {
@@ -219,7 +221,9 @@ impl Model {
                 _ if seen.outgoing == Sight::Unseen => true,
                 Outgoing::Accepted => life == Some(Life::Active),
                 Outgoing::Disabled => life == Some(Life::Disabled),
-                Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked => life == Some(Life::Gone),
+                Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked | Outgoing::Replaced => {
+                    life == Some(Life::Gone)
+                }
                 Outgoing::Refused | Outgoing::Waived | Outgoing::Unknown => true,
             };
             if !fits || holding != truth.current {
@@ -272,8 +276,9 @@ impl Model {
 
     /// A call begins. Invariants 5 and 6.
     pub(crate) fn called(&self, op: &'static str, target: &str) {
-        const EFFECTS: [&str; 10] = [
-            "issue", "revoke", "disable", "enable", "stage", "retire", "promote", "destroy", "reload", "call",
+        const EFFECTS: [&str; 11] = [
+            "issue", "restore", "revoke", "disable", "enable", "stage", "retire", "promote", "destroy",
+            "reload", "call",
         ];
         if !EFFECTS.contains(&op) {
             return;

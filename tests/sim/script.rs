@@ -99,10 +99,15 @@ impl Deed {
 /// disable, with a limit, and one whose secrets are made here.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum IssuerKind {
-    Plain { can_disable: bool, coexist: Option<u32> },
+    Plain {
+        can_disable: bool,
+        coexist: Option<u32>,
+    },
     Vault,
     Iam,
     Random,
+    /// As `Random`, at an issuer that keeps one value only. Under `contain` alone.
+    Replacing,
 }
 
 /// The stores: with labels (token) and without (conditional).
@@ -242,7 +247,15 @@ impl Script {
             _ => 21..=50,
         };
         let number = rng.gen_range(many);
-        let credentials = (0..number).map(|at| spec(&mut rng, at)).collect();
+        let mut credentials: Vec<Spec> = (0..number).map(|at| spec(&mut rng, at)).collect();
+        if strategy == Strategy::Contain {
+            // Drawn from the seed itself, so that all other schedules stay what they were.
+            for (_, spec) in (seed..).zip(&mut credentials).filter(|(at, _)| at % 2 == 0) {
+                if matches!(spec.issuer, IssuerKind::Random) {
+                    spec.issuer = IssuerKind::Replacing;
+                }
+            }
+        }
         let own = (0..[0, 0, 0, 1, 1, 2][rng.gen_range(0..6)]).map(|_| own(&mut rng, strategy)).collect();
         let mut script = Self {
             seed,
@@ -266,7 +279,10 @@ impl Script {
             let c = rng.gen_range(0..number);
             // What no store holds cannot be mistyped there.
             let nowhere = script.credentials[c].stores.is_empty() && what == Before::Mistyped;
-            script.before = Some((c, if nowhere { Before::Deleted } else { what }));
+            // An issuer that keeps one value has no state beside it.
+            let stateless =
+                what == Before::Disabled && matches!(script.credentials[c].issuer, IssuerKind::Replacing);
+            script.before = Some((c, if nowhere || stateless { Before::Deleted } else { what }));
         }
         let weather = Weather {
             hands: if script.hands { [200, 1_000][rng.gen_range(0..2)] } else { 0 },
@@ -395,15 +411,15 @@ impl Spec {
                 connection: "aws".into(),
                 user: name(at),
             }),
-            IssuerKind::Random => model::Issuer::Random(kind::random::Random {
+            IssuerKind::Random | IssuerKind::Replacing => model::Issuer::Random(kind::random::Random {
                 alphabet: Alphabet::Alphanumeric,
                 length: 40,
                 apply: Some(model::Call::Sandbox {}),
-                revoke: Some(model::Call::Sandbox {}),
+                revoke: matches!(self.issuer, IssuerKind::Random).then_some(model::Call::Sandbox {}),
             }),
         };
         // A value that is made here carries no policies and never expires.
-        let scoped = !matches!(self.issuer, IssuerKind::Random);
+        let scoped = !matches!(self.issuer, IssuerKind::Random | IssuerKind::Replacing);
         let stores = self.stores.iter().enumerate().map(|(s, kind)| kind.store(at, s, self.issuer)).collect();
         let consumers = self.consumers.iter().enumerate().map(|(c, kind)| model::Consumer {
             name: format!("app{c}"),

@@ -14,7 +14,7 @@ use crate::engine::yields::{Yield, facts};
 use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
-use crate::provider::CallError;
+use crate::provider::{CallError, Issuer, Use};
 use crate::rotation::{Facts, Found};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -60,6 +60,9 @@ impl Effect for Issue {
             return Ok(Yield::default());
         }
         let issuer = job.issuer().await?;
+        if issuer.traits().replaces() {
+            return job.restore(issuer.as_ref()).await;
+        }
         // One that was disabled before the run is so again after it.
         if !job.plan.credentials[job.credential()?.0].disabled {
             job.look_before_return().await?;
@@ -103,7 +106,12 @@ impl Effect for Issue {
     }
 
     async fn observe_undo(&self, job: &Job) -> Observed {
-        let life = job.issuer().await?.life(job.incoming_handle()?).await?;
+        let issuer = job.issuer().await?;
+        if issuer.traits().replaces() {
+            let outgoing = job.outgoing(0)?;
+            return applied(matches!(issuer.attempt(&outgoing.material).await?, Use::Accepted));
+        }
+        let life = issuer.life(job.incoming_handle()?).await?;
         let gone = life == Life::Gone;
         // What a repeated request made goes in the same step. Who cannot see it is warned by `undo`.
         applied(gone && job.leftovers(&[], None).await?.is_ok_and(|left| left.is_empty()))
@@ -123,6 +131,20 @@ impl Job {
         // An issuer that cannot be made now cannot be made for the call either, and says so there.
         let Ok(issuer) = self.provider.issuer(&planned.name, spec).await else { return Ok(None) };
         issuer.candidate().map(|candidate| self.safe.put(&name, candidate, None)).transpose()
+    }
+
+    /// Sets the old value again where the new one took its place, once the stores hand the old one out, and uses it.
+    async fn restore(&self, issuer: &dyn Issuer) -> Result<Yield, CallError> {
+        let (_, name, _) = self.credential()?;
+        refuse_handed_out(self).await?;
+        let outgoing = self.outgoing(0)?;
+        issuer.restore(&self.context, &outgoing.material).await?;
+        self.is_accepted(&outgoing.material, "old").await.map_err(|e| {
+            let message =
+                format!("the old {name} was set again at its issuer, but is not accepted: {}", e.message);
+            CallError { message, ..e }.doubtful()
+        })?;
+        Ok(Yield::default())
     }
 
     /// Revokes what an attempt left behind.

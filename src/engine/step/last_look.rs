@@ -101,7 +101,7 @@ impl Job {
     }
 
     /// Uses a credential once, at its issuer and at every check under `accepts`.
-    async fn is_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
+    pub(super) async fn is_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
         let (c, _, credential) = self.credential()?;
         let issuer = self.plan.credentials[c].issuer.tries.then_some(None);
         for probe in issuer.into_iter().chain((0..credential.accepts.len()).map(Some)) {
@@ -132,8 +132,9 @@ impl Job {
     pub(super) async fn look_before_return(&self) -> Result<(), CallError> {
         let (c, name, _) = self.credential()?;
         let planned = &self.plan.credentials[c];
-        // What its issuer never knew was not alive before the run either.
-        if planned.waived.is_some() || is_on(Sabotage::ReturnLook) {
+        // What its issuer never knew was not alive before the run either; and where the new one took the old one's
+        // place, the old one is set again last.
+        if planned.waived.is_some() || planned.issuer.replaces() || is_on(Sabotage::ReturnLook) {
             return Ok(());
         }
         let dead = |how: String| {

@@ -37,17 +37,10 @@ impl Issuer for RandomIssuer {
     }
 
     async fn preflight(&self, _: Option<&Identity>) -> Vec<Check> {
-        let mut checks = vec![match &self.apply {
+        vec![match &self.apply {
             Some(_) => Check::warn("authority", "`apply` cannot be tried beforehand"),
             None => Check::pass("authority", "the stores are the only authority"),
-        }];
-        if self.apply.is_some() && self.revoke.is_none() {
-            checks.push(Check::warn(
-                "overlap",
-                "without `revoke` the authority holds one value: consumers fail between `apply` and their reload",
-            ));
-        }
-        checks
+        }]
     }
 
     async fn before_revoking(&self, _: &Identity) -> Check {
@@ -123,6 +116,13 @@ impl Issuer for RandomIssuer {
                 ErrorKind::Invalid,
                 "`revoke` needs the value that is to be refused, and it is not known",
             )),
+        }
+    }
+
+    async fn restore(&self, context: &CallContext, outgoing: &Material) -> Result<(), CallError> {
+        match &self.apply {
+            Some(apply) => apply.perform(context, Some(outgoing)).await,
+            None => Ok(()),
         }
     }
 

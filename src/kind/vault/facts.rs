@@ -36,6 +36,13 @@ pub(super) struct Facts {
     pub(super) held: Held,
     /// When a token was made, and with which policies: both never change.
     pub(super) births: Keyed<Birth>,
+    /// The accessor of each token that a store held, by the token's SHA-256: whoever is refused later is told apart
+    /// by what is known of the accessor.
+    pub(super) identified: Keyed<String>,
+    /// Whether a token that a store held was revoked by this client, by its accessor.
+    pub(super) revoked: Keyed<bool>,
+    /// Which of those the server did not know a moment ago. A revoked token does not come back under its accessor.
+    pub(super) gone: Recent<()>,
     /// Whether the tokens that were there while the run was planned are known: they are none of its.
     pub(super) strangers: OnceCell<()>,
     /// Which step of which run a token was made for; `None` of another's. It never changes.
@@ -87,7 +94,7 @@ impl<T> Latest<T> {
 /// How long a look counts as one that was taken just now.
 const RECENT: Duration = Duration::from_secs(5);
 
-/// What was found a moment ago, by key. Each is taken once.
+/// What was found a moment ago, by key.
 pub(super) struct Recent<T>(Mutex<HashMap<String, (Instant, T)>>);
 
 impl<T> Default for Recent<T> {
@@ -100,6 +107,11 @@ impl<T> Recent<T> {
     pub(super) fn take(&self, key: &str) -> Option<T> {
         let (at, found) = lock(&self.0).remove(key)?;
         (at.elapsed() <= RECENT).then_some(found)
+    }
+
+    /// Whether something was found a moment ago; it is left there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        lock(&self.0).get(key).is_some_and(|(at, _)| at.elapsed() <= RECENT)
     }
 
     pub(super) fn set(&self, key: &str, value: T) {
@@ -190,7 +202,9 @@ mod tests {
         tokio::time::advance(RECENT).await;
         assert_eq!((recent.take("other"), recent.take("k"), recent.take("k")), (None, Some(1), None));
         recent.set("k", 2);
+        assert!(recent.has("k") && recent.has("k") && !recent.has("other"));
         tokio::time::advance(RECENT + Duration::from_millis(1)).await;
+        assert!(!recent.has("k"));
         assert_eq!(recent.take("k"), None);
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Sandbox;
-use super::world::Credential;
+use super::world::{Credential, World};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::spec::StandIn;
 use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Use};
@@ -62,6 +62,16 @@ impl SandboxIssuer {
                 Ok(())
             })
             .await
+    }
+
+    /// Where the issuer keeps one credential only, whatever it had is refused.
+    fn end_all(&self, world: &mut World) {
+        let of = world.credentials(&self.spec.principal).filter(|(_, c)| c.life != Life::Gone);
+        let ended: Vec<(String, Credential)> =
+            of.map(|(handle, c)| (handle.to_owned(), Credential { life: Life::Gone, ..c.clone() })).collect();
+        for (handle, credential) in ended {
+            world.put_credential(&handle, credential);
+        }
     }
 
     fn can_disable(&self) -> Result<(), CallError> {
@@ -167,6 +177,9 @@ impl Issuer for SandboxIssuer {
                     tag: Some(tag(context)),
                     used: false,
                 };
+                if self.spec.traits.replaces() {
+                    self.end_all(world);
+                }
                 world.put_credential(&handle, credential);
                 Ok(Issued { identity: self.identity(&handle), material })
             })
@@ -242,6 +255,18 @@ impl Issuer for SandboxIssuer {
         _material: Option<&Material>,
     ) -> Result<(), CallError> {
         self.set("revoke", handle, Life::Gone).await
+    }
+
+    async fn restore(&self, _context: &CallContext, outgoing: &Material) -> Result<(), CallError> {
+        self.sandbox
+            .call("restore", &self.spec.principal, |world| {
+                let found = world.credential_of(outgoing).map(|(handle, c)| (handle.to_owned(), c.clone()));
+                let (handle, credential) = found.ok_or_else(|| self.missing("of that value"))?;
+                self.end_all(world);
+                world.put_credential(&handle, Credential { life: Life::Active, ..credential });
+                Ok(())
+            })
+            .await
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {

@@ -163,6 +163,11 @@ impl TokenIssuer {
         if status == 403 {
             // "permission denied" alone is no refusal: a live token without the policy `default`,
             // or used from outside its networks, hears the same.
+            // Nor need it be asked about again when it was gone a moment ago.
+            let accessor = self.client.facts.identified.get(&token.sha256_hex());
+            if accessor.is_some_and(|accessor| self.client.facts.gone.has(&accessor)) {
+                return Ok(None);
+            }
             return match self.lookup_for(token).await? {
                 None => Ok(None),
                 Some(info) => Err(unusable_here(&info)),
@@ -244,6 +249,8 @@ impl Issuer for TokenIssuer {
             )
             .hint("revoke the token that it was made with, or the auth method's role; then write a service token"));
         }
+        self.client.facts.identified.set(&token.sha256_hex(), info.accessor.clone());
+        self.client.facts.revoked.set(&info.accessor, false);
         Ok(Some(Standing {
             identity: Identity { handle: info.accessor, principal: sanitize(&info.display_name) },
             life: Life::Active,
@@ -356,7 +363,18 @@ impl Issuer for TokenIssuer {
     }
 
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
-        Ok(if self.lookup(handle).await?.is_some() { Life::Active } else { Life::Gone })
+        let facts = &self.client.facts;
+        if facts.gone.has(handle) {
+            return Ok(Life::Gone);
+        }
+        if self.lookup(handle).await?.is_some() {
+            return Ok(Life::Active);
+        }
+        // Both are needed: a node that lags behind may not know a token yet that lives.
+        if facts.revoked.get(handle) == Some(true) {
+            facts.gone.set(handle, ());
+        }
+        Ok(Life::Gone)
     }
 
     async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
@@ -368,7 +386,12 @@ impl Issuer for TokenIssuer {
     }
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
-        revoke(&self.client, handle).await
+        revoke(&self.client, handle).await?;
+        // One that this run made is not among them: a lagging node is asked about that more than once.
+        if self.client.facts.revoked.get(handle).is_some() {
+            self.client.facts.revoked.set(handle, true);
+        }
+        Ok(())
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
