@@ -151,7 +151,7 @@ impl Context {
         let seals = if live || state.end().is_some() { Seals::Whole } else { self.seals(run, state).await? };
         let halted = self.ledger.latch(Some(run)).await?.is_some();
         let all_halted = self.ledger.latch(None).await?.is_some();
-        Ok(Around { live, halted, all_halted, seals })
+        Ok(Around { live, halted, all_halted, seals, now: Some(self.clock.now().wall) })
     }
 
     /// What became of an open run's sealed secrets.
