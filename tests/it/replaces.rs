@@ -1,5 +1,4 @@
 //! An authority that keeps one value: issuing the new one is the kill, and setting the old one again is the way back.
-#![expect(clippy::disallowed_methods, reason = "a test writes what it likes")]
 
 use crate::ending::{OLD, World};
 use crate::tool::Ran;
