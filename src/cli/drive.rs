@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell};
+use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell, trace};
 use crate::clock::Moment;
 use crate::drill::{Stage, is_note};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
@@ -200,7 +200,11 @@ pub(super) async fn drive(
         eprintln!("see what stanch tried and how to check the outcome: stanch status {run}");
     }
     ci::after(context, &run).await;
-    tell::finish(&run, follower).await;
+    tokio::join!(tell::finish(&run, follower), async {
+        if state.end().is_some() {
+            trace::after(context, &run).await;
+        }
+    });
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
 }

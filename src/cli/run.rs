@@ -114,7 +114,7 @@ fn ask_for(
     plan: &Arc<Plan>,
     glass: Option<Event>,
 ) -> Result<Vec<Event>, CliError> {
-    let mut events: Vec<Event> = context.identified().into_iter().collect();
+    let mut events = context.identified();
     let Some(approvals) = &plan.approvals else {
         if args.approval.is_empty() {
             return Ok(events);

@@ -153,9 +153,10 @@ async fn text(
     for (_, given) in &state.standing().given {
         let names: Vec<&str> = given.phases.iter().map(|phase| phase.name()).collect();
         text.push_str(&format!(
-            "  {} approved {}, until {:.0}\n",
+            "  {} approved {}, {} {:.0}\n",
             sanitize(&given.by),
             names.join(", "),
+            if given.expires <= now { "which expired at" } else { "until" },
             given.expires
         ));
     }

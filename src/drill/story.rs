@@ -151,6 +151,7 @@ impl Story {
             | Event::BrokeGlass { .. }
             | Event::WindowOverridden { .. }
             | Event::Identified { .. }
+            | Event::Traced { .. }
             | Event::Intent { .. }
             | Event::Settled { .. }
             | Event::Returned { .. }

@@ -29,6 +29,8 @@ pub struct Around {
     pub all_halted: bool,
     /// What became of its sealed secrets.
     pub seals: Seals,
+    /// The present moment: an approval that has expired by then is missing. Without it, none has expired.
+    pub now: Option<jiff::Timestamp>,
 }
 
 /// What became of the sealed secrets of a run.
@@ -314,7 +316,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                 next.push(("stop", format!("stanch halt {run}")));
             }
         } else if ours && around.seals == Seals::Whole {
-            resume_commands(&mut next, run, state, &clear_latches(run, state, around));
+            resume_commands(&mut next, run, state, &clear_latches(run, state, around), around.now);
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         // It would turn, and stop again at what only a person can settle.
@@ -368,10 +370,16 @@ fn clear_latches(run: &str, state: &State, around: Around) -> String {
 }
 
 /// What takes an open run up again, where no process works on it.
-fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+fn resume_commands(
+    next: &mut Vec<(&'static str, String)>,
+    run: &str,
+    state: &State,
+    lift: &str,
+    now: Option<jiff::Timestamp>,
+) {
     match state.stopped() {
         Some(Stop::Unapproved { phase }) => {
-            if !state.lacks(*phase, None).is_empty() {
+            if !state.lacks(*phase, now).is_empty() {
                 next.push((
                     "approve",
                     format!("stanch approve {run} --key FILE --reason TEXT --ticket TEXT"),

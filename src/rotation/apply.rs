@@ -128,6 +128,7 @@ impl State {
             | Event::Injected { .. }
             | Event::Skipped { .. }
             | Event::Answered { .. }
+            | Event::Traced { .. }
             | Event::Heartbeat {}
             | Event::Noted { .. }
             | Event::Repaired { .. }

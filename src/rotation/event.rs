@@ -208,6 +208,11 @@ pub enum Event {
         /// Who.
         who: Who,
     },
+    /// The process is a part of this trace, as its environment says.
+    Traced {
+        /// Its place in the trace, as W3C Trace Context writes a `traceparent`.
+        parent: String,
+    },
     /// The latch was seen.
     Halted {
         /// Who set it.
@@ -344,6 +349,8 @@ impl Event {
             | Self::Rewrite { credential: _ }
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
+            // Digits that were read as such.
+            | Self::Traced { parent: _ }
             | Self::Heartbeat {}
             // Words of the scenario, which is searched for secrets before a drill begins, and names.
             | Self::Drill { scenario: _, begun: _ }
