@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault` or `aws`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws` or `postgres`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     reads the store again, once no request is under way
@@ -44,7 +44,12 @@ struct Consumer {
 struct Credential {
     parts: Value,
     sts: Option<aws_sdk_sts::Client>,
+    /// A session with PostgreSQL, and how often it was used: as a pool does, it is made anew from time to time.
+    session: Mutex<Option<(tokio_postgres::Client, u32)>>,
 }
+
+/// How often a session is used.
+const SESSION: u32 = 25;
 
 enum Source {
     /// With the id of an AppRole, what is read is a secret id, and its login is what is used.
@@ -57,6 +62,11 @@ enum Source {
     Aws {
         url: String,
         secret: String,
+    },
+    /// A file with user name and password.
+    Postgres {
+        file: String,
+        port: u16,
     },
 }
 
@@ -78,6 +88,9 @@ async fn main() {
             path: variable("SECRET"),
             role_id: std::env::var("ROLE_ID").ok(),
         },
+        "postgres" => {
+            Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
+        }
         _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
     };
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
@@ -125,7 +138,7 @@ impl Consumer {
                 let fields = &body["data"]["data"];
                 let Some(role_id) = role_id else {
                     let parts = json!({ "token": fields["token"], "main": fields["token"] });
-                    return Ok(Credential { parts, sts: None });
+                    return Ok(Credential { parts, ..Credential::default() });
                 };
                 let secret_id = &fields["secret_id"];
                 let login = self.http.post(format!("{address}/v1/auth/approle/login"));
@@ -134,7 +147,7 @@ impl Consumer {
                 let body: Value =
                     serde_json::from_str(&text.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
                 let parts = json!({ "token": body["auth"]["client_token"], "main": secret_id });
-                Ok(Credential { parts, sts: None })
+                Ok(Credential { parts, ..Credential::default() })
             }
             Source::Aws { url, secret } => {
                 let client = aws_sdk_secretsmanager::Client::new(&aws(url, "test", "test").await);
@@ -144,7 +157,16 @@ impl Consumer {
                 let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
                 let part = |name: &str| parts[name].as_str().unwrap_or_default();
                 let config = aws(url, part("KEY_ID"), part("KEY")).await;
-                Ok(Credential { sts: Some(aws_sdk_sts::Client::new(&config)), parts })
+                Ok(Credential {
+                    sts: Some(aws_sdk_sts::Client::new(&config)),
+                    parts,
+                    ..Credential::default()
+                })
+            }
+            Source::Postgres { file, .. } => {
+                let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                Ok(Credential { parts, ..Credential::default() })
             }
         }
     }
@@ -167,6 +189,7 @@ impl Consumer {
                 let answer = sts.get_caller_identity().send().await;
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
             }
+            Source::Postgres { port, .. } => credential.query(*port).await,
         };
         drop(credential);
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -177,6 +200,29 @@ impl Consumer {
                 first.push(format!("after {} ms: {why}", self.began.elapsed().as_millis()));
             }
         }
+    }
+}
+
+impl Credential {
+    /// Asks PostgreSQL something, in a session that was made with this credential.
+    async fn query(&self, port: u16) -> Result<(), String> {
+        let mut session = self.session.lock().await;
+        let (client, used) = match session.take().filter(|(_, used)| *used < SESSION) {
+            Some(session) => session,
+            None => {
+                let part = |name: &str| self.parts[name].as_str().unwrap_or_default();
+                let mut config = tokio_postgres::Config::new();
+                config.host("127.0.0.1").port(port).dbname("postgres").user(part("username"));
+                config.password(part("password"));
+                let (client, connection) =
+                    config.connect(tokio_postgres::NoTls).await.map_err(|e| format!("{e:?}"))?;
+                tokio::spawn(connection);
+                (client, 0)
+            }
+        };
+        client.simple_query("select 1").await.map_err(|e| format!("{e:?}"))?;
+        *session = Some((client, used + 1));
+        Ok(())
     }
 }
 
@@ -197,6 +243,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let main = match &consumer.source {
         Source::Vault { .. } => &credential.parts["main"],
         Source::Aws { .. } => &credential.parts["KEY"],
+        Source::Postgres { .. } => &credential.parts["password"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

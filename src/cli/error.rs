@@ -127,6 +127,7 @@ impl Exit {
                 Some(
                     Stop::Failed { .. }
                     | Stop::Waiting { .. }
+                    | Stop::OutsideWindow { .. }
                     | Stop::Returned { .. }
                     | Stop::Overtaken { .. }
                     | Stop::Unread { .. }

@@ -24,6 +24,7 @@ mod doubt;
 mod drill;
 mod drive;
 mod error;
+mod findings;
 mod generate;
 mod halt;
 mod identify;
@@ -33,6 +34,7 @@ mod metrics;
 mod notify;
 mod pace;
 mod plan;
+mod policy;
 mod reap;
 mod report;
 mod resolve;
@@ -49,6 +51,7 @@ mod tests;
 mod trace;
 mod validate;
 mod who;
+mod windows;
 mod write;
 
 use std::io::IsTerminal as _;
@@ -62,6 +65,7 @@ use drive::{block_on, block_on_this_thread};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
+use crate::calendar::Windows;
 use crate::domain::{Phase, Strategy};
 use crate::engine::Conduct;
 use crate::rotation::Event;
@@ -119,6 +123,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Show when each credential is due for its next rotation.
     Calendar(calendar::CalendarArgs),
+    /// Check the policy of your runbooks, and waive a rule for one of them.
+    Policy(policy::PolicyCommands),
     /// Preview, send and list the messages about runs.
     Notify(notify::NotifyArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
@@ -187,8 +193,9 @@ impl From<StrategyArg> for Strategy {
 
 impl SessionArgs {
     /// How the engine is to conduct the session.
-    fn conduct(&self, global: &Global) -> Conduct {
+    fn conduct(&self, global: &Global, windows: Windows) -> Conduct {
         Conduct {
+            windows,
             until: self.until,
             no_wait: self.no_wait,
             // Where a person watches, another one can be asked meanwhile.
@@ -300,6 +307,7 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Calendar(args) => {
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }
+        Command::Policy(args) => policy::main(&global, args),
         Command::Notify(args) => notify::main(&open, &global, args),
         Command::Runs(args) => runs::main(&open, &global, &args),
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,

@@ -13,6 +13,7 @@ mod scope;
 mod trace_parent;
 mod verdict;
 mod who;
+mod window;
 
 pub use cadence::{BadCadence, Cadence, Due, days, is_zone_name};
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
@@ -27,3 +28,4 @@ pub use scope::Scope;
 pub use trace_parent::{BadTraceParent, TraceParent};
 pub use verdict::{Judgement, Verdict};
 pub use who::{Job, Who};
+pub use window::{BadDay, BadTime, Day, Freeze, Opening, TimeOfDay, Weekday, Window};

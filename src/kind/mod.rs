@@ -9,6 +9,7 @@ mod consumer;
 pub mod exec;
 pub mod file;
 pub mod http;
+pub mod postgres;
 pub mod prometheus;
 pub mod random;
 #[cfg(feature = "tool")]
@@ -69,6 +70,7 @@ macro_rules! families {
             Connection as FamilySpec + FamilyServer, FAMILIES of Kind:
             Vault => vault::Vault,
             Aws => aws::Aws,
+            Postgres => postgres::Postgres,
             Sandbox => sandbox::World,
         }
     };
@@ -88,6 +90,7 @@ macro_rules! issuers {
             VaultToken => vault::token::VaultToken,
             ApproleSecretId => vault::approle::ApproleSecretId,
             IamAccessKey => aws::access_key::IamAccessKey,
+            PostgresRole => postgres::role::PostgresRole,
         }
     };
 }
@@ -148,10 +151,11 @@ macro_rules! gates {
     ($make:ident) => {
         $make! {
             /// A condition between phases.
-            #[serde(rename_all = "lowercase")]
+            #[serde(rename_all = "kebab-case")]
             Gate as GateSpec + GateServer, GATES of Kind:
             Http => http::HttpGate,
             Prometheus => prometheus::PrometheusGate,
+            PgActivity => postgres::activity::PgActivity,
             Exec => exec::ExecGate,
             Sandbox => sandbox::SandboxGate,
         }

@@ -201,7 +201,7 @@ impl RealProvider {
         Self { connections, clock, deadline, env, transport, clients }
     }
 
-    fn connection(&self, name: &str) -> Result<&model::Connection, CallError> {
+    pub(super) fn connection(&self, name: &str) -> Result<&model::Connection, CallError> {
         self.connections.get(name).ok_or_else(|| invalid(format!("there is no connection `{name}`")))
     }
 

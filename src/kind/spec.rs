@@ -293,6 +293,12 @@ pub trait IssuerSpec: Debug + Send + Sync {
     /// Its entry in the list.
     fn kind(&self) -> &'static IssuerKind;
 
+    /// What its credentials are made of: by default what its entry says, and less where the runbook asks for one
+    /// value that holds everything.
+    fn parts(&self) -> &'static [Part] {
+        self.kind().parts
+    }
+
     /// The connection that it is reached by.
     fn connection(&self) -> Option<&str>;
 
@@ -351,6 +357,11 @@ pub trait GateSpec: Debug + Send + Sync {
 
     /// What it names outside of the runbook.
     fn names(&self) -> Vec<Names<'_>>;
+
+    /// The credential whose old version it asks about; `None`, as by default, where it asks about none.
+    fn about(&self) -> Option<&str> {
+        None
+    }
 
     /// The share of refused calls above which it fails in the sandbox, where the real gate's subject does not
     /// exist and errors of consumers do.

@@ -79,8 +79,18 @@ fn write(
     if let Some(words) = state.broke_glass() {
         writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
     }
+    for waived in state.plan().waived() {
+        writeln!(out, "  waived: {waived}")?;
+    }
+    if let Some(words) = state.hurried() {
+        writeln!(out, "  cutover was let begin outside of its deployment windows, by {words}")?;
+    }
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;
+    }
+    let said = matches!(state.stopped(), Some(Stop::OutsideWindow { .. }));
+    if let Some(when) = wait::window(state, now).filter(|_| !said) {
+        writeln!(out, "  cutover waits for a deployment window; {when}")?;
     }
     for at in 0..state.plan().steps.len() {
         if let Some(failure) = state.failure(at) {
@@ -377,6 +387,13 @@ fn resume_commands(
             }
             next.push(("resume", format!("{lift}stanch resume {run}")));
         }
+        Some(Stop::OutsideWindow { opens }) => {
+            // Before it opens, a resume waits; where none opens, it would only stop again.
+            if opens.is_some() {
+                next.push(("resume", format!("{lift}stanch resume {run}")));
+            }
+            next.push(("or now", format!("{lift}stanch resume {run} --now --reason TEXT")));
+        }
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
             next.push(("resume", format!("{lift}stanch resume {run} --confirm {name}")));
@@ -485,6 +502,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "all_are_halted": around.all_halted,
         "past_point_of_no_return": state.is_past_return(),
         "exposed_until": state.exposed_until(),
+        "window": approvals::window_json(state),
         "credentials": credentials,
         "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
             "credential": credential, "consumer": consumer, "instances": instances, "of": of,

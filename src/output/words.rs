@@ -73,6 +73,9 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::BrokeGlass { by, reason, ticket } => {
             format!("BREAK-GLASS: {by} goes on without approvals: {}", why_words(reason, Some(ticket)))
         }
+        Event::WindowOverridden { by, reason } => {
+            format!("{by} lets cutover begin outside of the deployment windows: {reason}")
+        }
         Event::Identified { who } => format!("run by {} (as the environment says)", who.words()),
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
         Event::HaltCleared { by } => format!("halt cleared by {by}"),
@@ -155,6 +158,13 @@ pub fn sentence(stop: &Stop) -> String {
         Stop::Until { phase } => format!("stopped after {phase}, as requested"),
         Stop::Waiting { resume_at } => {
             format!("nothing to do before {resume_at:.0}; resume the run then")
+        }
+        Stop::OutsideWindow { opens: Some(at) } => {
+            format!("cutover waits for a deployment window, which opens at {at:.0}; resume the run then")
+        }
+        Stop::OutsideWindow { opens: None } => {
+            "cutover waits for a deployment window, and none opens any more; paused, nothing was rolled back"
+                .into()
         }
         Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
         Stop::Unapproved { phase } => {

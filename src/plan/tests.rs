@@ -12,15 +12,17 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 9] = [
+const RUNBOOKS: [(&str, &str); 11] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
     ("runbooks/random-secret-in-file.yaml", "production"),
     ("runbooks/vault-token-in-kv2.yaml", "production"),
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
+    ("runbooks/postgres-role-in-kv2.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
+    ("runbooks/postgres-dev-server.yaml", "dev"),
     ("tests/plans/every-kind.yaml", "test"),
 ];
 
@@ -205,6 +207,14 @@ fn the_digest_is_that_of_the_canonical_json() {
         unchecked: vec!["nothing".into()],
         approvals: None,
         directory: Some("/somewhere".into()),
+        policy: Some(Governed {
+            revision: 3,
+            file: "/somewhere/policy.yaml".into(),
+            sha256: "1".into(),
+            windows: vec![],
+            freezes: vec![],
+            waived: vec![],
+        }),
         drill: Some("practice".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");

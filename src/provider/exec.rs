@@ -30,12 +30,13 @@ const LAST_LINES: usize = 4096;
 /// How long a program that has ended may keep its output open through a child that it left behind.
 const GRACE: Duration = Duration::from_secs(1);
 /// What a child must not inherit: the operator's own keys. Programs that need Vault or AWS use a
-/// login of their own (a profile, a role, an agent).
-const WITHHELD: [&str; 6] = [
+/// login of their own (a profile, a role, an agent, a file of passwords).
+const WITHHELD: [&str; 7] = [
     "VAULT_TOKEN",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_ACCESS_KEY_ID",
+    "PGPASSWORD",
     // Keys of the collector that traces are sent to.
     "OTEL_EXPORTER_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_TRACES_HEADERS",

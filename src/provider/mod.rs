@@ -465,6 +465,11 @@ pub trait Gate: Send + Sync {
 
     /// Looks once.
     async fn evaluate(&self) -> Judgement;
+
+    /// Looks once, where the handle of the old credential that it asks about is known; by default it asks about none.
+    async fn evaluate_about(&self, _outgoing: Option<&str>) -> Judgement {
+        self.evaluate().await
+    }
 }
 
 /// Makes the parts of a plan callable.

@@ -196,6 +196,13 @@ pub enum Event {
         /// Where that is written down.
         ticket: String,
     },
+    /// Somebody lets cutover begin outside of the deployment windows. Valid for the next time that it begins.
+    WindowOverridden {
+        /// Who ran the process.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// Who runs this process, as its surroundings say. Nobody proved any of it.
     Identified {
         /// Who.
@@ -324,7 +331,7 @@ impl Event {
             Self::Resolved { step: _, applied: _, evidence, facts: _ }
             | Self::Vouched { gate: _, phase: _, evidence } => wash(evidence),
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
-            Self::Halted { by: _, reason } => wash(reason),
+            Self::Halted { by: _, reason } | Self::WindowOverridden { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
             Self::BrokeGlass { by: _, reason, ticket } => [reason, ticket].into_iter().for_each(wash),
             Self::Identified { who } => who.scrub(clean),
@@ -418,6 +425,7 @@ mod tests {
             Event::Vouched { gate: "g".into(), phase: Phase::Overlap, evidence: said() },
             Event::Turned { to: None, why: said(), by_gate: false },
             Event::Halted { by: "me".into(), reason: said() },
+            Event::WindowOverridden { by: "me".into(), reason: said() },
             Event::Noted { text: said() },
         ] {
             event.scrub(&|text| text.replace("said", "*"));

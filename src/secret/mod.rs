@@ -55,7 +55,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The parts of credentials that are no secrets.
-const PUBLIC_PARTS: [&str; 1] = ["access_key_id"];
+const PUBLIC_PARTS: [&str; 2] = ["access_key_id", "username"];
 
 /// Everything that makes up one version of a credential, as named parts: a token has one part,
 /// an AWS access key has two.
@@ -82,12 +82,13 @@ impl Material {
     }
 
     /// The part that a bearer header, a plain store field or a fingerprint uses: the only one,
-    /// or the one named `secret_access_key`.
+    /// or the only one that is a secret.
     pub fn main(&self) -> Option<&Secret> {
-        match self.parts.len() {
-            1 => self.parts.values().next(),
-            _ => self.parts.get("secret_access_key"),
+        if self.parts.len() == 1 {
+            return self.parts.values().next();
         }
+        let mut secrets = self.secret_parts();
+        secrets.next().filter(|_| secrets.next().is_none())
     }
 
     /// All parts in order of their names.
@@ -130,8 +131,8 @@ impl Material {
         Ok(Self { parts: parts.into_iter().map(|(k, v)| (k, Secret::new(v))).collect() })
     }
 
-    /// The parts that must not be shown. An access key's id is public: people need it to know which key
-    /// is meant, and nothing can be done with it alone.
+    /// The parts that must not be shown. An access key's id and a user's name are public: people need them to know
+    /// which one is meant, and nothing can be done with them alone.
     pub fn secret_parts(&self) -> impl Iterator<Item = &Secret> {
         self.parts.iter().filter(|(name, _)| !PUBLIC_PARTS.contains(&name.as_str())).map(|(_, secret)| secret)
     }

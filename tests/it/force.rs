@@ -62,6 +62,7 @@ pub(crate) enum Kind {
     Approle,
     Aws,
     Moto,
+    Postgres,
     Own,
 }
 
@@ -72,6 +73,7 @@ impl Kind {
             Self::Approle => World::approle().await,
             Self::Aws => World::aws().await,
             Self::Moto => World::moto().await,
+            Self::Postgres => World::postgres().await,
             Self::Own => World::own().await,
         }
     }
@@ -380,6 +382,8 @@ at_every_record! {
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
     two_keys_are_enough_for_a_death_at_every_record: Moto Forward, "needs moto: scripts/test";
     two_keys_are_enough_for_a_death_at_every_record_of_a_rollback: Moto Back, "needs moto: scripts/test";
+    postgres_survives_a_death_at_every_record: Postgres Forward, "needs PostgreSQL: scripts/test";
+    postgres_survives_a_death_at_every_record_of_a_rollback: Postgres Back, "needs PostgreSQL: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// How long one call may take in tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-fn server(variable: &str) -> String {
+pub(crate) fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!(
             "{variable} is not set: run scripts/test (or eval \"$(scripts/servers env)\" after scripts/servers up)"

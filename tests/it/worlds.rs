@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::postgres_server::Pg;
 use crate::servers::{Vault, ministack, moto, plain_http, serve, unique};
 use crate::tool::{Consumer, Tool};
 
@@ -31,6 +32,15 @@ pub(crate) enum World {
         store: AwsStore,
         operator: (String, String),
         sdk: Box<Sdk>,
+    },
+    /// A login role, whose user name and password are in a file. A session of the old one is under way.
+    Postgres {
+        pg: Pg,
+        name: String,
+        address: String,
+        operator: (String, String),
+        session: tokio_postgres::Client,
+        folder: tempfile::TempDir,
     },
     Own {
         url: String,
@@ -286,6 +296,19 @@ impl World {
         Self::Aws { url, user, store, operator, sdk }
     }
 
+    /// In the shared PostgreSQL: a login role in a file.
+    pub(crate) async fn postgres() -> Self {
+        let (pg, name) = (Pg::shared(), unique("app"));
+        let (user, password) = pg.app(&name).await;
+        let folder = tempfile::tempdir().expect("folder");
+        let first = json!({ "password": password, "username": user });
+        let mut file = std::fs::File::create(folder.path().join("login.json")).expect("file");
+        std::io::Write::write_all(&mut file, first.to_string().as_bytes()).expect("file");
+        let session = pg.log_in(&user, &password, "postgres").await.expect("a session");
+        let (operator, address) = (pg.operator(&name).await, format!("http://{}", pg.place()));
+        Self::Postgres { pg, name, address, operator, session, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -306,6 +329,7 @@ impl World {
     pub(crate) fn server(&self) -> &str {
         match self {
             Self::Vault { vault, .. } => &vault.address,
+            Self::Postgres { address, .. } => address,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
         }
     }
@@ -314,7 +338,9 @@ impl World {
     pub(crate) fn operator_secret(&self) -> String {
         match self {
             Self::Vault { operator, .. } => operator.clone(),
-            Self::Aws { operator: (_, key), .. } => key.clone(),
+            Self::Aws { operator: (_, secret), .. } | Self::Postgres { operator: (_, secret), .. } => {
+                secret.clone()
+            }
             Self::Own { .. } => unreachable!("it has no operator"),
         }
     }
@@ -343,8 +369,13 @@ impl World {
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
             }
+            Self::Postgres { pg, folder, .. } => {
+                let (file, port) =
+                    (folder.path().join("login.json").display().to_string(), pg.port.to_string());
+                Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
+            }
             Self::Aws { store: AwsStore::File { .. }, .. } | Self::Own { .. } => {
-                unreachable!("it reads no file")
+                unreachable!("it does not read this")
             }
         }
     }
@@ -365,6 +396,10 @@ impl World {
                 .with("AWS_REGION", "us-east-1")
                 .with("AWS_ACCESS_KEY_ID", id)
                 .with("AWS_SECRET_ACCESS_KEY", key),
+            Self::Postgres { operator: (user, password), .. } => {
+                let port = address.rsplit_once(':').expect("a port").1;
+                Tool::new().with("PGPORT", port).with("PGUSER", user).with("PGPASSWORD", password)
+            }
             Self::Own { .. } => Tool::new(),
         }
     }
@@ -409,6 +444,17 @@ impl World {
                     store,
                 )
             }
+            Self::Postgres { name, folder, .. } => (
+                "db: { type: postgres, host: 127.0.0.1, sslmode: disable }".to_owned(),
+                format!(
+                    "issuer: {{ type: postgres-role, connection: db, name: {name}, member_of: [{name}_owner] }}\n    \
+                     scope: {{ policies: [{name}_owner] }}"
+                ),
+                format!(
+                    "{{ type: file, path: {}, format: text }}",
+                    folder.path().join("login.json").display()
+                ),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, authority, phases.unwrap_or(usual)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -459,6 +505,12 @@ impl World {
                 let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
                 existing.extend(keys.access_key_metadata.into_iter().filter_map(|key| key.access_key_id));
             }
+            Self::Postgres { pg, name, .. } => {
+                let sql = format!(
+                    "select rolname::text from pg_roles where rolname like '{name}\\_%' and rolname <> '{name}_owner'"
+                );
+                existing.extend(pg.column(&sql).await);
+            }
             Self::Own { authority, .. } => {
                 existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
             }
@@ -479,6 +531,10 @@ impl World {
                 })
             });
         }
+        if let Self::Postgres { pg, .. } = self {
+            let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
+            alive.retain(|name| logins.contains(name));
+        }
         alive
     }
 
@@ -495,13 +551,17 @@ impl World {
             Self::Aws { store: AwsStore::File { path, .. }, .. } => {
                 serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
             }
+            Self::Postgres { folder, .. } => {
+                let text = std::fs::read_to_string(folder.path().join("login.json")).expect("file");
+                serde_json::from_str(&text).expect("JSON")
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
 
     /// The secret part of a store's value.
     pub(crate) fn secret(value: &Value) -> String {
-        let secret = ["token", "secret_id", "KEY", "secret_access_key", "value"]
+        let secret = ["token", "secret_id", "KEY", "secret_access_key", "value", "password"]
             .iter()
             .find_map(|field| value[field].as_str());
         secret.expect("a secret part").to_owned()
@@ -514,7 +574,7 @@ impl World {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
-            Self::Aws { .. } | Self::Own { .. } => None,
+            Self::Aws { .. } | Self::Postgres { .. } | Self::Own { .. } => None,
         }
     }
 
@@ -554,6 +614,7 @@ impl World {
             Self::Aws { store: AwsStore::File { .. }, .. } => {
                 self.alive().await.contains(&part("access_key_id"))
             }
+            Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
@@ -571,6 +632,9 @@ impl World {
         self.labels_are_clean().await;
         if let Self::Vault { vault, session: Some(session), .. } = self {
             assert!(!vault.accepts(session).await, "a session of the old secret id lives on");
+        }
+        if let Self::Postgres { session, .. } = self {
+            assert!(session.simple_query("select 1").await.is_err(), "a session of the old role lives on");
         }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
@@ -600,10 +664,21 @@ impl World {
         if let Self::Vault { vault, session: Some(session), .. } = self {
             assert!(vault.accepts(session).await, "a session of the old secret id was revoked");
         }
+        if let Self::Postgres { session, .. } = self {
+            session.simple_query("select 1").await.expect("a session of the old role was ended");
+        }
     }
 
     /// Removes what would make listings long for those who come later.
     pub(crate) async fn forget(self) {
+        if let Self::Postgres { pg, name, operator: (operator, _), .. } = &self {
+            let mut roles = self.existing().await;
+            roles.extend([format!("{name}_owner"), operator.clone()]);
+            for role in roles {
+                pg.execute(&format!("drop role \"{role}\"")).await;
+            }
+            return;
+        }
         let Self::Vault { vault, operator, role, session, .. } = &self else { return };
         if session.is_some() {
             vault.api("DELETE", &format!("auth/approle/role/{role}"), Value::Null).await;

@@ -104,6 +104,8 @@ impl Session {
         let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
         let provider = Arc::clone(&self.engine.provider);
         let deadline = self.plan.runbook.limits.deadline.get();
+        let about = self.plan.credentials.iter().find(|c| Some(c.name.as_str()) == spec.about());
+        let outgoing = about.and_then(|c| Some(c.outgoing.as_ref()?.handle.clone()));
         self.calls.spawn(async move {
             let every = spec.every();
             let gate = provider.gate(&spec).await;
@@ -111,8 +113,9 @@ impl Session {
                 let judgement = match &gate {
                     Err(e) => Judgement { verdict: Verdict::Error, detail: e.message.clone() },
                     Ok(gate) => {
-                        let gate = Arc::clone(gate);
-                        let asked = catch_panic(async move { Ok(gate.evaluate().await) });
+                        let (gate, outgoing) = (Arc::clone(gate), outgoing.clone());
+                        let asked =
+                            catch_panic(async move { Ok(gate.evaluate_about(outgoing.as_deref()).await) });
                         let error = |detail: String| Judgement { verdict: Verdict::Error, detail };
                         match within(deadline, asked).await {
                             Some(Ok(judgement)) => judgement,

@@ -293,7 +293,7 @@ fn invalid(message: impl Into<String>) -> CallError {
 #[async_trait]
 impl StoreServer for File {
     async fn connect(&self, credential: &Credential, _: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
-        let layout = Layout::new(credential.issuer.kind().parts, None, &BTreeMap::new())?;
+        let layout = Layout::new(credential.issuer.parts(), None, &BTreeMap::new())?;
         Ok(Arc::new(FileStore::new(&self.path, self.format, self.key.clone(), layout)?))
     }
 }

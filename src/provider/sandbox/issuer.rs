@@ -29,7 +29,7 @@ impl IssuerSpec {
         let StandIn { principal, policies, ttl, coexist, recipe } = issuer.stand_in(&credential.scope);
         Self {
             principal: principal.unwrap_or_else(|| name.to_owned()),
-            parts: issuer.kind().parts,
+            parts: issuer.parts(),
             policies,
             ttl_ms: ttl.map(millis),
             traits: issuer.traits(),
@@ -142,7 +142,9 @@ impl Issuer for SandboxIssuer {
     }
 
     fn candidate(&self) -> Option<Material> {
-        self.spec.recipe.map(|recipe| Material::single(self.spec.parts[0], recipe.generate()))
+        let recipe = self.spec.recipe?;
+        let parts = self.spec.parts.iter();
+        Some(parts.fold(Material::default(), |all, part| all.with(part, recipe.generate())))
     }
 
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {

@@ -115,8 +115,11 @@ fn fields(context: &mut Context<'_>, credential: &Entry, store: &Node) {
                 .hint("use `field` for a credential with one part, `fields` for one with several parts"),
         );
     }
-    let issuer = credential.value.get("issuer").and_then(|issuer| issuer.text_of("type"));
-    let Some(IssuerKind { parts, .. }) = kind::named(ISSUERS, issuer) else { return };
+    let Some(issuer) = credential.value.get("issuer") else { return };
+    let Some(IssuerKind { parts, .. }) = kind::named(ISSUERS, issuer.text_of("type")) else { return };
+    // Some kinds deliver other parts where the runbook asks for it; one with mistakes in it is reported elsewhere.
+    let spec = serde_json::from_value::<kind::Issuer>(issuer.to_json());
+    let parts = spec.map_or(*parts, |spec| spec.parts());
     let named = fields.value.entries();
     let missing: Vec<&str> =
         parts.iter().copied().filter(|part| named.iter().all(|entry| entry.key != *part)).collect();

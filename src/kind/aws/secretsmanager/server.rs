@@ -363,7 +363,7 @@ impl Store for SecretsManagerStore {
 #[async_trait]
 impl StoreServer for Secretsmanager {
     async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
-        let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
+        let layout = Layout::new(credential.issuer.parts(), self.field.as_deref(), &self.fields)?;
         let client = at.client(&self.connection).await?;
         Ok(Arc::new(SecretsManagerStore::new(client, self.secret.clone(), layout)))
     }

@@ -427,7 +427,7 @@ fn at(place: &Kv2Place, error: CallError) -> CallError {
 #[async_trait]
 impl StoreServer for Kv2 {
     async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
-        let layout = Layout::new(credential.issuer.kind().parts, self.field.as_deref(), &self.fields)?;
+        let layout = Layout::new(credential.issuer.parts(), self.field.as_deref(), &self.fields)?;
         let place = Kv2Place::new(&self.mount, &self.path)?;
         let client = at.client(&self.connection).await?;
         Ok(Arc::new(Kv2Store::new(client, place, layout, self.destroy_outgoing)))

@@ -1,0 +1,104 @@
+//! How a role goes for good: no new session, no old one, nothing that it owns, no privilege, no role. The role goes last,
+//! so that whoever finds it dropped need not look for what is left.
+
+use std::time::Duration;
+
+use super::compare::{databases, owned};
+use super::statement;
+use crate::domain::ErrorKind;
+use crate::kind::postgres::client::PgClient;
+use crate::provider::CallError;
+use crate::text::{counted, sanitize};
+
+/// How long sessions that were told to end may take. They end at their next look for an interrupt.
+const PATIENCE_MS: u64 = 5000;
+const EVERY: Duration = Duration::from_millis(50);
+
+/// Ends every session of a role that may not log in any more, and waits until none is left.
+pub(super) async fn end_sessions(client: &PgClient, name: &str, version: i32) -> Result<(), CallError> {
+    may_signal(client, name, version).await?;
+    let what = "the end of the role's sessions";
+    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename::text = $1";
+    let start = client.now_ms();
+    loop {
+        // A role that was dropped beside us has no sessions that could be told from others'.
+        let rows = client.rows(what, sql, &[name]).await.map_err(CallError::doubtful)?;
+        let left: i64 = rows.first().map_or(0, |row| row.get(0));
+        if left == 0 {
+            return Ok(());
+        }
+        if client.now_ms().saturating_sub(start) >= PATIENCE_MS {
+            let sessions = counted(u64::try_from(left).unwrap_or_default(), "session");
+            return Err(CallError::unknown(format!(
+                "{sessions} of {} did not end within {} s; the role cannot log in any more",
+                sanitize(name),
+                PATIENCE_MS / 1000
+            ))
+            .hint("look at `wait_event` in pg_stat_activity: what is written to a disk or a peer that hangs does not end"));
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Makes the operator a member of the role, where it could not end its sessions or hand over its objects otherwise. The
+/// membership goes with the role.
+async fn may_signal(client: &PgClient, name: &str, version: i32) -> Result<(), CallError> {
+    let sql = "select pg_has_role(session_user, r.oid, 'USAGE') from pg_roles r where r.rolname = $1";
+    let rows = client.rows("the question whose member stanch is", sql, &[name]).await?;
+    if rows.first().is_none_or(|row| row.get(0)) {
+        return Ok(());
+    }
+    client.perform("a membership of the role", &statement::join(name, version)).await
+}
+
+/// Removes a role, and all that came from it.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] when it owns objects and the runbook does not say whose they shall be: they are never dropped.
+pub(super) async fn remove(
+    client: &PgClient,
+    reassign_to: Option<&str>,
+    name: &str,
+    version: i32,
+) -> Result<(), CallError> {
+    client.perform("NOLOGIN for the role", &statement::alter_login(name, false)).await?;
+    end_sessions(client, name, version).await?;
+    for database in databases(client, name).await.map_err(CallError::doubtful)? {
+        if let Some(to) = reassign_to {
+            let what = "the handing over of what the role owns";
+            client
+                .perform_in(&database, what, &statement::reassign(name, to))
+                .await
+                .map_err(CallError::doubtful)?;
+        }
+        let rows = client
+            .rows_in(&database, "the question what the role owns", &owned(), &[name, ""])
+            .await
+            .map_err(CallError::doubtful)?;
+        if !rows.is_empty() {
+            let named: Vec<String> = rows.iter().map(|row| sanitize(row.get(0))).collect();
+            let (role, database) = (sanitize(name), sanitize(&database));
+            return Err(CallError::rejected(
+                ErrorKind::Conflict,
+                format!(
+                    "the role {role} owns objects in the database {database} ({}), so that it was not dropped; it cannot log in, and its sessions are ended",
+                    named.join(", ")
+                ),
+            )
+            .hint(format!("give them to another role (`REASSIGN OWNED BY {role} TO …`), then resume"))
+            .doubtful());
+        }
+        let what = "the end of the role's privileges";
+        client
+            .perform_in(&database, what, &statement::drop_privileges(name))
+            .await
+            .map_err(CallError::doubtful)?;
+    }
+    client.perform("DROP ROLE", &statement::drop_role(name)).await.map_err(|error| {
+        let hint = format!(
+            "`DROP OWNED BY {}` as a superuser, in the database that is named; it owns nothing any more. Then resume",
+            sanitize(name)
+        );
+        if error.kind == ErrorKind::Conflict { error.hint(hint).doubtful() } else { error.doubtful() }
+    })
+}

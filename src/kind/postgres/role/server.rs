@@ -1,0 +1,233 @@
+//! Login roles: made with a description that says whose they are, watched in `pg_roles`, dropped by name.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use super::compare::role;
+use super::remove::{end_sessions, remove};
+use super::shape::{checked_prefix, login, material, new_login};
+use super::spec::{EndSessions, PASSWORD, PostgresRole};
+use super::statement::{alter_login, create, tag};
+use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::postgres::client::PgClient;
+use crate::kind::postgres::fault;
+use crate::kind::real::{IssuerServer, RealProvider};
+use crate::provider::outcome::CallError;
+use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
+use crate::runbook::model::Credential;
+use crate::secret::{Alphabet, Material, Recipe};
+use crate::text::sanitize;
+
+/// Issues login roles.
+pub struct RoleIssuer {
+    pub(super) client: Arc<PgClient>,
+    pub(super) spec: PostgresRole,
+    recipe: Recipe,
+    version: OnceCell<i32>,
+}
+
+impl RoleIssuer {
+    /// Roles as `spec` says.
+    ///
+    /// # Errors
+    /// When no role can have such a name, or the URL is none.
+    pub fn new(client: Arc<PgClient>, spec: PostgresRole) -> Result<Self, CallError> {
+        let invalid = |message: String| CallError::rejected(ErrorKind::Invalid, message);
+        checked_prefix(&spec.name)?;
+        if let Some(group) =
+            spec.member_of.iter().find(|group| group.is_empty() || group.contains(char::is_control))
+        {
+            return Err(invalid(format!(
+                "`member_of` has the entry `{}`, which is not a name",
+                sanitize(group)
+            )));
+        }
+        let recipe =
+            Recipe::new(Alphabet::Alphanumeric, PASSWORD).map_err(|error| invalid(error.to_string()))?;
+        material(&new_login(&spec.name, recipe), spec.url.as_deref())?;
+        Ok(Self { client, spec, recipe, version: OnceCell::new() })
+    }
+
+    /// The server's version, as a number.
+    pub(super) async fn version(&self) -> Result<i32, CallError> {
+        let ask = || async {
+            let sql = "select current_setting('server_version_num')::int4";
+            let rows = self.client.rows("the question about its version", sql, &[]).await?;
+            Ok::<i32, CallError>(rows.first().map_or(0, |row| row.get(0)))
+        };
+        self.version.get_or_try_init(ask).await.copied()
+    }
+
+    fn principal(&self) -> String {
+        format!("role of {}", sanitize(&self.spec.name))
+    }
+
+    /// What is known of a role by its name.
+    async fn standing(&self, name: &str) -> Result<Life, CallError> {
+        let sql = "select rolcanlogin from pg_roles where rolname = $1";
+        let rows = self.client.rows("the question whether the role is there", sql, &[name]).await?;
+        Ok(match rows.first().map(|row| row.get(0)) {
+            None => Life::Gone,
+            Some(true) => Life::Active,
+            Some(false) => Life::Disabled,
+        })
+    }
+
+    async fn set_login(&self, handle: &str, login: bool) -> Result<(), CallError> {
+        let what = if login { "LOGIN for the role" } else { "NOLOGIN for the role" };
+        self.client.perform(what, &alter_login(handle, login)).await
+    }
+}
+
+#[async_trait]
+impl Issuer for RoleIssuer {
+    fn traits(&self) -> IssuerTraits {
+        PostgresRole::TRAITS
+    }
+
+    async fn preflight(&self, outgoing: Option<&Identity>) -> Vec<Check> {
+        self.checks(outgoing.map(|outgoing| outgoing.handle.as_str())).await
+    }
+
+    async fn before_revoking(&self, outgoing: &Identity) -> Check {
+        self.own_check(&outgoing.handle).await
+    }
+
+    async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
+        let found = login(material)?;
+        let life = self.standing(&found.user).await?;
+        let identity = Identity { handle: found.user, principal: self.principal() };
+        Ok((life != Life::Gone).then_some(Standing { identity, life, uses_left: None }))
+    }
+
+    fn candidate(&self) -> Option<Material> {
+        material(&new_login(&self.spec.name, self.recipe), self.spec.url.as_deref()).ok()
+    }
+
+    async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
+        let candidate = candidate.ok_or_else(|| {
+            CallError::rejected(ErrorKind::Invalid, "there is no password to create a role with")
+        })?;
+        let new = login(candidate)?;
+        let issued = || Issued {
+            identity: Identity { handle: new.user.clone(), principal: self.principal() },
+            material: candidate.clone(),
+        };
+        // The server keeps this of a password, and takes it in its place. So the password is in no statement, and in no
+        // log of the server's.
+        let verifier = postgres_protocol::password::scram_sha_256(new.password.expose().as_bytes());
+        let sql = create(&self.spec, &new.user, &verifier, &tag(context));
+        match self.client.perform("CREATE ROLE", &sql).await {
+            Ok(()) => Ok(issued()),
+            // An earlier try of this very step made it, with this very password.
+            Err(error) if error.kind == ErrorKind::Conflict && !error.in_doubt => {
+                match self.find(context, &[]).await?.contains(&new.user) {
+                    true => Ok(issued()),
+                    false => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find(&self, context: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+        let tag = tag(context);
+        let sql = if context.step.is_empty() {
+            "select rolname::text from pg_roles where starts_with(shobj_description(oid, 'pg_authid'), $1) order by 1"
+        } else {
+            "select rolname::text from pg_roles where shobj_description(oid, 'pg_authid') = $1 order by 1"
+        };
+        let rows = self.client.rows("the question which roles this run made", sql, &[&tag]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn existing(&self) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
+
+    async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
+        let Some(role) = role(&self.client, handle, self.version().await?).await? else {
+            let message = format!("there is no role {}", sanitize(handle));
+            return Err(CallError::rejected(ErrorKind::NotFound, message));
+        };
+        let mut wider: Vec<String> = role
+            .attributes
+            .iter()
+            .filter(|attribute| !self.spec.attributes.contains(attribute))
+            .map(|attribute| format!("it has the attribute {}", super::statement::keyword(*attribute)))
+            .collect();
+        if role.superuser {
+            wider.push("it is a superuser".to_owned());
+        }
+        Ok(Grant { policies: Some(role.member_of), wider, ..Grant::default() })
+    }
+
+    async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        self.standing(handle).await
+    }
+
+    async fn disable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
+        self.set_login(handle, false).await?;
+        match self.spec.end_sessions {
+            EndSessions::Revoke => Ok(()),
+            EndSessions::Sunset => {
+                let version = self.version().await.map_err(CallError::doubtful)?;
+                end_sessions(&self.client, handle, version).await.map_err(CallError::doubtful)
+            }
+        }
+    }
+
+    async fn enable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
+        self.set_login(handle, true).await
+    }
+
+    async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
+        if self.standing(handle).await? == Life::Gone {
+            return Ok(());
+        }
+        match remove(&self.client, self.spec.reassign_to.as_deref(), handle, self.version().await?).await {
+            // Dropped beside us, in the meantime.
+            Err(error) if error.kind == ErrorKind::NotFound => match self.standing(handle).await {
+                Ok(Life::Gone) => Ok(()),
+                _ => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
+        let found = login(material)?;
+        let database = self.spec.database.as_deref().unwrap_or(&self.client.settings().dbname);
+        let Err(error) = self.client.log_in(&found.user, &found.password, database).await? else {
+            return Ok(Use::Accepted);
+        };
+        let place = self.client.place();
+        match error.as_db_error() {
+            Some(said) => match said.code().code() {
+                "28000" | "28P01" => Ok(Use::Refused(format!("{place}: {}", fault::words(said)))),
+                // The password was accepted first: it may not use this database, or there is none.
+                "42501" | "3D000" => Ok(Use::Accepted),
+                // Too many sessions, a start, a stop: neither acceptance nor refusal.
+                _ => Err(CallError {
+                    kind: ErrorKind::NoAnswer,
+                    ..fault::connecting(&error, &place, &found.user).read_only()
+                }),
+            },
+            None => Err(fault::connecting(&error, &place, &found.user).read_only()),
+        }
+    }
+}
+
+#[async_trait]
+impl IssuerServer for PostgresRole {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        Ok(Arc::new(RoleIssuer::new(at.client(&self.connection).await?, self.clone())?))
+    }
+}
