@@ -413,6 +413,7 @@ fn runbook(count: usize) -> model::Runbook {
         summary: None,
         owner: None,
         cadence: None,
+        windows: Vec::new(),
         severity: model::Severity::Medium,
         environments: [("sandbox".to_owned(), BTreeMap::new())].into(),
         strategy: model::Strategy::Overlap,

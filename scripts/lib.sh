@@ -43,3 +43,34 @@ unpack_openssh_tests() {
   rm -rf "$folder"
   return "$code"
 }
+
+# make_venv FOLDER REQUIREMENTS: by hash, and wheels only, so that no package runs code at its installation.
+make_venv() {
+  need python3 "Python 3.11 or newer"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "needs Python 3.11 or newer; python3 on PATH is $(python3 --version 2>&1)"
+  python3 -m venv "$1" >&2 || die "python3 cannot make virtual environments; install its venv module (Debian: package python3-venv)"
+  "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    --require-hashes --only-binary :all: -r "$2" >&2 9>&-
+}
+
+# A Python that knows OpenTelemetry's published definitions of OTLP. Prints its path. The folder's name holds a digest of
+# the lock file, so that a new lock makes a new environment.
+otlp_python() {
+  local lock=$ROOT/tests/servers/requirements-otlp.txt venv
+  venv=$CACHE/venv-otlp-$(sha256sum "$lock" | cut -c1-12)
+  if ! [[ -e $venv/complete ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    install_otlp "$venv" "$lock" >&2
+  fi
+  printf '%s' "$venv/bin/python"
+}
+
+install_otlp() (
+  mkdir -p "$CACHE"
+  exec 9>"$1.lock"
+  flock 9
+  ! { [[ -e $1/complete ]] && "$1/bin/python" -c '' 2>/dev/null; } || exit 0
+  say "installing OpenTelemetry's definitions of OTLP, once"
+  rm -rf "$1"
+  make_venv "$1" "$2" || die "opentelemetry-proto could not be installed; mend what pip names above and try again"
+  touch "$1/complete" # last: it says that nothing is missing
+)

@@ -1,8 +1,8 @@
 //! Staged, resumable, provable emergency credential rotation.
 //!
 //! The rooms, from the outside in; each may use those after it, never those before:
-//! `cli`, `drill`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`, `kind`,
-//! `runbook`, `approve`, `domain`, `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
+//! `cli`, `drill`, `follow`, `output`, `engine`, `calendar`, `gate`, `provider`, `journal`, `rotation`, `plan`,
+//! `policy`, `kind`, `runbook`, `approve`, `domain`, `secret`, `clock`, `text`. `tests/it/architecture.rs` holds the table.
 
 pub mod approve;
 pub mod calendar;
@@ -25,6 +25,8 @@ pub mod kind;
 #[cfg(feature = "tool")]
 pub mod output;
 pub mod plan;
+#[cfg(feature = "tool")]
+pub mod policy;
 pub mod provider;
 pub mod rotation;
 pub mod runbook;

@@ -12,9 +12,11 @@ mod signature;
 mod signers;
 mod statement;
 mod verify;
+mod waiver;
 
 pub use rules::{Approval, Approvals, Lack, Request, Requirement, Standing};
 pub use signature::{Signature, Signer};
 pub use signers::{Fault, Rejected, Signers};
 pub use statement::{APPROVAL, Kind, REQUEST, Signed, Statement};
 pub use verify::{Refused, admit, request};
+pub use waiver::{NotWaived, WAIVER, Waiver, waives};

@@ -79,6 +79,11 @@ impl Rotations {
         self.last.get(&(runbook.to_owned(), environment.to_owned(), credential.to_owned()))
     }
 
+    /// The runs without which this would be other.
+    pub fn runs(&self) -> impl Iterator<Item = &str> {
+        self.last.values().map(|(evidence, _)| evidence.of.as_str())
+    }
+
     /// The run that is open for a runbook in an environment.
     pub fn open(&self, runbook: &str, environment: &str) -> Option<&str> {
         self.open.get(&(runbook.to_owned(), environment.to_owned())).map(String::as_str)

@@ -6,7 +6,9 @@ mod evidence;
 mod feed;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use entry::{Entry, Rotation, Standing};
 pub use evidence::{Evidence, Rotations, Source};
 pub use feed::to_icalendar;
+pub use windows::Windows;

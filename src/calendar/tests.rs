@@ -240,3 +240,114 @@ fn by_calcard(text: &str) -> Vec<[String; 4]> {
     ];
     events.map(|event| fields.clone().map(|name| value(event, name))).collect()
 }
+
+/// Deployment windows, as a runbook has them, one list of them a line.
+fn windows(lists: &[&str], freezes: &str) -> super::Windows {
+    let lists: Vec<Vec<crate::domain::Window>> = lists
+        .iter()
+        .map(|list| serde_json::from_str(list).unwrap_or_else(|e| panic!("{list}: {e}")))
+        .collect();
+    let freezes: Vec<crate::domain::Freeze> = serde_json::from_str(freezes).expect("freezes");
+    super::Windows::new(lists.iter().map(Vec::as_slice), &freezes, TimeZone::get).expect("zones")
+}
+
+/// When it is open next, in UTC: `now`, a moment, or `never`.
+fn next(windows: &super::Windows, now: &str) -> String {
+    match windows.next(at(now)) {
+        crate::domain::Opening::Now => "now".into(),
+        crate::domain::Opening::At(at) => at.to_string(),
+        crate::domain::Opening::Never => "never".into(),
+    }
+}
+
+const WORKDAYS: &str =
+    r#"[{"days":["mon","tue","wed","thu"],"from":"09:00","to":"16:00","zone":"Europe/Berlin"}]"#;
+
+#[test]
+fn a_window_opens_on_its_days_in_its_zone() {
+    let week = windows(&[WORKDAYS], "[]");
+    for (now, opens) in [
+        // A Monday, an hour before UTC says so.
+        ("2026-11-30T07:59:59Z", "2026-11-30T08:00:00Z"),
+        ("2026-11-30T08:00:00Z", "now"),
+        ("2026-11-30T14:59:59.999Z", "now"),
+        ("2026-11-30T15:00:00Z", "2026-12-01T08:00:00Z"),
+        // From Thursday over the weekend, and into summer time.
+        ("2026-12-03T15:00:00Z", "2026-12-07T08:00:00Z"),
+        ("2026-03-26T15:00:00Z", "2026-03-30T07:00:00Z"),
+    ] {
+        assert_eq!(next(&week, now), opens, "{now}");
+    }
+    assert_eq!(next(&windows(&[], "[]"), "2026-11-28T03:00:00Z"), "now");
+    // The one of two that opens first.
+    let two = r#"[{"days":["sat"],"from":"10:00","to":"11:00","zone":"UTC"},{"days":["sun"],"from":"10:00","to":"11:00","zone":"UTC"}]"#;
+    assert_eq!(next(&windows(&[two], "[]"), "2026-11-28T10:59:59Z"), "now");
+    assert_eq!(next(&windows(&[two], "[]"), "2026-11-28T11:00:00Z"), "2026-11-29T10:00:00Z");
+}
+
+#[test]
+fn a_window_past_midnight_belongs_to_the_day_on_which_it_opens() {
+    let night = windows(
+        &[
+            r#"[{"days":["sat"],"from":"22:00","to":"04:00","zone":"UTC","first":"2026-11-28","last":"2026-12-05"}]"#,
+        ],
+        "[]",
+    );
+    for (now, opens) in [
+        ("2026-11-01T00:00:00Z", "2026-11-28T22:00:00Z"),
+        ("2026-11-29T03:59:59Z", "now"),
+        ("2026-11-29T04:00:00Z", "2026-12-05T22:00:00Z"),
+        // Its last day is the one on which it opens.
+        ("2026-12-06T03:59:59Z", "now"),
+        ("2026-12-06T04:00:00Z", "never"),
+    ] {
+        assert_eq!(next(&night, now), opens, "{now}");
+    }
+    let day = windows(&[r#"[{"days":["sun"],"from":"00:00","to":"24:00","zone":"UTC"}]"#], "[]");
+    assert_eq!(next(&day, "2026-11-29T23:59:59Z"), "now");
+    assert_eq!(next(&day, "2026-11-30T00:00:00Z"), "2026-12-06T00:00:00Z");
+}
+
+#[test]
+fn windows_in_the_nights_on_which_the_clock_changes() {
+    let sundays = |from: &str, to: &str| {
+        let list = format!(r#"[{{"days":["sun"],"from":"{from}","to":"{to}","zone":"Europe/Berlin"}}]"#);
+        windows(&[&list], "[]")
+    };
+    // 2026-03-29: the clock goes from 02:00 to 03:00, which is 01:00 UTC. What is skipped moves on.
+    let spring = |from, to, now| next(&sundays(from, to), now);
+    assert_eq!(spring("02:30", "04:00", "2026-03-28T12:00:00Z"), "2026-03-29T01:30:00Z");
+    assert_eq!(spring("01:30", "02:30", "2026-03-29T01:29:59Z"), "now");
+    assert_eq!(spring("01:30", "02:30", "2026-03-29T01:30:00Z"), "2026-04-04T23:30:00Z");
+    // It would close before it opens: on that night it does not open, and a week later it does.
+    assert_eq!(spring("02:30", "03:00", "2026-03-28T12:00:00Z"), "2026-04-05T00:30:00Z");
+    // 2026-10-25: from 03:00 back to 02:00, so 02:30 is at 00:30 and at 01:30 UTC. The first of the two counts.
+    let autumn = |from, to, now| next(&sundays(from, to), now);
+    assert_eq!(autumn("02:30", "04:00", "2026-10-24T12:00:00Z"), "2026-10-25T00:30:00Z");
+    assert_eq!(autumn("02:30", "04:00", "2026-10-25T01:15:00Z"), "now");
+    assert_eq!(autumn("01:00", "02:30", "2026-10-25T00:29:59Z"), "now");
+    assert_eq!(autumn("01:00", "02:30", "2026-10-25T00:30:00Z"), "2026-11-01T00:00:00Z");
+    // A window over the whole of such a day has 23 or 25 hours.
+    assert_eq!(next(&sundays("00:00", "24:00"), "2026-03-29T21:59:59Z"), "now");
+    assert_eq!(next(&sundays("00:00", "24:00"), "2026-10-25T22:59:59Z"), "now");
+    assert_eq!(next(&sundays("00:00", "24:00"), "2026-10-25T23:00:00Z"), "2026-10-31T23:00:00Z");
+}
+
+#[test]
+fn every_list_must_be_open_and_no_freeze_hold() {
+    let mornings = r#"[{"from":"06:00","to":"10:00","zone":"Europe/Berlin"}]"#;
+    let both = windows(&[WORKDAYS, mornings], "[]");
+    assert_eq!(next(&both, "2026-11-30T00:00:00Z"), "2026-11-30T08:00:00Z");
+    assert_eq!(next(&both, "2026-11-30T08:59:59Z"), "now");
+    assert_eq!(next(&both, "2026-11-30T09:00:00Z"), "2026-12-01T08:00:00Z");
+    // Two that are never open together.
+    let nights = r#"[{"from":"22:00","to":"23:00","zone":"Europe/Berlin"}]"#;
+    assert_eq!(next(&windows(&[WORKDAYS, nights], "[]"), "2026-11-30T00:00:00Z"), "never");
+    let freeze = r#"[{"first":"2026-12-21","last":"2027-01-03","zone":"Europe/Berlin","reason":"year end"}]"#;
+    let frozen = windows(&[WORKDAYS], freeze);
+    assert_eq!(next(&frozen, "2026-12-17T14:00:00Z"), "now");
+    assert_eq!(next(&frozen, "2026-12-17T15:00:00Z"), "2027-01-04T08:00:00Z");
+    // A freeze alone, too; its days are those of its zone.
+    assert_eq!(next(&windows(&[], freeze), "2026-12-20T22:59:59Z"), "now");
+    assert_eq!(next(&windows(&[], freeze), "2026-12-20T23:00:00Z"), "2027-01-03T23:00:00Z");
+}

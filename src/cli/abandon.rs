@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{Context, ask, can_ask, is_yes, words};
-use super::{CliError, Exit, Global, drive, print, print_json, tell};
+use super::{CliError, Exit, Global, drive, print, print_json, tell, trace};
 use crate::engine::{self, EngineError};
 use crate::journal::Journal;
 use crate::plan::Action;
@@ -70,7 +70,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: &AbandonArgs)
     journal.commit(now, &events)?;
     journal.close()?;
     sweep(context, &state).await;
-    tell::after(context, &run, state.plan()).await;
+    tokio::join!(tell::after(context, &run, state.plan()), trace::after(context, &run));
     if global.json {
         print_json(&json!({ "run": run, "end": "abandoned", "reason": reason, "left_open": left }))?;
     } else {

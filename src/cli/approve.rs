@@ -7,10 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::context::{Access, Context, Open, ask, can_ask, is_yes, words};
+use super::context::{Access, Context, Open, words};
 use super::drive::block_on_this_thread;
 use super::halt::record;
-use super::sign::{SignArgs, Wanted, beside, read};
+use super::sign::{SignArgs, Wanted, beside, confirm, read};
 use super::write::to_file;
 use super::{CliError, Exit, Global, phase, plan, print, print_json};
 use crate::approve::{Approvals, Kind, Refused, Signed};
@@ -119,7 +119,7 @@ fn of_plan(global: &Global, args: &ApproveArgs, path: &Path) -> Result<Exit, Cli
     };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(&plan, &statement.phases, statement.ticket.as_deref())?;
-    confirm(global, args, &statement.text())?;
+    confirm(global, args.yes, &statement.text())?;
     let signed = hand.sign(&statement)?;
     let state = State::new(std::sync::Arc::new(plan), now);
     let approval = state.admit(&signed, None, Some(now)).map_err(refused)?;
@@ -217,7 +217,7 @@ fn sign(
         Wanted { kind: Kind::Approval, plan, run: Some(run), phases, reason, ticket, expires, requester };
     let statement = wanted.statement(&hand.by);
     refuse_without_ticket(plan, &statement.phases, statement.ticket.as_deref())?;
-    confirm(global, args, &statement.text())?;
+    confirm(global, args.yes, &statement.text())?;
     hand.sign(&statement)
 }
 
@@ -283,24 +283,6 @@ fn refuse_without_ticket(plan: &Plan, phases: &[Phase], ticket: Option<&str>) ->
         )
         .hint("pass --ticket TEXT, with where the reason is written down")),
         _ => Ok(()),
-    }
-}
-
-fn confirm(global: &Global, args: &ApproveArgs, text: &str) -> Result<(), CliError> {
-    eprintln!("{}", crate::text::sanitize_block(text));
-    if args.yes {
-        return Ok(());
-    }
-    if !can_ask(global) {
-        return Err(CliError::new(
-            Exit::Usage,
-            "cannot ask for confirmation (no terminal); nothing was signed",
-        )
-        .hint("pass --yes"));
-    }
-    match ask("Sign this? [y/N]") {
-        Some(answer) if is_yes(&answer) => Ok(()),
-        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was signed")),
     }
 }
 

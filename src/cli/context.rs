@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{CliError, Exit, Global};
 use crate::clock::{Clock, SystemClock, VirtualClock, add, since};
-use crate::domain::Who;
+use crate::domain::{TraceParent, Who};
 use crate::drill::{Asks, DrillLedger, Marker, Stage};
 use crate::engine::{has_captured, try_open};
 use crate::journal::{Ledger, SealingKey, StateDir};
@@ -34,6 +34,8 @@ pub(super) struct Context {
     pub(super) host: String,
     /// What the surroundings say of who it is.
     pub(super) who: Who,
+    /// The trace that this process is a part of, as `TRACEPARENT` says; one that is not valid is none.
+    pub(super) parent: Option<TraceParent>,
     /// How to show what happens.
     pub(super) mode: Mode,
     /// The drill whose state directory this is.
@@ -90,6 +92,7 @@ impl Context {
             actor: actor(),
             host: host(),
             who: super::who::who(&|name| std::env::var(name).ok()),
+            parent: std::env::var("TRACEPARENT").ok().and_then(|text| text.trim().parse().ok()),
             mode: mode(global),
             drill: None,
         })
@@ -128,11 +131,14 @@ impl Context {
     }
 
     /// Who runs this process, as its surroundings say, for the record; nothing where they say no more than the actor.
-    pub(super) fn identified(&self) -> Option<Event> {
+    /// And the trace that it is a part of.
+    pub(super) fn identified(&self) -> Vec<Event> {
         let who = self.who.clone();
         // Every record names the actor already.
         let more = who != Who { login: Some(self.actor.clone()), ..Who::default() };
-        (more && !who.is_empty()).then_some(Event::Identified { who })
+        let identified = (more && !who.is_empty()).then_some(Event::Identified { who });
+        let traced = self.parent.map(|parent| Event::Traced { parent: parent.to_string() });
+        identified.into_iter().chain(traced).collect()
     }
 
     /// Who does this, and where, in one text.
@@ -145,7 +151,7 @@ impl Context {
         let seals = if live || state.end().is_some() { Seals::Whole } else { self.seals(run, state).await? };
         let halted = self.ledger.latch(Some(run)).await?.is_some();
         let all_halted = self.ledger.latch(None).await?.is_some();
-        Ok(Around { live, halted, all_halted, seals })
+        Ok(Around { live, halted, all_halted, seals, now: Some(self.clock.now().wall) })
     }
 
     /// What became of an open run's sealed secrets.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::context::{Context, can_ask, is_yes, style};
-use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell};
+use super::{CliError, Exit, Global, SessionArgs, ci, pace, print, tell, trace};
 use crate::clock::Moment;
 use crate::drill::{Stage, is_note};
 use crate::engine::{self, Answer, Conduct, Engine, EngineError, Observer, Operator};
@@ -49,14 +49,15 @@ pub(super) fn block_on_this_thread<T>(future: impl Future<Output = T>) -> Result
 }
 
 /// Takes up a run for this process: its lock, its state, and the record of it. `change` is what a person wants
-/// changed before it goes on, with the reason why that may not be possible; `glass` goes on without approvals.
+/// changed before it goes on, with the reason why that may not be possible; `said` is what a person takes on himself:
+/// going on without approvals, or outside of the deployment windows.
 ///
 /// Nothing is recorded before all of it is known to be possible: a refusal must leave what was last seen, and why
 /// the run stopped, as it is.
 pub(super) async fn take_up(
     context: &Context,
     run: &str,
-    glass: Option<Event>,
+    said: Vec<Event>,
     change: Option<(Event, String)>,
 ) -> Result<(Box<dyn Journal>, State), CliError> {
     let now = context.clock.now();
@@ -74,7 +75,7 @@ pub(super) async fn take_up(
     engine::try_open(&context.sealing.sealer()?, &journal.sealed()?).map_err(EngineError::Safe)?;
     let mut events = vec![Event::Resumed {}];
     events.extend(context.identified());
-    if let Some(mut event) = glass {
+    for mut event in said {
         let sealer = Arc::new(context.sealing.sealer()?);
         engine::scrub(sealer, &journal.sealed()?, &mut event).map_err(EngineError::Safe)?;
         events.push(event);
@@ -199,7 +200,11 @@ pub(super) async fn drive(
         eprintln!("see what stanch tried and how to check the outcome: stanch status {run}");
     }
     ci::after(context, &run).await;
-    tell::finish(&run, follower).await;
+    tokio::join!(tell::finish(&run, follower), async {
+        if state.end().is_some() {
+            trace::after(context, &run).await;
+        }
+    });
     let exit = Exit::of(&state, terminated.load(Ordering::Relaxed));
     Ok(Driven { state, exit, printed })
 }

@@ -127,6 +127,7 @@ impl Exit {
                 Some(
                     Stop::Failed { .. }
                     | Stop::Waiting { .. }
+                    | Stop::OutsideWindow { .. }
                     | Stop::Returned { .. }
                     | Stop::Overtaken { .. }
                     | Stop::Unread { .. }
@@ -261,6 +262,15 @@ impl From<LedgerError> for CliError {
                 Some(format!("see its state and how to finish it: stanch status {run}")),
             ),
             LedgerError::NotFound(_) | LedgerError::NoOpenRun => (Exit::Usage, Some("list the runs: stanch runs".into())),
+            LedgerError::Archived { run, .. } => (Exit::Usage, Some(format!("read it: stanch report {run}   stanch audit show {run}"))),
+            LedgerError::Unreachable { .. } => {
+                (Exit::Failed, Some("mount the archive at that path, or put a symbolic link there to where it is now".into()))
+            }
+            LedgerError::GoneFromArchive { .. } => (Exit::JournalInvalid, Some("restore it from a backup of the archive".into())),
+            LedgerError::BadArchive { .. } => (Exit::Usage, Some("nothing was removed; name another directory: --to DIR".into())),
+            LedgerError::NotClosed(run) => {
+                (Exit::Failed, Some(format!("see its state: stanch status {run}   stanch audit verify {run}")))
+            }
             LedgerError::SeveralOpen(_) => (Exit::Usage, Some("name one of them; list the runs: stanch runs".into())),
             LedgerError::Ambiguous { .. } => (Exit::Usage, Some("type more of the name".into())),
             LedgerError::Invalid { run, .. } => (

@@ -269,7 +269,8 @@ async fn asked(
 /// The runs that issued or revoked the credential with this handle.
 async fn runs(context: &Context, handle: &str) -> Result<Vec<String>, CliError> {
     let mut found = Vec::new();
-    for run in context.ledger.runs().await? {
+    let archived = context.ledger.archived().await?.into_iter().map(|(run, _)| run);
+    for run in context.ledger.runs().await?.into_iter().chain(archived) {
         // One run that cannot be read must not hide the others; `stanch runs` names it.
         let Ok(state) = context.ledger.load(&run).await else { continue };
         let plan = state.plan();

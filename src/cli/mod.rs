@@ -24,6 +24,7 @@ mod doubt;
 mod drill;
 mod drive;
 mod error;
+mod findings;
 mod generate;
 mod halt;
 mod identify;
@@ -33,6 +34,7 @@ mod metrics;
 mod notify;
 mod pace;
 mod plan;
+mod policy;
 mod reap;
 mod report;
 mod resolve;
@@ -46,8 +48,10 @@ mod status;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod validate;
 mod who;
+mod windows;
 mod write;
 
 use std::io::IsTerminal as _;
@@ -61,6 +65,7 @@ use drive::{block_on, block_on_this_thread};
 pub use error::{CliError, Exit};
 use write::{print, print_json};
 
+use crate::calendar::Windows;
 use crate::domain::{Phase, Strategy};
 use crate::engine::Conduct;
 use crate::rotation::Event;
@@ -108,14 +113,18 @@ enum Command {
     Run(run::RunArgs),
     /// Show the state of a run and the command to type next.
     Status(status::StatusArgs),
-    /// List all runs.
-    Runs,
+    /// List all runs; move those that ended long ago into an archive.
+    Runs(runs::RunsArgs),
     /// Write the report of a run, or compare one with the record.
     Report(report::ReportArgs),
     /// Write metrics of all runs, in Prometheus' text format.
     Metrics(metrics::MetricsArgs),
+    /// Write a run as a trace for OpenTelemetry, or send it.
+    Trace(trace::TraceArgs),
     /// Show when each credential is due for its next rotation.
     Calendar(calendar::CalendarArgs),
+    /// Check the policy of your runbooks, and waive a rule for one of them.
+    Policy(policy::PolicyCommands),
     /// Preview, send and list the messages about runs.
     Notify(notify::NotifyArgs),
     /// Resume a run after a crash, a pause or a fixed failure.
@@ -184,8 +193,9 @@ impl From<StrategyArg> for Strategy {
 
 impl SessionArgs {
     /// How the engine is to conduct the session.
-    fn conduct(&self, global: &Global) -> Conduct {
+    fn conduct(&self, global: &Global, windows: Windows) -> Conduct {
         Conduct {
+            windows,
             until: self.until,
             no_wait: self.no_wait,
             // Where a person watches, another one can be asked meanwhile.
@@ -293,11 +303,13 @@ fn dispatch(cli: Cli, open: &dyn Fn(&Global, Access) -> Result<Context, CliError
         Command::Status(args) => block_on_this_thread(status::main(&open(Access::Reads)?, &global, &args))?,
         Command::Report(args) => block_on_this_thread(report::main(&open(Access::Reads)?, &global, args))?,
         Command::Metrics(args) => block_on_this_thread(metrics::main(&open(Access::Reads)?, args))?,
+        Command::Trace(args) => block_on_this_thread(trace::main(&open(Access::Reads)?, &global, args))?,
         Command::Calendar(args) => {
             block_on_this_thread(calendar::main(&open(Access::Reads)?, &global, args))?
         }
+        Command::Policy(args) => policy::main(&global, args),
         Command::Notify(args) => notify::main(&open, &global, args),
-        Command::Runs => block_on_this_thread(runs::main(&open(Access::Reads)?, &global))?,
+        Command::Runs(args) => runs::main(&open, &global, &args),
         Command::Resume(args) => block_on(resume::main(&open(Access::Writes)?, &global, &args))?,
         Command::Rollback(args) => block_on(rollback::main(&open(Access::Writes)?, &global, args))?,
         Command::Abandon(args) => block_on(abandon::main(&open(Access::Writes)?, &global, &args))?,

@@ -8,16 +8,18 @@ use clap::Args;
 
 use super::context::{Access, Context, Open, style};
 use super::drive::block_on;
+use super::policy::PolicyArgs;
 use super::write::to_file;
-use super::{CliError, Exit, Global, StrategyArg, print, validate};
+use super::{CliError, Exit, Global, StrategyArg, print, validate, windows};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{Check, CheckVerdict};
+use crate::domain::{Check, CheckVerdict, Strategy};
 use crate::engine::{self, Choices, Learnt};
-use crate::plan::{Plan, Request, SANDBOX, compile, preview};
+use crate::plan::{Governed, Plan, Request, SANDBOX, compile, preview};
+use crate::policy::Violation;
 use crate::provider::Provider;
 use crate::provider::reach::placeholders;
 use crate::runbook::model::{OwnStep, Phases, Runbook};
-use crate::runbook::{Source, Template, check};
+use crate::runbook::{Severity, Source, Template, check};
 
 /// Show what a run would do. Reads from servers, changes nothing.
 #[derive(Debug, Args)]
@@ -53,6 +55,8 @@ pub(super) struct Choice {
     /// Record this reason.
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
 }
 
 impl Choice {
@@ -65,6 +69,7 @@ impl Choice {
             outgoing: Vec::new(),
             nothing_to_revoke: false,
             reason: None,
+            policy: PolicyArgs::default(),
         }
     }
 
@@ -108,10 +113,12 @@ pub(super) struct Fresh {
     choices: Choices,
     /// The scenario of the drill that this is part of.
     drill: Option<String>,
+    /// What the policy adds.
+    policy: Option<Governed>,
 }
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Exit, CliError> {
-    let input = Input::load(&args.file, &args.choice, global)?;
+    let input = Input::load(&args.file, &args.choice, global, false)?;
     let plan = match input {
         Input::Plan(plan) => *plan,
         Input::Runbook(fresh) => {
@@ -126,6 +133,9 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Ex
         print(&serde_json::to_string(&plan).unwrap_or_default())?;
     } else {
         print(&style(std::io::stdout().is_terminal()).plain(&preview(&plan)))?;
+        if let Some(line) = windows::line(&plan, SystemClock::new().now().wall)? {
+            print(&format!("{line}\n"))?;
+        }
         if let Some(path) = &args.output {
             print(&format!("\nSaved. To run exactly this plan: stanch run {}", path.display()))?;
         }
@@ -135,7 +145,10 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: PlanArgs) -> Result<Ex
 
 impl Input {
     /// Reads a runbook or a plan, and checks it. Contacts nothing.
-    pub(super) fn load(path: &Path, choice: &Choice, global: &Global) -> Result<Self, CliError> {
+    ///
+    /// A plan whose cutover would wait for a deployment window for ever is refused, unless `hurry` says that it will not
+    /// wait.
+    pub(super) fn load(path: &Path, choice: &Choice, global: &Global, hurry: bool) -> Result<Self, CliError> {
         let source = match read(path)? {
             Ok(plan) => return Self::saved(plan, choice),
             Err(source) => source,
@@ -147,7 +160,31 @@ impl Input {
         let Some(template) = checked.runbook else {
             return Err(validate::report(&source, &checked.findings, global.json));
         };
-        Self::choose(&template, choice, super::context::drill_of(global)?)
+        let mut input = Self::choose(&template, choice, super::context::drill_of(global)?)?;
+        if let Self::Runbook(fresh) = &mut input
+            && fresh.drill.is_none()
+            && let Some(policy) = choice.policy.load(path, global.json)?
+        {
+            let held =
+                policy.hold_template(&template, [fresh.request.environment.as_str()], &choice.policy)?;
+            if !held.violations.is_empty() {
+                let found: Vec<_> = held.violations.iter().map(Violation::finding).collect();
+                return Err(validate::refuse(&source, &found, global.json, "does not keep the policy"));
+            }
+            fresh.policy = Some(held.governed);
+        }
+        if let (Self::Runbook(fresh), false) = (&input, hurry)
+            && fresh.drill.is_none()
+            && fresh.runbook.strategy == Strategy::Overlap
+        {
+            let environment = &fresh.request.environment;
+            let past = windows::past(&template, [environment.as_str()], true, SystemClock::new().now().wall);
+            if past.iter().any(|finding| finding.severity == Severity::Error) {
+                return Err(validate::report(&source, &past, global.json)
+                    .hint("correct the windows, or run it with --now --reason TEXT"));
+            }
+        }
+        Ok(input)
     }
 
     fn saved(plan: Plan, choice: &Choice) -> Result<Self, CliError> {
@@ -192,7 +229,7 @@ impl Input {
                 credential.outgoing = Some(handle.clone());
             }
         }
-        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill })))
+        Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill, policy: None })))
     }
 }
 
@@ -247,6 +284,7 @@ pub(super) async fn make(context: &Context, fresh: Fresh) -> Result<Ready, CliEr
     refuse_values(&learnt, &fresh.runbook)?;
     let nothing = fresh.choices.nothing_to_revoke.is_some();
     let mut plan = compile(fresh.runbook, &fresh.request, observed)?;
+    plan.policy = fresh.policy;
     plan.drill = fresh.drill;
     if nothing && plan.credentials.iter().all(|planned| planned.waived.is_none()) {
         let known: Vec<&str> = plan.credentials.iter().map(|planned| planned.name.as_str()).collect();

@@ -5,6 +5,7 @@ use clap::Args;
 use super::context::Context;
 use super::drive::{drive, take_up};
 use super::run::{check_until, halted};
+use super::windows::{self, NowArgs};
 use super::{BreakGlassArgs, CliError, Exit, Global, SessionArgs};
 use crate::rotation::Event;
 
@@ -24,8 +25,10 @@ pub(super) struct ResumeArgs {
     rewrite: Option<String>,
     #[command(flatten)]
     glass: BreakGlassArgs,
-    /// Record this reason, with --break-glass.
-    #[arg(long, value_name = "TEXT", requires = "break_glass")]
+    #[command(flatten)]
+    hurry: NowArgs,
+    /// Record this reason, with --break-glass or --now.
+    #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
     session: SessionArgs,
@@ -36,10 +39,16 @@ pub(super) async fn main(context: &Context, global: &Global, args: &ResumeArgs) 
     refuse_latched(context, &run).await?;
     let seen = context.ledger.load(&run).await?;
     check_until(seen.plan(), seen.phase(), args.session.until)?;
+    if args.reason.is_some() && !args.glass.break_glass && !args.hurry.now {
+        return Err(CliError::new(Exit::Usage, "--reason does not apply: it is for --break-glass and --now"));
+    }
     let glass = args.glass.event(context, args.reason.as_deref(), seen.plan())?;
-    let (journal, state) = take_up(context, &run, glass, change(args, context)).await?;
+    let hurry = args.hurry.event(context, args.reason.as_deref(), seen.plan(), Some(&seen))?;
+    let opens = windows::of(seen.plan())?;
+    let said = glass.into_iter().chain(hurry).collect();
+    let (journal, state) = take_up(context, &run, said, change(args, context)).await?;
     let provider = context.provider_of(state.plan())?;
-    let conduct = args.session.conduct(global);
+    let conduct = args.session.conduct(global, opens);
     let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;
     driven.exit.shown(driven.printed)
 }

@@ -61,7 +61,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: RollbackArgs)
             return Ok(exit);
         }
     }
-    let (journal, state) = take_up(context, &run, None, None).await?;
+    let (journal, state) = take_up(context, &run, Vec::new(), None).await?;
     check(&run, &state, args.to)?;
     let provider = context.provider_of(state.plan())?;
     let conduct = Conduct { rollback: Some((args.to, why)), ..Conduct::default() };

@@ -9,9 +9,10 @@ use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive, enter};
 use super::plan::{self, Choice};
 use super::sign::{self, SignArgs, Wanted};
+use super::windows::{self, NowArgs};
 use super::{BreakGlassArgs, CliError, Exit, Global, SessionArgs, approve};
 use crate::approve::{Kind, Refused};
-use crate::domain::Phase;
+use crate::domain::{Opening, Phase};
 use crate::engine::{self, EngineError};
 use crate::plan::{Plan, SANDBOX, caveats, preview};
 use crate::rotation::{Event, State};
@@ -33,6 +34,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     glass: BreakGlassArgs,
     #[command(flatten)]
+    hurry: NowArgs,
+    #[command(flatten)]
     sign: SignArgs,
     #[command(flatten)]
     session: SessionArgs,
@@ -40,7 +43,7 @@ pub(super) struct RunArgs {
 
 pub(super) fn main(open: Open<'_>, global: &Global, args: RunArgs) -> Result<Exit, CliError> {
     // A wrong runbook is refused before anything is opened or contacted.
-    let input = plan::Input::load(&args.file, &args.choice, global)?;
+    let input = plan::Input::load(&args.file, &args.choice, global, args.hurry.now)?;
     let reason = args.choice.reason.as_deref().map(|text| words("--reason", text)).transpose()?;
     let context = open(Access::Writes)?;
     block_on(begin(&context, global, input, reason, &args))?
@@ -57,20 +60,29 @@ pub(super) async fn begin(
     if let Some(latch) = context.ledger.latch(None).await? {
         return Err(halted(&latch.by, &latch.reason, "stanch halt --all --clear"));
     }
-    let plan::Ready { plan, provider, learnt } = prepare(context, input).await?;
+    let plan::Ready { plan, provider, learnt } = prepare(context, global, args, input).await?;
     if let Some(error) = plan::refusal(&plan.checks) {
         eprint!("{}", preview(&plan));
         return Err(error);
     }
     check_until(&plan, None, args.session.until)?;
     let glass = args.glass.event(context, args.choice.reason.as_deref(), &plan)?;
+    let hurry = args.hurry.event(context, args.choice.reason.as_deref(), &plan, None)?;
+    let opens = windows::of(&plan)?;
+    if hurry.is_none() && opens.next(context.clock.now().wall) == Opening::Never {
+        let message = "cutover of this plan would wait forever: no deployment window opens any more; nothing was changed";
+        return Err(CliError::new(Exit::BadRunbook, message)
+            .hint("correct the windows and make a new plan, or pass --now --reason TEXT"));
+    }
     refuse_without_reason(args, &plan)?;
     confirm(global, args, &plan)?;
     // The stores' values are known by now; a person may have typed one.
     let reason = reason.map(|text| learnt.clean(&text));
     let now = context.clock.now();
     let plan = Arc::new(plan);
-    let asked = ask_for(context, args, &plan, glass)?;
+    let mut asked = ask_for(context, args, &plan, glass)?;
+    asked.extend(hurry);
+    asked.iter_mut().for_each(|event| event.scrub(&|text| learnt.clean(text)));
     let mut journal = context.ledger.open(&plan, reason, context.who(), now).await?;
     let mut state = State::new(plan, now.wall);
     // The request took a person's time; what is on the record was true then.
@@ -79,7 +91,7 @@ pub(super) async fn begin(
         state.apply(event, now.wall).map_err(EngineError::Illegal)?;
     }
     journal.commit(now, &asked)?;
-    let conduct = args.session.conduct(global);
+    let conduct = args.session.conduct(global, opens);
     let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;
     driven.exit.shown(driven.printed)
 }
@@ -102,7 +114,7 @@ fn ask_for(
     plan: &Arc<Plan>,
     glass: Option<Event>,
 ) -> Result<Vec<Event>, CliError> {
-    let mut events: Vec<Event> = context.identified().into_iter().collect();
+    let mut events = context.identified();
     let Some(approvals) = &plan.approvals else {
         if args.approval.is_empty() {
             return Ok(events);
@@ -184,10 +196,16 @@ fn approvals_of(args: &RunArgs) -> Vec<(PathBuf, bool)> {
 }
 
 /// The plan to run, and what makes it callable. A saved plan must still fit the world.
-async fn prepare(context: &Context, input: plan::Input) -> Result<plan::Ready, CliError> {
+async fn prepare(
+    context: &Context,
+    global: &Global,
+    args: &RunArgs,
+    input: plan::Input,
+) -> Result<plan::Ready, CliError> {
     match input {
         plan::Input::Runbook(fresh) => plan::make(context, *fresh).await,
         plan::Input::Plan(plan) => {
+            args.choice.policy.refuse_saved(&plan, global.json)?;
             enter(&plan)?;
             let provider = context.provider_of(&plan)?;
             let choices = engine::Choices::of(&plan);

@@ -7,7 +7,8 @@ use clap::Args;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{CliError, Exit};
+use super::context::{ask, can_ask, is_yes};
+use super::{CliError, Exit, Global};
 use crate::approve::{Kind, Signed, Signer, Signers, Statement};
 use crate::domain::Phase;
 use crate::plan::{Plan, costs, irreversible};
@@ -112,6 +113,7 @@ impl Wanted<'_> {
             shown.push(("requested by", requester));
         }
         shown.extend(irreversible(plan).into_iter().map(|step| ("cannot be undone", step)));
+        shown.extend(plan.waived().iter().map(|waived| ("waived", waived.to_string())));
         shown.push(("expected outage", outage));
         shown.push(("expected exposure", exposure));
         shown.push(("file of signers", format!("SHA-256 {signers}")));
@@ -134,7 +136,11 @@ impl Wanted<'_> {
 impl Hand {
     /// Has `ssh-keygen` sign a statement. It asks for a passphrase, a touch or a PIN by itself.
     pub(super) fn sign(&self, statement: &Statement) -> Result<Signed, CliError> {
-        let text = statement.text();
+        self.sign_text(statement.kind.namespace(), statement.text())
+    }
+
+    /// The same for any text.
+    pub(super) fn sign_text(&self, namespace: &str, text: String) -> Result<Signed, CliError> {
         let failed = |why: String| {
             CliError::new(Exit::Failed, format!("ssh-keygen did not sign: {why}; nothing was recorded"))
         };
@@ -144,7 +150,7 @@ impl Hand {
         let file = folder.path().join("statement");
         super::write::to_file(&file, |out| out.write_all(text.as_bytes()))?;
         let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-Y", "sign", "-n", statement.kind.namespace(), "-f"]).arg(&self.key).arg(&file);
+        command.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&self.key).arg(&file);
         for secret in crate::provider::exec::withheld() {
             command.env_remove(secret);
         }
@@ -161,6 +167,25 @@ impl Hand {
         let signature = folder.path().join("statement.sig");
         let signature = std::fs::read_to_string(signature).map_err(|e| failed(e.to_string()))?;
         Ok(Signed { statement: text, signature })
+    }
+}
+
+/// Shows what is to be signed, and asks.
+pub(super) fn confirm(global: &Global, yes: bool, text: &str) -> Result<(), CliError> {
+    eprintln!("{}", crate::text::sanitize_block(text));
+    if yes {
+        return Ok(());
+    }
+    if !can_ask(global) {
+        return Err(CliError::new(
+            Exit::Usage,
+            "cannot ask for confirmation (no terminal); nothing was signed",
+        )
+        .hint("pass --yes"));
+    }
+    match ask("Sign this? [y/N]") {
+        Some(answer) if is_yes(&answer) => Ok(()),
+        _ => Err(CliError::new(Exit::Failed, "not confirmed; nothing was signed")),
     }
 }
 

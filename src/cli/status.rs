@@ -8,7 +8,7 @@ use clap::Args;
 use super::ci::{self, Level};
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
-use super::{CliError, Exit, Global, drive, notify, print, print_json};
+use super::{CliError, Exit, Global, drive, notify, print, print_json, windows};
 use crate::domain::Observation;
 use crate::plan::{ADOPTED, Planned};
 use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
@@ -33,6 +33,7 @@ pub(super) async fn main(context: &Context, global: &Global, args: &StatusArgs) 
     loop {
         let live = context.ledger.is_live(&run).await?;
         let mut state = context.ledger.load(&run).await?;
+        windows::foresee(&mut state, context.clock.now().wall);
         let mut exit = Exit::Done;
         if args.check {
             look(context, &run, &mut state).await?;
@@ -152,9 +153,10 @@ async fn text(
     for (_, given) in &state.standing().given {
         let names: Vec<&str> = given.phases.iter().map(|phase| phase.name()).collect();
         text.push_str(&format!(
-            "  {} approved {}, until {:.0}\n",
+            "  {} approved {}, {} {:.0}\n",
             sanitize(&given.by),
             names.join(", "),
+            if given.expires <= now { "which expired at" } else { "until" },
             given.expires
         ));
     }

@@ -86,6 +86,7 @@ impl Desk {
             actor: "tester".into(),
             host: "here".into(),
             who: crate::domain::Who::default(),
+            parent: None,
             // These tests are about the words of the commands themselves.
             mode: Mode::Quiet,
             drill: None,

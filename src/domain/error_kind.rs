@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// What went wrong, as far as the difference matters to what is done next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum ErrorKind {
     /// No connection was made: definitely nothing changed.
     Unreachable,

@@ -10,8 +10,10 @@ mod message;
 mod period;
 mod phase;
 mod scope;
+mod trace_parent;
 mod verdict;
 mod who;
+mod window;
 
 pub use cadence::{BadCadence, Cadence, Due, days, is_zone_name};
 pub use call::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod};
@@ -23,5 +25,7 @@ pub use message::{Audience, MessageKind};
 pub use period::{BadPeriod, Period};
 pub use phase::{NoSuchPhase, Phase, Strategy};
 pub use scope::Scope;
+pub use trace_parent::{BadTraceParent, TraceParent};
 pub use verdict::{Judgement, Verdict};
 pub use who::{Job, Who};
+pub use window::{BadDay, BadTime, Day, Freeze, Opening, TimeOfDay, Weekday, Window};

@@ -113,6 +113,10 @@ impl Ledger for DrillLedger {
         self.inner.runs().await
     }
 
+    async fn archived(&self) -> Result<Vec<(String, String)>, LedgerError> {
+        self.inner.archived().await
+    }
+
     async fn open_runs(&self) -> Result<Vec<String>, LedgerError> {
         self.inner.open_runs().await
     }

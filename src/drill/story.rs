@@ -149,7 +149,9 @@ impl Story {
             | Event::Requested { .. }
             | Event::Approved { .. }
             | Event::BrokeGlass { .. }
+            | Event::WindowOverridden { .. }
             | Event::Identified { .. }
+            | Event::Traced { .. }
             | Event::Intent { .. }
             | Event::Settled { .. }
             | Event::Returned { .. }
@@ -255,7 +257,11 @@ fn why(stop: &Stop) -> Option<Why> {
         Stop::Unanswered { .. } | Stop::Unapproved { .. } => Why::Unanswered,
         Stop::Overtaken { .. } | Stop::Unread { .. } | Stop::LetIn { .. } => Why::Overtaken,
         Stop::FellBack { .. } | Stop::Silent { .. } => Why::FellBack,
-        Stop::Returned { .. } | Stop::Until { .. } | Stop::Waiting { .. } | Stop::Interrupted => Why::Asked,
+        Stop::Returned { .. }
+        | Stop::Until { .. }
+        | Stop::Waiting { .. }
+        | Stop::OutsideWindow { .. }
+        | Stop::Interrupted => Why::Asked,
     })
 }
 

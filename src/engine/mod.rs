@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::session::Session;
+use crate::calendar::Windows;
 use crate::clock::{Clock, Moment};
 use crate::domain::Phase;
 use crate::journal::{Journal, LedgerError};
@@ -65,6 +66,8 @@ pub struct Conduct {
     pub no_wait: bool,
     /// Stop where approvals are missing, instead of waiting for them.
     pub unattended: bool,
+    /// The deployment windows that cutover waits for; none where it does not wait.
+    pub windows: Windows,
     /// Begin by rolling back, to the end of this phase, or all the way.
     pub rollback: Option<(Option<Phase>, String)>,
 }

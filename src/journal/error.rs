@@ -71,6 +71,43 @@ pub enum LedgerError {
     /// There is no such run.
     #[error("there is no run `{0}`")]
     NotFound(String),
+    /// The run was moved into an archive: it has ended, and nothing is done in it any more.
+    #[error("run {run} has ended, and is in the archive {place}; nothing was changed")]
+    Archived {
+        /// The run.
+        run: String,
+        /// The archive.
+        place: String,
+    },
+    /// The archive that a run was moved into cannot be read.
+    #[error("run {run} is in the archive {place}, which cannot be read: {why}")]
+    Unreachable {
+        /// The run.
+        run: String,
+        /// The archive.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// A run is not in the archive that it was moved into.
+    #[error("run {run} was moved into the archive {place}, and is not there any more")]
+    GoneFromArchive {
+        /// The run.
+        run: String,
+        /// The archive.
+        place: String,
+    },
+    /// A directory cannot be an archive, or holds something else than a run that is to be moved there.
+    #[error("cannot use the archive {place}: {why}")]
+    BadArchive {
+        /// The directory.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// Only what has ended, and of which the index has the end, is moved into an archive.
+    #[error("the index does not have the end of run {0}, so it is not moved into an archive")]
+    NotClosed(String),
     /// No run is open, and none was named.
     #[error("no run is open")]
     NoOpenRun,

@@ -56,6 +56,8 @@ pub(super) enum Entry {
     Opened { run: String, first: String },
     /// A run is over; its journal has these records.
     Closed { run: String, size: u64, root: String },
+    /// A run that is over was copied into the archive at `place`, and is removed here.
+    Archived { run: String, place: String },
     /// The key that is valid from position `from` on. The checkpoint that follows is the old key's
     /// last word.
     Rotated { key: String, from: u64 },
@@ -105,6 +107,8 @@ pub struct Standing {
     pub(super) first: Hash,
     pub(super) adopted: Option<Extent>,
     pub(super) closed: Option<Extent>,
+    /// The archive that it was moved into.
+    pub(super) archived: Option<String>,
 }
 
 /// A key, and from which position of the index on it is valid: until the next one's.
@@ -248,13 +252,21 @@ impl Index {
             Entry::Begun { .. } => return Err(format!("{at} starts an index that has already started")),
             Entry::Adopted { run, first, size, root } => {
                 let adopted = Some(Extent { size, root: hash(&root)? });
-                let standing = Standing { at: seq, since, first: hash(&first)?, adopted, closed: None };
+                let standing =
+                    Standing { at: seq, since, first: hash(&first)?, adopted, closed: None, archived: None };
                 if self.runs.insert(run.clone(), standing).is_some() {
                     return Err(format!("{at} adopts run {run} again"));
                 }
             }
             Entry::Opened { run, first } => {
-                let standing = Standing { at: seq, since, first: hash(&first)?, adopted: None, closed: None };
+                let standing = Standing {
+                    at: seq,
+                    since,
+                    first: hash(&first)?,
+                    adopted: None,
+                    closed: None,
+                    archived: None,
+                };
                 if self.runs.insert(run.clone(), standing).is_some() {
                     return Err(format!("{at} opens run {run} again"));
                 }
@@ -264,6 +276,10 @@ impl Index {
                     standing.closed = Some(Extent { size, root: hash(&root)? });
                 }
                 _ => return Err(format!("{at} closes run {run}, which is not open")),
+            },
+            Entry::Archived { run, place } => match self.runs.get_mut(&run) {
+                Some(standing) if standing.closed.is_some() => standing.archived = Some(place),
+                _ => return Err(format!("{at} moves run {run}, which has not ended")),
             },
             Entry::Rotated { key, from } => {
                 VerifyingKeys::parse(&key).map_err(|e| format!("{at}: its key is not valid: {e}"))?;
@@ -292,6 +308,11 @@ impl Index {
     /// The key that signs a run's checkpoints: one for the whole run.
     pub(super) fn key_of(&self, run: &str) -> VerifyingKeys {
         self.key_at(self.runs.get(run).map_or(self.signed, |standing| standing.at))
+    }
+
+    /// The archive that a run was moved into.
+    pub fn archive_of(&self, run: &str) -> Option<&str> {
+        self.runs.get(run)?.archived.as_deref()
     }
 
     /// The runs whose end the index does not have.

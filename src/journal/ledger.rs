@@ -28,6 +28,15 @@ pub trait Ledger: Send + Sync {
     /// When they cannot be listed.
     async fn runs(&self) -> Result<Vec<String>, LedgerError>;
 
+    /// The runs that were moved into archives, by name, each with where it is. They are read as others are, and are not
+    /// among [`Ledger::runs`]. A ledger without archives has none.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    async fn archived(&self) -> Result<Vec<(String, String)>, LedgerError> {
+        Ok(Vec::new())
+    }
+
     /// The runs that are not over, by name. A crash may have left one that is. However many runs are over,
     /// this takes no longer.
     ///

@@ -38,7 +38,7 @@ use crate::rotation::Event;
 pub use anchor::{Anchors, BadAnchor};
 pub use error::LedgerError;
 pub use file::{
-    Cover, Examined, FileJournal, SealingKey, StateDir, examine_index_file, examine_journal_file,
+    Archive, Cover, Examined, FileJournal, SealingKey, StateDir, examine_index_file, examine_journal_file,
 };
 pub use index::{Index, KeyRange, Standing};
 pub use key::{KeyError, VerifyingKeys};

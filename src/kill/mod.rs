@@ -96,6 +96,7 @@ pub fn runbook(
         )),
         owner: None,
         cadence: None,
+        windows: Vec::new(),
         severity: Severity::Critical,
         environments: BTreeMap::from([(ENVIRONMENT.to_owned(), BTreeMap::new())]),
         strategy: Strategy::Revoke,

@@ -1,8 +1,9 @@
-//! Which approvals are missing, who may give them, and who the run is.
+//! Which approvals are missing, who may give them, who the run is, and when its window opens.
 
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::domain::Opening;
 use crate::rotation::State;
 
 /// The approvals that are missing before the next phase that needs some, a sentence each. Without a moment, one that has
@@ -55,4 +56,14 @@ pub(super) fn json(state: &State) -> serde_json::Value {
         "missing": missing_approvals(state, None),
         "break_glass": state.broke_glass(),
     })
+}
+
+/// What is known of deployment windows, for programs: whether cutover waits for one, and who let it begin without.
+pub(super) fn window_json(state: &State) -> serde_json::Value {
+    let (waits, opens) = match state.foreseen() {
+        Opening::Now => (false, None),
+        Opening::At(at) => (true, Some(at)),
+        Opening::Never => (true, None),
+    };
+    json!({ "waits": waits, "opens": opens, "overridden": state.hurried() })
 }

@@ -29,6 +29,8 @@ pub struct Around {
     pub all_halted: bool,
     /// What became of its sealed secrets.
     pub seals: Seals,
+    /// The present moment: an approval that has expired by then is missing. Without it, none has expired.
+    pub now: Option<jiff::Timestamp>,
 }
 
 /// What became of the sealed secrets of a run.
@@ -77,8 +79,18 @@ fn write(
     if let Some(words) = state.broke_glass() {
         writeln!(out, "  {} BREAK-GLASS: went on without approvals, by {words}", style.bad())?;
     }
+    for waived in state.plan().waived() {
+        writeln!(out, "  waived: {waived}")?;
+    }
+    if let Some(words) = state.hurried() {
+        writeln!(out, "  cutover was let begin outside of its deployment windows, by {words}")?;
+    }
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;
+    }
+    let said = matches!(state.stopped(), Some(Stop::OutsideWindow { .. }));
+    if let Some(when) = wait::window(state, now).filter(|_| !said) {
+        writeln!(out, "  cutover waits for a deployment window; {when}")?;
     }
     for at in 0..state.plan().steps.len() {
         if let Some(failure) = state.failure(at) {
@@ -304,7 +316,7 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
                 next.push(("stop", format!("stanch halt {run}")));
             }
         } else if ours && around.seals == Seals::Whole {
-            resume_commands(&mut next, run, state, &clear_latches(run, state, around));
+            resume_commands(&mut next, run, state, &clear_latches(run, state, around), around.now);
         }
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         // It would turn, and stop again at what only a person can settle.
@@ -358,16 +370,29 @@ fn clear_latches(run: &str, state: &State, around: Around) -> String {
 }
 
 /// What takes an open run up again, where no process works on it.
-fn resume_commands(next: &mut Vec<(&'static str, String)>, run: &str, state: &State, lift: &str) {
+fn resume_commands(
+    next: &mut Vec<(&'static str, String)>,
+    run: &str,
+    state: &State,
+    lift: &str,
+    now: Option<jiff::Timestamp>,
+) {
     match state.stopped() {
         Some(Stop::Unapproved { phase }) => {
-            if !state.lacks(*phase, None).is_empty() {
+            if !state.lacks(*phase, now).is_empty() {
                 next.push((
                     "approve",
                     format!("stanch approve {run} --key FILE --reason TEXT --ticket TEXT"),
                 ));
             }
             next.push(("resume", format!("{lift}stanch resume {run}")));
+        }
+        Some(Stop::OutsideWindow { opens }) => {
+            // Before it opens, a resume waits; where none opens, it would only stop again.
+            if opens.is_some() {
+                next.push(("resume", format!("{lift}stanch resume {run}")));
+            }
+            next.push(("or now", format!("{lift}stanch resume {run} --now --reason TEXT")));
         }
         Some(Stop::Unanswered { step }) => {
             let name = step.rsplit('/').next().unwrap_or(step);
@@ -477,6 +502,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "all_are_halted": around.all_halted,
         "past_point_of_no_return": state.is_past_return(),
         "exposed_until": state.exposed_until(),
+        "window": approvals::window_json(state),
         "credentials": credentials,
         "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
             "credential": credential, "consumer": consumer, "instances": instances, "of": of,

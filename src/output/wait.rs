@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::approvals::missing_approvals;
 use super::style::clock;
 use crate::clock::{add, since};
+use crate::domain::{Opening, Phase};
 use crate::plan::{ADOPTED, PlannedPhase};
 use crate::rotation::{Direction, State, Status};
 
@@ -84,6 +85,15 @@ pub(super) fn waiting(state: &State, now: Timestamp) -> Option<String> {
     (!parts.is_empty()).then(|| format!("waiting {}", parts.join("; ")))
 }
 
+/// When the deployment window opens that cutover waits for, in words; `None` where nothing keeps it waiting.
+pub(super) fn window(state: &State, now: Timestamp) -> Option<String> {
+    match state.window(now) {
+        Opening::Now => None,
+        Opening::At(at) => Some(format!("the next one opens at {}", local(at, now))),
+        Opening::Never => Some("none opens any more".into()),
+    }
+}
+
 /// What a phase waits for whose steps are done.
 fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
     let mut parts = Vec::new();
@@ -104,6 +114,9 @@ fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
         };
         let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
         parts.push(format!("for gate {gate}: {word}{detail}"));
+    }
+    if parts.is_empty() && waits.phase == Phase::Verify {
+        parts.extend(window(state, now).map(|when| format!("for a deployment window: {when}")));
     }
     if parts.is_empty()
         && state.unapproved(Some(now)).is_some_and(|phase| state.phases_ahead().first() == Some(&phase))

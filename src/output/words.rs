@@ -62,7 +62,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         }
         Event::Rewrite { credential } => format!("writing the new {credential} into its stores again"),
         Event::Reissue { credential } => format!("revoking the new {credential} and issuing another one"),
-        Event::Seen { .. } => return None,
+        Event::Seen { .. } | Event::Traced { .. } => return None,
         Event::Requested { by, key, .. } => format!("requested by {by}, signed with {key}"),
         Event::Approved { by, key, phases, .. } => {
             let names: Vec<&str> = phases.iter().map(|phase| phase.name()).collect();
@@ -72,6 +72,9 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         }
         Event::BrokeGlass { by, reason, ticket } => {
             format!("BREAK-GLASS: {by} goes on without approvals: {}", why_words(reason, Some(ticket)))
+        }
+        Event::WindowOverridden { by, reason } => {
+            format!("{by} lets cutover begin outside of the deployment windows: {reason}")
         }
         Event::Identified { who } => format!("run by {} (as the environment says)", who.words()),
         Event::Halted { by, reason } => format!("halted by {by}: {reason}"),
@@ -155,6 +158,13 @@ pub fn sentence(stop: &Stop) -> String {
         Stop::Until { phase } => format!("stopped after {phase}, as requested"),
         Stop::Waiting { resume_at } => {
             format!("nothing to do before {resume_at:.0}; resume the run then")
+        }
+        Stop::OutsideWindow { opens: Some(at) } => {
+            format!("cutover waits for a deployment window, which opens at {at:.0}; resume the run then")
+        }
+        Stop::OutsideWindow { opens: None } => {
+            "cutover waits for a deployment window, and none opens any more; paused, nothing was rolled back"
+                .into()
         }
         Stop::Stuck { step } => format!("{step} could not be undone; the rollback is stuck"),
         Stop::Unapproved { phase } => {

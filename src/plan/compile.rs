@@ -256,6 +256,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         unchecked,
         approvals,
         directory: request.directory.clone(),
+        policy: None,
         drill: None,
     })
 }

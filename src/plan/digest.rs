@@ -20,6 +20,7 @@ impl Plan {
             environment,
             format,
             phases,
+            policy,
             runbook,
             runbook_sha256,
             sandbox,
@@ -43,6 +44,9 @@ impl Plan {
         digest.field("environment", environment);
         digest.field("format", format);
         digest.field("phases", phases);
+        if let Some(policy) = policy {
+            digest.field("policy", policy);
+        }
         digest.field("runbook", runbook);
         digest.field("runbook_sha256", runbook_sha256);
         digest.field("sandbox", sandbox);

@@ -14,10 +14,13 @@ mod validate;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::approve::Approvals;
-use crate::domain::{Check, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions};
+use crate::approve::{Approvals, Signed};
+use crate::domain::{
+    Check, Freeze, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions, Window,
+};
 use crate::runbook::model::{Credential, Runbook};
 
 pub use approvals::{SignersError, requirements};
@@ -73,10 +76,58 @@ pub struct Plan {
     /// The directory that relative paths of the runbook start from, wherever the run is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
+    /// The policy that it was made under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Governed>,
     /// The drill's scenario, where this is practice: the sandbox then replaces every connection, whatever the
     /// environment is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,
+}
+
+/// What a policy adds to a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Governed {
+    /// The policy's revision.
+    pub revision: u32,
+    /// Its file, when the plan was made.
+    pub file: String,
+    /// SHA-256 of its text, in hex.
+    pub sha256: String,
+    /// Its deployment windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// The days on which no window opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<Freeze>,
+    /// The rules that were waived for this runbook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<Waived>,
+}
+
+/// A rule that was waived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waived {
+    /// The rule.
+    pub rule: String,
+    /// Who waived it, as a principal.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub expires: Timestamp,
+    /// What was signed.
+    pub signed: Signed,
+}
+
+/// In words for people.
+impl std::fmt::Display for Waived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rule, by, reason, expires, .. } = self;
+        write!(f, "rule `{rule}` by {by}, until {expires:.0}: {reason}")
+    }
 }
 
 /// A credential, with what was observed of it.
@@ -197,6 +248,28 @@ impl Plan {
             }
         }
         holds
+    }
+
+    /// The deployment windows in lists: one window of each list must be open for cutover to begin.
+    pub fn windows(&self) -> impl Iterator<Item = &[Window]> {
+        let policy = self.policy.iter().map(|policy| policy.windows.as_slice());
+        [self.runbook.windows.as_slice()].into_iter().chain(policy).filter(|windows| !windows.is_empty())
+    }
+
+    /// The days on which no window opens.
+    pub fn freezes(&self) -> &[Freeze] {
+        self.policy.as_ref().map_or(&[], |policy| &policy.freezes)
+    }
+
+    /// The rules of the policy that were waived.
+    pub fn waived(&self) -> &[Waived] {
+        self.policy.as_ref().map_or(&[], |policy| &policy.waived)
+    }
+
+    /// Whether cutover waits for deployment windows. Practice does not depend on the hour at which it is held.
+    pub fn waits_for_windows(&self) -> bool {
+        let restricted = self.windows().next().is_some() || !self.freezes().is_empty();
+        self.strategy == Strategy::Overlap && self.drill.is_none() && restricted
     }
 
     /// Whether a phase has a step that cannot be taken back.

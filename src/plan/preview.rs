@@ -31,6 +31,12 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     if let Some(drill) = &plan.drill {
         writeln!(out, "  DRILL `{drill}`: practice. No server of {} is contacted.", plan.environment)?;
     }
+    if let Some(policy) = &plan.policy {
+        writeln!(out, "  policy revision {}, SHA-256 {}", policy.revision, &policy.sha256)?;
+    }
+    for waived in plan.waived() {
+        writeln!(out, "  WAIVED {waived}")?;
+    }
     if plan.sandbox {
         writeln!(out, "  The sandbox replaces every connection: stanch contacts nothing outside it.")?;
     }
@@ -48,6 +54,17 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{}", waits.phase)?;
         for required in plan.approvals.iter().flat_map(|approvals| approvals.needs(waits.phase)) {
             writeln!(out, "  needs {}", required.words())?;
+        }
+        if waits.phase == Phase::Cutover {
+            for freeze in plan.freezes() {
+                let waits = if plan.waits_for_windows() { "not in" } else { "does not wait for the end of" };
+                writeln!(out, "  {waits} the freeze {freeze}")?;
+            }
+            for windows in plan.windows() {
+                let words: Vec<String> = windows.iter().map(ToString::to_string).collect();
+                let waits = if plan.waits_for_windows() { "waits for" } else { "does not wait for" };
+                writeln!(out, "  {waits} a deployment window: {}", words.join("; "))?;
+            }
         }
         for step in steps.iter().take(SHOWN) {
             let undo = undo(plan, step);

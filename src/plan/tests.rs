@@ -207,6 +207,14 @@ fn the_digest_is_that_of_the_canonical_json() {
         unchecked: vec!["nothing".into()],
         approvals: None,
         directory: Some("/somewhere".into()),
+        policy: Some(Governed {
+            revision: 3,
+            file: "/somewhere/policy.yaml".into(),
+            sha256: "1".into(),
+            windows: vec![],
+            freezes: vec![],
+            waived: vec![],
+        }),
         drill: Some("practice".into()),
     };
     let canonical = serde_json_canonicalizer::to_vec(&plan).expect("JSON");

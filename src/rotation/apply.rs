@@ -108,6 +108,13 @@ impl State {
             Event::Requested { .. } => self.request(event)?,
             Event::Approved { .. } => self.approve(event, at)?,
             Event::BrokeGlass { .. } => self.break_glass(event)?,
+            Event::WindowOverridden { by, reason } => {
+                if !self.may_hurry() {
+                    return Err(self.misplaced(event));
+                }
+                self.hurries = true;
+                self.hurried = Some(format!("{by}: {reason}"));
+            }
             Event::Identified { who } => self.people.push(who.clone()),
             Event::Halted { by, reason } => self.halted = Some(format!("{by}: {reason}")),
             Event::HaltCleared { .. } => self.halted = None,
@@ -121,6 +128,7 @@ impl State {
             | Event::Injected { .. }
             | Event::Skipped { .. }
             | Event::Answered { .. }
+            | Event::Traced { .. }
             | Event::Heartbeat {}
             | Event::Noted { .. }
             | Event::Repaired { .. }

@@ -80,6 +80,8 @@ impl State {
             return Err(illegal(event, format!("the phase {phase}"), "not approved".into()));
         }
         self.phase = Some(phase);
+        // A person's word to go on was meant for this time.
+        self.hurries &= phase != Phase::Cutover;
         (self.entered, self.patience) = (at, at);
         self.judged.clear();
         self.vouched.clear();
@@ -112,6 +114,7 @@ impl State {
             return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
         }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
+        self.hurries = false;
         self.deferred = false;
         self.returned = None;
         self.judged.clear();

@@ -11,7 +11,7 @@ use super::outcome::Op;
 use super::state::{Direction, State};
 use super::step::Status;
 use crate::clock::add;
-use crate::domain::{ErrorKind, Observation, Phase, Strategy, Verdict};
+use crate::domain::{ErrorKind, Observation, Opening, Phase, Strategy, Verdict};
 use crate::plan::Action;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.
@@ -293,6 +293,14 @@ impl State {
                 true => stop(Stop::Unapproved { phase }),
                 false => Next::Wait(add(now, APPROVAL)),
             };
+        }
+        if self.after(phase) == Some(Phase::Cutover) {
+            match self.window(now) {
+                Opening::Now => {}
+                Opening::At(at) if !wishes.no_wait => return Next::Wait(at),
+                Opening::At(at) => return stop(Stop::OutsideWindow { opens: Some(at) }),
+                Opening::Never => return stop(Stop::OutsideWindow { opens: None }),
+            }
         }
         Next::Record(match self.after(phase) {
             Some(phase) => Event::Entered { phase },

@@ -45,6 +45,11 @@ pub enum Stop {
         /// The earliest moment at which going on can help.
         resume_at: Timestamp,
     },
+    /// Cutover waits for a deployment window, and this session does not wait; or none opens again.
+    OutsideWindow {
+        /// When the next one opens; `None` where none does.
+        opens: Option<Timestamp>,
+    },
     /// A step could not be taken back.
     Stuck {
         /// The step's id.

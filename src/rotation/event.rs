@@ -196,10 +196,22 @@ pub enum Event {
         /// Where that is written down.
         ticket: String,
     },
+    /// Somebody lets cutover begin outside of the deployment windows. Valid for the next time that it begins.
+    WindowOverridden {
+        /// Who ran the process.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// Who runs this process, as its surroundings say. Nobody proved any of it.
     Identified {
         /// Who.
         who: Who,
+    },
+    /// The process is a part of this trace, as its environment says.
+    Traced {
+        /// Its place in the trace, as W3C Trace Context writes a `traceparent`.
+        parent: String,
     },
     /// The latch was seen.
     Halted {
@@ -319,7 +331,7 @@ impl Event {
             Self::Resolved { step: _, applied: _, evidence, facts: _ }
             | Self::Vouched { gate: _, phase: _, evidence } => wash(evidence),
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
-            Self::Halted { by: _, reason } => wash(reason),
+            Self::Halted { by: _, reason } | Self::WindowOverridden { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
             Self::BrokeGlass { by: _, reason, ticket } => [reason, ticket].into_iter().for_each(wash),
             Self::Identified { who } => who.scrub(clean),
@@ -337,6 +349,8 @@ impl Event {
             | Self::Rewrite { credential: _ }
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
+            // Digits that were read as such.
+            | Self::Traced { parent: _ }
             | Self::Heartbeat {}
             // Words of the scenario, which is searched for secrets before a drill begins, and names.
             | Self::Drill { scenario: _, begun: _ }
@@ -411,6 +425,7 @@ mod tests {
             Event::Vouched { gate: "g".into(), phase: Phase::Overlap, evidence: said() },
             Event::Turned { to: None, why: said(), by_gate: false },
             Event::Halted { by: "me".into(), reason: said() },
+            Event::WindowOverridden { by: "me".into(), reason: said() },
             Event::Noted { text: said() },
         ] {
             event.scrub(&|text| text.replace("said", "*"));

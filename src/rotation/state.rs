@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::step::{Status, StepState};
 use super::work::Work;
 use crate::approve::Standing;
-use crate::domain::{Judgement, Phase, Verdict, Who};
+use crate::domain::{Judgement, Opening, Phase, Verdict, Who};
 use crate::plan::{ADOPTED, Action, Plan};
 
 /// Which way the run goes.
@@ -77,6 +77,12 @@ pub struct State {
     pub(super) standing: Standing,
     /// The words of whoever went on without approvals.
     pub(super) broke_glass: Option<String>,
+    /// When cutover may begin, as far as this session knows. Not on record.
+    pub(super) opening: Opening,
+    /// Whether the next cutover may begin outside of the deployment windows.
+    pub(super) hurries: bool,
+    /// The words of whoever last let cutover begin outside of the deployment windows.
+    pub(super) hurried: Option<String>,
     /// Who ran the processes, as their surroundings said; the last one last.
     pub(super) people: Vec<Who>,
     /// Who the run is to each server, as it says, by connection.
@@ -112,6 +118,9 @@ impl State {
             work: Work::default(),
             standing: Standing::default(),
             broke_glass: None,
+            opening: Opening::Now,
+            hurries: false,
+            hurried: None,
             people: Vec::new(),
             identities: BTreeMap::new(),
         }
@@ -272,6 +281,37 @@ impl State {
     /// The words of whoever went on without approvals, if somebody did.
     pub fn broke_glass(&self) -> Option<&str> {
         self.broke_glass.as_deref()
+    }
+
+    /// The words of whoever let cutover begin outside of the deployment windows, if somebody did.
+    pub fn hurried(&self) -> Option<&str> {
+        self.hurried.as_deref()
+    }
+
+    /// Takes when cutover may begin, as far as deployment windows go. It is not on record: who knows the time zones says
+    /// it again in every session.
+    pub fn foresee(&mut self, opening: Opening) {
+        self.opening = opening;
+    }
+
+    /// What keeps cutover from beginning at a moment, of what was foreseen: [`Opening::Now`] where nothing does, or
+    /// cutover does not lie ahead.
+    pub fn window(&self, now: Timestamp) -> Opening {
+        match self.foreseen() {
+            Opening::At(at) if at <= now => Opening::Now,
+            opening => opening,
+        }
+    }
+
+    /// The same at the moment for which it was foreseen.
+    pub fn foreseen(&self) -> Opening {
+        if self.may_hurry() && !self.hurries { self.opening } else { Opening::Now }
+    }
+
+    /// Whether cutover lies ahead of the run, so that a word of a person can let it begin now.
+    pub fn may_hurry(&self) -> bool {
+        let ahead = self.phase.is_none_or(|phase| phase < Phase::Cutover);
+        self.plan.waits_for_windows() && self.direction == Direction::Forward && ahead && self.end.is_none()
     }
 
     /// Who ran the processes that worked on the run, as their surroundings said; the last one last.

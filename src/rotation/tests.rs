@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::since;
 use crate::domain::Phase;
 use crate::domain::Strategy;
-use crate::domain::{ErrorKind, Verdict};
+use crate::domain::{ErrorKind, Opening, Verdict};
 use crate::plan::Action;
 use crate::plan::tests::planned;
 
@@ -1563,4 +1563,79 @@ fn nothing_begins_in_a_run_that_stops() {
     // Where there is no room nothing is in flight either, once somebody stops the run.
     let full = begun().wishing(|w| (w.interrupted, w.capacity) = (true, 0));
     assert!(matches!(next(&full).next, Next::Record(Event::Stopped { .. })));
+}
+
+/// A run whose runbook has a window, in the phase before cutover, all of it done.
+fn before_cutover(strategy: Strategy) -> Run {
+    let mut plan = planned(QUICKSTART.0, QUICKSTART.1, strategy);
+    let window = r#"[{"from":"09:00","to":"16:00","zone":"UTC"}]"#;
+    plan.runbook.windows = serde_json::from_str(window).expect("a window");
+    let until = if strategy == Strategy::Overlap { Phase::Verify } else { Phase::Distribute };
+    let state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+    let run = Run { state, ..Run::of(QUICKSTART, strategy) };
+    run.wishing(|w| w.until = Some(until)).go().resume().wishing(|w| w.until = None)
+}
+
+/// Under `overlap`, cutover waits for a deployment window, for no longer than that, and never in the middle.
+#[test]
+fn cutover_waits_for_a_deployment_window() {
+    let decide = |run: &Run, now: Timestamp| run.state.decide(now, &run.wishes).next;
+    let begins = |next: &Next| matches!(next, Next::Record(Event::Entered { phase: Phase::Cutover }));
+    let foreseeing = |opening: Opening| {
+        let mut run = before_cutover(Strategy::Overlap);
+        run.state.foresee(opening);
+        run
+    };
+    let now = before_cutover(Strategy::Overlap).now;
+    let opens = now + SignedDuration::from_hours(9);
+    assert!(begins(&decide(&foreseeing(Opening::Now), now)), "it is open");
+    let mut waits = foreseeing(Opening::At(opens));
+    assert!(matches!(decide(&waits, now), Next::Wait(at) if at == opens));
+    assert_eq!((waits.state.window(now), waits.state.window(opens)), (Opening::At(opens), Opening::Now));
+    assert!(begins(&decide(&waits, opens)), "it has opened");
+    let stopped = |next: Next| match next {
+        Next::Record(Event::Stopped { reason: Stop::OutsideWindow { opens } }) => Some(opens),
+        _ => None,
+    };
+    waits = waits.wishing(|w| w.no_wait = true);
+    assert_eq!(stopped(decide(&waits, now)), Some(Some(opens)));
+    assert_eq!(stopped(decide(&foreseeing(Opening::Never), now)), Some(None), "waiting would not help");
+    // A person's word lets it begin, once.
+    let word = Event::WindowOverridden { by: "me".into(), reason: "now".into() };
+    let mut hurried = waits.then(&word);
+    assert!(begins(&decide(&hurried, now)));
+    assert_eq!(hurried.state.window(now), Opening::Now);
+    hurried.apply(&Event::Entered { phase: Phase::Cutover });
+    // It closes while cutover is in progress, and a process that dies there takes it up again.
+    assert!(!hurried.state.may_hurry() && hurried.state.foreseen() == Opening::Now);
+    assert!(hurried.state.clone().apply(&word, now).is_err(), "cutover lies behind");
+    let mut hurried = hurried.resume();
+    hurried.state.foresee(Opening::At(opens));
+    assert!(!decide(&hurried, now).is_wait() && !hurried.state.decide(now, &hurried.wishes).tasks.is_empty());
+    let mut back = hurried.turn(Some(Phase::Verify)).go().resume();
+    back.state.foresee(Opening::At(opens));
+    assert_eq!(stopped(decide(&back, back.now)), Some(Some(opens)), "the word was for the time before");
+    assert_eq!(back.state.hurried(), Some("me: now"), "and it stays on the record");
+}
+
+/// Who stops an attacker waits for no window.
+#[test]
+fn contain_waits_for_no_window() {
+    let mut run = before_cutover(Strategy::Contain);
+    run.state.foresee(Opening::Never);
+    let run = run.go();
+    assert_eq!(
+        (run.state.end(), run.state.window(run.now)),
+        (Some(End::Done), Opening::Now),
+        "{}",
+        run.trace
+    );
+    let word = Event::WindowOverridden { by: "me".into(), reason: "now".into() };
+    assert!(before_cutover(Strategy::Contain).state.apply(&word, run.now).is_err());
+}
+
+impl Next {
+    fn is_wait(&self) -> bool {
+        matches!(self, Self::Wait(_) | Self::Sleep(_))
+    }
 }

@@ -16,6 +16,8 @@ mod tests;
 
 #[cfg(feature = "tool")]
 pub(crate) use meaning::placeholders::placeholder;
+#[cfg(feature = "tool")]
+pub(crate) use meaning::windows;
 pub use named::{AllNamed, Named};
 pub use read::finding::{Finding, Severity};
 pub use read::render::{Reported, render, reported};

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::notify::Notify;
-use crate::domain::{Cadence, Period, Phase};
+use crate::domain::{Cadence, Period, Phase, Window};
 pub use crate::domain::{Call, Exec, ExecInput, ExecOptions, HttpCall, HttpMethod, Scope, Strategy};
 pub use crate::kind::file::FileFormat;
 pub use crate::kind::{Attest, Connection, Gate, Issuer, Probe, Store};
@@ -38,6 +38,10 @@ pub struct Runbook {
     /// and its time zone (`0 9 1 * * Europe/Berlin`). `stanch calendar` says what is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cadence: Option<Cadence>,
+    /// The deployment windows: the times in which consumers may be moved to the new credential. Under `overlap`, `cutover`
+    /// waits for the next one; under `contain` they are only shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
     /// The environments that this runbook may be run in, each with its own values. `--env` names
     /// one; `${env.KEY}` is replaced by its values. The environment `sandbox` replaces every
     /// connection with the embedded sandbox.

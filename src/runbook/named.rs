@@ -44,6 +44,7 @@ impl Runbook {
             // Read on this machine while planning; not sent anywhere.
             approvals: _,
             cadence: _,
+            windows: _,
             // A channel that is down, or a program of one that is missing, refuses no run.
             notify: _,
         } = self;

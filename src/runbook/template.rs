@@ -9,6 +9,7 @@ use super::read::tree::Node;
 use super::read::variables::{self, Values};
 use super::read::words::suggest;
 use super::{meaning, model};
+use crate::domain::Window;
 
 /// A checked runbook whose variables are still open.
 #[derive(Debug, Clone)]
@@ -84,6 +85,12 @@ impl Template {
         self.tree.to_json()
     }
 
+    /// Whether the runbook's own strategy is `overlap`.
+    #[cfg(feature = "tool")]
+    pub(crate) fn overlaps(&self) -> bool {
+        self.tree.text_of("strategy").is_none_or(|strategy| strategy == "overlap")
+    }
+
     /// The names of the environments that the runbook declares.
     pub fn environments(&self) -> impl Iterator<Item = &str> {
         self.environments.keys().map(String::as_str)
@@ -92,6 +99,25 @@ impl Template {
     /// The SHA-256 of the file's text, lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// The runbook with the values of one environment in place, and every place in the file.
+    #[cfg(feature = "tool")]
+    pub(crate) fn tree(&self, environment: &str) -> Option<Node> {
+        variables::apply(&self.tree, environment, self.environments.get(environment)?).ok()
+    }
+
+    /// Findings for windows of an environment that never open again: an error where that are all, and they are waited for.
+    #[cfg(feature = "tool")]
+    pub(crate) fn past_windows(
+        &self,
+        environment: &str,
+        is_past: &dyn Fn(&Window) -> bool,
+        waits: bool,
+    ) -> Vec<Finding> {
+        let tree = self.tree(environment);
+        let section = tree.as_ref().and_then(|tree| tree.entry("windows"));
+        section.map(|section| meaning::windows::past(section, is_past, waits)).unwrap_or_default()
     }
 
     /// The runbook with the values of one environment in place. `${secret}` stays: it is filled

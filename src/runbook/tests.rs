@@ -93,7 +93,8 @@ fn wrong_files_are_found_out() {
 fn every_kind_of_finding_has_a_wrong_file() {
     // These need more than a small file; `hostile_files_give_findings_and_little_work` has them. And
     // `unreadable` guards against the check and the model disagreeing, which no file may bring about.
-    let elsewhere = ["too-large", "too-many", "too-complex", "more", "unreadable", "x"];
+    // What is over depends on the day on which it is read (`tests/it/windows.rs`).
+    let elsewhere = ["too-large", "too-many", "too-complex", "more", "unreadable", "past-window", "x"];
     let made = regex_lite::Regex::new(r#"(?:error|warning|note)\(\s*"([a-z-]+)""#).unwrap();
     let wanted: Vec<String> =
         files("tests/runbooks/bad").iter().flat_map(|path| expected(&read(path).text)).collect();

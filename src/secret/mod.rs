@@ -18,7 +18,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use generate::{Alphabet, Recipe, RecipeError};
 pub use scrub::Scrubber;
-pub use seal::{SealError, Sealer};
+pub use seal::{Recipient, SealError, Sealer};
 
 /// One secret text. Wiped from memory when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

@@ -1,6 +1,6 @@
 //! Sealing: secrets at rest, encrypted with age to an identity that stands outside the run.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use age::x25519;
@@ -16,6 +16,19 @@ pub struct Sealer {
     /// A simulation seals millions of values that are not secret.
     #[cfg(feature = "simulation")]
     transparent: bool,
+}
+
+/// Somebody that a file is encrypted for: an age X25519 recipient, `age1…`.
+#[derive(Debug, Clone)]
+pub struct Recipient(x25519::Recipient);
+
+impl FromStr for Recipient {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let recipient = text.trim().parse();
+        recipient.map(Self).map_err(|_| "it is not an age X25519 recipient, such as age1…")
+    }
 }
 
 /// Sealing or unsealing failed. The message never contains plaintext.
@@ -64,6 +77,30 @@ impl Sealer {
     #[cfg(feature = "simulation")]
     pub fn transparent() -> Self {
         Self { transparent: true, ..Self::new(x25519::Identity::generate()) }
+    }
+
+    /// Encrypts what is read, for this identity and for others: an age file, which `age --decrypt` opens.
+    ///
+    /// # Errors
+    /// When reading, writing or age fails.
+    pub fn encrypt(&self, others: &[Recipient], from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
+        let own = std::iter::once(&self.recipient as &dyn age::Recipient);
+        let all = own.chain(others.iter().map(|other| &other.0 as &dyn age::Recipient));
+        let encryptor = age::Encryptor::with_recipients(all).map_err(io::Error::other)?;
+        let mut writer = encryptor.wrap_output(to)?;
+        io::copy(from, &mut writer)?;
+        writer.finish().map(drop)
+    }
+
+    /// Decrypts what [`Sealer::encrypt`] made.
+    ///
+    /// # Errors
+    /// When it is damaged or was encrypted for others, or when reading or writing fails.
+    pub fn decrypt(&self, from: impl Read, to: &mut dyn Write) -> io::Result<()> {
+        let decryptor = age::Decryptor::new(from).map_err(io::Error::other)?;
+        let identity = std::iter::once(&self.identity as &dyn age::Identity);
+        let mut reader = decryptor.decrypt(identity).map_err(io::Error::other)?;
+        io::copy(&mut reader, to).map(drop)
     }
 
     /// Encrypts a secret; the result is base64 text.

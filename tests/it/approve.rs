@@ -246,6 +246,19 @@ fn handed_in(desk: &Desk, statement: &str, signature: &str) -> String {
 }
 
 #[test]
+fn an_approval_that_has_expired_is_shown_as_missing() {
+    let desk = Desk::new("{ count: 1, from: [security], within: 3s }", "");
+    desk.run(&[], 20);
+    desk.approve("bob", &[], 0);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let status = desk.tool.run(&["status"]).expect(0);
+    let said = format!("{status:?}");
+    assert!(!status.stdout.contains("bob@example.com approved revoke, until"), "{said}");
+    assert!(status.stdout.contains("which expired at"), "{said}");
+    assert!(status.stdout.contains("given by: none") && status.stdout.contains("stanch approve"), "{said}");
+}
+
+#[test]
 fn what_does_not_count_is_refused_each_with_its_own_sentence() {
     // The key must be there before the file names it.
     let keys = Keys::new();

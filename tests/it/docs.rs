@@ -117,7 +117,8 @@ fn runbooks(path: &Path) -> Vec<(String, String)> {
                 ("yaml", _) => Some((place, block.text.clone())),
                 ("yaml fragment", Some(whole)) => Some((place, wrap(&block.text, whole))),
                 ("yaml fragment", None) => panic!("{place}: the page has no whole runbook to put it into"),
-                ("yaml workflow", _) => None,
+                // Pipelines and policies have tests of their own.
+                ("yaml workflow" | "yaml policy", _) => None,
                 (other, _) => panic!("{place}: `{other}` is no kind of YAML block; see this test's comment"),
             }
         })
@@ -267,7 +268,7 @@ fn every_flag_in_the_documents_exists() {
                 let Some(command) = words.next() else { continue };
                 let mut command = vec![command.to_owned()];
                 // The commands that have commands of their own.
-                if ["audit", "notify"].contains(&command[0].as_str()) {
+                if ["audit", "notify", "policy", "runs"].contains(&command[0].as_str()) {
                     let words = words.clone();
                     command.extend(words.take_while(|w| !w.starts_with('-')).take(1).map(str::to_owned));
                 }

@@ -342,6 +342,7 @@ impl Script {
             summary: None,
             owner: None,
             cadence: None,
+            windows: Vec::new(),
             notify: None,
             severity: model::Severity::High,
             environments: [("sandbox".to_owned(), BTreeMap::new())].into(),

@@ -109,6 +109,7 @@ impl Words {
             Cover::Open => "open",
             Cover::Closing => "closing",
             Cover::Closed => "closed",
+            Cover::Away => "archived",
         };
         let json = json!({
             "run": run,
@@ -121,6 +122,7 @@ impl Words {
             "over": found.over,
             "index": cover,
             "anchors": found.anchors,
+            "archive": found.archive.as_ref().map(|(place, _)| place),
             "not_covered": self.less,
             "fault": report.fault.as_ref().map(fault_json),
             "exit": self.exit.code(),

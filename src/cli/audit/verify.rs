@@ -257,7 +257,8 @@ fn of_run(
         found = state.examine(run, index.as_ref(), trusted, anchors)?;
     }
     let live = state.is_live(run);
-    let mut words = Words::of(&state.journal_path(run), &found);
+    let path = found.archive.as_ref().map_or_else(|| state.journal_path(run), |(path, _)| path.clone());
+    let mut words = Words::of(&path, &found);
     let records = found.report.records;
     match found.cover {
         Cover::NoIndex => words.less(
@@ -274,6 +275,13 @@ fn of_run(
             "The run is open. Only an anchor can show that the record was cut back to an older checkpoint: stanch audit anchor {run}"
         )),
         Cover::Closed => words.more(&format!("The run has ended, and the index confirms its end: {records} records.")),
+        Cover::Away => {
+            let why = found.archive.as_ref().and_then(|(_, why)| why.clone()).unwrap_or_default();
+            words.less(&format!("the run is in the archive {}, which cannot be read: {why}. Make it reachable there, and verify again", path.display()));
+        }
+    }
+    if found.archive.is_some() {
+        words.more(&format!("It is in an archive: {}", path.display()));
     }
     Ok(words.verdict(run, &found, &format!("stanch audit show {run}")))
 }

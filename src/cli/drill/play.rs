@@ -241,7 +241,7 @@ async fn types(context: Rc<Context>, global: Global, words: Vec<String>) -> Resu
     let context = &*context;
     let ended = match cli.command {
         Command::Run(args) => {
-            let input = plan::Input::load(&args.file, &args.choice, &global)?;
+            let input = plan::Input::load(&args.file, &args.choice, &global, false)?;
             run::begin(context, &global, input, None, &args).await
         }
         Command::Resume(args) => resume::main(context, &global, &args).await,

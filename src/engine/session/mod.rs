@@ -7,6 +7,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,9 @@ use super::calls::{Message, carry_out, outcome, settled};
 use super::safe::Safe;
 use super::step::{Earlier, Handler, Index, Job};
 use super::{Conduct, Engine, EngineError};
+use crate::calendar::Windows;
 use crate::clock::since;
-use crate::domain::Phase;
+use crate::domain::{Opening, Phase};
 use crate::gate::{self, Adoption};
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::{ADOPTED, Plan};
@@ -48,6 +50,7 @@ pub(super) struct Session {
     fell_back: Vec<String>,
     silent: Vec<String>,
     rollback: Option<(Option<Phase>, String)>,
+    windows: Windows,
     send: mpsc::UnboundedSender<Message>,
     receive: mpsc::UnboundedReceiver<Message>,
     /// Cancelled while what only asks is to be given up, and replaced afterwards. Unlike a `watch` channel,
@@ -82,6 +85,7 @@ impl Session {
             silent: Vec::new(),
             last_record: engine.clock.now().mono_ms,
             rollback: conduct.rollback,
+            windows: conduct.windows,
             send,
             receive,
             cancel: CancellationToken::new(),
@@ -108,6 +112,7 @@ impl Session {
             // A step that waits between two questions holds no place.
             let busy = self.state.under_way() - self.state.asking() + self.wishes.observing.len();
             self.wishes.capacity = self.plan.runbook.limits.concurrency.saturating_sub(busy);
+            self.look_at_windows(now.wall);
             let decision = self.state.decide(now.wall, &self.wishes);
             let jobs = self.intend(decision.tasks).await?;
             if jobs.is_empty()
@@ -144,6 +149,18 @@ impl Session {
                     self.wait(since(at, now.wall)).await?;
                 }
             }
+        }
+    }
+
+    /// When the next deployment window opens. One that was found holds until it opens.
+    fn look_at_windows(&mut self, now: Timestamp) {
+        let foreseen = match self.state.foreseen() {
+            Opening::At(at) => at > now,
+            Opening::Never => true,
+            Opening::Now => !self.state.may_hurry(),
+        };
+        if !foreseen {
+            self.state.foresee(self.windows.next(now));
         }
     }
 

@@ -123,6 +123,7 @@ fn say(event: &Event, state: &State) -> Option<(MessageKind, String)> {
                 | Stop::Interrupted
                 | Stop::Until { .. }
                 | Stop::Waiting { .. }
+                | Stop::OutsideWindow { .. }
                 | Stop::Returned { .. } => return None,
             };
             Some((kind, output::sentence(reason)))

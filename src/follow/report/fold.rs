@@ -123,6 +123,7 @@ impl Fold {
             | Event::Requested { .. }
             | Event::Approved { .. }
             | Event::BrokeGlass { .. }
+            | Event::WindowOverridden { .. }
             | Event::Identified { .. }
             | Event::Halted { .. }
             | Event::HaltCleared { .. }
@@ -213,6 +214,7 @@ fn decides(event: &Event) -> bool {
             | Event::Resolved { .. }
             | Event::Approved { .. }
             | Event::BrokeGlass { .. }
+            | Event::WindowOverridden { .. }
     )
 }
 
@@ -258,6 +260,15 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
     }
     if let Some(reason) = reason {
         lines.push(said(format!("Reason given: {reason}"), opened));
+    }
+    for waived in state.plan().waived() {
+        lines.push(said(format!("Waived: {waived}"), opened));
+    }
+    if let Some(words) = state.hurried() {
+        lines.insert(
+            0,
+            said(format!("Cutover was let begin outside of its deployment windows, by {words}."), last),
+        );
     }
     if let Some(words) = state.broke_glass() {
         lines.insert(0, said(format!("BREAK-GLASS: the run went on without approvals, by {words}."), last));

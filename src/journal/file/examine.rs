@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::io;
 use super::state_dir::StateDir;
@@ -29,6 +29,8 @@ pub enum Cover {
     Closing,
     /// The index has its end.
     Closed,
+    /// It is in an archive that cannot be read.
+    Away,
 }
 
 /// What was found out about a run's journal.
@@ -42,6 +44,8 @@ pub struct Examined {
     pub over: bool,
     /// How many anchors agree.
     pub anchors: u64,
+    /// Where its journal is, if it was moved into an archive, and why it cannot be read, if it cannot.
+    pub archive: Option<(PathBuf, Option<String>)>,
 }
 
 impl StateDir {
@@ -71,10 +75,26 @@ impl StateDir {
         anchors: &Anchors,
     ) -> Result<Examined, LedgerError> {
         let standing = index.and_then(|index| index.runs.get(run));
-        let path = self.journal_path(run);
+        let mut path = self.journal_path(run);
+        let mut archive = None;
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err(e) if e.kind() == ErrorKind::NotFound => 'found: {
+                match index.and_then(|index| self.archived_journal(run, index)) {
+                    Some(Ok((file, place))) => {
+                        archive = Some((place.clone(), None));
+                        path = place;
+                        break 'found file;
+                    }
+                    Some(Err(LedgerError::Unreachable { place, why, .. })) => {
+                        return Ok(Examined::away(run, place.into(), why));
+                    }
+                    Some(Err(error @ LedgerError::GoneFromArchive { .. })) => {
+                        return Ok(Examined::gone(run, error.to_string()));
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => {}
+                }
                 let anchored = anchors.subjects(&run_origin(""), trusted).any(|subject| subject == run);
                 let what = match standing {
                     Some(standing) => {
@@ -119,6 +139,7 @@ impl StateDir {
             }
             (None, _) => {}
         }
+        found.archive = archive;
         Ok(found)
     }
 
@@ -177,7 +198,20 @@ impl Examined {
         let fault = Some(Fault { line: 1, what });
         let report =
             Report { run: Some(run.to_owned()), records: 0, checkpoints: 0, anchored: 0, torn: 0, fault };
-        Self { report, cover: Cover::Open, over: false, anchors: 0 }
+        Self { report, cover: Cover::Open, over: false, anchors: 0, archive: None }
+    }
+
+    /// In an archive that cannot be read.
+    fn away(run: &str, archive: PathBuf, why: String) -> Self {
+        let report = Report {
+            run: Some(run.to_owned()),
+            records: 0,
+            checkpoints: 0,
+            anchored: 0,
+            torn: 0,
+            fault: None,
+        };
+        Self { report, cover: Cover::Away, over: true, anchors: 0, archive: Some((archive, Some(why))) }
     }
 
     /// Adds a fault, unless an earlier line has one.
@@ -232,7 +266,7 @@ fn examine(
     };
     let origin = run_origin(report.run.as_deref().unwrap_or_default());
     let over = is_over(file, tail.end)?;
-    let mut found = Examined { report, cover: Cover::NoIndex, over, anchors: 0 };
+    let mut found = Examined { report, cover: Cover::NoIndex, over, anchors: 0, archive: None };
     // What is not good by itself cannot be held against anything from there on.
     if found.report.fault.is_none() {
         let (agree, fault) = anchors.check(&origin, |_| key.clone(), &tail.frontier);

@@ -209,6 +209,11 @@ impl IndexFile {
         self.append(&[Entry::Closed { run: run.to_owned(), size, root: hex::encode(root.0) }])
     }
 
+    /// Records that a run was copied into an archive, before it is removed here.
+    pub(super) fn archived(&mut self, run: &str, place: &str) -> Result<(), LedgerError> {
+        self.append(&[Entry::Archived { run: run.to_owned(), place: place.to_owned() }])
+    }
+
     /// Changes the key: the old one signs from where on the new one is valid, and is destroyed.
     /// Returns the new public half and that position.
     pub(super) fn rotate(&mut self) -> Result<(String, u64), LedgerError> {

@@ -224,12 +224,7 @@ impl FileJournal {
     /// Puts the run's end into the index, destroys the sealed secrets, and gives up what the run holds.
     pub(super) fn close_with(&mut self, index: &mut IndexFile) -> Result<(), LedgerError> {
         index.closed(&self.run, self.frontier.leaves(), self.frontier.root())?;
-        let path = self.sealed_path();
-        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
-            // The seals are encrypted; emptying them first is for file systems that undelete.
-            file.set_len(0).and_then(|()| file.sync_all()).map_err(io("empty", &path))?;
-        }
-        remove(&path)?;
+        self.dir.remove_sealed(&self.run)?;
         remove(&self.dir.hold_path(&self.run)).map(drop)
     }
 
@@ -320,7 +315,7 @@ impl Journal for FileJournal {
 }
 
 /// Takes a run's lock. It is the kernel's and ends with the process, however that ends.
-fn lock(dir: &StateDir, run: &str, (actor, host): (&str, &str)) -> Result<File, LedgerError> {
+pub(super) fn lock(dir: &StateDir, run: &str, (actor, host): (&str, &str)) -> Result<File, LedgerError> {
     let path = dir.lock_path(run);
     let mut file = std::fs::OpenOptions::new();
     use std::os::unix::fs::OpenOptionsExt as _;

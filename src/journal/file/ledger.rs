@@ -22,6 +22,10 @@ impl Ledger for StateDir {
         self.runs()
     }
 
+    async fn archived(&self) -> Result<Vec<(String, String)>, LedgerError> {
+        self.archived()
+    }
+
     async fn open_runs(&self) -> Result<Vec<String>, LedgerError> {
         self.open_runs()
     }
@@ -64,12 +68,12 @@ impl Ledger for StateDir {
     }
 
     async fn is_live(&self, run: &str) -> Result<bool, LedgerError> {
-        self.known(run)?;
+        self.known_or_archived(run)?;
         self.try_is_live(run)
     }
 
     async fn latch(&self, run: Option<&str>) -> Result<Option<Latch>, LedgerError> {
-        run.map_or(Ok(()), |run| self.known(run))?;
+        run.map_or(Ok(()), |run| self.known_or_archived(run))?;
         self.latch(run)
     }
 
@@ -99,7 +103,7 @@ impl Ledger for StateDir {
     }
 
     async fn sealed(&self, run: &str) -> Result<Vec<SealedEntry>, LedgerError> {
-        self.known(run)?;
+        self.known_or_archived(run)?;
         self.sealed(run)
     }
 }

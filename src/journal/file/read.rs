@@ -1,7 +1,6 @@
 //! Reading runs without touching them: their records checked, and folded into a state.
 
 use std::fs::File;
-use std::io::ErrorKind;
 
 use super::files::io;
 use super::key_files::KeyFiles;
@@ -94,12 +93,7 @@ impl StateDir {
         run: &str,
         keys: Option<VerifyingKeys>,
     ) -> Result<(std::io::BufReader<File>, VerifyingKeys), LedgerError> {
-        let path = self.journal_path(run);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(LedgerError::NotFound(run.into())),
-            Err(e) => return Err(io("open", &path)(e)),
-        };
+        let (file, _) = self.journal_file(run)?;
         let keys = keys.map_or_else(|| self.verifying_keys(), Ok)?;
         Ok((std::io::BufReader::with_capacity(1 << 18, file), keys))
     }

@@ -96,6 +96,13 @@ impl StateDir {
             Some(name) => self.runs()?.into_iter().filter(|r| r.starts_with(name)).collect(),
             None => self.open_runs()?,
         };
+        let fits = match name {
+            // Those that are here come first, and cost no look at the index.
+            Some(name) if fits.is_empty() => {
+                self.archived()?.into_iter().map(|(run, _)| run).filter(|run| run.starts_with(name)).collect()
+            }
+            _ => fits,
+        };
         sole_match(name, fits)
     }
 
@@ -122,7 +129,7 @@ impl StateDir {
     }
 
     /// The index, with the state folder's lock held.
-    fn open_index(&self, who: (&str, &str), at: Moment) -> Result<IndexFile, LedgerError> {
+    pub(super) fn open_index(&self, who: (&str, &str), at: Moment) -> Result<IndexFile, LedgerError> {
         let (mut index, begun) = IndexFile::open(self, who, at)?;
         if !begun {
             // Runs that were over before are so in the index too.

@@ -117,6 +117,16 @@ impl StateDir {
         SealingKey::of(&self.root).sealer()
     }
 
+    /// Destroys a run's sealed secrets.
+    pub(super) fn remove_sealed(&self, run: &str) -> Result<(), LedgerError> {
+        let path = self.sealed_path(run);
+        if let Ok(file) = fs::OpenOptions::new().write(true).open(&path) {
+            // The seals are encrypted; emptying them first is for file systems that undelete.
+            file.set_len(0).and_then(|()| file.sync_all()).map_err(io("empty", &path))?;
+        }
+        remove(&path).map(drop)
+    }
+
     /// A run's sealed secrets, oldest first; none once it is over.
     ///
     /// # Errors
@@ -181,9 +191,15 @@ impl StateDir {
         Ok(runs.filter(|run| self.journal_path(run).exists()).collect())
     }
 
-    /// Refuses a name that no run has.
+    /// Refuses a name that no run here has.
     pub(super) fn known(&self, run: &str) -> Result<(), LedgerError> {
-        if self.journal_path(run).exists() { Ok(()) } else { Err(LedgerError::NotFound(run.into())) }
+        if self.journal_path(run).exists() {
+            return Ok(());
+        }
+        Err(match self.index(&[])?.as_ref().and_then(|index| index.archive_of(run)) {
+            Some(place) => LedgerError::Archived { run: run.into(), place: place.to_owned() },
+            None => LedgerError::NotFound(run.into()),
+        })
     }
 
     /// Whether a process is working on the run; not so where it cannot be told.

@@ -296,6 +296,7 @@ fn a_run_is_what_the_index_says_of_it() {
     };
     let extent = |size: usize| Some(Extent { size: size as u64, root: tree(&lines[..size], &[]).root() });
     let standing = |adopted: Option<usize>, closed: Option<usize>| Standing {
+        archived: None,
         at: 2,
         since: Timestamp::UNIX_EPOCH,
         first: leaf(&lines[0]),

@@ -10,7 +10,7 @@ pub(super) fn check(context: &mut Context<'_>) {
     let Some(node) = context.root.get("cadence") else { return };
     let Some(text) = node.text() else { return };
     match text.parse::<Cadence>() {
-        Ok(cadence) => zone(context, node, cadence.zone()),
+        Ok(cadence) => context.found.extend(zone(node, cadence.zone())),
         Err(error) => {
             let message = format!("{} {error}", quote_or(text, "this"));
             context.add(Finding::error("bad-cadence", node.span, message).hint(error.hint()));
@@ -20,20 +20,21 @@ pub(super) fn check(context: &mut Context<'_>) {
 
 /// A zone that this machine does not know is misspelt. Where the machine knows none at all, whoever needs the zone
 /// says so.
-pub(super) fn zone(context: &mut Context<'_>, node: &Node, name: &str) {
+pub(super) fn zone(node: &Node, name: &str) -> Option<Finding> {
     if jiff::tz::TimeZone::get(name).is_ok() {
-        return;
+        return None;
     }
     let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.as_str().to_owned()).collect();
     if known.is_empty() {
-        return;
+        return None;
     }
     // There are more zones than are compared; the first letter is seldom the wrong one.
-    let begin = |zone: &&str| zone.get(..1).is_some_and(|first| name[..1].eq_ignore_ascii_case(first));
+    let letter = name.get(..1).unwrap_or_default();
+    let begin = |zone: &&str| zone.get(..1).is_some_and(|first| letter.eq_ignore_ascii_case(first));
     let hint = nearest(name, known.iter().map(String::as_str).filter(begin)).map_or_else(
         || "use a name of the IANA time zone database, such as Europe/Berlin or UTC".to_owned(),
         |near| format!("did you mean `{near}`?"),
     );
     let message = format!("there is no time zone {}", quote_or(name, "of this name"));
-    context.add(Finding::error("unknown-zone", node.span, message).hint(hint));
+    Some(Finding::error("unknown-zone", node.span, message).hint(hint))
 }

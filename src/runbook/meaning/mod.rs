@@ -16,6 +16,7 @@ mod phases;
 pub(crate) mod placeholders;
 mod scope;
 mod stores;
+pub(crate) mod windows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -134,6 +135,7 @@ fn one(root: &Node, references: &[Reference]) -> Vec<Finding> {
     let mut context = Context { root, found: Vec::new(), gates: HashSet::new() };
     names::check(&mut context);
     cadence::check(&mut context);
+    windows::check(&mut context);
     credentials::check(&mut context);
     stores::check(&mut context);
     phases::check(&mut context);

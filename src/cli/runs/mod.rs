@@ -1,13 +1,44 @@
-//! `stanch runs`: all runs.
+//! `stanch runs`: all runs, and moving those that are over into an archive.
 
+mod archive;
+
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Access, Context, Open};
+use super::drive::block_on_this_thread;
 use super::{CliError, Exit, Global, print, print_json};
 use crate::output;
 use crate::rotation::Stop;
+use crate::text::counted;
 
-pub(super) async fn main(context: &Context, global: &Global) -> Result<Exit, CliError> {
+/// List all runs.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct RunsArgs {
+    /// List the runs in archives, too, and where each is.
+    #[arg(long)]
+    archived: bool,
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// Move runs that ended long ago into an archive, verified.
+    Archive(archive::ArchiveArgs),
+}
+
+pub(super) fn main(open: Open<'_>, global: &Global, args: &RunsArgs) -> Result<Exit, CliError> {
+    match &args.command {
+        None => block_on_this_thread(list(&open(Access::Reads)?, global, args.archived))?,
+        Some(RunsCommand::Archive(args)) => {
+            block_on_this_thread(archive::main(&open(Access::Writes)?, global, args))?
+        }
+    }
+}
+
+async fn list(context: &Context, global: &Global, with_archived: bool) -> Result<Exit, CliError> {
     let all_halted = is_halted(context, None).await;
     let mut rows = Vec::new();
     let mut list = Vec::new();
@@ -47,12 +78,23 @@ pub(super) async fn main(context: &Context, global: &Global) -> Result<Exit, Cli
             json!({ "run": run, "environment": environment, "opened": opened, "state": word, "live": live }),
         );
     }
+    let archived = context.ledger.archived().await?;
+    if with_archived {
+        for (run, place) in &archived {
+            rows.push(format!("{run:<48} in the archive {place}"));
+            list.push(json!({ "run": run, "archive": place }));
+        }
+    }
     if global.json {
         print_json(&json!(list))?;
     } else if rows.is_empty() {
         eprintln!("no runs in {}", context.ledger.place());
     } else {
         print(&rows.join("\n"))?;
+    }
+    if !with_archived && !global.json && !archived.is_empty() {
+        let count = counted(archived.len() as u64, "run");
+        eprintln!("not listed: {count} in archives. List them, too: stanch runs --archived");
     }
     Ok(Exit::Done)
 }
