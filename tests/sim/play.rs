@@ -735,6 +735,7 @@ impl Run {
                 until: session.until,
                 no_wait: session.no_wait,
                 rollback: rollback.map(|to| (to, "asked".to_owned())),
+                windows: Default::default(),
             };
             let result = self.session(journal, begun, &conduct, &clock, session.silent).await;
             // Nothing of the process is left; what was on its way may still arrive.
