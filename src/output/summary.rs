@@ -83,7 +83,7 @@ fn write(
         writeln!(out, "  waived: {waived}")?;
     }
     if let Some(words) = state.hurried() {
-        writeln!(out, "  cutover was let begin outside of its deployment windows, by {words}")?;
+        writeln!(out, "  cutover did not wait for a deployment window, by {words}")?;
     }
     if let (None, Some(stop)) = (state.end(), state.stopped()) {
         writeln!(out, "  {}", sentence(stop))?;

@@ -71,6 +71,11 @@ pub(crate) fn violations(policy: &Policy, runbook: &Node) -> Vec<Violation> {
     held.found
 }
 
+/// Whether two names are one to some server: Vault takes them without the spaces around them, and in small letters.
+fn is_same_name(one: &str, two: &str) -> bool {
+    one.trim().to_lowercase() == two.trim().to_lowercase()
+}
+
 /// A runbook, and what was found of it.
 struct Held<'a> {
     policy: &'a Policy,
@@ -145,7 +150,7 @@ impl<'a> Held<'a> {
                 let Some(text) = node.text() else { continue };
                 if text.contains(['*', '?']) {
                     self.add(node.span, format!("{} is a wildcard", quote_or(text, "this")));
-                } else if rule.forbidden.iter().any(|name| name == text) {
+                } else if rule.forbidden.iter().any(|name| is_same_name(name, text)) {
                     self.add(node.span, format!("{} is forbidden", quote_or(text, "this")));
                 }
             }

@@ -257,6 +257,14 @@ pub trait Issuer: Send + Sync {
         Err(CallError::rejected(ErrorKind::Unsupported, message))
     }
 
+    /// The handle in full, where a person may give less of it: by default it is full.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn full_handle(&self, handle: &str) -> Result<String, CallError> {
+        Ok(handle.to_owned())
+    }
+
     /// What two runs must not both change beyond the credential itself, for example a user whose keys
     /// are counted: with its server, however that is spelt. `None`, as by default, where there is no such thing: the
     /// places of its stores are held all the same.

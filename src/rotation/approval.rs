@@ -11,8 +11,14 @@ use crate::domain::Phase;
 impl State {
     /// What a phase still needs at a moment; without one, what it never had.
     pub fn lacks(&self, phase: Phase, now: Option<Timestamp>) -> Vec<Lack<'_>> {
-        let approvals = self.plan.approvals.as_ref();
-        approvals.map(|approvals| approvals.lacks(phase, &self.standing, now)).unwrap_or_default()
+        let Some(approvals) = &self.plan.approvals else { return Vec::new() };
+        let mut lacks = approvals.lacks(phase, &self.standing, now);
+        // Where issuing is the kill, whoever lets the old one die is asked before that.
+        if phase == Phase::Prepare && self.plan.credentials.iter().any(|planned| planned.issuer.replaces()) {
+            lacks.extend(approvals.lacks(Phase::Sunset, &self.standing, now));
+            lacks.extend(approvals.lacks(Phase::Revoke, &self.standing, now));
+        }
+        lacks
     }
 
     /// Whether a phase may begin at a moment, as far as approvals go.

@@ -37,6 +37,20 @@ impl State {
         })
     }
 
+    /// Whether a new credential took, or may have taken, the old one's place at its issuer.
+    pub(super) fn has_replaced(&self) -> bool {
+        self.of(Phase::Prepare).any(|at| match self.plan.steps[at].action {
+            Action::Issue { credential } => {
+                self.plan.credentials[credential].issuer.replaces()
+                    && !matches!(
+                        self.steps[at].status,
+                        Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
+                    )
+            }
+            _ => false,
+        })
+    }
+
     /// Whether the kill may go on before the new credential is ready: under `contain` it is only waited
     /// for so long.
     pub(crate) fn may_defer(&self) -> bool {

@@ -241,7 +241,8 @@ impl State {
 
     /// Whether the engine may begin a rollback by itself.
     fn may_turn(&self) -> bool {
-        (self.plan.strategy == Strategy::Overlap || !self.has_killed()) && !self.is_past_return()
+        let killed = self.has_killed() || self.has_replaced();
+        (self.plan.strategy == Strategy::Overlap || !killed) && !self.is_past_return()
     }
 
     /// The phase's steps are done: what does it wait for?

@@ -46,6 +46,7 @@ impl Repository {
         let lines: Vec<String> = text.lines().map(quick).collect();
         let folder = at(&tool, "runbooks");
         fs::create_dir_all(at(&tool, ".git")).and_then(|()| fs::create_dir_all(&folder)).expect("made");
+        fs::write(at(&tool, ".git/HEAD"), "ref: refs/heads/main\n").expect("written");
         let runbook = folder.join("quickstart.yaml");
         fs::write(&runbook, format!("owner: platform\n{}\n", lines.join("\n"))).expect("written");
         let keys = Keys::new();
@@ -143,7 +144,7 @@ fn the_policy_is_that_of_the_repository_and_no_other() {
     let named = beside.display().to_string();
     repository.on("validate", &["--policy", &named]).expect(0);
     // Outside of a repository, the one beside the runbook counts.
-    fs::remove_dir(at(&repository.tool, ".git")).expect("removed");
+    fs::remove_dir_all(at(&repository.tool, ".git")).expect("removed");
     repository.on("validate", &[]).expect(0);
     fs::remove_file(&beside).expect("removed");
     repository.on("validate", &[]).expect(0);
@@ -410,4 +411,54 @@ fn a_scaffold_a_schema_and_the_policies_of_the_documents() {
         .expect(65);
     assert_eq!(serde_json::from_str::<Value>(&bad.stdout).expect("JSON")[0]["code"], "missing-field");
     tool.run(&["policy", "check", "nowhere.yaml"]).expect(65);
+}
+
+/// Ways around the policy that a person tried.
+#[test]
+fn there_is_no_way_around_the_policy() {
+    let repository = Repository::new(POLICY);
+    // A plan that was made under a weaker one, and is run where the repository has its own.
+    let (weak, plan) = (at(&repository.tool, "weak.yaml"), at(&repository.tool, "weak.plan"));
+    fs::write(&weak, POLICY.replace("most: 12h", "most: 30d")).expect("written");
+    let (weak, plan) = (weak.display().to_string(), plan.display().to_string());
+    let made = ["plan", &repository.runbook, "--env", "sandbox", "--policy", &weak, "-o", &plan];
+    for (command, code) in [(&made[..], 0), (&["run", &plan, "--yes"], 22)] {
+        let mut command = repository.tool.command(command);
+        let ran = command.current_dir(repository.tool.folder.path()).output().expect("it starts");
+        assert_eq!(ran.status.code(), Some(code), "{ran:?}");
+    }
+    // A link to a runbook elsewhere, and a directory that only looks like a repository.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let real = elsewhere.path().join("real.yaml");
+    fs::copy(&repository.runbook, &real).expect("copied");
+    let link = at(&repository.tool, "runbooks/link.yaml");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    repository.tool.run(&["validate", &link.display().to_string()]).expect(65);
+    let sub = at(&repository.tool, "runbooks/sub");
+    fs::create_dir_all(sub.join(".git")).expect("made");
+    fs::copy(&repository.runbook, sub.join("r.yaml")).expect("copied");
+    repository.tool.run(&["validate", &sub.join("r.yaml").display().to_string()]).expect(65);
+    // A policy that cannot be read is not none.
+    let policy = at(&repository.tool, "policy.yaml");
+    fs::remove_file(&policy).expect("removed");
+    std::os::unix::fs::symlink("nowhere", &policy).expect("a link");
+    assert_ne!(repository.on("validate", &[]).code, Some(0));
+    fs::remove_file(&policy).and_then(|()| fs::create_dir(&policy)).expect("made");
+    assert_ne!(repository.on("validate", &[]).code, Some(0));
+}
+
+/// Vault takes a policy's name in any case, and without the spaces around it.
+#[test]
+fn a_forbidden_name_is_forbidden_however_it_is_spelt() {
+    let policy =
+        POLICY.replace("rules:\n", "rules:\n  scopes: {forbidden: [root, demo-read], reason: INC-4}\n");
+    let repository = Repository::new(&policy.replace("most: 12h", "most: 30d"));
+    for name in ["demo-read", "DEMO-READ", "\" Demo-Read \""] {
+        let text = fs::read_to_string(&repository.runbook).expect("read");
+        let text = text.replace("policies: [demo-read]", &format!("policies: [{name}]"));
+        let other = at(&repository.tool, "runbooks/other.yaml");
+        fs::write(&other, text).expect("written");
+        let refused = repository.tool.run(&["validate", &other.display().to_string()]).expect(65);
+        assert!(refused.stderr.contains("is forbidden (rule `scopes`)"), "{name}: {}", refused.stderr);
+    }
 }

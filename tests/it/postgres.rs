@@ -48,7 +48,7 @@ async fn a_role_keeps_the_promises_of_an_issuer() {
     pg.app(&prefix).await;
     let two_parts = issuer(&pg, &prefix, "").await;
     issuer_keeps_its_promises("postgres-role", &two_parts, "never-was").await;
-    let url = r#","url":"postgresql://127.0.0.1:5432/app?sslmode=disable","end_sessions":"sunset""#;
+    let url = r#","uri":"postgresql://127.0.0.1:5432/app?sslmode=disable","end_sessions":"sunset""#;
     let one = issuer(&pg, &prefix, url).await;
     issuer_keeps_its_promises("postgres-role", &one, "never-was").await;
 }
@@ -327,7 +327,7 @@ async fn a_repeated_issue_makes_one_role() {
 async fn any_password_in_a_url_is_the_password() {
     let (pg, prefix) = (Pg::shared(), unique("app"));
     let (old, _) = pg.app(&prefix).await;
-    let more = r#","url":"postgresql://db.internal/app""#;
+    let more = r#","uri":"postgresql://db.internal/app""#;
     let one = issuer(&pg, &prefix, more).await;
     for (password, written) in [
         ("@/%^+", "%40%2F%25%5E%2B"),
@@ -338,12 +338,12 @@ async fn any_password_in_a_url_is_the_password() {
         let quoted = password.replace('\'', "''");
         pg.execute(&format!("alter role \"{old}\" password '{quoted}'")).await;
         let url = format!("postgresql://{old}:{written}@db.internal/app?x=1");
-        let material = Material::single("url", Secret::new(url));
+        let material = Material::single("uri", Secret::new(url));
         assert_eq!(one.attempt(&material).await.expect("an answer"), Use::Accepted, "{password}");
         let standing = one.identify(&material).await.expect("identify").expect("known");
         assert_eq!(standing.identity.handle, old);
     }
-    let bad = Material::single("url", Secret::new(format!("postgresql://{old}:%zz-hidden@h/d")));
+    let bad = Material::single("uri", Secret::new(format!("postgresql://{old}:%zz-hidden@h/d")));
     let error = one.attempt(&bad).await.expect_err("it is none");
     assert!(error.kind == ErrorKind::Invalid && !format!("{error:?}").contains("hidden"), "{error:?}");
 }
@@ -519,4 +519,66 @@ async fn a_gate_waits_for_the_sessions_of_the_old_role() {
     let wrong = text.replace("gates:", &gate.replace("credential: app-key", "credential: app-kez"));
     let ran = tool.run(&["validate", tool.runbook(&wrong).to_str().expect("path")]).expect(65);
     assert!(ran.stderr.contains("app-key") || ran.stdout.contains("app-key"), "{ran:?}");
+}
+
+/// A role may be renamed, or dropped beside the run, and another may be given its name: it is told by its number, and so
+/// are the sessions that it leaves behind.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: scripts/test"]
+async fn a_role_is_told_by_its_number_and_not_by_its_name() {
+    let (pg, prefix) = (Pg::shared(), unique("app"));
+    let (old, password) = pg.app(&prefix).await;
+    let (user, word) = pg.operator(&prefix).await;
+    let one = RoleIssuer::new(pg.client_as(&user, &word), spec(&prefix, "")).expect("an issuer");
+    let standing = one.identify(&pair(&old, &password)).await.expect("an answer").expect("it is known");
+    let handle = standing.identity.handle;
+    assert_eq!(one.full_handle(&old).await.expect("an answer"), handle);
+    let renamed = format!("{prefix}_bob");
+    pg.execute(&format!("alter role \"{old}\" rename to \"{renamed}\"")).await;
+    pg.execute(&format!("create role \"{old}\" login password 'of-somebody-else'")).await;
+    one.disable(&context(), &handle).await.expect("disable");
+    assert!(!pg.accepts(&renamed, &password).await, "it is the same role under another name");
+    assert!(pg.accepts(&old, "of-somebody-else").await, "it is another role under the same name");
+    one.enable(&context(), &handle).await.expect("enable");
+    let session = pg.log_in(&renamed, &password, "postgres").await.expect("a session");
+    one.revoke(&context(), &handle, None).await.expect("revoke");
+    assert_eq!(one.life(&handle).await.expect("life"), Life::Gone);
+    assert!(session.simple_query("select 1").await.is_err(), "its session lives on");
+    assert!(pg.accepts(&old, "of-somebody-else").await, "another role was dropped");
+
+    let (gone, theirs) = (format!("{prefix}_gone"), "long-enough-for-a-test");
+    pg.execute(&format!("create role \"{gone}\" login password '{theirs}'")).await;
+    let handle = one.full_handle(&gone).await.expect("an answer");
+    let session = pg.log_in(&gone, theirs, "postgres").await.expect("a session");
+    pg.execute(&format!("drop role \"{gone}\"")).await;
+    assert_eq!(one.life(&handle).await.expect("life"), Life::Disabled, "its session lives on");
+    one.revoke(&context(), &handle, None).await.expect_err("it may not end that session");
+    pg.execute(&format!("grant pg_signal_backend to \"{user}\"")).await;
+    let may = RoleIssuer::new(pg.client_as(&user, &word), spec(&prefix, "")).expect("an issuer");
+    may.revoke(&context(), &handle, None).await.expect("revoke");
+    assert_eq!(may.life(&handle).await.expect("life"), Life::Gone);
+    assert!(session.simple_query("select 1").await.is_err());
+}
+
+/// What is a member of the old role loses what it has through it, and a group is not taken for a login.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: scripts/test"]
+async fn members_of_the_old_role_are_named() {
+    let (pg, prefix) = (Pg::shared(), unique("app"));
+    let (old, _) = pg.app(&prefix).await;
+    let one = issuer(&pg, &prefix, "").await;
+    let reporter = format!("{prefix}_reporter");
+    pg.execute(&format!("create role \"{reporter}\"; grant \"{old}\" to \"{reporter}\"")).await;
+    let said = refused(&one, &old).await;
+    assert!(said.contains("would lose what it gives them") && said.contains(&reporter), "{said}");
+    let check = one.before_revoking(&identity(&old)).await;
+    assert!(check.verdict == CheckVerdict::Warn && check.detail.contains(&reporter), "{check:?}");
+    let group = one.before_revoking(&identity(&format!("{prefix}_owner"))).await;
+    assert!(group.verdict == CheckVerdict::Warn && group.detail.contains("it cannot log in"), "{group:?}");
+    pg.execute(&format!("revoke \"{old}\" from \"{reporter}\"")).await;
+    assert_eq!(refused(&one, &old).await, "");
+    // A setting that people made up is named, and its value is not.
+    pg.execute(&format!("alter role \"{old}\" set app.key = 'hunter2-hunter2'")).await;
+    let said = refused(&one, &old).await;
+    assert!(said.contains("app.key") && !said.contains("hunter2"), "{said}");
 }

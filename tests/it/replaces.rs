@@ -100,3 +100,25 @@ fn an_authority_that_keeps_the_old_one_after_all_never_ends_done() {
     assert!(ran.stderr.contains("still accepted by check 1"), "{ran:?}");
     assert!(!ran.stdout.contains("old dead"), "{ran:?}");
 }
+
+/// Going back by itself would give the attacker the old value again: a person decides.
+#[test]
+fn what_was_replaced_under_contain_is_not_set_again_by_itself() {
+    let world = world();
+    world.script("apply", "echo other > live\n");
+    let ran = run(&world, &["--env", "test"]);
+    assert!(!matches!(ran.code, Some(0 | 1 | 12)), "{ran:?}");
+    assert_eq!(world.text("live").trim(), "other", "the old value was not set again: {ran:?}");
+}
+
+/// An authority that keeps the new value as well has not rolled back.
+#[test]
+fn a_way_back_that_leaves_the_new_value_valid_is_no_rollback() {
+    let world = world();
+    world.script("apply", "echo $h >> live\n");
+    run(&world, &["--env", "test", "--until", "cutover"]).expect(0);
+    let back = world.tool.run(&["rollback", "--yes"]);
+    assert!(!matches!(back.code, Some(0 | 1)), "{back:?}");
+    let text = format!("{}{}", back.stdout, back.stderr);
+    assert!(text.contains("which still accepts the new one"), "{text}");
+}

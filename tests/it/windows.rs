@@ -90,13 +90,16 @@ fn a_persons_word_begins_cutover_now_and_stays_on_the_record() {
     assert!(resume(&["--now"]).expect(2).stderr.contains("--now requires a reason"));
     assert!(resume(&["--reason", "because"]).expect(2).stderr.contains("--reason does not apply"));
     let done = resume(&["--now", "--reason", "INC-7: it leaked"]).expect(0);
-    let words = "cutover was let begin outside of its deployment windows, by tester@";
+    let words = "cutover did not wait for a deployment window, by tester@";
     assert!(done.stdout.contains(words) && done.stdout.contains("INC-7: it leaked"), "{done:?}");
     let journal = fs::read_to_string(tool.journal().expect("a run")).expect("journal");
     assert!(journal.contains("\"type\":\"window-overridden\""), "{journal}");
     for form in ["report.md", "report.json"] {
         let report = crate::report::write(&tool, form);
-        assert!(report.contains("outside of its deployment windows") && report.contains("INC-7"), "{report}");
+        assert!(
+            report.contains("did not wait for a deployment window") && report.contains("INC-7"),
+            "{report}"
+        );
         crate::report::check(&tool, form).expect(0);
     }
     tool.run(&["audit", "verify", "--all"]).expect(0);

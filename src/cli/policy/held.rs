@@ -84,7 +84,8 @@ impl PolicyArgs {
         }
         let made_under = plan.policy.as_ref().map(|policy| PathBuf::from(&policy.file));
         let directory = plan.directory.as_ref().map(|directory| Path::new(directory).join("runbook"));
-        let path = self.named().or(made_under).or_else(|| in_root(&directory?));
+        // What was named when the plan was made does not count against the policy of the repository.
+        let path = self.named().or_else(|| in_root(&directory?)).or(made_under);
         let Some(path) = path else { return Ok(()) };
         let loaded = read(&path, json)?;
         if plan.policy.as_ref().map(|policy| &policy.sha256) != Some(&loaded.sha256) {
@@ -111,11 +112,21 @@ impl PolicyArgs {
 /// The policy of the repository that a file is in; outside of one, the policy beside the file. Not one in between: whoever
 /// writes a runbook could put it there.
 fn in_root(file: &Path) -> Option<PathBuf> {
-    let file = file.canonicalize().or_else(|_| std::path::absolute(file)).ok()?;
-    let folder = file.parent()?;
-    let root = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
-    let path = root.join(NAME);
-    path.is_file().then_some(path)
+    // A link counts where it is, and where it leads to.
+    let places = [std::path::absolute(file).ok(), file.canonicalize().ok()];
+    places.into_iter().flatten().find_map(|file| {
+        let folder = file.parent()?;
+        let root = folder.ancestors().find(|above| is_repository(above)).unwrap_or(folder);
+        let path = root.join(NAME);
+        // One that leads nowhere, or is a directory, is one with a mistake.
+        path.symlink_metadata().is_ok().then_some(path)
+    })
+}
+
+/// Whether a directory is the root of a repository, or of a work tree of one.
+fn is_repository(folder: &Path) -> bool {
+    let git = folder.join(".git");
+    git.is_file() || git.join("HEAD").exists()
 }
 
 fn read(path: &Path, json: bool) -> Result<Loaded, CliError> {

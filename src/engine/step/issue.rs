@@ -144,7 +144,27 @@ impl Job {
                 format!("the old {name} was set again at its issuer, but is not accepted: {}", e.message);
             CallError { message, ..e }.doubtful()
         })?;
+        if self.accepts_the_new().await {
+            let message =
+                format!("the old {name} was set again at its issuer, which still accepts the new one");
+            return Err(CallError::unknown(message)
+                .hint("its issuer keeps both: make it refuse the new one by hand, then roll back again"));
+        }
         Ok(Yield::default())
+    }
+
+    /// Whether a check accepts the new value.
+    async fn accepts_the_new(&self) -> bool {
+        let (Ok((_, name, credential)), Ok(incoming)) = (self.credential(), self.incoming()) else {
+            return false;
+        };
+        for probe in &credential.accepts {
+            let Ok(probe) = self.provider.probe(name, credential, probe).await else { continue };
+            if matches!(probe.attempt(&incoming.material).await, Ok(Use::Accepted)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Revokes what an attempt left behind.

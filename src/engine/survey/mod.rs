@@ -402,6 +402,7 @@ async fn outgoing(
                 "revoke the old credential by hand, then: --nothing-to-revoke --reason TEXT, without `outgoing`",
             ));
         }
+        let handle = &issuer.full_handle(handle).await?;
         let life = issuer.life(handle).await?;
         if life == Life::Gone {
             if let Some(why) = &said.nothing_to_revoke {

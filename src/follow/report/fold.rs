@@ -265,10 +265,7 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
         lines.push(said(format!("Waived: {waived}"), opened));
     }
     if let Some(words) = state.hurried() {
-        lines.insert(
-            0,
-            said(format!("Cutover was let begin outside of its deployment windows, by {words}."), last),
-        );
+        lines.insert(0, said(format!("Cutover did not wait for a deployment window, by {words}."), last));
     }
     if let Some(words) = state.broke_glass() {
         lines.insert(0, said(format!("BREAK-GLASS: the run went on without approvals, by {words}."), last));

@@ -24,7 +24,7 @@ pub(super) fn connecting(error: &Error, place: &str, user: &str) -> CallError {
     let cause = innermost(error);
     if error.to_string().contains("TLS") {
         let hint = if cause.contains("does not support TLS") {
-            "switch TLS on (`ssl = on`); for a server on this machine, `sslmode: disable` does without"
+            "switch TLS on (`ssl = on`); for a server on this machine, `sslmode: disable` or PGSSLMODE=disable does without"
         } else {
             "set `ca_cert` of the connection to the CA of the server's certificate, and `host` to a name in it"
         };

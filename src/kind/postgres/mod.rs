@@ -6,6 +6,8 @@ mod client;
 #[cfg(feature = "tool")]
 mod fault;
 #[cfg(feature = "tool")]
+mod handle;
+#[cfg(feature = "tool")]
 mod password_file;
 #[cfg(feature = "tool")]
 mod preflight;

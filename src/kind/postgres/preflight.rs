@@ -73,6 +73,6 @@ pub async fn preflight(client: &PgClient, clock: &dyn Clock) -> Vec<Check> {
         Check::pass("server", format!("{place} is PostgreSQL {version}, over {how}"))
     });
     checks.push(skew(&place, Timestamp::from_millisecond(at).ok(), now));
-    checks.push(Check::pass("identity", format!("stanch works as {}", sanitize(&user))));
+    checks.push(Check::pass("identity", format!("role {}", sanitize(&user))));
     checks
 }

@@ -9,6 +9,7 @@ use super::PgActivity;
 use crate::domain::{Check, Judgement, Verdict};
 use crate::kind::Connection;
 use crate::kind::postgres::client::PgClient;
+use crate::kind::postgres::handle::Handle;
 use crate::kind::postgres::sessions::sessions;
 use crate::kind::postgres::settings::Settings;
 use crate::kind::real::{GateServer, RealProvider, invalid};
@@ -35,8 +36,9 @@ impl GateServer for PgActivity {
 
 impl Activity {
     async fn look(&self, role: &str) -> Result<Judgement, CallError> {
-        let (total, programs) = sessions(&self.client, role).await?;
-        let mut detail = format!("{} of {}", counted(total, "session"), sanitize(role));
+        let handle = Handle::read(role);
+        let (total, programs) = sessions(&self.client, &handle).await?;
+        let mut detail = format!("{} of {}", counted(total, "session"), sanitize(handle.name()));
         if !programs.is_empty() {
             detail = format!("{detail}: {}", programs.join(", "));
         }
@@ -56,7 +58,7 @@ impl Activity {
 impl Gate for Activity {
     async fn preflight(&self, name: &str) -> Vec<Check> {
         // Whether sessions are shown, of any role.
-        vec![match sessions(&self.client, "").await {
+        vec![match sessions(&self.client, &Handle::read("")).await {
             Ok(_) => Check::pass(name, "the sessions of PostgreSQL can be counted"),
             Err(error) => error.to_check(name),
         }]

@@ -1,8 +1,9 @@
 //! Whether every later step will be permitted, and whether a new role can take the old one's place.
 
-use super::compare::{Role, differences, role};
+use super::compare::{Role, differences, members, role};
 use super::server::RoleIssuer;
-use crate::domain::{Check, ErrorKind};
+use crate::domain::{Check, CheckVerdict, ErrorKind};
+use crate::kind::postgres::handle::Handle;
 use crate::kind::postgres::sessions::sessions;
 use crate::provider::CallError;
 use crate::text::{counted, sanitize, sanitize_long};
@@ -41,12 +42,14 @@ impl RoleIssuer {
             if let Some(heir) = self.spec.reassign_to.as_deref() {
                 checks.push(self.heir(heir, version).await?);
             }
-            let Some(name) = outgoing else { return Ok(()) };
+            let Some(handle) = outgoing.map(Handle::read) else { return Ok(()) };
+            let Some(found) = handle.find(&self.client).await? else { return Ok(()) };
+            let name = found.name.as_str();
             checks.push(own(&operator, name));
             let Some(old) = role(&self.client, name, version).await? else { return Ok(()) };
             checks.push(self.may_change(&operator, name, &old, version).await?);
             checks.push(self.same(name, &old, version).await?);
-            checks.push(self.live(name).await?);
+            checks.push(self.live(&handle, name).await?);
             Ok::<_, CallError>(())
         };
         if let Err(error) = look.await {
@@ -158,7 +161,7 @@ impl RoleIssuer {
         let mut found = differences(&self.client, &self.spec, name, old, version).await?;
         if let Some(until) = &old.valid_until {
             found.push(format!(
-                "its password is valid until {} only (VALID UNTIL), which a new role's is not: `ALTER ROLE … VALID UNTIL 'infinity'`",
+                "its password is valid until {} only (VALID UNTIL), and a new role's without limit: if that time is over, the leaked password is dead, so drop the role (`stanch revoke postgres-role NAME`); if not, `ALTER ROLE … VALID UNTIL 'infinity'`",
                 sanitize(until)
             ));
         }
@@ -178,18 +181,41 @@ impl RoleIssuer {
     }
 
     /// Who uses the old role now.
-    async fn live(&self, name: &str) -> Result<Check, CallError> {
-        let (total, programs) = sessions(&self.client, name).await?;
+    async fn live(&self, handle: &Handle<'_>, name: &str) -> Result<Check, CallError> {
+        let (total, programs) = sessions(&self.client, handle).await?;
         let role = sanitize(name);
-        let named = if programs.is_empty() { String::new() } else { format!(": {}", programs.join(", ")) };
-        Ok(Check::pass("sessions", format!("{role} has {}{named}", counted(total, "session"))))
+        Ok(match programs.is_empty() {
+            true => Check::pass("sessions", format!("{role} has no session now")),
+            // Worth knowing: these are cut off.
+            false => Check::warn(
+                "sessions",
+                format!("{role} has {} now: {}", counted(total, "session"), programs.join(", ")),
+            ),
+        })
     }
 
-    pub(super) async fn own_check(&self, name: &str) -> Check {
-        match self.operator().await {
-            Ok(operator) => own(&operator, name),
-            Err(error) => error.to_check("own credential"),
-        }
+    /// Whether the run works with the role that it is to drop; else, what else its end means.
+    pub(super) async fn own_check(&self, handle: &str) -> Check {
+        let look = async {
+            let operator = self.operator().await?;
+            let Some(found) = Handle::read(handle).find(&self.client).await? else {
+                return Ok(own(&operator, Handle::read(handle).name()));
+            };
+            let check = own(&operator, &found.name);
+            let (members, role) = (members(&self.client, &found.name).await?, sanitize(&found.name));
+            if check.verdict == CheckVerdict::Fail || (members.is_empty() && found.logs_in) {
+                return Ok(check);
+            }
+            let group = if found.logs_in { "" } else { "it cannot log in; " };
+            let members = match members.is_empty() {
+                true => "no role is a member of it".to_owned(),
+                false => {
+                    format!("these are members of it, and lose what it gives them: {}", members.join(", "))
+                }
+            };
+            Ok::<_, CallError>(Check::warn("own credential", format!("{role}: {group}{members}")))
+        };
+        look.await.unwrap_or_else(|error| error.to_check("own credential"))
     }
 }
 

@@ -75,6 +75,13 @@ pub(super) async fn differences(
 ) -> Result<Vec<String>, CallError> {
     let mut found = plain_differences(spec, role);
     found.extend(settings(client, spec, name).await?);
+    let members = members(client, name).await?;
+    if !members.is_empty() {
+        found.push(format!(
+            "these are members of it, and would lose what it gives them: {}; make them members of a role of `member_of`, then `REVOKE` the old role from them",
+            members.join(", ")
+        ));
+    }
     // Other databases are looked at where something in them depends on the role.
     for database in databases(client, name).await? {
         let rows = |sql: String| {
@@ -137,6 +144,18 @@ pub(super) async fn differences(
     Ok(found)
 }
 
+/// The roles that are members of a role, without the operator.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(super) async fn members(client: &PgClient, name: &str) -> Result<Vec<String>, CallError> {
+    let sql = "select distinct m.rolname::text from pg_auth_members a join pg_roles r on r.oid = a.roleid
+                 join pg_roles m on m.oid = a.member
+               where r.rolname = $1 and m.rolname <> session_user order by 1 limit 20";
+    let rows = client.rows("the question who its members are", sql, &[name]).await?;
+    Ok(rows.iter().map(|row| sanitize(row.get(0))).collect())
+}
+
 /// What the runbook's words and `pg_roles` alone tell.
 fn plain_differences(spec: &PostgresRole, role: &Role) -> Vec<String> {
     let mut found = Vec::new();
@@ -182,7 +201,11 @@ async fn settings(client: &PgClient, spec: &PostgresRole, name: &str) -> Result<
             format!(" in the database {}", sanitize(&database))
         };
         let (name, value) = (sanitize(name), sanitize(value));
-        found.push(format!("its setting {name} is `{value}`{place}: add `{name}: {value}` to `settings`"));
+        // Settings that people make up hold secrets now and then.
+        found.push(match name.contains('.') {
+            true => format!("it has the setting {name}{place}, with another value or none in `settings`: add it there, or take it away"),
+            false => format!("its setting {name} is `{value}`{place}: add `{name}: {value}` to `settings`"),
+        });
     }
     Ok(found)
 }

@@ -7,6 +7,7 @@ use super::compare::{databases, owned};
 use super::statement;
 use crate::domain::ErrorKind;
 use crate::kind::postgres::client::PgClient;
+use crate::kind::postgres::handle::Handle;
 use crate::provider::CallError;
 use crate::text::{counted, sanitize};
 
@@ -14,24 +15,34 @@ use crate::text::{counted, sanitize};
 const PATIENCE_MS: u64 = 5000;
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Ends every session of a role that may not log in any more, and waits until none is left.
-pub(super) async fn end_sessions(client: &PgClient, name: &str, version: i32) -> Result<(), CallError> {
-    may_signal(client, name, version).await?;
+/// Ends every session of a role that may not log in any more, and waits until none is left. Returns whether the operator
+/// became a member of the role for that.
+pub(super) async fn end_sessions(
+    client: &PgClient,
+    role: &Handle<'_>,
+    version: i32,
+) -> Result<bool, CallError> {
+    let name = match role.find(client).await? {
+        Some(found) => found.name,
+        // Its sessions go on without it.
+        None => role.name().to_owned(),
+    };
+    let joined = may_signal(client, &name, version).await?;
     let what = "the end of the role's sessions";
-    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename::text = $1";
+    let (own, value) = role.sessions();
+    let sql = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where {own}");
     let start = client.now_ms();
     loop {
-        // A role that was dropped beside us has no sessions that could be told from others'.
-        let rows = client.rows(what, sql, &[name]).await.map_err(CallError::doubtful)?;
+        let rows = client.rows(what, &sql, &[&value]).await.map_err(CallError::doubtful)?;
         let left: i64 = rows.first().map_or(0, |row| row.get(0));
         if left == 0 {
-            return Ok(());
+            return Ok(joined);
         }
         if client.now_ms().saturating_sub(start) >= PATIENCE_MS {
             let sessions = counted(u64::try_from(left).unwrap_or_default(), "session");
             return Err(CallError::unknown(format!(
                 "{sessions} of {} did not end within {} s; the role cannot log in any more",
-                sanitize(name),
+                sanitize(&name),
                 PATIENCE_MS / 1000
             ))
             .hint("look at `wait_event` in pg_stat_activity: what is written to a disk or a peer that hangs does not end"));
@@ -41,14 +52,15 @@ pub(super) async fn end_sessions(client: &PgClient, name: &str, version: i32) ->
 }
 
 /// Makes the operator a member of the role, where it could not end its sessions or hand over its objects otherwise. The
-/// membership goes with the role.
-async fn may_signal(client: &PgClient, name: &str, version: i32) -> Result<(), CallError> {
+/// membership goes with the role. Returns whether it was none before.
+async fn may_signal(client: &PgClient, name: &str, version: i32) -> Result<bool, CallError> {
     let sql = "select pg_has_role(session_user, r.oid, 'USAGE') from pg_roles r where r.rolname = $1";
     let rows = client.rows("the question whose member stanch is", sql, &[name]).await?;
     if rows.first().is_none_or(|row| row.get(0)) {
-        return Ok(());
+        return Ok(false);
     }
-    client.perform("a membership of the role", &statement::join(name, version)).await
+    client.perform("a membership of the role", &statement::join(name, version)).await?;
+    Ok(true)
 }
 
 /// Removes a role, and all that came from it.
@@ -58,11 +70,12 @@ async fn may_signal(client: &PgClient, name: &str, version: i32) -> Result<(), C
 pub(super) async fn remove(
     client: &PgClient,
     reassign_to: Option<&str>,
-    name: &str,
+    role: &Handle<'_>,
     version: i32,
 ) -> Result<(), CallError> {
+    let name = &role.current(client).await?;
     client.perform("NOLOGIN for the role", &statement::alter_login(name, false)).await?;
-    end_sessions(client, name, version).await?;
+    end_sessions(client, role, version).await?;
     for database in databases(client, name).await.map_err(CallError::doubtful)? {
         if let Some(to) = reassign_to {
             let what = "the handing over of what the role owns";
@@ -85,7 +98,9 @@ pub(super) async fn remove(
                     named.join(", ")
                 ),
             )
-            .hint(format!("give them to another role (`REASSIGN OWNED BY {role} TO …`), then resume"))
+            .hint(format!(
+                "give them to another role (`REASSIGN OWNED BY {role} TO …`), drop the user mappings among them, then resume"
+            ))
             .doubtful());
         }
         let what = "the end of the role's privileges";

@@ -9,10 +9,12 @@ use super::compare::role;
 use super::remove::{end_sessions, remove};
 use super::shape::{checked_prefix, login, material, new_login};
 use super::spec::{EndSessions, PASSWORD, PostgresRole};
-use super::statement::{alter_login, create, tag};
+use super::statement::{alter_login, create, leave, tag};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::postgres::client::PgClient;
 use crate::kind::postgres::fault;
+use crate::kind::postgres::handle::Handle;
+use crate::kind::postgres::sessions::sessions;
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
@@ -46,7 +48,7 @@ impl RoleIssuer {
         }
         let recipe =
             Recipe::new(Alphabet::Alphanumeric, PASSWORD).map_err(|error| invalid(error.to_string()))?;
-        material(&new_login(&spec.name, recipe), spec.url.as_deref())?;
+        material(&new_login(&spec.name, recipe), spec.uri.as_deref())?;
         Ok(Self { client, spec, recipe, version: OnceCell::new() })
     }
 
@@ -64,20 +66,12 @@ impl RoleIssuer {
         format!("role of {}", sanitize(&self.spec.name))
     }
 
-    /// What is known of a role by its name.
-    async fn standing(&self, name: &str) -> Result<Life, CallError> {
-        let sql = "select rolcanlogin from pg_roles where rolname = $1";
-        let rows = self.client.rows("the question whether the role is there", sql, &[name]).await?;
-        Ok(match rows.first().map(|row| row.get(0)) {
-            None => Life::Gone,
-            Some(true) => Life::Active,
-            Some(false) => Life::Disabled,
-        })
-    }
-
-    async fn set_login(&self, handle: &str, login: bool) -> Result<(), CallError> {
+    /// Lets the role log in, or not. Returns its name.
+    async fn set_login(&self, handle: &str, login: bool) -> Result<String, CallError> {
         let what = if login { "LOGIN for the role" } else { "NOLOGIN for the role" };
-        self.client.perform(what, &alter_login(handle, login)).await
+        let name = Handle::read(handle).current(&self.client).await?;
+        self.client.perform(what, &alter_login(&name, login)).await?;
+        Ok(name)
     }
 }
 
@@ -95,15 +89,24 @@ impl Issuer for RoleIssuer {
         self.own_check(&outgoing.handle).await
     }
 
+    async fn full_handle(&self, handle: &str) -> Result<String, CallError> {
+        // A name may itself look like a handle.
+        let by_name = Handle::named(handle).find(&self.client).await?;
+        Ok(by_name.map_or_else(|| handle.to_owned(), |role| role.handle()))
+    }
+
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let found = login(material)?;
-        let life = self.standing(&found.user).await?;
-        let identity = Identity { handle: found.user, principal: self.principal() };
-        Ok((life != Life::Gone).then_some(Standing { identity, life, uses_left: None }))
+        let role = Handle::named(&found.user).find(&self.client).await?;
+        Ok(role.map(|role| Standing {
+            identity: Identity { handle: role.handle(), principal: self.principal() },
+            life: if role.logs_in { Life::Active } else { Life::Disabled },
+            uses_left: None,
+        }))
     }
 
     fn candidate(&self) -> Option<Material> {
-        material(&new_login(&self.spec.name, self.recipe), self.spec.url.as_deref()).ok()
+        material(&new_login(&self.spec.name, self.recipe), self.spec.uri.as_deref()).ok()
     }
 
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
@@ -111,8 +114,8 @@ impl Issuer for RoleIssuer {
             CallError::rejected(ErrorKind::Invalid, "there is no password to create a role with")
         })?;
         let new = login(candidate)?;
-        let issued = || Issued {
-            identity: Identity { handle: new.user.clone(), principal: self.principal() },
+        let issued = |handle: String| Issued {
+            identity: Identity { handle, principal: self.principal() },
             material: candidate.clone(),
         };
         // The server keeps this of a password, and takes it in its place. So the password is in no statement, and in no
@@ -120,13 +123,16 @@ impl Issuer for RoleIssuer {
         let verifier = postgres_protocol::password::scram_sha_256(new.password.expose().as_bytes());
         let sql = create(&self.spec, &new.user, &verifier, &tag(context));
         match self.client.perform("CREATE ROLE", &sql).await {
-            Ok(()) => Ok(issued()),
+            Ok(()) => {
+                let made = Handle::named(&new.user).find(&self.client).await.map_err(CallError::doubtful)?;
+                let gone = || CallError::unknown("the new role is gone right after it was created");
+                made.map(|role| issued(role.handle())).ok_or_else(gone)
+            }
             // An earlier try of this very step made it, with this very password.
             Err(error) if error.kind == ErrorKind::Conflict && !error.in_doubt => {
-                match self.find(context, &[]).await?.contains(&new.user) {
-                    true => Ok(issued()),
-                    false => Err(error),
-                }
+                let ours = self.find(context, &[]).await?;
+                let own = ours.into_iter().find(|handle| Handle::read(handle).name() == new.user);
+                own.map(issued).ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -135,9 +141,9 @@ impl Issuer for RoleIssuer {
     async fn find(&self, context: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
         let tag = tag(context);
         let sql = if context.step.is_empty() {
-            "select rolname::text from pg_roles where starts_with(shobj_description(oid, 'pg_authid'), $1) order by 1"
+            "select rolname || ':' || oid from pg_roles where starts_with(shobj_description(oid, 'pg_authid'), $1) order by 1"
         } else {
-            "select rolname::text from pg_roles where shobj_description(oid, 'pg_authid') = $1 order by 1"
+            "select rolname || ':' || oid from pg_roles where shobj_description(oid, 'pg_authid') = $1 order by 1"
         };
         let rows = self.client.rows("the question which roles this run made", sql, &[&tag]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -148,8 +154,9 @@ impl Issuer for RoleIssuer {
     }
 
     async fn inspect(&self, handle: &str) -> Result<Grant, CallError> {
-        let Some(role) = role(&self.client, handle, self.version().await?).await? else {
-            let message = format!("there is no role {}", sanitize(handle));
+        let name = Handle::read(handle).current(&self.client).await?;
+        let Some(role) = role(&self.client, &name, self.version().await?).await? else {
+            let message = format!("there is no role {}", sanitize(&name));
             return Err(CallError::rejected(ErrorKind::NotFound, message));
         };
         let mut wider: Vec<String> = role
@@ -165,32 +172,42 @@ impl Issuer for RoleIssuer {
     }
 
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
-        self.standing(handle).await
+        let handle = Handle::read(handle);
+        Ok(match handle.find(&self.client).await? {
+            Some(role) if role.logs_in => Life::Active,
+            Some(_) => Life::Disabled,
+            // Dropped by someone else, it leaves its sessions behind.
+            None if sessions(&self.client, &handle).await?.0 > 0 => Life::Disabled,
+            None => Life::Gone,
+        })
     }
 
     async fn disable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
-        self.set_login(handle, false).await?;
-        match self.spec.end_sessions {
-            EndSessions::Revoke => Ok(()),
-            EndSessions::Sunset => {
-                let version = self.version().await.map_err(CallError::doubtful)?;
-                end_sessions(&self.client, handle, version).await.map_err(CallError::doubtful)
+        let name = self.set_login(handle, false).await?;
+        if self.spec.end_sessions == EndSessions::Sunset {
+            let version = self.version().await.map_err(CallError::doubtful)?;
+            let joined = end_sessions(&self.client, &Handle::read(handle), version).await;
+            if joined.map_err(CallError::doubtful)? {
+                let what = "the end of a membership of the role";
+                self.client.perform(what, &leave(&name)).await.map_err(CallError::doubtful)?;
             }
         }
+        Ok(())
     }
 
     async fn enable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
-        self.set_login(handle, true).await
+        self.set_login(handle, true).await.map(drop)
     }
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
-        if self.standing(handle).await? == Life::Gone {
-            return Ok(());
+        let (role, version) = (Handle::read(handle), self.version().await?);
+        if role.find(&self.client).await?.is_none() {
+            return end_sessions(&self.client, &role, version).await.map(drop);
         }
-        match remove(&self.client, self.spec.reassign_to.as_deref(), handle, self.version().await?).await {
+        match remove(&self.client, self.spec.reassign_to.as_deref(), &role, version).await {
             // Dropped beside us, in the meantime.
-            Err(error) if error.kind == ErrorKind::NotFound => match self.standing(handle).await {
-                Ok(Life::Gone) => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => match role.find(&self.client).await {
+                Ok(None) => end_sessions(&self.client, &role, version).await.map(drop),
                 _ => Err(error),
             },
             done => done,

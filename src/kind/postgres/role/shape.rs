@@ -51,7 +51,7 @@ pub(super) fn material(login: &Login, url: Option<&str>) -> Result<Material, Cal
     match url {
         None => Ok(Material::single(PostgresRole::USERNAME, Secret::new(&login.user))
             .with(PostgresRole::SECRET, login.password.clone())),
-        Some(url) => Ok(Material::single(PostgresRole::URL, written(login, url)?)),
+        Some(url) => Ok(Material::single(PostgresRole::URI, written(login, url)?)),
     }
 }
 
@@ -60,7 +60,7 @@ fn written(login: &Login, url: &str) -> Result<Secret, CallError> {
     let (scheme, rest) = split(url).ok_or_else(|| {
         CallError::rejected(
             ErrorKind::Invalid,
-            "`url` of the issuer is not a URL of PostgreSQL without a user",
+            "`uri` of the issuer is not a URI of PostgreSQL without a user",
         )
         .hint("write it as `postgresql://HOST:PORT/DATABASE`; stanch puts user and password into it")
     })?;
@@ -86,7 +86,7 @@ pub(super) fn login(material: &Material) -> Result<Login, CallError> {
         CallError::rejected(ErrorKind::Invalid, format!("the value cannot be a login of PostgreSQL: {why}"))
             .hint("compare the store's fields and `fields` in the runbook; nothing was sent to PostgreSQL")
     };
-    let found = match material.part(PostgresRole::URL) {
+    let found = match material.part(PostgresRole::URI) {
         Some(url) => read(url).ok_or_else(|| invalid("it is not a URL with a user name and a password"))?,
         None => {
             let part = |name: &str| material.part(name).ok_or_else(|| invalid("a part is missing"));
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_login_is_refused_and_not_quoted() {
-        let url = |text: &str| Material::single("url", Secret::new(text));
+        let url = |text: &str| Material::single("uri", Secret::new(text));
         for bad in [
             "https://u:hunter2@h/d",
             "postgresql://h/hunter2",

@@ -43,10 +43,10 @@ pub struct PostgresRole {
     /// The database that a credential is tried on; else the connection's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// Deliver one value in place of user name and password: this URL, with both in it, percent-encoded. For example
+    /// Deliver one value in place of user name and password: this connection URI, with both in it, percent-encoded. For example
     /// `postgresql://db.internal:5432/app?sslmode=verify-full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    pub uri: Option<String>,
     /// The role that gets what the old role owns, when that is dropped. Without it stanch refuses to rotate a role that
     /// owns objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ impl PostgresRole {
 
     pub(super) const USERNAME: Part = "username";
     pub(super) const SECRET: Part = "password";
-    pub(super) const URL: Part = "url";
+    pub(super) const URI: Part = "uri";
 
     pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
         name: "postgres-role",
@@ -124,7 +124,7 @@ impl IssuerSpec for PostgresRole {
     }
 
     fn parts(&self) -> &'static [Part] {
-        if self.url.is_some() { &[Self::URL] } else { Self::KIND.parts }
+        if self.uri.is_some() { &[Self::URI] } else { Self::KIND.parts }
     }
 
     fn connection(&self) -> Option<&str> {
@@ -146,9 +146,10 @@ impl IssuerSpec for PostgresRole {
                 format!("`\\du+` in psql: the role of this step has the description `stanch {run} {step} …`")
             }
             IssuerDoubt::Life { handle, wanted } => {
-                let handle = shell_word(handle.unwrap_or("(none)"));
+                let (name, number) = handle.and_then(|handle| handle.rsplit_once(':')).unwrap_or_default();
                 format!(
-                    "`\\du {handle}` in psql: it took effect if the role is {wanted} (disabled is `Cannot login`)"
+                    "`select rolname, rolcanlogin from pg_roles where oid = {number}` in psql (the role was named {}): it took effect if the role is {wanted} (disabled is `f`)",
+                    shell_word(name)
                 )
             }
         }
@@ -161,6 +162,11 @@ impl IssuerSpec for PostgresRole {
         if self.end_sessions == EndSessions::Revoke {
             gaps.push(format!(
                 "{name}: sessions of the old role go on after it is disabled, until `revoke` ends them; `end_sessions: sunset` ends them at once"
+            ));
+        }
+        if self.attributes.contains(&Attribute::CreateRole) {
+            gaps.push(format!(
+                "{name}: roles that the old role created with its CREATEROLE stay, and can log in"
             ));
         }
         if scope.policies.is_none() {

@@ -64,6 +64,11 @@ pub(super) fn join(name: &str, version: i32) -> String {
     format!("GRANT {} TO CURRENT_USER{with}", escape_identifier(name))
 }
 
+/// Takes back what [`join`] granted.
+pub(super) fn leave(name: &str) -> String {
+    format!("REVOKE {} FROM CURRENT_USER", escape_identifier(name))
+}
+
 /// Hands over what a role owns in one database.
 pub(super) fn reassign(name: &str, to: &str) -> String {
     format!("REASSIGN OWNED BY {} TO {}", escape_identifier(name), escape_identifier(to))
