@@ -75,7 +75,17 @@ pub(super) async fn remove(
 ) -> Result<(), CallError> {
     let name = &role.current(client).await?;
     client.perform("NOLOGIN for the role", &statement::alter_login(name, false)).await?;
-    end_sessions(client, role, version).await?;
+    let joined = end_sessions(client, role, version).await?;
+    let dropped = drop(client, reassign_to, name).await;
+    if joined && dropped.is_err() {
+        // It was for the moment of the drop.
+        let _ = client.perform("the end of a membership of the role", &statement::leave(name)).await;
+    }
+    dropped
+}
+
+/// Hands over or names what a role owns, takes its privileges away, and drops it.
+async fn drop(client: &PgClient, reassign_to: Option<&str>, name: &str) -> Result<(), CallError> {
     for database in databases(client, name).await.map_err(CallError::doubtful)? {
         if let Some(to) = reassign_to {
             let what = "the handing over of what the role owns";
