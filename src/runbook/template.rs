@@ -9,6 +9,7 @@ use super::read::tree::Node;
 use super::read::variables::{self, Values};
 use super::read::words::suggest;
 use super::{meaning, model};
+#[cfg(feature = "tool")]
 use crate::domain::Window;
 
 /// A checked runbook whose variables are still open.

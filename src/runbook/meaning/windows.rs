@@ -1,8 +1,12 @@
 //! Deployment windows: times that are times, zones that exist, and windows that can open.
 
 use super::{Context, cadence, twice};
-use crate::domain::{BadDay, BadTime, Day, TimeOfDay, Weekday, Window};
-use crate::runbook::read::finding::{Finding, Severity};
+#[cfg(feature = "tool")]
+use crate::domain::Window;
+use crate::domain::{BadDay, BadTime, Day, TimeOfDay, Weekday};
+use crate::runbook::read::finding::Finding;
+#[cfg(feature = "tool")]
+use crate::runbook::read::finding::Severity;
 use crate::runbook::read::span::Span;
 use crate::runbook::read::tree::{Entry, Node};
 use crate::runbook::read::words::quote_or;
