@@ -11,6 +11,11 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program under test: cargo's, or a release's that the environment names.
+/// How far apart the points are that are tried, where there are very many: all of them with `STANCH_TEST_ALL_FAULTS`.
+pub(crate) fn apart(points: usize) -> usize {
+    if std::env::var_os("STANCH_TEST_ALL_FAULTS").is_some() { 1 } else { points }
+}
+
 fn binary() -> std::ffi::OsString {
     std::env::var_os("STANCH_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_stanch").into())
 }
