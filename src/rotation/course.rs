@@ -29,23 +29,22 @@ impl State {
 
     /// Whether something in `sunset` was, or may have been, done.
     pub(super) fn has_killed(&self) -> bool {
-        self.of(Phase::Sunset).any(|at| {
-            !matches!(
-                self.steps[at].status,
-                Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
-            ) || self.steps[at].irrevocable
-        })
+        self.of(Phase::Sunset).any(|at| self.may_be_in_effect(at) || self.steps[at].irrevocable)
+    }
+
+    /// Whether a step has, or may have, its effect.
+    fn may_be_in_effect(&self, at: usize) -> bool {
+        !matches!(
+            self.steps[at].status,
+            Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
+        )
     }
 
     /// Whether a new credential took, or may have taken, the old one's place at its issuer.
     pub(super) fn has_replaced(&self) -> bool {
         self.of(Phase::Prepare).any(|at| match self.plan.steps[at].action {
             Action::Issue { credential } => {
-                self.plan.credentials[credential].issuer.replaces()
-                    && !matches!(
-                        self.steps[at].status,
-                        Status::Pending { .. } | Status::Undone | Status::Failed { op: Op::Do, .. }
-                    )
+                self.plan.credentials[credential].issuer.replaces() && self.may_be_in_effect(at)
             }
             _ => false,
         })

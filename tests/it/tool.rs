@@ -73,13 +73,23 @@ impl Tool {
     /// Runs it until one of its threads makes one of these system calls for the nth time, at which the kernel kills it.
     /// Whether that was before its end.
     pub(crate) async fn killed_in(&self, arguments: &[&str], calls: &str, nth: u32) -> bool {
+        let command = tokio::process::Command::from(self.to_be_killed_in(arguments, calls, nth)).output();
+        Self::was_killed(&command.await.expect("strace starts (install strace)"))
+    }
+
+    /// The command for that.
+    pub(crate) fn to_be_killed_in(&self, arguments: &[&str], calls: &str, nth: u32) -> Command {
         let own = self.command(arguments);
-        let mut command = tokio::process::Command::new("strace");
+        let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
         command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}"), "--"]);
         command.arg(own.get_program()).args(own.get_args()).env_clear();
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let ended = command.stdin(Stdio::null()).output().await.expect("strace starts (install strace)");
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        command
+    }
+
+    /// Whether such a command was killed; else it ended well.
+    pub(crate) fn was_killed(ended: &Output) -> bool {
         let code = ended.status.code().filter(|code| *code != 128 + 9);
         assert!(code.is_none_or(|code| code == 0), "{ended:?}");
         code.is_none()

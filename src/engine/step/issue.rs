@@ -135,7 +135,7 @@ impl Job {
 
     /// Sets the old value again where the new one took its place, once the stores hand the old one out, and uses it.
     async fn restore(&self, issuer: &dyn Issuer) -> Result<Yield, CallError> {
-        let (_, name, _) = self.credential()?;
+        let (_, name, credential) = self.credential()?;
         refuse_handed_out(self).await?;
         let outgoing = self.outgoing(0)?;
         issuer.restore(&self.context, &outgoing.material).await?;
@@ -144,27 +144,15 @@ impl Job {
                 format!("the old {name} was set again at its issuer, but is not accepted: {}", e.message);
             CallError { message, ..e }.doubtful()
         })?;
-        if self.accepts_the_new().await {
+        if let Ok(incoming) = self.incoming()
+            && self.is_accepted_by_any(&credential.accepts, &incoming.material).await
+        {
             let message =
                 format!("the old {name} was set again at its issuer, which still accepts the new one");
             return Err(CallError::unknown(message)
                 .hint("its issuer keeps both: make it refuse the new one by hand, then roll back again"));
         }
         Ok(Yield::default())
-    }
-
-    /// Whether a check accepts the new value.
-    async fn accepts_the_new(&self) -> bool {
-        let (Ok((_, name, credential)), Ok(incoming)) = (self.credential(), self.incoming()) else {
-            return false;
-        };
-        for probe in &credential.accepts {
-            let Ok(probe) = self.provider.probe(name, credential, probe).await else { continue };
-            if matches!(probe.attempt(&incoming.material).await, Ok(Use::Accepted)) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Revokes what an attempt left behind.

@@ -6,7 +6,9 @@ use crate::domain::{ErrorKind, Life, Observation};
 use crate::gate::{self, Adoption};
 use crate::provider::{CallError, Use};
 use crate::rotation::{Holds, Seen, Sight};
+use crate::runbook::model::Probe;
 use crate::sabotage::{Sabotage, is_on};
+use crate::secret::Material;
 
 /// Who is asked beside stores and issuers.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +82,7 @@ impl Job {
     /// Whether a check under `rejects` accepts the old credential, though the proof is over: a custom step behind it
     /// may have let it in again. Asked where its issuer cannot tell, and where such steps are.
     async fn is_let_in(&self) -> bool {
-        let (Ok((c, name, credential)), Ok(outgoing)) = (self.credential(), self.outgoing(0)) else {
+        let (Ok((c, _, credential)), Ok(outgoing)) = (self.credential(), self.outgoing(0)) else {
             return false;
         };
         let planned = &self.plan.credentials[c];
@@ -88,9 +90,15 @@ impl Job {
         if !asked || planned.waived.is_some() || is_on(Sabotage::Survivor) {
             return false;
         }
-        for probe in crate::plan::rejects(credential) {
+        self.is_accepted_by_any(crate::plan::rejects(credential), &outgoing.material).await
+    }
+
+    /// Whether one of these checks of the step's credential accepts a value. One that cannot be asked does not.
+    pub(super) async fn is_accepted_by_any(&self, probes: &[Probe], material: &Material) -> bool {
+        let Ok((_, name, credential)) = self.credential() else { return false };
+        for probe in probes {
             let Ok(probe) = self.provider.probe(name, credential, probe).await else { continue };
-            if matches!(probe.attempt(&outgoing.material).await, Ok(Use::Accepted)) {
+            if matches!(probe.attempt(material).await, Ok(Use::Accepted)) {
                 return true;
             }
         }

@@ -201,11 +201,8 @@ impl Issuer for RoleIssuer {
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
         let (role, version) = (Handle::read(handle), self.version().await?);
-        if role.find(&self.client).await?.is_none() {
-            return end_sessions(&self.client, &role, version).await.map(drop);
-        }
         match remove(&self.client, self.spec.reassign_to.as_deref(), &role, version).await {
-            // Dropped beside us, in the meantime.
+            // Dropped before, or beside us in the meantime.
             Err(error) if error.kind == ErrorKind::NotFound => match role.find(&self.client).await {
                 Ok(None) => end_sessions(&self.client, &role, version).await.map(drop),
                 _ => Err(error),
