@@ -4,7 +4,8 @@
 //! It is told by environment variables where to read (`SOURCE`: `vault`, `aws` or `postgres`), prints the
 //! address that it listens on, and serves:
 //!
-//! - `POST /-/reload`     reads the store again, once no request is under way
+//! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
+//!   a consumer whose credential died before its reload has a failed request, however short that was
 //! - `GET  /-/credential` `{"sha256": …}` of the value in use
 //! - `GET  /-/stats`      what it did so far
 //! - `GET  /-/rate`       `{"rate": …}`, the share of requests that failed; `POST /-/break` makes it 1
@@ -233,6 +234,7 @@ async fn aws(url: &str, id: &str, secret: &str) -> aws_config::SdkConfig {
 }
 
 async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode, String)> {
+    consumer.work().await;
     let fresh = consumer.read().await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, e))?;
     *consumer.credential.write().await = fresh;
     Ok(())

@@ -33,7 +33,9 @@ async fn overlaps(world: World) {
 async fn contains(world: World) {
     let consumer = world.consumer().await;
     let tool = world.tool();
-    let runbook = tool.runbook(&world.runbook(&consumer.url, None));
+    // A session that began before would outlive the kill, and nothing would fail.
+    let (kind, ends) = ("type: postgres-role,", "type: postgres-role, end_sessions: sunset,");
+    let runbook = tool.runbook(&world.runbook(&consumer.url, None).replace(kind, ends));
     let before = world.current().await;
     let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--strategy", "contain", "--yes"];
     tool.run(&started).expect(0);
