@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 
-use crate::servers::{closed_port, serve};
+use crate::servers::{closed_port, serve, server};
 use crate::tool::{Ran, Tool, search};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -191,6 +191,69 @@ async fn the_published_definitions_of_otlp_take_it() {
         std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), text.as_bytes()).expect("written");
         let ran = Ran::of(child.wait_with_output().expect("it ends")).expect(0);
         assert!(ran.stdout.trim().parse::<usize>().expect("a number") >= least, "{ran:?}");
+    }
+}
+
+/// OpenTelemetry's own collector takes a trace, and passes on what it understood: everything that was sent.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs OpenTelemetry's collector: scripts/test --all"]
+async fn opentelemetrys_collector_understands_all_of_a_trace() {
+    let (kept, folder) = (Kept::default(), tempfile::tempdir().expect("folder"));
+    let (behind, port) = (kept.serve(StatusCode::OK, "{}").await, closed_port());
+    let config = folder.path().join("collector.yaml");
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{port}'}}}}}}}}\n\
+         exporters: {{otlp_http: {{endpoint: '{behind}', encoding: json, compression: none}}}}\n\
+         service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
+         pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}\n"
+    );
+    fs::write(&config, text).expect("config");
+    let mut collector = tokio::process::Command::new(server("STANCH_TEST_OTELCOL"))
+        .arg(format!("--config={}", config.display()))
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the collector starts");
+    while tokio::net::TcpStream::connect(port).await.is_err() {
+        assert!(collector.try_wait().expect("its state").is_none(), "the collector ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let tool = Tool::new()
+        .with("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{port}"))
+        .with("OTEL_EXPORTER_OTLP_TIMEOUT", "10000")
+        .with("TRACEPARENT", PARENT);
+    let done = ran(&tool, &[]).await.expect(0);
+    assert!(!done.stderr.contains("not sent"), "{done:?}");
+    while kept.all().is_empty() {
+        assert!(collector.try_wait().expect("its state").is_none(), "the collector ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let sent: Value = serde_json::from_str(&tool.done(&["trace"]).await.expect(0).stdout).expect("JSON");
+    assert!(spans(&sent).len() > 20);
+    assert_eq!(without_defaults(&kept.only()), without_defaults(&sent));
+}
+
+/// A message of protobuf without the fields that have their default values: to leave one out, or to write it, is the same.
+fn without_defaults(value: &Value) -> Value {
+    let is_default = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty() || text == "0",
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) => false,
+    };
+    match value {
+        Value::Array(list) => list.iter().map(without_defaults).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), without_defaults(value)))
+            .filter(|(_, value)| !is_default(value))
+            .collect(),
+        other => other.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Sandbox;
-use super::world::{Credential, World};
+use super::world::Credential;
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::spec::StandIn;
 use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Use};
@@ -16,7 +16,7 @@ pub(super) struct IssuerSpec {
     pub(super) parts: &'static [&'static str],
     pub(super) policies: Vec<String>,
     pub(super) ttl_ms: Option<u64>,
-    traits: IssuerTraits,
+    pub(super) traits: IssuerTraits,
     /// How many may be alive at once.
     coexist: Option<usize>,
     recipe: Option<Recipe>,
@@ -62,16 +62,6 @@ impl SandboxIssuer {
                 Ok(())
             })
             .await
-    }
-
-    /// Where the issuer keeps one credential only, whatever it had is refused.
-    fn end_all(&self, world: &mut World) {
-        let of = world.credentials(&self.spec.principal).filter(|(_, c)| c.life != Life::Gone);
-        let ended: Vec<(String, Credential)> =
-            of.map(|(handle, c)| (handle.to_owned(), Credential { life: Life::Gone, ..c.clone() })).collect();
-        for (handle, credential) in ended {
-            world.put_credential(&handle, credential);
-        }
     }
 
     fn can_disable(&self) -> Result<(), CallError> {
@@ -180,7 +170,7 @@ impl Issuer for SandboxIssuer {
                     used: false,
                 };
                 if self.spec.traits.replaces() {
-                    self.end_all(world);
+                    world.end_all(&self.spec.principal);
                 }
                 world.put_credential(&handle, credential);
                 Ok(Issued { identity: self.identity(&handle), material })
@@ -264,7 +254,7 @@ impl Issuer for SandboxIssuer {
             .call("restore", &self.spec.principal, |world| {
                 let found = world.credential_of(outgoing).map(|(handle, c)| (handle.to_owned(), c.clone()));
                 let (handle, credential) = found.ok_or_else(|| self.missing("of that value"))?;
-                self.end_all(world);
+                world.end_all(&self.spec.principal);
                 world.put_credential(&handle, Credential { life: Life::Active, ..credential });
                 Ok(())
             })

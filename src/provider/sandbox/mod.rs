@@ -135,6 +135,9 @@ impl Sandbox {
     pub fn mint_by_hand(&self, name: &str, credential: &model::Credential) -> Result<String, CallError> {
         let issuer = IssuerSpec::of(name, credential);
         self.transact(|world| {
+            if issuer.traits.replaces() {
+                world.end_all(&issuer.principal);
+            }
             let (handle, value) = world.mint(issuer.parts);
             world.put_credential(
                 &handle,

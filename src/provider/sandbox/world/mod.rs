@@ -362,6 +362,16 @@ impl World {
         self.write(Line::Credential(handle.to_owned(), credential));
     }
 
+    /// Ends every credential of a principal whose issuer keeps one value: another takes its place.
+    pub(super) fn end_all(&mut self, principal: &str) {
+        let of = self.credentials(principal).filter(|(_, c)| c.life != Life::Gone);
+        let ended: Vec<(String, Credential)> =
+            of.map(|(handle, c)| (handle.to_owned(), Credential { life: Life::Gone, ..c.clone() })).collect();
+        for (handle, credential) in ended {
+            self.put_credential(&handle, credential);
+        }
+    }
+
     pub(super) fn secrets(&self, path: &str) -> Option<&Secrets> {
         self.secrets.get(path)
     }
