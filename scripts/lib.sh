@@ -16,29 +16,33 @@ die() {
 # need COMMAND WHERE-IT-COMES-FROM
 need() { command -v "$1" >/dev/null || die "needs '$1' ($2)"; }
 
-# The security key without hardware that OpenSSH tests itself with: the installed one, else the one of Debian's package,
-# unpacked into the cache, so that neither that nor the server that it depends on is installed. Prints its path.
+# The security key without hardware that OpenSSH tests itself with. Prints its path.
 security_key() {
-  local installed=/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so
-  local own=$CACHE/openssh-tests$installed
-  if [[ -e $installed ]]; then
-    printf '%s' "$installed"
-  elif [[ -e $own ]] || unpack_openssh_tests; then
+  packaged_file openssh-tests /usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so
+}
+
+# packaged_file PACKAGE PATH: the installed file, else the one of Debian's package, unpacked into the cache, so that
+# neither that nor what it depends on is installed. Prints its path.
+packaged_file() {
+  local own=$CACHE/$1$2
+  if [[ -e $2 ]]; then
+    printf '%s' "$2"
+  elif [[ -e $own ]] || unpack_package "$1"; then
     printf '%s' "$own"
   else
-    die "the security key of OpenSSH's own tests is missing: apt-get install openssh-tests"
+    die "$2 is missing: apt-get install $1"
   fi
 }
 
-unpack_openssh_tests() {
+unpack_package() {
   local folder
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
   folder=$(mktemp -d)
-  say "downloading the package openssh-tests"
+  say "downloading the package $1"
   # The lists of packages may be missing on a new machine.
-  (cd "$folder" && { apt-get download openssh-tests || { apt-get update && apt-get download openssh-tests; }; }) >&2 &&
-    dpkg-deb -x "$folder"/openssh-tests_*.deb "$folder/unpacked" && mkdir -p "$CACHE" &&
-    rm -rf "$CACHE/openssh-tests" && mv "$folder/unpacked" "$CACHE/openssh-tests"
+  (cd "$folder" && { apt-get download "$1" || { apt-get update && apt-get download "$1"; }; }) >&2 &&
+    dpkg-deb -x "$folder/$1"_*.deb "$folder/unpacked" && mkdir -p "$CACHE" &&
+    rm -rf "${CACHE:?}/$1" && mv "$folder/unpacked" "$CACHE/$1"
   local code=$?
   rm -rf "$folder"
   return "$code"

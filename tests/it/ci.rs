@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use crate::docs::root;
 use crate::report::{at, check, ran, write};
+use crate::servers::server;
 use crate::tool::{Ran, Tool};
 
 /// In GitHub Actions, with a summary that holds something of another program.
@@ -177,6 +179,38 @@ fn the_pipelines_can_be_read() {
     let script = root().join("templates/ci/resume.sh");
     let checked = std::process::Command::new("bash").arg("-n").arg(script).status().expect("bash");
     assert!(checked.success());
+}
+
+/// Those who wrote the languages take them as well: GitHub's by actionlint, GitLab's by its published schema.
+#[test]
+#[ignore = "needs actionlint and check-jsonschema: scripts/test --all"]
+fn others_take_the_pipelines() {
+    let folder = tempfile::tempdir().expect("folder");
+    let pipelines = root().join("templates/ci");
+    let labels = folder.path().join("actionlint.yaml");
+    fs::write(&labels, "self-hosted-runner: {labels: [stanch, stanch-plan]}\n").expect("written");
+    let judge = |program: &str, arguments: &[&str], file: &Path| {
+        let mut command = std::process::Command::new(server(program));
+        let output =
+            command.args(arguments).arg(file).env("HOME", folder.path()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+    };
+    let config = format!("-config-file={}", labels.display());
+    let github = ["-no-color", "-shellcheck=", "-pyflakes=", &config];
+    let gitlab = ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"];
+    for (program, arguments, name, wrong) in [
+        ("STANCH_TEST_ACTIONLINT", &github[..], "github.yml", ("runs-on:", "runs-upon:")),
+        ("STANCH_TEST_CHECK_JSONSCHEMA", &gitlab[..], "gitlab-ci.yml", ("stage: ", "stage: 5 # ")),
+    ] {
+        let (code, said) = judge(program, arguments, &pipelines.join(name));
+        assert_eq!(code, Some(0), "{name}: {said}");
+        let text = fs::read_to_string(pipelines.join(name)).expect("a pipeline");
+        let broken = folder.path().join(name);
+        assert!(text.contains(wrong.0), "{name}");
+        fs::write(&broken, text.replacen(wrong.0, wrong.1, 1)).expect("written");
+        assert_eq!(judge(program, arguments, &broken).0, Some(1), "{name}: what is wrong is seen");
+    }
 }
 
 /// The script that a schedule runs stops an unapproved run at cutover, and takes an approved one to its end.

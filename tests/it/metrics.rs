@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::report::{at, ran};
+use crate::servers::server;
 use crate::tool::Tool;
 
 /// Every sample of a text, by its name and labels. Refuses whatever is not of the format.
@@ -76,6 +79,31 @@ fn a_done_run_has_its_times() {
     let age = written - of(&samples, "last_done_timestamp_seconds");
     assert!((0.0..100.0).contains(&age), "{age}");
     assert!(!samples.keys().any(|series| series.contains("demo-key") || series.contains("2026")));
+}
+
+/// Prometheus' own judge of the format has no objection.
+#[test]
+#[ignore = "needs promtool: scripts/test --all"]
+fn promtool_takes_the_metrics() {
+    let tool = ran(&["--reason", "it leaked"], 0);
+    let text = tool.run(&["metrics"]).expect(0).stdout;
+    let judge = |text: &str| {
+        let mut child = std::process::Command::new(server("STANCH_TEST_PROMTOOL"))
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+    };
+    assert_eq!(judge(&text), (Some(0), String::new()));
+    let without_help: String =
+        text.lines().filter(|line| !line.starts_with("# HELP")).map(|l| format!("{l}\n")).collect();
+    assert_ne!(judge(&without_help).0, Some(0), "what is wrong is seen");
 }
 
 #[test]

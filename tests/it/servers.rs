@@ -104,6 +104,15 @@ impl Vault {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Makes a namespace, where the server has them: OpenBao does, Vault's community edition does not.
+    pub(crate) async fn namespace(&self, name: &str) -> bool {
+        let request = plain_http().post(format!("{}/v1/sys/namespaces/{name}", self.address));
+        let response = request.header("x-vault-token", &self.root).send().await.expect("Vault answers");
+        let (made, status) = (response.status().is_success(), response.status());
+        assert!(made || status == 404, "{status}");
+        made
+    }
+
     /// Switches the auth method for AppRoles on, unless another test did.
     pub(crate) async fn with_approle(&self) {
         let request = plain_http().post(format!("{}/v1/sys/auth/approle", self.address));
