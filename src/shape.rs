@@ -53,7 +53,7 @@ const SLACK: &str = "the token itself revokes itself: `auth.revoke` of Slack's W
 const STRIPE: &str = "roll it on the page Developers, API keys, and choose to expire the old key now";
 const OPENAI: &str = "delete it on the page API keys, or by the admin API: DELETE /v1/organization/projects/PROJECT/api_keys/KEY_ID";
 const OWNER: &str = "delete it on the owner's page for tokens; stanch has no issuer for it";
-const KEY: &str = "remove its public half wherever it is trusted (authorized_keys, certificates, deploy keys); a key cannot be revoked by itself";
+const KEY: &str = "remove its public half wherever it is trusted (authorized_keys, certificates, deploy keys); a key alone cannot be revoked";
 
 /// Every shape. Where several fit one text, the first counts.
 #[rustfmt::skip]
@@ -105,14 +105,14 @@ pub const SHAPES: &[Shape] = &[
     sure("API key of Linear", "lin_api_", r"\blin_api_[A-Za-z0-9]{32,}", OWNER),
     sure("token of a Telegram bot", ":AA", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}\b", "send /revoke to @BotFather"),
     sure("API key of Mailgun", "key-", r"\bkey-[a-f0-9]{32}\b", OWNER),
-    sure("identity of age", "AGE-SECRET-KEY-1", r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}", "encrypt everything anew to another recipient; what was copied stays readable"),
+    sure("identity of age", "AGE-SECRET-KEY-1", r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}", "encrypt everything again to another recipient; what was copied stays readable"),
     sure("private key of OpenSSH", "OPENSSH PRIVATE KEY-----", r"(?s)-----BEGIN OPENSSH PRIVATE KEY-----.*?(?:-----END OPENSSH PRIVATE KEY-----|\z)", KEY),
     sure("private key", "PRIVATE KEY-----", r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", KEY),
     sure("JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
         "verifiers accept it until it expires: revoke the session or client at its issuer, or rotate the key that signed it"),
     sure("password in an address", "://", r"://[^\s/:@'\x22]*:([^\s/@'\x22$][^\s/@'\x22]*)@", "change it where that user is managed; end the sessions that it opened"),
     maybe("40 hexadecimal digits: perhaps an older token of GitHub, or an application key of Datadog", "", r"^[0-9a-f]{40}$", "find out which program used it"),
-    maybe("secret access key of AWS", "", r"^[A-Za-z0-9+/]{40}$", "it is revoked by its access key ID, which stands beside it: find that first"),
+    maybe("secret access key of AWS", "", r"^[A-Za-z0-9+/]{40}$", "it is revoked by its access key ID, which is beside it: find that first"),
     Shape { issuer: Some("approle-secret-id"), ..maybe("UUID: perhaps the secret ID of an AppRole", "-", r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
         "a role ID and many other identifiers look the same") },
     maybe("32 hexadecimal digits: perhaps a key of Datadog or New Relic, or a session", "", r"^[0-9a-f]{32}$", "find out which program used it"),

@@ -35,7 +35,7 @@ pub enum Refused {
     },
     /// What it shows to whoever signs is not what the plan does.
     #[error(
-        "the statement says {said} of `{name}`, and the plan is another one: whoever signed did not see what it does"
+        "the statement says {said} of `{name}`, and the plan is another one: the person who signed did not see what it does"
     )]
     Misleads {
         /// The line.

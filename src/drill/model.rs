@@ -142,7 +142,7 @@ pub enum Condition {
     Stopped(Why),
     /// A person does this.
     Person(Act),
-    /// stanch rolls back by itself, because a gate failed or the new credential was refused.
+    /// stanch rolls back automatically, because a gate failed or the new credential was refused.
     RollsBack(Nothing),
     /// This inject happens.
     Inject(String),
@@ -384,7 +384,7 @@ impl Condition {
             Self::Gate(says) => format!("gate {}: {}", says.name, says.verdict.name()),
             Self::Stopped(why) => format!("the session stops ({})", <&str>::from(why)),
             Self::Person(act) => format!("a person types: {}", <&str>::from(act)),
-            Self::RollsBack(_) => "stanch rolls back by itself".into(),
+            Self::RollsBack(_) => "stanch rolls back automatically".into(),
             Self::Inject(name) => format!("inject {name}"),
             Self::Answer(Answers { inject, choice }) => {
                 format!(

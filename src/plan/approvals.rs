@@ -119,7 +119,7 @@ impl Plan {
             return Err(format!("its approval before {} would let everything pass", idle.phase));
         }
         if approvals.break_glass && !self.runbook.approvals.as_ref().is_some_and(|spec| spec.break_glass) {
-            return Err("it lets --break-glass stand in for approvals, and its runbook does not".into());
+            return Err("it lets --break-glass replace approvals, and its runbook does not".into());
         }
         match Signers::read(&approvals.signers).faults() {
             [] => Ok(()),

@@ -119,7 +119,7 @@ impl Material {
     /// All parts as one JSON object. The result is a secret.
     pub fn to_json(&self) -> Secret {
         let object: BTreeMap<&str, &str> = self.parts.iter().map(|(k, v)| (k.as_str(), v.expose())).collect();
-        Secret::new(serde_json::to_string(&object).expect("a map of texts is always JSON"))
+        Secret::new(serde_json::to_string(&object).expect("a mapping of strings is always JSON"))
     }
 
     /// The reverse of [`Material::to_json`].

@@ -14,6 +14,7 @@
 //!
 //! A word that is right in one place gets a line in `RIGHT`, with the reason.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,37 +24,8 @@ use syn::visit::{self, Visit};
 
 use crate::architecture::rust_files;
 
-/// The rooms and files whose strings users read.
-const SOURCES: [&str; 16] = [
-    "src/calendar",
-    "src/domain",
-    "src/kind",
-    "src/provider",
-    "src/cli",
-    "src/output",
-    "src/engine",
-    "src/gate",
-    "src/follow",
-    "src/journal",
-    "src/rotation",
-    "src/plan/preview.rs",
-    "src/plan/compile.rs",
-    "src/plan/validate.rs",
-    "src/runbook",
-    "src/text.rs",
-];
-const PAGES: [&str; 10] = [
-    "CONTRIBUTING.md",
-    "docs/adding-a-kind.md",
-    "README.md",
-    "CHANGELOG.md",
-    "SECURITY.md",
-    "docs/runbook.md",
-    "docs/kinds.md",
-    "docs/architecture.md",
-    "docs/security.md",
-    "docs/notify.md",
-];
+/// The pages outside of `docs`.
+const PAGES: [&str; 4] = ["CONTRIBUTING.md", "README.md", "CHANGELOG.md", "SECURITY.md"];
 
 /// What is refused, as a pattern, and what to write instead.
 const WORDS: [(&str, &str); 27] = [
@@ -105,7 +77,8 @@ fn root() -> PathBuf {
 
 /// Whether users may read what a file says: not a test's.
 fn is_shown(path: &Path) -> bool {
-    !path.iter().any(|name| name == "tests" || name == "tests.rs" || name == "fuzzing.rs")
+    let hidden = ["tests", "tests.rs", "fuzzing.rs", "fuzzing", "sabotage.rs", "conformance"];
+    !path.iter().any(|name| hidden.iter().any(|hidden| name == *hidden))
 }
 
 /// Collects literals, and the attributes that users read.
@@ -296,25 +269,72 @@ fn descriptions(schema: &serde_json::Value, place: &str, into: &mut Vec<Text>) {
     }
 }
 
+/// What the program can say.
+fn sentences() -> Vec<Text> {
+    let root = root();
+    let mut texts = Vec::new();
+    for path in rust_files(&root.join("src")) {
+        let file = path.strip_prefix(&root).expect("inside");
+        if is_shown(file) {
+            let file = file.display().to_string();
+            texts.extend(texts_of(&file, &fs::read_to_string(&path).expect("source")));
+        }
+    }
+    texts
+}
+
 #[test]
 fn texts_are_in_plain_words() {
     let root = root();
-    let mut texts = Vec::new();
-    for path in SOURCES.iter().flat_map(|path| rust_files(&root.join(path))) {
-        let file = path.strip_prefix(&root).expect("inside");
-        if !is_shown(file) {
-            continue;
-        }
-        let file = file.display().to_string();
-        texts.extend(texts_of(&file, &fs::read_to_string(&path).expect("source")));
-    }
+    let mut texts = sentences();
     assert!(texts.len() > 800, "only {} texts were found", texts.len());
-    for page in PAGES {
-        texts.extend(prose_of(page, &fs::read_to_string(root.join(page)).expect("a page")));
+    let docs = fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    for page in PAGES.map(PathBuf::from).into_iter().chain(docs) {
+        let name = page.strip_prefix(&root).unwrap_or(&page).display().to_string();
+        texts.extend(prose_of(&name, &fs::read_to_string(root.join(&page)).expect("a page")));
     }
     descriptions(&stanch::runbook::schema(), "", &mut texts);
     let found = refused(&texts);
     assert!(found.is_empty(), "{} texts to write otherwise:\n{}", found.len(), found.join("\n"));
+}
+
+/// The catalogue: every sentence of a room in one file, so that a new one is read as a sentence before it is released.
+/// `STANCH_APPROVE=1` writes the files again: then read the difference.
+#[test]
+fn the_sentences_of_each_room_are_approved() {
+    let folder = root().join("tests/sentences");
+    let mut rooms: BTreeMap<String, String> = BTreeMap::new();
+    let mut before = String::new();
+    for Text { file, text, .. } in sentences() {
+        let room = file.split('/').nth(1).expect("a room").trim_end_matches(".rs");
+        let catalogue = rooms.entry(room.to_owned()).or_default();
+        if file != before {
+            catalogue.push_str(&format!("\n# {file}\n"));
+            before = file;
+        }
+        catalogue.push_str(&format!("{}\n", text.replace('\n', "\n    ")));
+    }
+    if std::env::var_os("STANCH_APPROVE").is_some() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("made");
+        for (room, catalogue) in &rooms {
+            fs::write(folder.join(format!("{room}.txt")), catalogue.trim_start()).expect("written");
+        }
+    }
+    let mut differing = Vec::new();
+    for (room, catalogue) in &rooms {
+        let approved = fs::read_to_string(folder.join(format!("{room}.txt"))).unwrap_or_default();
+        let (old, new): (BTreeSet<&str>, BTreeSet<&str>) =
+            (approved.lines().collect(), catalogue.trim_start().lines().collect());
+        differing.extend(new.difference(&old).map(|line| format!("{room}: + {line}")));
+        differing.extend(old.difference(&new).map(|line| format!("{room}: - {line}")));
+    }
+    assert!(
+        differing.is_empty(),
+        "sentences changed; STANCH_APPROVE=1 cargo test --test it -- language:: writes them again:\n{}",
+        differing.join("\n")
+    );
 }
 
 /// The test sees what it should see, and nothing else.
