@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws` or `postgres`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -64,6 +64,11 @@ enum Source {
         url: String,
         secret: String,
     },
+    /// A file with a value, and an address that accepts it as a bearer token.
+    Own {
+        file: String,
+        check: String,
+    },
     /// A file with user name and password.
     Postgres {
         file: String,
@@ -89,6 +94,7 @@ async fn main() {
             path: variable("SECRET"),
             role_id: std::env::var("ROLE_ID").ok(),
         },
+        "own" => Source::Own { file: variable("FILE"), check: variable("CHECK") },
         "postgres" => {
             Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
         }
@@ -164,6 +170,10 @@ impl Consumer {
                     ..Credential::default()
                 })
             }
+            Source::Own { file, .. } => {
+                let value = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                Ok(Credential { parts: json!({ "main": value }), ..Credential::default() })
+            }
             Source::Postgres { file, .. } => {
                 let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
@@ -179,11 +189,11 @@ impl Consumer {
             Source::Vault { address, .. } => {
                 let token = credential.parts["token"].as_str().unwrap_or_default();
                 let url = format!("{address}/v1/auth/token/lookup-self");
-                match self.http.get(url).header("x-vault-token", token).send().await {
-                    Ok(answer) if answer.status().is_success() => Ok(()),
-                    Ok(answer) => Err(format!("{}", answer.status())),
-                    Err(e) => Err(e.to_string()),
-                }
+                accepted(self.http.get(url).header("x-vault-token", token)).await
+            }
+            Source::Own { check, .. } => {
+                let value = credential.parts["main"].as_str().unwrap_or_default();
+                accepted(self.http.get(check).bearer_auth(value)).await
             }
             Source::Aws { .. } => {
                 let sts = credential.sts.as_ref().expect("made with the credential");
@@ -201,6 +211,15 @@ impl Consumer {
                 first.push(format!("after {} ms: {why}", self.began.elapsed().as_millis()));
             }
         }
+    }
+}
+
+/// Whether a server accepts a request.
+async fn accepted(request: reqwest::RequestBuilder) -> Result<(), String> {
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("{}", answer.status())),
+        Err(e) => Err(e.to_string()),
     }
 }
 
@@ -243,7 +262,7 @@ async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode
 async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
-        Source::Vault { .. } => &credential.parts["main"],
+        Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
         Source::Aws { .. } => &credential.parts["KEY"],
         Source::Postgres { .. } => &credential.parts["password"],
     };

@@ -12,7 +12,7 @@ use crate::worlds::World;
 async fn overlaps(world: World) {
     let consumer = world.consumer().await;
     let tool = world.tool();
-    let runbook = tool.runbook(&world.runbook(&consumer.url, None));
+    let runbook = tool.runbook(&world.runbook_of(&consumer, None));
     let runbook = runbook.to_str().expect("path");
     let before = world.current().await;
     let ran = tool.run(&["run", runbook, "--env", "test", "--yes", "-vv"]).expect(0);
@@ -23,8 +23,8 @@ async fn overlaps(world: World) {
     let logged = [" …\n", ": 200 in "];
     assert!(logged.iter().all(|line| ran.stderr.contains(line)), "the debug log is on: {}", ran.stderr);
     // Canaries: no secret of either version, nor the operator's, is left in a file or was printed.
-    let secrets =
-        [world.operator_secret(), World::secret(&before), World::secret(&world.current().await)].to_vec();
+    let mut secrets = vec![World::secret(&before), World::secret(&world.current().await)];
+    secrets.extend(world.operator_secret());
     search(&tool.state(), &secrets);
     assert!(secrets.iter().all(|s| !ran.stdout.contains(s) && !ran.stderr.contains(s)), "in the output");
 }
@@ -35,7 +35,7 @@ async fn contains(world: World) {
     let tool = world.tool();
     // A session that began before would outlive the kill, and nothing would fail.
     let (kind, ends) = ("type: postgres-role,", "type: postgres-role, end_sessions: sunset,");
-    let runbook = tool.runbook(&world.runbook(&consumer.url, None).replace(kind, ends));
+    let runbook = tool.runbook(&world.runbook_of(&consumer, None).replace(kind, ends));
     let before = world.current().await;
     let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--strategy", "contain", "--yes"];
     tool.run(&started).expect(0);
@@ -43,8 +43,7 @@ async fn contains(world: World) {
     let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
     let line =
         |text: &str| journal.lines().position(|l| l.contains(text)).unwrap_or_else(|| panic!("no {text}"));
-    let cut =
-        if matches!(world, World::Vault { .. }) { "sunset/app-key/revoke" } else { "sunset/app-key/disable" };
+    let cut = if world.disables() { "sunset/app-key/disable" } else { "sunset/app-key/revoke" };
     let (cut, delivered) =
         (format!("\"type\":\"outcome\",\"step\":\"{cut}\""), "\"type\":\"intent\",\"step\":\"cutover/");
     // The new one is made first, in milliseconds: with the old one dead, nothing that is wrong with it could
@@ -63,7 +62,7 @@ async fn goes_back_when_a_gate_fails(world: World) {
     let consumer = world.consumer().await;
     let tool = world.tool();
     let phases = "overlap: { at_least: 60s, until: [adopted, error-rate] }";
-    let runbook = tool.runbook(&world.runbook(&consumer.url, Some(phases)));
+    let runbook = tool.runbook(&world.runbook_of(&consumer, Some(phases)));
     let (before, alive) = (world.current().await, world.alive().await);
     let running = tool.start(&["run", runbook.to_str().expect("path"), "--env", "test", "--yes"]);
     tool.wait_for("\"gate\":\"adopted\",\"verdict\":\"pass\"");
@@ -81,11 +80,11 @@ async fn goes_back_when_asked_in_sunset(world: World) {
     let consumer = world.consumer().await;
     let tool = world.tool();
     let phases = "overlap: { at_least: 500ms, until: [adopted] }\n  sunset: { at_least: 60s }";
-    let runbook = tool.runbook(&world.runbook(&consumer.url, Some(phases)));
+    let runbook = tool.runbook(&world.runbook_of(&consumer, Some(phases)));
     let (before, alive) = (world.current().await, world.alive().await);
     let running = tool.start(&["run", runbook.to_str().expect("path"), "--env", "test", "--yes"]);
     tool.wait_for("\"type\":\"entered\",\"phase\":\"sunset\"");
-    if !matches!(world, World::Vault { .. }) {
+    if world.disables() {
         tool.wait_for("\"type\":\"outcome\",\"step\":\"sunset/app-key/disable\"");
     }
     let run = tool.newest();
@@ -123,6 +122,14 @@ macro_rules! on_each {
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
                 super::$check(crate::worlds::World::aws().await).await;
+            })*
+        }
+        mod own {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::own().await).await;
             })*
         }
         mod postgres {

@@ -134,6 +134,9 @@ pub(crate) struct Sdk {
     secrets: aws_sdk_secretsmanager::Client,
 }
 
+/// Short waits.
+const USUAL: &str = "overlap: { at_least: 1s, until: [adopted, error-rate] }\n  sunset: { at_least: 1s, until: [error-rate] }";
+
 /// What the worlds' runbooks share: one credential with its consumer, quick phases, a gate.
 fn runbook(connections: &str, credential: &str, url: &str, phases: &str) -> String {
     format!(
@@ -160,7 +163,7 @@ gates:
     )
 }
 
-fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
+fn own_runbook(url: &str, consumer: &str, authority: &Authority, phases: &str) -> String {
     let credential = format!(
         r#"    issuer:
       type: random
@@ -181,7 +184,7 @@ fn own_runbook(url: &str, authority: &Authority, phases: &str) -> String {
   {phases}"#,
         authority.mark().display(),
     );
-    runbook("", &credential, url, &cutover)
+    runbook("", &credential, consumer, &cutover)
 }
 
 async fn aws_config(url: &str, id: &str, key: &str) -> aws_config::SdkConfig {
@@ -335,14 +338,19 @@ impl World {
     }
 
     /// The operator's secret, which must not be seen anywhere.
-    pub(crate) fn operator_secret(&self) -> String {
+    pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
-            Self::Vault { operator, .. } => operator.clone(),
+            Self::Vault { operator, .. } => Some(operator.clone()),
             Self::Aws { operator: (_, secret), .. } | Self::Postgres { operator: (_, secret), .. } => {
-                secret.clone()
+                Some(secret.clone())
             }
-            Self::Own { .. } => unreachable!("it has no operator"),
+            Self::Own { .. } => None,
         }
+    }
+
+    /// Whether its issuer can disable a credential.
+    pub(crate) fn disables(&self) -> bool {
+        matches!(self, Self::Aws { .. } | Self::Postgres { .. })
     }
 
     /// A consumer that uses the credential all the time.
@@ -374,9 +382,11 @@ impl World {
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
                 Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
             }
-            Self::Aws { store: AwsStore::File { .. }, .. } | Self::Own { .. } => {
-                unreachable!("it does not read this")
+            Self::Own { url, authority } => {
+                let file = authority.file().display().to_string();
+                Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &format!("{url}/check"))])
             }
+            Self::Aws { store: AwsStore::File { .. }, .. } => unreachable!("it does not read this"),
         }
     }
 
@@ -404,9 +414,18 @@ impl World {
         }
     }
 
+    /// The same, where the consumer is a process of its own.
+    pub(crate) fn runbook_of(&self, consumer: &Consumer, phases: Option<&str>) -> String {
+        match self {
+            Self::Own { url, authority } => {
+                own_runbook(url, &consumer.url, authority, phases.unwrap_or(USUAL))
+            }
+            _ => self.runbook(&consumer.url, phases),
+        }
+    }
+
     /// A runbook with short waits, whose consumer is at `url`. `phases` replaces the usual ones.
     pub(crate) fn runbook(&self, url: &str, phases: Option<&str>) -> String {
-        let usual = "overlap: { at_least: 1s, until: [adopted, error-rate] }\n  sunset: { at_least: 1s, until: [error-rate] }";
         let (connections, issuer, stores) = match self {
             Self::Vault { role, path, session: Some(_), .. } => (
                 "vault: { type: vault }".to_owned(),
@@ -455,11 +474,11 @@ impl World {
                     folder.path().join("login.json").display()
                 ),
             ),
-            Self::Own { authority, .. } => return own_runbook(url, authority, phases.unwrap_or(usual)),
+            Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
         let credential = format!("    {issuer}\n    stores:\n      - {stores}");
-        runbook(&connections, &credential, url, phases.unwrap_or(usual))
+        runbook(&connections, &credential, url, phases.unwrap_or(USUAL))
     }
 
     /// Every credential that the issuer has for this principal, accepted or disabled, by the names
