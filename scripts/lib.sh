@@ -23,22 +23,24 @@ security_key() {
   local own=$CACHE/openssh-tests$installed
   if [[ -e $installed ]]; then
     printf '%s' "$installed"
-  elif [[ -e $own ]] || unpack_openssh_tests; then
+  elif [[ -e $own ]] || unpack_packages openssh-tests openssh-tests; then
     printf '%s' "$own"
   else
     die "the security key of OpenSSH's own tests is missing: apt-get install openssh-tests"
   fi
 }
 
-unpack_openssh_tests() {
-  local folder
+# unpack_packages NAME PACKAGE…: Debian's packages, unpacked into CACHE/NAME and not installed.
+unpack_packages() {
+  local name=$1 folder
+  shift
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
   folder=$(mktemp -d)
-  say "downloading the package openssh-tests"
+  say "downloading $*"
   # The lists of packages may be missing on a new machine.
-  (cd "$folder" && { apt-get download openssh-tests || { apt-get update && apt-get download openssh-tests; }; }) >&2 &&
-    dpkg-deb -x "$folder"/openssh-tests_*.deb "$folder/unpacked" && mkdir -p "$CACHE" &&
-    rm -rf "$CACHE/openssh-tests" && mv "$folder/unpacked" "$CACHE/openssh-tests"
+  (cd "$folder" && { apt-get download "$@" || { apt-get update && apt-get download "$@"; }; }) >&2 &&
+    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/unpacked" || return 1; done &&
+    mkdir -p "$CACHE" && rm -rf "${CACHE:?}/$name" && mv "$folder/unpacked" "$CACHE/$name"
   local code=$?
   rm -rf "$folder"
   return "$code"
