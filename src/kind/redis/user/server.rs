@@ -18,6 +18,7 @@ use crate::secret::{Alphabet, Material, Recipe, Secret};
 use crate::text::sanitize;
 
 /// Issues passwords of a user.
+#[derive(Debug)]
 pub struct UserIssuer {
     pub(super) client: Arc<RedisClient>,
     pub(super) spec: RedisAclUser,
