@@ -39,7 +39,7 @@ unpack_packages() {
   say "downloading $*"
   # The lists of packages may be missing on a new machine.
   (cd "$folder" && { apt-get download "$@" || { apt-get update && apt-get download "$@"; }; }) >&2 &&
-    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/unpacked" || return 1; done &&
+    printf '%s\0' "$folder"/*.deb | xargs -0 -I{} dpkg-deb -x {} "$folder/unpacked" &&
     mkdir -p "$CACHE" && rm -rf "${CACHE:?}/$name" && mv "$folder/unpacked" "$CACHE/$name"
   local code=$?
   rm -rf "$folder"

@@ -342,13 +342,16 @@ async fn only_a_refused_password_is_a_refusal() {
     let first = redis.app(&user);
     let one = issuer(&redis, &user, "");
     assert_eq!(one.attempt(&word(&first)).await.expect("an answer"), Use::Accepted);
-    for password in ["wrong", "@/% ^+", "a\r\nAUTH b", "a\n", "nul\0", &"x".repeat(64 << 10)] {
+    for password in ["wrong", "@/% ^+", "a\r\nAUTH b", "a\n", "nul\0", &"x".repeat(16 << 10)] {
         let said = one.attempt(&word(password)).await.expect("an answer");
         assert!(matches!(&said, Use::Refused(how) if how.contains("WRONGPASS")), "{password:?}: {said:?}");
         redis.set(&["ACL", "SETUSER", &user, &format!("#{}", hash(password))]);
         assert_eq!(one.attempt(&word(password)).await.expect("an answer"), Use::Accepted, "{password:?}");
         redis.set(&["ACL", "SETUSER", &user, &format!("!{}", hash(password))]);
     }
+    // Redis does not listen to more from one that is not logged in: that says nothing about the password.
+    let error = one.attempt(&word(&"x".repeat(64 << 10))).await.expect_err("too long");
+    assert_eq!(error.kind, ErrorKind::NoAnswer, "{error:?}");
     let error = one.attempt(&word("")).await.expect_err("none");
     assert_eq!(error.kind, ErrorKind::Invalid);
     for answer in [
@@ -422,13 +425,14 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
     let certificates = root().join("tests/servers/tls");
     for (certificate, ca, host, asks, said) in [
         ("server.pem", "ca.pem", "127.0.0.1", "no", None),
+        // It asks for a certificate, and trusts that of the client.
         ("server.pem", "ca.pem", "localhost", "yes", None),
         ("server.pem", "other-ca.pem", "127.0.0.1", "no", Some("UnknownIssuer")),
         ("elsewhere.pem", "ca.pem", "127.0.0.1", "no", Some("not valid for name")),
         ("", "ca.pem", "127.0.0.1", "no", Some("")),
     ] {
         let pem = certificates.join(certificate).display().to_string();
-        let roots = certificates.join("ca.pem").display().to_string();
+        let roots = certificates.join("client.pem").display().to_string();
         let port = closed_port().port();
         let number = port.to_string();
         let tls = [
@@ -453,7 +457,12 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
         settings.nodes[0].port = if certificate.is_empty() { own.redis.port } else { port };
         settings.tls = true;
         settings.ca_cert = Some(certificates.join(ca));
-        settings.client_cert = (asks == "yes").then(|| certificates.join("server.pem"));
+        settings.client_cert = (asks == "yes").then(|| certificates.join("client.pem"));
+        if asks == "yes" {
+            let without = Settings { client_cert: None, ..settings.clone() };
+            let without = UserIssuer::new(client(without), spec("shop", "")).expect("an issuer");
+            assert!(without.attempt(&word(&first)).await.is_err(), "it asks for a certificate");
+        }
         let one = UserIssuer::new(client(settings), spec("shop", "")).expect("an issuer");
         match (one.attempt(&word(&first)).await, one.life("shop").await, said) {
             (Ok(Use::Accepted), Ok(Life::Active), None) => {}

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::fault;
-use super::node::Lasting;
+use super::lasting::Lasting;
 use super::resp::{self, LARGEST, Reply};
 use super::settings::{Node, Settings};
 use crate::domain::ErrorKind;

@@ -5,6 +5,8 @@ mod client;
 #[cfg(feature = "tool")]
 mod fault;
 #[cfg(feature = "tool")]
+mod lasting;
+#[cfg(feature = "tool")]
 mod node;
 #[cfg(feature = "tool")]
 mod preflight;

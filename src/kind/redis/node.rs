@@ -1,32 +1,11 @@
-//! What a node says of itself: its version, its part in a group, and how a change lasts over a restart.
+//! What a node says of itself: its version, its part in a group, and where it keeps its users.
 
 use std::collections::BTreeMap;
 
 use super::client::RedisClient;
+use super::lasting::Lasting;
 use super::settings::Node;
 use crate::provider::CallError;
-
-/// How a change of the users lasts over a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lasting {
-    /// `ACL SAVE` writes them into a file of their own.
-    File,
-    /// `CONFIG REWRITE` writes them into the configuration.
-    Configuration,
-    /// There is neither file: after a restart the users are again what the server is started with.
-    Nowhere,
-}
-
-impl Lasting {
-    /// The command that saves.
-    pub(super) fn command(self) -> Option<Vec<&'static str>> {
-        match self {
-            Self::File => Some(vec!["ACL", "SAVE"]),
-            Self::Configuration => Some(vec!["CONFIG", "REWRITE"]),
-            Self::Nowhere => None,
-        }
-    }
-}
 
 /// What `INFO` says, by name.
 pub(super) struct Facts(BTreeMap<String, String>);

@@ -3,7 +3,8 @@
 //! Clocks are not compared: no password of Redis expires, and nothing here is decided by its time.
 
 use super::client::RedisClient;
-use super::node::{Facts, Lasting};
+use super::lasting::Lasting;
+use super::node::Facts;
 use super::settings::Node;
 use crate::domain::{Check, ErrorKind};
 use crate::provider::CallError;

@@ -38,7 +38,7 @@ pub enum EndConnections {
     Revoke,
     /// As soon as it is disabled as well, so that a program that still uses it fails while that can be undone.
     Sunset,
-    /// Not at all: whoever has a connection keeps it.
+    /// Not at all: a connection that is open stays open.
     Never,
 }
 
@@ -122,17 +122,25 @@ impl IssuerSpec for RedisAclUser {
                  their clients must connect again"
             ),
             EndConnections::Never => format!(
-                "{name}: connections that were opened with the old password are never ended (`end_connections: never`): whoever has one can use it \
+                "{name}: connections that were opened with the old password are never ended (`end_connections: never`): an attacker who has one can use it \
                  for as long as it lasts, and no check sees it"
             ),
         };
-        vec![
-            connections,
+        let back = match self.end_connections {
+            EndConnections::Never => None,
+            _ => Some(format!(
+                "{name}: a rollback ends every connection of {user} as well, when it removes the new password; their clients must connect again"
+            )),
+        };
+        let mut gaps = vec![connections];
+        gaps.extend(back);
+        gaps.push(
             format!(
                 "{name}: what else writes the users of Redis is not checked: a configuration management, an operator or a pod's file of users that \
                  still has the old password brings it back at the next `ACL LOAD` or restart"
             ),
-        ]
+        );
+        gaps
     }
 
     fn stand_in(&self, _: &Scope) -> StandIn {
