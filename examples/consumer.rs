@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres` or `own`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `redis` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -21,6 +21,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, RwLock};
 
 /// How many requests are under way at once.
@@ -47,6 +49,8 @@ struct Credential {
     sts: Option<aws_sdk_sts::Client>,
     /// A session with PostgreSQL, and how often it was used: as a pool does, it is made anew from time to time.
     session: Mutex<Option<(tokio_postgres::Client, u32)>>,
+    /// The same with Redis.
+    connection: Mutex<Option<(BufReader<TcpStream>, u32)>>,
 }
 
 /// How often a session is used.
@@ -74,6 +78,12 @@ enum Source {
         file: String,
         port: u16,
     },
+    /// A file with the password of a user.
+    Redis {
+        file: String,
+        port: u16,
+        user: String,
+    },
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own")]
@@ -98,6 +108,11 @@ async fn main() {
         "postgres" => {
             Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
         }
+        "redis" => Source::Redis {
+            file: variable("FILE"),
+            port: variable("PORT").parse().expect("a port"),
+            user: variable("REDIS_USER"),
+        },
         _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
     };
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
@@ -179,6 +194,10 @@ impl Consumer {
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
                 Ok(Credential { parts, ..Credential::default() })
             }
+            Source::Redis { file, .. } => {
+                let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                Ok(Credential { parts: json!({ "password": text }), ..Credential::default() })
+            }
         }
     }
 
@@ -201,6 +220,7 @@ impl Consumer {
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
             }
             Source::Postgres { port, .. } => credential.query(*port).await,
+            Source::Redis { port, user, .. } => credential.ping(*port, user).await,
         };
         drop(credential);
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -246,6 +266,42 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// Pings Redis, on a connection that was made with this credential. One that was closed meanwhile is made again, as
+    /// clients of Redis do.
+    async fn ping(&self, port: u16, user: &str) -> Result<(), String> {
+        let mut connection = self.connection.lock().await;
+        if let Some((mut stream, used)) = connection.take().filter(|(_, used)| *used < SESSION)
+            && let Ok(said) = said(&mut stream, "PING").await
+        {
+            *connection = Some((stream, used + 1));
+            return if said == "+PONG" { Ok(()) } else { Err(said) };
+        }
+        let word = self.parts["password"].as_str().unwrap_or_default();
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
+        let mut stream = BufReader::new(stream);
+        for (command, wanted) in [(format!("AUTH {user} {word}"), "+OK"), ("PING".to_owned(), "+PONG")] {
+            let said = said(&mut stream, &command).await?;
+            if said != wanted {
+                return Err(said);
+            }
+        }
+        *connection = Some((stream, 0));
+        Ok(())
+    }
+}
+
+/// What Redis says to a command without spaces in its words.
+async fn said(stream: &mut BufReader<TcpStream>, command: &str) -> Result<String, String> {
+    stream.write_all(format!("{command}\r\n").as_bytes()).await.map_err(|e| e.to_string())?;
+    let mut line = String::new();
+    match stream.read_line(&mut line).await {
+        Ok(0) => Err("it closed the connection".to_owned()),
+        Ok(_) => Ok(line.trim_end().to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 async fn aws(url: &str, id: &str, secret: &str) -> aws_config::SdkConfig {
     let keys = aws_sdk_sts::config::Credentials::new(id, secret, None, None, "consumer");
     let config = aws_config::defaults(aws_config::BehaviorVersion::latest());
@@ -264,7 +320,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let main = match &consumer.source {
         Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
         Source::Aws { .. } => &credential.parts["KEY"],
-        Source::Postgres { .. } => &credential.parts["password"],
+        Source::Postgres { .. } | Source::Redis { .. } => &credential.parts["password"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

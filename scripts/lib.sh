@@ -27,22 +27,24 @@ packaged_file() {
   local own=$CACHE/$1$2
   if [[ -e $2 ]]; then
     printf '%s' "$2"
-  elif [[ -e $own ]] || unpack_package "$1"; then
+  elif [[ -e $own ]] || unpack_packages "$1" "$1"; then
     printf '%s' "$own"
   else
     die "$2 is missing: apt-get install $1"
   fi
 }
 
-unpack_package() {
-  local folder
+# unpack_packages NAME PACKAGE…: Debian's packages, unpacked into CACHE/NAME and not installed.
+unpack_packages() {
+  local name=$1 folder
+  shift
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
   folder=$(mktemp -d)
-  say "downloading the package $1"
+  say "downloading $*"
   # The lists of packages may be missing on a new machine.
-  (cd "$folder" && { apt-get download "$1" || { apt-get update && apt-get download "$1"; }; }) >&2 &&
-    dpkg-deb -x "$folder/$1"_*.deb "$folder/unpacked" && mkdir -p "$CACHE" &&
-    rm -rf "${CACHE:?}/$1" && mv "$folder/unpacked" "$CACHE/$1"
+  (cd "$folder" && { apt-get download "$@" || { apt-get update && apt-get download "$@"; }; }) >&2 &&
+    printf '%s\0' "$folder"/*.deb | xargs -0 -I{} dpkg-deb -x {} "$folder/unpacked" &&
+    mkdir -p "$CACHE" && rm -rf "${CACHE:?}/$name" && mv "$folder/unpacked" "$CACHE/$name"
   local code=$?
   rm -rf "$folder"
   return "$code"

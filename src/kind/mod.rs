@@ -14,6 +14,7 @@ pub mod prometheus;
 pub mod random;
 #[cfg(feature = "tool")]
 pub mod real;
+pub mod redis;
 pub mod sandbox;
 pub mod spec;
 pub mod vault;
@@ -71,6 +72,7 @@ macro_rules! families {
             Vault => vault::Vault,
             Aws => aws::Aws,
             Postgres => postgres::Postgres,
+            Redis => redis::Redis,
             Sandbox => sandbox::World,
         }
     };
@@ -91,6 +93,7 @@ macro_rules! issuers {
             ApproleSecretId => vault::approle::ApproleSecretId,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
+            RedisAclUser => redis::user::RedisAclUser,
         }
     };
 }

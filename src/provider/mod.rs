@@ -31,6 +31,8 @@ pub mod sandbox;
 pub mod streak;
 #[cfg(feature = "tool")]
 pub(crate) mod text;
+#[cfg(feature = "tool")]
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -63,6 +63,7 @@ pub(crate) enum Kind {
     Aws,
     Moto,
     Postgres,
+    Redis,
     Own,
 }
 
@@ -74,6 +75,7 @@ impl Kind {
             Self::Aws => World::aws().await,
             Self::Moto => World::moto().await,
             Self::Postgres => World::postgres().await,
+            Self::Redis => World::redis().await,
             Self::Own => World::own().await,
         }
     }
@@ -384,6 +386,8 @@ at_every_record! {
     two_keys_are_enough_for_a_death_at_every_record_of_a_rollback: Moto Back, "needs moto: scripts/test";
     postgres_survives_a_death_at_every_record: Postgres Forward, "needs PostgreSQL: scripts/test";
     postgres_survives_a_death_at_every_record_of_a_rollback: Postgres Back, "needs PostgreSQL: scripts/test";
+    redis_survives_a_death_at_every_record: Redis Forward, "needs Redis: scripts/test";
+    redis_survives_a_death_at_every_record_of_a_rollback: Redis Back, "needs Redis: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

@@ -39,6 +39,8 @@ mod postgres;
 mod postgres_server;
 mod proxy;
 mod record;
+mod redis;
+mod redis_server;
 mod replaces;
 mod report;
 mod revoke;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::postgres_server::Pg;
+use crate::redis_server::{Redis, Session};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, unique};
 use crate::tool::{Consumer, Tool};
 
@@ -40,6 +41,15 @@ pub(crate) enum World {
         address: String,
         operator: (String, String),
         session: tokio_postgres::Client,
+        folder: tempfile::TempDir,
+    },
+    /// A user, whose password is in a file. A connection with the old one is under way.
+    Redis {
+        redis: Redis,
+        name: String,
+        address: String,
+        operator: (String, String),
+        session: Session,
         folder: tempfile::TempDir,
     },
     Own {
@@ -312,6 +322,22 @@ impl World {
         Self::Postgres { pg, name, address, operator, session, folder }
     }
 
+    /// In the shared Redis: a password in a file.
+    pub(crate) async fn redis() -> Self {
+        Self::in_redis(Redis::shared()).await
+    }
+
+    pub(crate) async fn in_redis(redis: Redis) -> Self {
+        let name = unique("app");
+        let password = redis.app(&name);
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("password")).expect("file");
+        std::io::Write::write_all(&mut file, password.as_bytes()).expect("file");
+        let session = redis.log_in(&name, &password).await.expect("a session");
+        let (operator, address) = (redis.operator(), format!("http://127.0.0.1:{}", redis.port));
+        Self::Redis { redis, name, address, operator, session, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -332,7 +358,7 @@ impl World {
     pub(crate) fn server(&self) -> &str {
         match self {
             Self::Vault { vault, .. } => &vault.address,
-            Self::Postgres { address, .. } => address,
+            Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
         }
     }
@@ -341,16 +367,16 @@ impl World {
     pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
             Self::Vault { operator, .. } => Some(operator.clone()),
-            Self::Aws { operator: (_, secret), .. } | Self::Postgres { operator: (_, secret), .. } => {
-                Some(secret.clone())
-            }
+            Self::Aws { operator: (_, secret), .. }
+            | Self::Postgres { operator: (_, secret), .. }
+            | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
             Self::Own { .. } => None,
         }
     }
 
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
-        matches!(self, Self::Aws { .. } | Self::Postgres { .. })
+        matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. })
     }
 
     /// A consumer that uses the credential all the time.
@@ -386,6 +412,13 @@ impl World {
                 let file = authority.file().display().to_string();
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &format!("{url}/check"))])
             }
+            Self::Redis { redis, name, folder, .. } => {
+                let (file, port) =
+                    (folder.path().join("password").display().to_string(), redis.port.to_string());
+                let environment =
+                    [("SOURCE", "redis"), ("FILE", &file), ("PORT", &port), ("REDIS_USER", name.as_str())];
+                Consumer::start(&environment)
+            }
             Self::Aws { store: AwsStore::File { .. }, .. } => unreachable!("it does not read this"),
         }
     }
@@ -409,6 +442,11 @@ impl World {
             Self::Postgres { operator: (user, password), .. } => {
                 let port = address.rsplit_once(':').expect("a port").1;
                 Tool::new().with("PGPORT", port).with("PGUSER", user).with("PGPASSWORD", password)
+            }
+            Self::Redis { operator: (user, password), .. } => {
+                let port = address.rsplit_once(':').expect("a port").1;
+                let url = format!("redis://{user}@127.0.0.1:{port}");
+                Tool::new().with("REDIS_URL", &url).with("REDISCLI_AUTH", password)
             }
             Self::Own { .. } => Tool::new(),
         }
@@ -474,6 +512,11 @@ impl World {
                     folder.path().join("login.json").display()
                 ),
             ),
+            Self::Redis { name, folder, .. } => (
+                "cache: { type: redis }".to_owned(),
+                format!("issuer: {{ type: redis-acl-user, connection: cache, user: {name} }}"),
+                format!("{{ type: file, path: {}, format: text }}", folder.path().join("password").display()),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -530,11 +573,17 @@ impl World {
                 );
                 existing.extend(pg.column(&sql).await);
             }
+            Self::Redis { redis, name, .. } => {
+                existing.extend(redis.hashes(name));
+                existing.extend(redis.markers(name).iter().flat_map(|marker| redis.hashes(marker)));
+                existing.iter_mut().for_each(|hash| *hash = format!("{name}:{}", &hash[..12]));
+            }
             Self::Own { authority, .. } => {
                 existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
             }
         }
         existing.sort();
+        existing.dedup();
         existing
     }
 
@@ -553,6 +602,11 @@ impl World {
         if let Self::Postgres { pg, .. } = self {
             let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
             alive.retain(|name| logins.contains(name));
+        }
+        if let Self::Redis { redis, name, .. } = self {
+            let valid: Vec<String> =
+                redis.hashes(name).iter().map(|hash| format!("{name}:{}", &hash[..12])).collect();
+            alive.retain(|handle| valid.contains(handle));
         }
         alive
     }
@@ -574,6 +628,9 @@ impl World {
                 let text = std::fs::read_to_string(folder.path().join("login.json")).expect("file");
                 serde_json::from_str(&text).expect("JSON")
             }
+            Self::Redis { folder, .. } => {
+                json!({ "password": std::fs::read_to_string(folder.path().join("password")).expect("file") })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -593,7 +650,7 @@ impl World {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
-            Self::Aws { .. } | Self::Postgres { .. } | Self::Own { .. } => None,
+            Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Own { .. } => None,
         }
     }
 
@@ -634,6 +691,7 @@ impl World {
                 self.alive().await.contains(&part("access_key_id"))
             }
             Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
+            Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
@@ -654,6 +712,10 @@ impl World {
         }
         if let Self::Postgres { session, .. } = self {
             assert!(session.simple_query("select 1").await.is_err(), "a session of the old role lives on");
+        }
+        if let Self::Redis { redis, name, session, .. } = self {
+            assert!(!session.is_alive().await, "a connection of the old password lives on");
+            assert_eq!(redis.markers(name).len(), 1, "what marks the new password, and nothing else");
         }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
@@ -686,6 +748,11 @@ impl World {
         if let Self::Postgres { session, .. } = self {
             session.simple_query("select 1").await.expect("a session of the old role was ended");
         }
+        if let Self::Redis { redis, name, session, .. } = self {
+            // The server does not tell its connections from those of the new password, which must not live on.
+            assert!(!session.is_alive().await, "connections end with the new password");
+            assert_eq!(redis.markers(name), Vec::<String>::new(), "nothing marks or keeps a password");
+        }
     }
 
     /// Removes what would make listings long for those who come later.
@@ -695,6 +762,13 @@ impl World {
             roles.extend([format!("{name}_owner"), operator.clone()]);
             for role in roles {
                 pg.execute(&format!("drop role \"{role}\"")).await;
+            }
+            return;
+        }
+        if let Self::Redis { redis, name, operator: (operator, _), .. } = &self {
+            let markers = redis.markers(name);
+            for user in markers.iter().chain([name, operator]) {
+                redis.cli(&["ACL", "DELUSER", user]);
             }
             return;
         }
