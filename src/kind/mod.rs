@@ -39,11 +39,13 @@ macro_rules! kinds {
         $(#[$meta:meta])*
         $name:ident as $spec:ident + $server:ident, $table:ident of $kind:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
+        $(; outside of runbooks, $outside:ident: $($extra:ident => $($extra_path:ident)::+),+ $(,)?)?
     ) => {
         #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
         $(#[$meta])*
         pub enum $name {
-            $(#[expect(missing_docs, reason = "its kind says it")] $variant($($path)::+)),+
+            $(#[expect(missing_docs, reason = "its kind says it")] $variant($($path)::+),)+
+            $($(#[expect(missing_docs, reason = "its kind says it")] #[schemars(skip)] $extra($($extra_path)::+),)+)?
         }
 
         impl Deref for $name {
@@ -51,13 +53,19 @@ macro_rules! kinds {
 
             fn deref(&self) -> &Self::Target {
                 match self {
-                    $(Self::$variant(spec) => spec),+
+                    $(Self::$variant(spec) => spec,)+
+                    $($(Self::$extra(spec) => spec,)+)?
                 }
             }
         }
 
-        #[doc = concat!("Every kind of `", stringify!($name), "`.")]
+        #[doc = concat!("Every kind of `", stringify!($name), "` that a runbook can name.")]
         pub const $table: &[&$kind] = &[$(&<$($path)::+>::KIND),+];
+
+        $(
+            #[doc = concat!("The kinds of `", stringify!($name), "` that no runbook can name.")]
+            pub const $outside: &[&$kind] = &[$(&<$($extra_path)::+>::KIND),+];
+        )?
     };
 }
 
@@ -91,6 +99,9 @@ macro_rules! issuers {
             ApproleSecretId => vault::approle::ApproleSecretId,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
+            ; outside of runbooks, PREFIXES:
+            VaultPrefix => vault::prefix::VaultPrefix,
+            LeasePrefix => vault::prefix::LeasePrefix,
         }
     };
 }
