@@ -11,9 +11,10 @@ use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
-use crate::domain::Observation;
+use crate::domain::{Observation, Strategy};
 use crate::plan::{Action, FORMAT};
 use crate::rotation::{Direction, End, Incoming, Outgoing, State, Status, Stop, Truth};
+use crate::text::shell_word;
 
 /// How many credentials are listed one by one.
 const SHOWN: usize = 20;
@@ -126,6 +127,9 @@ fn write(
         let same = left.iter().all(|truth| rank(truth) == FINISHED);
         writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
     }
+    if let Some(counts) = counts(&truths) {
+        writeln!(out, "  {counts}")?;
+    }
     if state.end().is_none() {
         let lagging = wait::lagging(state);
         if !lagging.is_empty() {
@@ -141,7 +145,8 @@ fn write(
         }
         writeln!(
             out,
-            "  until that is proved, the old credential may still work, and sessions and tokens that it opened may live on"
+            "  until that is proved, {} may still work, and sessions and tokens that it opened may live on",
+            leaked(state)
         )?;
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
@@ -233,18 +238,7 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Incoming::Dead => "issued, NO LONGER ACCEPTED",
         Incoming::Unknown => "UNKNOWN",
     };
-    let outgoing = match truth.outgoing {
-        Outgoing::Accepted => "still accepted",
-        Outgoing::Disabled => "disabled",
-        Outgoing::Revoked => "revoked, not proved dead yet",
-        Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
-        Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
-        Outgoing::Dead => "dead, proved by use",
-        Outgoing::Gone => "refused, though this run did not revoke it",
-        Outgoing::Refused => "refused by a check, not proved dead",
-        Outgoing::Waived => "unknown to its issuer, not revoked",
-        Outgoing::Unknown => "UNKNOWN",
-    };
+    let outgoing = outgoing_words(truth);
     if !truth.replaced {
         return format!("{}: {outgoing}", truth.credential);
     }
@@ -272,15 +266,57 @@ pub(crate) fn credential(truth: &Truth) -> String {
     line
 }
 
+/// What became of the old credential, in words.
+fn outgoing_words(truth: &Truth) -> &'static str {
+    match truth.outgoing {
+        Outgoing::Accepted => "still accepted",
+        Outgoing::Disabled => "disabled",
+        Outgoing::Revoked => "revoked, not proved dead yet",
+        Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
+        Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
+        Outgoing::Dead => "dead, proved by use",
+        Outgoing::Gone => "refused, though this run did not revoke it",
+        Outgoing::Refused => "refused by a check, not proved dead",
+        Outgoing::Waived => "unknown to its issuer, not revoked",
+        Outgoing::Unknown => "UNKNOWN",
+    }
+}
+
+/// How many credentials of a bare revocation ended how. One has its line.
+fn counts(truths: &[Truth]) -> Option<String> {
+    if truths.len() < 2 || truths.iter().any(|truth| truth.replaced) {
+        return None;
+    }
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for words in truths.iter().map(outgoing_words) {
+        match counts.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((words, 1)),
+        }
+    }
+    let counts: Vec<String> = counts.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
+    Some(format!("of {}: {}", truths.len(), counts.join("; ")))
+}
+
+/// The credential whose end is told.
+fn leaked(state: &State) -> &'static str {
+    match (state.plan().strategy, state.plan().credentials.len()) {
+        (Strategy::Revoke, 1) => "the credential",
+        (Strategy::Revoke, _) => "the last of these credentials",
+        (Strategy::Overlap | Strategy::Contain, _) => "the old credential",
+    }
+}
+
 /// How long outgoing has been usable since the run began.
 pub(super) fn exposure(state: &State, now: Timestamp) -> String {
+    let leaked = leaked(state);
     if state.is_unexposed() {
-        return "exposure: not counted; the issuer did not know the old credential when the run began".into();
+        return format!("exposure: not counted; the issuer did not know {leaked} when the run began");
     }
     match state.exposed_until() {
         Some(until) => {
             format!(
-                "exposure: the old credential stayed usable for the first {} of this run",
+                "exposure: {leaked} stayed usable for the first {} of this run",
                 clock(since(until, state.opened()))
             )
         }
@@ -293,10 +329,10 @@ pub(super) fn exposure(state: &State, now: Timestamp) -> String {
                         matches!(t.outgoing, Outgoing::Refused | Outgoing::Gone | Outgoing::Waived)
                     }) =>
                 {
-                    "exposure: unknown; the old credential was refused when it was last used".into()
+                    format!("exposure: unknown; {leaked} was refused when it was last used")
                 }
                 Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
-                    format!("exposure: the old credential is still usable; {so_far} so far")
+                    format!("exposure: {leaked} is still usable; {so_far} so far")
                 }
                 _ => format!("exposure: {so_far} so far; nothing has proved that it ended"),
             }
@@ -415,6 +451,7 @@ fn resume_commands(
                     if state.needs_its_answer(step) { &["not-applied"] } else { &["applied", "not-applied"] };
                 let id = &state.plan().steps[step].id;
                 for (nth, word) in words.iter().enumerate() {
+                    let id = shell_word(id);
                     let command = format!("stanch resolve {run} {id} --as {word} --evidence \"…\"");
                     next.push((if nth == 0 { "resolve" } else { "or" }, command));
                 }
@@ -435,7 +472,7 @@ fn resume_commands(
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
         for step in (0..state.plan().steps.len()).filter(|step| state.may_repeat(*step)) {
-            let id = &state.plan().steps[step].id;
+            let id = shell_word(&state.plan().steps[step].id);
             next.push(("kill again", format!("stanch resolve {run} {id} --as not-applied --evidence \"…\"")));
         }
         for (c, truth) in state.truths().iter().enumerate() {
