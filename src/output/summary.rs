@@ -357,7 +357,8 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         // It would turn, and stop again at what only a person can settle.
         let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
-        let back = back || state.unknown().any(opaque);
+        // Nor has a bare revocation a way back.
+        let back = back || state.unknown().any(opaque) || state.plan().strategy == Strategy::Revoke;
         if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
             next.push(("roll back", format!("{}stanch rollback {run}", clear_latches(run, state, around))));
         }

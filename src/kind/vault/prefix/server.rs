@@ -145,6 +145,8 @@ impl PrefixIssuer {
         if leases.is_empty() && alive.is_empty() {
             return Ok(None);
         }
+        // Without what was asked: messages are bounded.
+        let said = said.map(|said| said.split_once("): ").map_or(said, |(_, said)| said));
         let said = said.map(|said| format!("; the server said: {said}")).unwrap_or_default();
         if !alive.is_empty() {
             let message = format!(
@@ -170,14 +172,16 @@ impl PrefixIssuer {
             return Ok(Some(CallError::unknown(message).hint(hint)));
         }
         let given_up = match irrevocable(&self.client, prefix).await {
-            Ok(given_up) if given_up.is_empty() => "the server calls none of them irrevocable yet".to_owned(),
+            Ok(given_up) if given_up.is_empty() => {
+                format!("the server calls none of them irrevocable yet{said}")
+            }
             Ok(given_up) => format!("the server has given up on {}", some(&given_up)),
             Err(error) => {
                 format!("which of them it has given up on is unknown: {}", sanitize(&error.message))
             }
         };
         let message = format!(
-            "{} of {} below {prefix} could not be revoked: {}; {given_up}{said}",
+            "{} of {} below {prefix} could not be revoked: {}; {given_up}",
             leases.len(),
             counted(self.known.len() as u64, "lease"),
             some(&leases)
