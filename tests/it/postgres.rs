@@ -522,17 +522,23 @@ async fn a_role_that_owns_something_is_killed_and_not_dropped() {
     let file = file.display().to_string();
     let run = ["revoke", "postgres-role", "--handles", &file, "--concurrency", "1", "--reason", "x"];
     let shown = tool.done(&[&run[..], &["--dry-run"]].concat()).await.expect(0);
-    for words in
-        [&format!("table {prefix}")[..], "REASSIGN OWNED BY", "is dead since 2001-01-01", "CREATEROLE stay"]
-    {
+    for words in [
+        &format!("table public.\"{prefix}\"")[..],
+        "REASSIGN OWNED BY",
+        "is dead since 2001-01-01",
+        "CREATEROLE stay",
+    ] {
         assert!(shown.stdout.contains(words), "{words}: {shown:?}");
     }
     assert!(!shown.stdout.contains("new role") && !shown.stdout.contains("the old"), "{shown:?}");
     let ran = tool.done(&[&run[..], &["--yes"]].concat()).await;
     assert!(ran.code != Some(0), "{ran:?}");
-    for words in
-        ["was not dropped: it owns objects", &format!("table {prefix}"), "REASSIGN OWNED BY", "of 2: "]
-    {
+    for words in [
+        "was not dropped: it owns objects",
+        &format!("table public.\"{prefix}\""),
+        "REASSIGN OWNED BY",
+        "of 2: ",
+    ] {
         assert!(ran.stdout.contains(words), "{words}: {ran:?}");
     }
     assert!(!pg.accepts(&owner, "p").await);

@@ -227,7 +227,8 @@ impl Issuer for PrefixIssuer {
         let check = self.permitted(handle).await;
         if check.verdict == CheckVerdict::Fail {
             let kind = check.kind.unwrap_or(ErrorKind::Denied);
-            return Err(CallError { hint: check.hint, ..CallError::rejected(kind, check.detail) });
+            let message = format!("{}; nothing was changed", check.detail);
+            return Err(CallError { hint: check.hint, ..CallError::rejected(kind, message) });
         }
         if !self.tokens {
             return list(&self.client, handle).await;
