@@ -277,6 +277,10 @@ async fn a_prefix_with_a_token_to_keep_is_refused() {
         "{ran:?}"
     );
     assert!(vault.accepts(&tokens[0].1).await && vault.accepts(&tokens[1].1).await);
+    // What it prints suffices.
+    let (_, policy) = ran.stderr.split_once("of its token: ").expect("a policy");
+    as_own(&vault.token(policy).await).done(&run).await.expect(0);
+    assert!(!vault.accepts(&tokens[0].1).await && !vault.accepts(&tokens[1].1).await);
 }
 
 /// One more token of that method.
