@@ -145,7 +145,7 @@ impl IssuerSpec for VaultPrefix {
             "batch tokens have no lease and cannot be listed or revoked: they live until they expire"
                 .to_owned(),
             "orphan tokens that were made with one of these tokens live on".to_owned(),
-            "the auth method stays: whoever can log in there gets a new token at once".to_owned(),
+            "the auth method stays: a client that can log in there gets a new token at once".to_owned(),
         ]
     }
 
@@ -183,7 +183,7 @@ impl IssuerSpec for LeasePrefix {
         vec![
             "stanch asks Vault, not the system behind the secrets engine: look there for what Vault has no lease of"
                 .to_owned(),
-            "the secrets engine stays: whoever may read it gets a new credential at once".to_owned(),
+            "the secrets engine stays: a client that may read it gets a new credential at once".to_owned(),
         ]
     }
 
