@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use link::Link;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use vault::{Error, Server};
@@ -65,10 +65,14 @@ struct Bulk {
 impl Bulk {
     async fn table(&self, count: usize) -> Result<(), Error> {
         println!("{count} tokens, {} cores, best of {REPEATS}", std::thread::available_parallelism()?);
-        let link = Link::start(&self.server.address, Duration::ZERO)?;
+        let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+        let sees = Arc::clone(&counts);
+        let link = link::start(&self.server.address, Duration::ZERO, move |line| {
+            *sees.lock().expect("the counts").entry(line.replace("/v1/", "")).or_default() += 1;
+        })?;
         let accessors = self.fill(COUNTED.min(count)).await?;
-        self.stanch(&link.address, &accessors)?;
-        let sent = link.counts();
+        self.stanch(&link, &accessors)?;
+        let sent = counts.lock().expect("the counts").clone();
         for (request, times) in sent.iter().filter(|(_, times)| **times >= accessors.len()) {
             println!("  {request:<44} {:>8.2} a token", *times as f64 / accessors.len() as f64);
         }
@@ -103,11 +107,17 @@ impl Bulk {
         println!("\none token, behind a link of {} ms a round trip", ROUND_TRIP.as_millis());
         let mut trips = f64::INFINITY;
         for _ in 0..REPEATS {
-            let link = Link::start(&self.server.address, ROUND_TRIP)?;
+            let killed = Arc::<Mutex<Option<Instant>>>::default();
+            let sees = Arc::clone(&killed);
+            let link = link::start(&self.server.address, ROUND_TRIP, move |line| {
+                if line.ends_with(REVOKE) {
+                    sees.lock().expect("the link").get_or_insert_with(Instant::now);
+                }
+            })?;
             let accessors = self.fill(1).await?;
             let start = Instant::now();
-            self.stanch(&link.address, &accessors)?;
-            let killed = link.killed().ok_or("nothing was revoked")?;
+            self.stanch(&link, &accessors)?;
+            let killed = killed.lock().expect("the link").ok_or("nothing was revoked")?;
             trips = trips.min((killed - start).as_secs_f64() / ROUND_TRIP.as_secs_f64());
         }
         row("round trips from the command to the revocation", &format!("{trips:.1}"), "<= 2.15");

@@ -18,9 +18,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use link::Link;
 use serde_json::{Value, json};
 use vault::{Error, Server};
 
@@ -171,10 +171,16 @@ impl Bench {
     /// How many round trips pass until the request that revokes arrives, as so many seconds.
     fn contain(&self, saved: bool) -> Result<Duration, Error> {
         self.fill()?;
-        let link = Link::start(&self.server.address, ROUND_TRIP)?;
+        let killed = Arc::<Mutex<Option<Instant>>>::default();
+        let sees = Arc::clone(&killed);
+        let link = link::start(&self.server.address, ROUND_TRIP, move |line| {
+            if line.contains("/auth/token/revoke-accessor") {
+                sees.lock().expect("the link").get_or_insert_with(Instant::now);
+            }
+        })?;
         let run = if saved {
             self.stanch(
-                &link.address,
+                &link,
                 &["plan", "one.yaml", "--env", "bench", "--strategy", "contain", "-o", "saved"],
             )?;
             &["run", "saved", "--yes", "--reason", "bench"][..]
@@ -182,8 +188,8 @@ impl Bench {
             &["run", "one.yaml", "--env", "bench", "--strategy", "contain", "--yes", "--reason", "bench"][..]
         };
         let start = Instant::now();
-        self.stanch(&link.address, run)?;
-        let killed = link.killed().ok_or("nothing was revoked")?;
+        self.stanch(&link, run)?;
+        let killed = killed.lock().expect("the link").ok_or("nothing was revoked")?;
         Ok(Duration::from_secs_f64((killed - start).as_secs_f64() / ROUND_TRIP.as_secs_f64()))
     }
 }

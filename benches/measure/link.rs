@@ -1,74 +1,45 @@
-//! A link to a server: everything on it takes its time, requests are counted by their sort, and it sees when the first
-//! revocation arrives.
+//! A link to a server on which everything takes its time, and every request is seen when it arrives.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{sleep, spawn};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::vault::Error;
 
-/// The link.
-pub(crate) struct Link {
-    pub(crate) address: String,
-    seen: Arc<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    killed: Mutex<Option<Instant>>,
-    counts: Mutex<BTreeMap<String, usize>>,
-}
-
-impl Link {
-    /// To the server at this address, on which there and back takes so long.
-    pub(crate) fn start(server: &str, round_trip: Duration) -> Result<Self, Error> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = format!("http://{}", listener.local_addr()?);
-        let seen = Arc::<Seen>::default();
-        let (sees, server) = (Arc::clone(&seen), server.trim_start_matches("http://").to_owned());
-        spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let (seen, server) = (Arc::clone(&sees), server.clone());
-                spawn(move || {
-                    // The handshake that opens the connection.
-                    sleep(round_trip);
-                    let Ok(upstream) = TcpStream::connect(server) else { return };
-                    let _ = (upstream.set_nodelay(true), client.set_nodelay(true));
-                    let (Ok(answers), Ok(client_too)) = (upstream.try_clone(), client.try_clone()) else {
-                        return;
-                    };
-                    spawn(move || carry(answers, client_too, round_trip, |_| ()));
-                    carry(client, upstream, round_trip, |bytes| seen.note(bytes));
+/// Starts one to the server at this address, on which there and back takes so long. `sees` is called with the first line
+/// of each request. Returns the address of its near end.
+pub(crate) fn start(
+    server: &str,
+    round_trip: Duration,
+    sees: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<String, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let (sees, server) = (Arc::new(sees), server.trim_start_matches("http://").to_owned());
+    spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (sees, server) = (Arc::clone(&sees), server.clone());
+            spawn(move || {
+                // The handshake that opens the connection.
+                sleep(round_trip);
+                let Ok(upstream) = TcpStream::connect(server) else { return };
+                let _ = (upstream.set_nodelay(true), client.set_nodelay(true));
+                let (Ok(answers), Ok(client_too)) = (upstream.try_clone(), client.try_clone()) else {
+                    return;
+                };
+                spawn(move || carry(answers, client_too, round_trip, |_| ()));
+                // One write of a client's holds one request's head, which begins with its line.
+                carry(client, upstream, round_trip, |bytes| {
+                    if let Some((line, _)) = String::from_utf8_lossy(bytes).split_once(" HTTP/1.1\r\n") {
+                        sees(line);
+                    }
                 });
-            }
-        });
-        Ok(Self { address, seen })
-    }
-
-    /// When the first revocation arrived at the server.
-    pub(crate) fn killed(&self) -> Option<Instant> {
-        *self.seen.killed.lock().expect("the link")
-    }
-
-    /// How often each sort of request passed.
-    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
-        self.seen.counts.lock().expect("the link").clone()
-    }
-}
-
-impl Seen {
-    /// One write of a client's holds one request's head, which begins with its line.
-    fn note(&self, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        let Some((line, _)) = text.split_once(" HTTP/1.1\r\n") else { return };
-        if line.contains("/auth/token/revoke-accessor") {
-            self.killed.lock().expect("the link").get_or_insert_with(Instant::now);
+            });
         }
-        *self.counts.lock().expect("the link").entry(line.replace("/v1/", "")).or_default() += 1;
-    }
+    });
+    Ok(address)
 }
 
 /// Passes on what comes, each piece half a round trip later.
