@@ -9,16 +9,16 @@
     reason = "a benchmark measures this machine's real time, and writes scratch files"
 )]
 
+#[path = "measure/link.rs"]
+mod link;
 #[path = "measure/vault.rs"]
 mod vault;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -171,10 +171,16 @@ impl Bench {
     /// How many round trips pass until the request that revokes arrives, as so many seconds.
     fn contain(&self, saved: bool) -> Result<Duration, Error> {
         self.fill()?;
-        let link = Link::start(self.server.address.trim_start_matches("http://"))?;
+        let killed = Arc::<Mutex<Option<Instant>>>::default();
+        let sees = Arc::clone(&killed);
+        let link = link::start(&self.server.address, ROUND_TRIP, move |line| {
+            if line.contains("/auth/token/revoke-accessor") {
+                sees.lock().expect("the link").get_or_insert_with(Instant::now);
+            }
+        })?;
         let run = if saved {
             self.stanch(
-                &link.address,
+                &link,
                 &["plan", "one.yaml", "--env", "bench", "--strategy", "contain", "-o", "saved"],
             )?;
             &["run", "saved", "--yes", "--reason", "bench"][..]
@@ -182,56 +188,8 @@ impl Bench {
             &["run", "one.yaml", "--env", "bench", "--strategy", "contain", "--yes", "--reason", "bench"][..]
         };
         let start = Instant::now();
-        self.stanch(&link.address, run)?;
-        let killed = link.killed.lock().expect("the link").ok_or("nothing was revoked")?;
+        self.stanch(&link, run)?;
+        let killed = killed.lock().expect("the link").ok_or("nothing was revoked")?;
         Ok(Duration::from_secs_f64((killed - start).as_secs_f64() / ROUND_TRIP.as_secs_f64()))
     }
-}
-
-/// A link on which everything takes its time, and that sees when a revocation arrives.
-struct Link {
-    address: String,
-    killed: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Link {
-    fn start(server: &str) -> Result<Self, Error> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = format!("http://{}", listener.local_addr()?);
-        let killed = Arc::<Mutex<Option<Instant>>>::default();
-        let (seen, server) = (Arc::clone(&killed), server.to_owned());
-        spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let (seen, server) = (Arc::clone(&seen), server.clone());
-                spawn(move || {
-                    // The handshake that opens the connection.
-                    sleep(ROUND_TRIP);
-                    let Ok(upstream) = TcpStream::connect(server) else { return };
-                    let (Ok(answers), Ok(client_too)) = (upstream.try_clone(), client.try_clone()) else {
-                        return;
-                    };
-                    spawn(move || carry(answers, client_too, |_| ()));
-                    carry(client, upstream, |bytes| {
-                        if String::from_utf8_lossy(bytes).contains("/auth/token/revoke-accessor") {
-                            seen.lock().expect("the link").get_or_insert_with(Instant::now);
-                        }
-                    });
-                });
-            }
-        });
-        Ok(Self { address, killed })
-    }
-}
-
-/// Passes on what comes, each piece half a round trip later.
-fn carry(mut from: TcpStream, mut to: TcpStream, mut arrives: impl FnMut(&[u8])) {
-    let mut bytes = vec![0; 0x10000];
-    while let Ok(read @ 1..) = from.read(&mut bytes) {
-        sleep(ROUND_TRIP / 2);
-        arrives(&bytes[..read]);
-        if to.write_all(&bytes[..read]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
 }

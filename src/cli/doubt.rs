@@ -17,7 +17,7 @@ use crate::output::describe_op;
 use crate::plan::{Action, Plan, Step};
 use crate::rotation::{Ended, Event, Found, Op, State, Status};
 use crate::runbook::model::{Issuer, OwnStep, Store, Undo};
-use crate::text::sanitize;
+use crate::text::{sanitize, shell_word};
 
 /// One such step.
 #[derive(Debug, Serialize)]
@@ -99,7 +99,9 @@ pub(super) async fn doubts(
             find_out: Looking { run, state, at, op, since: past.tried }.words(),
             commands: answers(state, at)
                 .iter()
-                .map(|answer| format!("stanch resolve {run} {} --as {answer} --evidence \"…\"", step.id))
+                .map(|answer| {
+                    format!("stanch resolve {run} {} --as {answer} --evidence \"…\"", shell_word(&step.id))
+                })
                 .collect(),
         }
     };

@@ -8,15 +8,15 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::asking::Asking;
 use super::context::{Access, Context, Open};
 use super::drive::block_on;
 use super::revoke::field;
 use super::{CliError, Exit, Global, print, print_json};
-use crate::kill;
 use crate::kind::{self, ISSUERS};
 use crate::plan::Action;
 use crate::runbook::{Source, check};
-use crate::secret::{Material, Secret};
+use crate::secret::Secret;
 use crate::shape::{self, Shape};
 use crate::text::{sanitize, shell_word};
 
@@ -222,28 +222,19 @@ async fn asked(
     let Some(kind) = kind::named(ISSUERS, Some(name)) else {
         return Err(CliError::new(Exit::Failed, format!("there is no kind {name}; please report this")));
     };
-    // Any handle makes the runbook whose issuer is asked.
-    let runbook = kill::runbook(kind, &args.set, &["unknown".to_owned()], 1, "").map_err(|e| {
-        CliError::new(Exit::Usage, format!("{e}; nothing was asked")).hint("pass it with --set FIELD=VALUE")
-    })?;
-    let provider = context.provider(&runbook, false)?;
-    let Some((name, credential)) = runbook.credentials.first_key_value() else {
-        return Ok(Told { known: false, handle: None, says: Vec::new() });
-    };
-    let issuer = provider.issuer(name, credential).await?;
-    let (handle, mut says) = if kind.parts.len() > 1 {
-        (value.expose().to_owned(), Vec::new())
-    } else {
-        let part = kind.parts.first().copied().unwrap_or("value");
-        match issuer.identify(&Material::single(part, Secret::new(value.expose()))).await? {
+    let asking = Asking::of(context, kind, &args.set).await?;
+    let (handle, mut says) = match asking.tells_by_value() {
+        false => (value.expose().to_owned(), Vec::new()),
+        true => match asking.about(value).await? {
             Some(standing) => {
                 let mut says = vec![format!("it belongs to {}", standing.identity.principal)];
                 says.extend(standing.uses_left.map(|left| format!("it has {left} uses left")));
                 (standing.identity.handle, says)
             }
             None => return Ok(Told { known: false, handle: None, says: Vec::new() }),
-        }
+        },
     };
+    let issuer = &asking.issuer;
     let life = issuer.life(&handle).await?;
     if life == crate::domain::Life::Gone {
         return Ok(Told { known: false, handle: Some(handle), says });

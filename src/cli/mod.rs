@@ -16,6 +16,7 @@ macro_rules! eprintln {
 
 mod abandon;
 mod approve;
+mod asking;
 mod audit;
 mod calendar;
 mod ci;

@@ -1,5 +1,6 @@
 //! `stanch revoke`: the bare kill, for when there is no runbook, or no time for one.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
+use super::asking::{Asking, is_told_by_value, unfit};
 use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive};
 use super::run::halted;
@@ -16,25 +18,28 @@ use super::{CliError, Exit, Global, SessionArgs, plan, print};
 use crate::domain::{ErrorKind, Life};
 use crate::engine::{self, Choices, Conduct};
 use crate::kill::{self, ENVIRONMENT};
-use crate::kind::spec::IssuerKind;
-use crate::kind::{self, ISSUERS};
+use crate::kind::spec::{Handles, IssuerKind};
+use crate::kind::{ISSUERS, PREFIXES};
 use crate::plan::{Plan, Request, compile, preview};
 use crate::provider::Provider;
 use crate::rotation::State;
 use crate::runbook::model::Runbook;
-use crate::secret::{Material, Secret};
+use crate::secret::Secret;
 use crate::text::{counted, sanitize};
 
 /// A longer line is no handle and no credential of a kind that is revoked by its value.
 const MAX_LINE: u64 = 1 << 16;
 /// Larger than a hundred thousand handles.
 const MAX_BYTES: u64 = 1 << 26;
+/// How many of what is below a prefix are named.
+const NAMED: usize = 20;
 
 /// Revoke credentials at once, without a runbook and without replacing them.
 ///
 /// Programs that use them fail from then on. The run is recorded, resumable, proved and reported like a rotation.
 /// Servers and the operator's identity come from the environment (VAULT_ADDR and VAULT_TOKEN, or AWS's chain).
-/// A credential is named by its handle: the accessor of a Vault token or of a secret ID, the ID of an access key.
+/// A credential is named by its handle: the accessor of a Vault token or of a secret ID, the ID of an access key, the name
+/// of a role. vault-prefix and lease-prefix take paths, such as auth/approle, and revoke everything below them.
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
     /// The kind of credential.
@@ -53,7 +58,7 @@ pub(super) struct RevokeArgs {
     /// their handles, and records and prints only those.
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
-    /// Do not revoke this handle. Repeatable.
+    /// Do not revoke this handle; for a prefix, refuse one that this token or lease is below. Repeatable.
     #[arg(long, value_name = "HANDLE")]
     keep: Vec<String>,
     /// Record this reason.
@@ -72,8 +77,9 @@ pub(super) struct RevokeArgs {
 
 /// The kinds whose credentials have handles.
 fn kinds() -> impl TypedValueParser<Value = &'static IssuerKind> {
-    PossibleValuesParser::new(ISSUERS.iter().filter(|kind| kind.bare.is_some()).map(|kind| kind.name))
-        .try_map(|name| kind::named(ISSUERS, Some(&name)).ok_or("there is no such kind"))
+    let all = || ISSUERS.iter().chain(PREFIXES).filter(|kind| kind.bare.is_some());
+    PossibleValuesParser::new(all().map(|kind| kind.name))
+        .try_map(move |name| all().find(|kind| kind.name == name).copied().ok_or("there is no such kind"))
 }
 
 pub(super) fn field(text: &str) -> Result<(String, String), String> {
@@ -133,56 +139,79 @@ fn given(args: &RevokeArgs) -> Result<Given, CliError> {
         )
         .hint("look at it first with --dry-run, then pass --yes"));
     }
-    if args.values.is_some() && args.kind.parts.len() > 1 {
+    if args.values.is_some() && !is_told_by_value(args.kind) {
         let message = format!("a {} is not identified by one value; nothing was changed", args.kind.name);
         return Err(CliError::new(Exit::Usage, message).hint("name it by its handle"));
     }
-    let mut handles = args.handles.clone();
+    let handles = args.handles.iter().map(|handle| named(args.kind, handle, ""));
+    let mut handles = handles.collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.handles_from {
-        let lines = lines(path)?;
-        handles.extend(lines.iter().map(Secret::expose).filter(|l| !l.starts_with('#')).map(str::to_owned));
-    }
-    for handle in &handles {
-        // The handle goes into the record, and an argument is in the shell's history.
-        if crate::runbook::holds_secret(handle) || handle.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
-            return Err(CliError::new(
-                Exit::Usage,
-                "a handle looks like a secret value, or is not one word; stanch did not record it and does not repeat it here",
-            )
-            .hint("pass values on standard input: --values -   and remove them from your shell's history"));
+        for (nth, line) in lines(path)? {
+            if !line.expose().starts_with('#') {
+                handles.push(named(args.kind, line.expose(), &format!("{}, line {nth}: ", called(path)))?);
+            }
         }
     }
     let values = args.values.as_deref().map(lines).transpose()?.unwrap_or_default();
-    Ok(Given { handles, values })
+    Ok(Given { handles, values: values.into_iter().map(|(_, value)| value).collect() })
 }
 
-/// The lines of a file that are not empty. They may be secrets.
-fn lines(path: &Path) -> Result<Vec<Secret>, CliError> {
-    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
-    let failed = |e: std::io::Error| {
-        CliError::new(Exit::Usage, format!("cannot read {name}: {e}; nothing was changed"))
-    };
+/// A handle as the kind spells it. It goes into the record, and an argument is in the shell's history.
+fn named(kind: &IssuerKind, handle: &str, place: &str) -> Result<String, CliError> {
+    let refused = |why: &str| CliError::new(Exit::Usage, format!("{place}{why}; nothing was changed"));
+    let spelling = kind.bare.map(|bare| bare.handles);
+    let spaces = !matches!(spelling, Some(Handles::Text));
+    if crate::runbook::holds_secret(handle)
+        || handle.chars().any(|c| c.is_control() || (spaces && c.is_whitespace()))
+    {
+        return Err(refused(
+            "a handle looks like a secret value, or is not one word; stanch did not record it and does not repeat it here",
+        )
+        .hint("pass values on standard input: --values -   and remove them from your shell's history"));
+    }
+    match spelling {
+        Some(Handles::Prefix(checked)) => checked(handle).map_err(|why| {
+            refused(&format!("stanch does not revoke the prefix `{}`: {why}", sanitize(handle)))
+                .hint("name the path of one auth method or secrets engine, or a longer one")
+        }),
+        _ => Ok(handle.to_owned()),
+    }
+}
+
+/// A file, in words.
+fn called(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}
+
+/// The lines of a file that are not empty, with their numbers. They may be secrets.
+fn lines(path: &Path) -> Result<Vec<(usize, Secret)>, CliError> {
+    let name = called(path);
+    let refused = |why: String| CliError::new(Exit::Usage, format!("{why}; nothing was changed"));
     let reader: Box<dyn Read> = match path == Path::new("-") {
         true => Box::new(std::io::stdin()),
-        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+        false => {
+            Box::new(std::fs::File::open(path).map_err(|e| refused(format!("cannot read {name}: {e}")))?)
+        }
     };
     let mut reader = BufReader::new(reader.take(MAX_BYTES));
     let (mut found, mut total, mut nth) = (Vec::new(), 0, 0);
     loop {
         let mut line = zeroize::Zeroizing::new(String::new());
-        let read = reader.by_ref().take(MAX_LINE).read_line(&mut line).map_err(failed)?;
-        (total, nth) = (total + read as u64, nth + 1);
+        nth += 1;
+        let read = reader.by_ref().take(MAX_LINE).read_line(&mut line);
+        let read = read.map_err(|e| refused(format!("cannot read {name}, line {nth}: {e}")))?;
+        total += read as u64;
         if read == 0 {
             return Ok(found);
         }
         if read as u64 == MAX_LINE || total == MAX_BYTES {
-            let message = format!("{name}, line {nth}: too long; nothing was changed");
-            return Err(CliError::new(Exit::Usage, message).hint("put one handle or value on each line"));
+            return Err(
+                refused(format!("{name}, line {nth}: too long")).hint("put one handle or value on each line")
+            );
         }
         let text = line.trim_end_matches(['\n', '\r']);
         if !text.trim().is_empty() {
-            found.push(Secret::new(text));
+            found.push((nth, Secret::new(text)));
         }
     }
 }
@@ -195,24 +224,12 @@ async fn prepare(
 ) -> Result<(Plan, Arc<dyn Provider>, bool), CliError> {
     let concurrency = usize::from(args.concurrency);
     let make = |handles: &[String], note: &str| {
-        kill::runbook(args.kind, &args.set, handles, concurrency, note).map_err(|e| {
-            let needs = args.kind.bare.iter().flat_map(|bare| bare.needs);
-            let needs: Vec<String> = needs.map(|field| format!("--set {field}=VALUE")).collect();
-            let hint = match (&e, needs.is_empty()) {
-                (kill::KillError::Nothing, _) => {
-                    "name handles, or pass --handles FILE or --values FILE".into()
-                }
-                (_, true) => format!("its fields: stanch init --kind {}", args.kind.name),
-                (_, false) => format!("pass {}", needs.join(" ")),
-            };
-            CliError::new(Exit::Usage, format!("{e}; nothing was changed")).hint(hint)
-        })
+        kill::runbook(args.kind, &args.set, handles, concurrency, note).map_err(|e| unfit(args.kind, &e))
     };
     let (mut handles, mut note, mut is_whole) = (given.handles, String::new(), true);
     if !given.values.is_empty() {
-        // Any handle makes the runbook whose issuer identifies values.
-        let runbook = make(&["unknown".to_owned()], "")?;
-        let identified = identify(context, &runbook, args.kind, given.values, concurrency).await?;
+        let asking = Asking::of(context, args.kind, &args.set).await?;
+        let identified = identify(asking, given.values, concurrency).await?;
         for text in identified.notes() {
             eprintln!("{text}");
             note += &format!(" {text}.");
@@ -220,20 +237,28 @@ async fn prepare(
         is_whole = identified.beyond.is_empty();
         handles.extend(identified.handles);
     }
-    if let Some(stray) = args.keep.iter().find(|keep| !handles.contains(keep)) {
+    // What is below a prefix cannot be left out of it.
+    let prefixes = args.kind.takes_prefixes();
+    let left_out = if prefixes { &[][..] } else { &args.keep };
+    if let Some(stray) = left_out.iter().find(|keep| !handles.contains(keep)) {
         let message = format!(
             "--keep {}: no credential to revoke has this handle; nothing was changed",
             sanitize(stray)
         );
         return Err(CliError::new(Exit::Usage, message).hint("correct it, or leave it out"));
     }
-    let left = kill::to_revoke(handles, &args.keep);
+    let left = kill::to_revoke(handles, left_out);
     if left.is_empty() && !(args.keep.is_empty() && note.is_empty()) {
         let message = format!("nothing is left to revoke; nothing was changed.{note}");
         return Err(CliError::new(Exit::Failed, message)
             .hint("check that this is the right server: a credential of another server is alive there"));
     }
-    let runbook = make(&left, &note)?;
+    let below = if prefixes { below(context, &make(&left, "")?).await? } else { BTreeMap::new() };
+    for (prefix, found) in &below {
+        note += &format!(" Below {prefix}: {}.", counted_names(found));
+    }
+    let mut runbook = make(&left, &note)?;
+    kill::remember(&mut runbook, &below, &args.keep);
     let text = serde_json::to_string(&runbook).unwrap_or_default();
     let request = Request {
         environment: ENVIRONMENT.to_owned(),
@@ -289,30 +314,43 @@ impl Identified {
     }
 }
 
-/// The handles of values, asked of their issuer; the values go no further.
-async fn identify(
-    context: &Context,
-    runbook: &Runbook,
-    kind: &'static IssuerKind,
-    values: Vec<Secret>,
-    at_once: usize,
-) -> Result<Identified, CliError> {
+/// How many there are, and some of them.
+fn counted_names(handles: &[String]) -> String {
+    let shown: Vec<&str> = handles.iter().take(NAMED).map(String::as_str).collect();
+    let more = handles.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match shown.is_empty() {
+        true => "nothing".to_owned(),
+        false => format!("{} ({}{more})", handles.len(), sanitize(&shown.join(", "))),
+    }
+}
+
+/// What is below each prefix of a runbook.
+async fn below(context: &Context, runbook: &Runbook) -> Result<BTreeMap<String, Vec<String>>, CliError> {
     let provider = context.provider(runbook, false)?;
+    let mut below = BTreeMap::new();
+    for (prefix, credential) in &runbook.credentials {
+        let found = provider.issuer(prefix, credential).await?.below(prefix).await?;
+        below.insert(prefix.clone(), found);
+    }
+    Ok(below)
+}
+
+/// The handles of values, asked of their issuer; the values go no further.
+async fn identify(asking: Asking, values: Vec<Secret>, at_once: usize) -> Result<Identified, CliError> {
+    let asking = Arc::new(asking);
     let total = values.len();
     let mut identified = Identified { handles: Vec::new(), total, unknown: Vec::new(), beyond: Vec::new() };
-    let Some((name, credential)) = runbook.credentials.first_key_value() else { return Ok(identified) };
-    let issuer = provider.issuer(name, credential).await.map_err(CliError::from)?;
-    let part = kind.parts.first().copied().unwrap_or("value");
-    let (mut asking, mut found) = (JoinSet::new(), vec![None; total]);
+    let (mut asked, mut found) = (JoinSet::new(), vec![None; total]);
     let mut values = values.into_iter().enumerate();
     loop {
-        while asking.len() < at_once
+        while asked.len() < at_once
             && let Some((at, value)) = values.next()
         {
-            let issuer = Arc::clone(&issuer);
-            asking.spawn(async move { (at, issuer.identify(&Material::single(part, value)).await) });
+            let asking = Arc::clone(&asking);
+            asked.spawn(async move { (at, asking.about(&value).await) });
         }
-        let Some(done) = asking.join_next().await else { break };
+        let Some(done) = asked.join_next().await else { break };
         let (at, standing) = done.map_err(|e| CliError::new(Exit::Failed, format!("stanch crashed: {e}")))?;
         match standing {
             Ok(Some(standing)) if standing.life != Life::Gone => found[at] = Some(standing.identity.handle),

@@ -110,6 +110,19 @@ pub fn runbook(
     })
 }
 
+/// Makes the plan remember what is `below` each prefix of such a runbook, and the handles to keep.
+pub fn remember(runbook: &mut Runbook, below: &BTreeMap<String, Vec<String>>, keep: &[String]) {
+    for (prefix, credential) in &mut runbook.credentials {
+        let (known, kept) = match &mut credential.issuer {
+            Issuer::VaultPrefix(spec) => (&mut spec.known, &mut spec.keep),
+            Issuer::LeasePrefix(spec) => (&mut spec.known, &mut spec.keep),
+            _ => continue,
+        };
+        *known = below.get(prefix).cloned().unwrap_or_default();
+        *kept = keep.to_vec();
+    }
+}
+
 /// The handles in the order in which they were given, each once, and without those to keep.
 pub fn to_revoke(handles: Vec<String>, keep: &[String]) -> Vec<String> {
     let mut seen: BTreeSet<String> = keep.iter().cloned().collect();
@@ -119,7 +132,7 @@ pub fn to_revoke(handles: Vec<String>, keep: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::{ISSUERS, named};
+    use crate::kind::{ISSUERS, PREFIXES, named};
 
     fn kind(name: &str) -> &'static IssuerKind {
         named(ISSUERS, Some(name)).expect("a kind")
@@ -131,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_kind_makes_a_runbook_or_says_why_not() {
-        for kind in ISSUERS {
+        for kind in ISSUERS.iter().chain(PREFIXES) {
             let fields: Vec<_> =
                 kind.bare.iter().flat_map(|bare| bare.needs).map(|name| field(name, "app")).collect();
             match runbook(kind, &fields, &["h1".to_owned(), "h2".to_owned()], 4, "") {

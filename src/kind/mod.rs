@@ -40,11 +40,13 @@ macro_rules! kinds {
         $(#[$meta:meta])*
         $name:ident as $spec:ident + $server:ident, $table:ident of $kind:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
+        $(; outside of runbooks, $outside:ident: $($extra:ident => $($extra_path:ident)::+),+ $(,)?)?
     ) => {
         #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
         $(#[$meta])*
         pub enum $name {
-            $(#[expect(missing_docs, reason = "its kind says it")] $variant($($path)::+)),+
+            $(#[expect(missing_docs, reason = "its kind says it")] $variant($($path)::+),)+
+            $($(#[expect(missing_docs, reason = "its kind says it")] #[schemars(skip)] $extra($($extra_path)::+),)+)?
         }
 
         impl Deref for $name {
@@ -52,13 +54,19 @@ macro_rules! kinds {
 
             fn deref(&self) -> &Self::Target {
                 match self {
-                    $(Self::$variant(spec) => spec),+
+                    $(Self::$variant(spec) => spec,)+
+                    $($(Self::$extra(spec) => spec,)+)?
                 }
             }
         }
 
-        #[doc = concat!("Every kind of `", stringify!($name), "`.")]
+        #[doc = concat!("Every kind of `", stringify!($name), "` that a runbook can name.")]
         pub const $table: &[&$kind] = &[$(&<$($path)::+>::KIND),+];
+
+        $(
+            #[doc = concat!("The kinds of `", stringify!($name), "` that no runbook can name.")]
+            pub const $outside: &[&$kind] = &[$(&<$($extra_path)::+>::KIND),+];
+        )?
     };
 }
 
@@ -94,6 +102,9 @@ macro_rules! issuers {
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
             RedisAclUser => redis::user::RedisAclUser,
+            ; outside of runbooks, PREFIXES:
+            VaultPrefix => vault::prefix::VaultPrefix,
+            LeasePrefix => vault::prefix::LeasePrefix,
         }
     };
 }

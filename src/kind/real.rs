@@ -124,12 +124,14 @@ macro_rules! servers {
         $(#[$meta:meta])*
         $name:ident as $spec:ident + $server:ident, $table:ident of $kind:ident:
         $($variant:ident => $($path:ident)::+),+ $(,)?
+        $(; outside of runbooks, $outside:ident: $($extra:ident => $($extra_path:ident)::+),+ $(,)?)?
     ) => {
         impl super::$name {
             /// How it is made callable.
             pub(crate) fn server(&self) -> &dyn $server {
                 match self {
-                    $(Self::$variant(spec) => spec),+
+                    $(Self::$variant(spec) => spec,)+
+                    $($(Self::$extra(spec) => spec,)+)?
                 }
             }
         }

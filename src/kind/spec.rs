@@ -77,6 +77,27 @@ pub(crate) struct Bare {
     pub(crate) needs: &'static [&'static str],
     /// The fields that matter to `issue` alone, each as JSON.
     pub(crate) rest: &'static [(&'static str, &'static str)],
+    /// How its handles are written.
+    pub(crate) handles: Handles,
+}
+
+/// How handles are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Handles {
+    /// In one word.
+    Word,
+    /// With any characters but control characters.
+    Text,
+    /// As a path, for all that is below it: in its one spelling, or why stanch refuses it. What is below it is listed
+    /// before it is revoked, and goes into the plan.
+    Prefix(fn(&str) -> Result<String, String>),
+}
+
+impl IssuerKind {
+    /// Whether its handles name all that is below a path.
+    pub(crate) fn takes_prefixes(&self) -> bool {
+        matches!(self.bare, Some(Bare { handles: Handles::Prefix(_), .. }))
+    }
 }
 
 /// A kind of store, as its list holds it. Nothing here has a default.
@@ -314,6 +335,12 @@ pub trait IssuerSpec: Debug + Send + Sync {
 
     /// What no check covers, or is worth knowing before a run, of the credential with this name: each a sentence.
     fn gaps(&self, name: &str, scope: &Scope) -> Vec<String>;
+
+    /// What a revocation leaves alive, or is worth knowing before one that replaces nothing: each a sentence. Nothing,
+    /// as by default, where everything that came from a credential dies with it.
+    fn lasting(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How the sandbox plays it: never kinder than the real one.
     fn stand_in(&self, scope: &Scope) -> StandIn;

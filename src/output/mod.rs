@@ -5,6 +5,7 @@
 mod approvals;
 mod json;
 mod lines;
+mod outgoing;
 mod style;
 mod summary;
 mod terminal;

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::approvals::{self, missing_approvals};
+use super::outgoing::{counts, exposure, leaked, outgoing_words};
 use super::style::{Style, clock};
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
-use crate::domain::Observation;
+use crate::domain::{Observation, Strategy};
 use crate::plan::{Action, FORMAT};
 use crate::rotation::{Direction, End, Incoming, Outgoing, State, Status, Stop, Truth};
+use crate::text::shell_word;
 
 /// How many credentials are listed one by one.
 const SHOWN: usize = 20;
@@ -126,6 +128,9 @@ fn write(
         let same = left.iter().all(|truth| rank(truth) == FINISHED);
         writeln!(out, "  … and {} more{}", left.len(), if same { ", all finished" } else { "" })?;
     }
+    if let Some(counts) = counts(&truths) {
+        writeln!(out, "  {counts}")?;
+    }
     if state.end().is_none() {
         let lagging = wait::lagging(state);
         if !lagging.is_empty() {
@@ -141,7 +146,8 @@ fn write(
         }
         writeln!(
             out,
-            "  until that is proved, the old credential may still work, and sessions and tokens that it opened may live on"
+            "  until that is proved, {} may still work, and sessions and tokens that it opened may live on",
+            leaked(state)
         )?;
     }
     if let Some(at) = truths.iter().filter_map(|t| t.seen).min() {
@@ -233,18 +239,7 @@ pub(crate) fn credential(truth: &Truth) -> String {
         Incoming::Dead => "issued, NO LONGER ACCEPTED",
         Incoming::Unknown => "UNKNOWN",
     };
-    let outgoing = match truth.outgoing {
-        Outgoing::Accepted => "still accepted",
-        Outgoing::Disabled => "disabled",
-        Outgoing::Revoked => "revoked, not proved dead yet",
-        Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
-        Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",
-        Outgoing::Dead => "dead, proved by use",
-        Outgoing::Gone => "refused, though this run did not revoke it",
-        Outgoing::Refused => "refused by a check, not proved dead",
-        Outgoing::Waived => "unknown to its issuer, not revoked",
-        Outgoing::Unknown => "UNKNOWN",
-    };
+    let outgoing = outgoing_words(truth);
     if !truth.replaced {
         return format!("{}: {outgoing}", truth.credential);
     }
@@ -272,38 +267,6 @@ pub(crate) fn credential(truth: &Truth) -> String {
     line
 }
 
-/// How long outgoing has been usable since the run began.
-pub(super) fn exposure(state: &State, now: Timestamp) -> String {
-    if state.is_unexposed() {
-        return "exposure: not counted; the issuer did not know the old credential when the run began".into();
-    }
-    match state.exposed_until() {
-        Some(until) => {
-            format!(
-                "exposure: the old credential stayed usable for the first {} of this run",
-                clock(since(until, state.opened()))
-            )
-        }
-        None => {
-            let so_far = clock(since(now, state.opened()));
-            match state.end() {
-                // This run changed nothing, and a check refused the old credential all the same.
-                Some(End::Failed | End::RolledBack | End::GateRolledBack)
-                    if state.truths().iter().all(|t| {
-                        matches!(t.outgoing, Outgoing::Refused | Outgoing::Gone | Outgoing::Waived)
-                    }) =>
-                {
-                    "exposure: unknown; the old credential was refused when it was last used".into()
-                }
-                Some(End::Failed | End::RolledBack | End::GateRolledBack) => {
-                    format!("exposure: the old credential is still usable; {so_far} so far")
-                }
-                _ => format!("exposure: {so_far} so far; nothing has proved that it ended"),
-            }
-        }
-    }
-}
-
 /// What to type next: what for, and the command. No command stands here that would be refused.
 pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static str, String)> {
     let mut next = Vec::new();
@@ -321,7 +284,8 @@ pub fn next_commands(run: &str, state: &State, around: Around) -> Vec<(&'static 
         let back = next.iter().any(|(_, c)| c.contains("stanch rollback"));
         // It would turn, and stop again at what only a person can settle.
         let opaque = |s: usize| matches!(state.plan().steps[s].class, None | Some(Observation::Opaque));
-        let back = back || state.unknown().any(opaque);
+        // Nor has a bare revocation a way back.
+        let back = back || state.unknown().any(opaque) || state.plan().strategy == Strategy::Revoke;
         if ours && !back && lets_back(state, around.seals) && state.has_changed_anything() {
             next.push(("roll back", format!("{}stanch rollback {run}", clear_latches(run, state, around))));
         }
@@ -415,6 +379,7 @@ fn resume_commands(
                     if state.needs_its_answer(step) { &["not-applied"] } else { &["applied", "not-applied"] };
                 let id = &state.plan().steps[step].id;
                 for (nth, word) in words.iter().enumerate() {
+                    let id = shell_word(id);
                     let command = format!("stanch resolve {run} {id} --as {word} --evidence \"…\"");
                     next.push((if nth == 0 { "resolve" } else { "or" }, command));
                 }
@@ -435,7 +400,7 @@ fn resume_commands(
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
         for step in (0..state.plan().steps.len()).filter(|step| state.may_repeat(*step)) {
-            let id = &state.plan().steps[step].id;
+            let id = shell_word(&state.plan().steps[step].id);
             next.push(("kill again", format!("stanch resolve {run} {id} --as not-applied --evidence \"…\"")));
         }
         for (c, truth) in state.truths().iter().enumerate() {

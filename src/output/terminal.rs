@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use console::Color;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::outgoing::exposure;
 use super::style::{Style, clock};
 use super::summary;
 use super::words;
@@ -117,7 +118,7 @@ impl View {
         }
         self.gates.set_message(style.plain(&gates(plan, state, style)));
         if let Some(at) = at {
-            self.clocks.set_message(style.plain(&summary::exposure(state, at.wall)));
+            self.clocks.set_message(style.plain(&exposure(state, at.wall)));
         }
     }
 

@@ -174,6 +174,11 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         return Err(CompileError::Incomplete);
     }
     let mut unchecked = Vec::new();
+    if strategy == Strategy::Revoke {
+        // They are all of one kind.
+        unchecked
+            .extend(runbook.credentials.values().take(1).flat_map(|credential| credential.issuer.lasting()));
+    }
     let mut credentials = Vec::with_capacity(observed.credentials.len());
     for ((name, credential), seen) in runbook.credentials.iter().zip(observed.credentials) {
         let target = |index: usize| {
@@ -192,9 +197,7 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         if strategy == Strategy::Overlap && !seen.issuer.coexists {
             return Err(CompileError::NoOverlap { credential: name.clone() });
         }
-        if strategy == Strategy::Revoke {
-            unchecked.extend(credential.issuer.gaps(name, &credential.scope));
-        } else {
+        if strategy != Strategy::Revoke {
             gaps(name, credential, &seen, &mut unchecked);
         }
         let mut planned = Planned {

@@ -267,6 +267,16 @@ pub trait Issuer: Send + Sync {
         Ok(handle.to_owned())
     }
 
+    /// The handles of everything that dies with this one, as the issuer lists it now. Empty, as by default, where a handle
+    /// names one credential.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked: what cannot be listed is unknown, and not nothing.
+    async fn below(&self, handle: &str) -> Result<Vec<String>, CallError> {
+        let _ = handle;
+        Ok(Vec::new())
+    }
+
     /// What two runs must not both change beyond the credential itself, for example a user whose keys
     /// are counted: with its server, however that is spelt. `None`, as by default, where there is no such thing: the
     /// places of its stores are held all the same.

@@ -60,7 +60,7 @@ impl State {
                         self.succeed(step, *op, facts.clone());
                     }
                     Ended::Rejected => self.reject(step, *op, *attempt, error.as_ref(), at),
-                    Ended::Unknown => self.lose_reply(step, *op, *attempt, at),
+                    Ended::Unknown => self.lose_reply(step, *op, *attempt, error.as_ref(), at),
                 }
             }
             Event::Settled { step, op, attempt, found, facts, .. } => {
@@ -224,6 +224,10 @@ impl State {
                 known.last = Some(at);
                 known.irrevocable |= self.plan.steps[step].irreversible;
             }
+        }
+        if attempt == 1 {
+            // An earlier session's tries were told something else.
+            self.steps[step].told = None;
         }
         self.work.ready.remove(&step);
         self.work.started.insert(step);

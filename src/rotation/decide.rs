@@ -146,8 +146,7 @@ impl State {
                 tasks.push(Task::Observe { step, op: *op, attempt: *attempt });
             }
         }
-        // After a failure nothing new begins; what is under way is awaited.
-        if self.work.failed.is_empty() {
+        if !self.failure_holds() {
             for &step in &self.work.ready {
                 if tasks.len() >= wishes.capacity {
                     break;
@@ -166,6 +165,12 @@ impl State {
         tasks
     }
 
+    /// Whether a step that failed keeps others from being begun: what is under way is awaited. Of a bare revocation each
+    /// credential is its own: one that cannot be revoked must not keep the others alive.
+    fn failure_holds(&self) -> bool {
+        !self.work.failed.is_empty() && self.plan.strategy != Strategy::Revoke
+    }
+
     /// Whether nothing but a person can say what became of the step.
     fn is_blocked(&self, step: usize) -> bool {
         let opaque = matches!(self.plan.steps[step].class, None | Some(Observation::Opaque));
@@ -181,7 +186,7 @@ impl State {
     fn settle_down(&self, now: Timestamp, wishes: &Wishes, delayed: Option<Timestamp>) -> Next {
         let id = |step: usize| self.plan.steps[step].id.clone();
         let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
-        if let (Some(at), true) = (delayed, self.work.failed.is_empty()) {
+        if let (Some(at), false) = (delayed, self.failure_holds()) {
             // The kill does not wait for the next try.
             let kill = self.kills_at().filter(|kill| !self.deferred && *kill > now);
             return Next::Sleep(kill.map_or(at, |kill| kill.min(at)));

@@ -69,3 +69,10 @@ pub struct Failure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
+
+impl Failure {
+    /// Whether it says what is in the way: not that there was no answer, or that another try may help.
+    pub(super) fn is_definite(&self) -> bool {
+        self.kind != ErrorKind::NoAnswer && !self.kind.is_transient()
+    }
+}

@@ -93,6 +93,8 @@ pub(super) struct StepState {
     pub(super) last: Option<Timestamp>,
     /// Its last try met a version that may be its own, and was told this. Boxed: it is rare, and plans are long.
     pub(super) conflict: Option<Box<Failure>>,
+    /// What its tries were told that did not take effect for certain: the last word that is definite, else the last.
+    pub(super) told: Option<Box<Failure>>,
     /// It can be repeated, and an earlier try may have taken effect.
     pub(super) touched: bool,
     /// It cannot be taken back, and has, or may have, been done.
@@ -113,10 +115,18 @@ impl StepState {
             since: None,
             last: None,
             conflict: None,
+            told: None,
             touched: false,
             irrevocable: false,
             overwrites: false,
             verified: None,
+        }
+    }
+
+    /// Keeps what a try was told.
+    pub(super) fn tell(&mut self, said: &Failure) {
+        if said.is_definite() || !self.told.as_ref().is_some_and(|told| told.is_definite()) {
+            self.told = Some(Box::new(said.clone()));
         }
     }
 

@@ -22,6 +22,8 @@ enum Reply {
     Ok,
     Fail(ErrorKind),
     Unknown,
+    /// It may have taken effect, though the server said why not.
+    Doubt(ErrorKind),
     Found(Found),
     /// The process dies while it is under way.
     Dies,
@@ -279,7 +281,9 @@ impl Run {
         let looks = matches!(task, Task::Observe { .. });
         let reply = match self.reply(&step, op) {
             Reply::Found(_) if !looks => Reply::Unknown,
-            Reply::Ok | Reply::Unknown | Reply::Inconclusive if looks => Reply::Found(Found::Applied),
+            Reply::Ok | Reply::Unknown | Reply::Doubt(_) | Reply::Inconclusive if looks => {
+                Reply::Found(Found::Applied)
+            }
             reply => reply,
         };
         let mut facts = Facts::new();
@@ -308,6 +312,7 @@ impl Run {
             }
             Reply::Ok | Reply::Inconclusive => (Ended::Succeeded, None),
             Reply::Unknown => (Ended::Unknown, Some(ErrorKind::NoAnswer)),
+            Reply::Doubt(kind) => (Ended::Unknown, Some(kind)),
             Reply::Fail(kind) => (Ended::Rejected, Some(kind)),
         };
         if result != Ended::Succeeded {
@@ -1433,6 +1438,28 @@ fn the_way_back_tries_what_it_wants_and_nothing_else() {
     let at = stuck.state.step(step).expect("a step");
     assert_eq!(stuck.state.stopped(), Some(&Stop::Stuck { step: step.into() }));
     assert!(stuck.state.failure(at).is_some_and(|failure| failure.message.contains("no try took effect")));
+}
+
+/// What the server said is told in the end, and what another try would meet again is not tried again.
+#[test]
+fn a_step_without_effect_says_why() {
+    let absent = || Reply::Found(Found::Absent);
+    let step = "revoke/demo-key/revoke";
+    for (replies, attempts, message) in [
+        (vec![Reply::Doubt(ErrorKind::Conflict), absent()], 1, "Conflict"),
+        (vec![Reply::Doubt(ErrorKind::Denied), absent()], 5, "no try took effect; the last try: Denied"),
+        (vec![absent()], 5, "no try took effect; the last try: NoAnswer"),
+    ] {
+        let run = Run::overlap().when(step, Op::Do, &replies).go();
+        let at = run.state.step(step).expect("a step");
+        let failure = run.state.failure(at).unwrap_or_else(|| panic!("{}", run.trace));
+        assert_eq!(failure.message, message, "{}", run.trace);
+        assert_eq!(run.trace.matches(&format!("intent Do {step}")).count(), attempts, "{}", run.trace);
+        // Whoever resumes is told what happens then.
+        let again = run.resume().when(step, Op::Do, &[absent()]).go();
+        let failure = again.state.failure(at).expect("it fails again");
+        assert!(failure.message.ends_with("NoAnswer"), "{}", failure.message);
+    }
 }
 
 /// A look of which nobody knows the outcome changed nothing, and there is nothing to take back.

@@ -25,7 +25,7 @@ impl State {
         self.forget_work(step);
         self.changed |= self.plan.steps[step].is_effect();
         let known = &mut self.steps[step];
-        known.conflict = None;
+        (known.conflict, known.told) = (None, None);
         match op {
             Op::Do => {
                 if !facts.is_empty() {
@@ -96,6 +96,7 @@ impl State {
         // Steps that ask have their own patience, which `at_most` bounds.
         let passing = passing && !self.plan.steps[step].action.asks();
         if passing && attempt < self.plan.runbook.limits.attempts {
+            self.steps[step].tell(&failure);
             let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
             self.retry(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
             return;
@@ -144,8 +145,23 @@ impl State {
         self.work.ready.insert(step);
     }
 
-    /// There was no answer to the call, or none that says whether it took effect.
-    pub(super) fn lose_reply(&mut self, step: usize, op: Op, attempt: u32, at: Timestamp) {
+    /// There was no answer to the call, or none that says whether it took effect. What was said all the same tells a
+    /// person more than that no try took effect, in the end.
+    pub(super) fn lose_reply(
+        &mut self,
+        step: usize,
+        op: Op,
+        attempt: u32,
+        said: Option<&Failure>,
+        at: Timestamp,
+    ) {
+        if let Some(said) = said {
+            self.steps[step].tell(said);
+            // What is in the way is there at the next try, too.
+            if said.kind == ErrorKind::Conflict && op != Op::Discard {
+                self.steps[step].conflict = Some(Box::new(said.clone()));
+            }
+        }
         let wait = if op == Op::Discard { backoff(attempt) } else { settling(&self.plan.steps[step]) };
         self.mark_unknown(step, op, attempt, 0, Some(add(at, wait)));
     }
@@ -202,7 +218,8 @@ impl State {
                     let wait = add(at, backoff(attempt));
                     self.retry(step, op, attempt + 1, Some(wait));
                 } else {
-                    self.fail(step, op, exhausted("no try took effect"));
+                    let told = self.steps[step].told.take();
+                    self.fail(step, op, without_effect(told.map(|told| *told)));
                 }
             }
             Found::Orphans(handles) => {
@@ -224,6 +241,19 @@ pub(super) fn settling(step: &Step) -> Duration {
     match step.class {
         None | Some(Observation::Idempotent | Observation::Opaque) => Duration::ZERO,
         Some(_) => SETTLE,
+    }
+}
+
+/// No try took effect: with what the server said of the last one that it said something of.
+fn without_effect(told: Option<Failure>) -> Failure {
+    let ended = exhausted("no try took effect");
+    match told {
+        None => ended,
+        Some(told) => {
+            let message = format!("{}; the last try: {}", ended.message, told.message);
+            let kind = if told.is_definite() { told.kind } else { ended.kind };
+            Failure { kind, message, retry_after_ms: None, ..told }
+        }
     }
 }
 

@@ -54,7 +54,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
         ],
     ),
     // `engine::Observer` is what it implements.
-    ("output", &["engine", "rotation", "plan", "approve", "domain", "clock"]),
+    ("output", &["engine", "rotation", "plan", "approve", "domain", "clock", "text"]),
     // Only reads the record.
     (
         "follow",

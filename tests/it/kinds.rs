@@ -7,7 +7,7 @@ use std::fs;
 
 use serde_json::Value;
 use stanch::kind::spec::Expires;
-use stanch::kind::{FAMILIES, ISSUERS, STORES};
+use stanch::kind::{FAMILIES, ISSUERS, PREFIXES, STORES};
 use stanch::runbook::{Severity, Source, check, schema};
 
 use crate::docs::{files, read, root};
@@ -114,6 +114,21 @@ fn nothing_that_belongs_to_a_kind_is_missing() {
     assert_eq!(files("templates/runbooks", "yaml").len(), ISSUERS.len(), "a scaffold of no kind");
 }
 
+/// What replaces nothing is no issuer of a runbook, and is described all the same.
+#[test]
+fn no_runbook_can_name_a_prefix() {
+    for kind in PREFIXES {
+        assert!(kind.page.contains(kind.name) && !schema().to_string().contains(kind.name), "{}", kind.name);
+        let text = read(&root().join("runbooks/vault-token-in-kv2.yaml"));
+        let text = text.replace("type: vault-token", &format!("type: {}", kind.name));
+        let findings = check(&Source { name: "a runbook".into(), text }).findings;
+        assert!(
+            findings.iter().any(|f| f.severity == Severity::Error && f.message.contains(kind.name)),
+            "{findings:?}"
+        );
+    }
+}
+
 /// A field that names a connection is an `On<F>`: only those are held against `connections`.
 #[test]
 fn every_connection_field_says_its_type() {
@@ -199,6 +214,11 @@ for an issuer.
     for kind in STORES {
         text.push_str(&chapter(&variant("Store", kind.name), kind.name, kind.page));
     }
+    let prefixes: Vec<String> = PREFIXES.iter().map(|kind| format!("`{}`", kind.name)).collect();
+    writeln!(text, "## For `stanch revoke` alone\n\n### {}\n", prefixes.join(" and ")).expect("text");
+    // They share one folder, and one page.
+    let pages: BTreeSet<&str> = PREFIXES.iter().map(|kind| kind.page).collect();
+    text.extend(pages);
     text.trim_end().to_owned() + "\n"
 }
 

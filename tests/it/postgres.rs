@@ -89,6 +89,16 @@ async fn a_role_that_has_more_than_a_new_one_gets_is_refused() {
             "alter role OLD valid until 'infinity'",
         ),
         (
+            "alter role OLD valid until '2001-01-01'",
+            &["is dead since 2001-01-01", "stanch revoke postgres-role", "--reason TEXT"],
+            "alter role OLD valid until 'infinity'",
+        ),
+        (
+            "create foreign data wrapper w; create server s foreign data wrapper w; create user mapping for OLD server s",
+            &["user mapping for", "on server s", "DROP USER MAPPING FOR"],
+            "drop foreign data wrapper w cascade",
+        ),
+        (
             "alter role OLD set search_path = shop, public",
             &["search_path", "`shop, public`"],
             "alter role OLD reset all",
@@ -111,7 +121,7 @@ async fn a_role_that_has_more_than_a_new_one_gets_is_refused() {
         ),
         (
             "grant select on foreign_to_us to OLD, OWNER",
-            &["select on table public.foreign_to_us", "not a member of the owner"],
+            &["select on table public.foreign_to_us, owned by postgres", "not a member of the owner"],
             "revoke select on foreign_to_us from OLD",
         ),
         (
@@ -161,6 +171,7 @@ async fn a_role_that_has_more_than_a_new_one_gets_is_refused() {
     // What nobody looked at before is named at the end as well, and nothing is dropped.
     let error = plain.revoke(&context(), &old, None).await.expect_err("privileges of a stranger's");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, true), "{error:?}");
+    assert!(error.message.contains("select on table public.foreign_to_us, owned by postgres"), "{error:?}");
     assert!(error.hint.is_some_and(|hint| hint.contains("DROP OWNED BY")), "{}", error.message);
 }
 
@@ -486,6 +497,67 @@ async fn a_role_dies_by_its_name() {
     let own = tool.done(&[&["revoke", "postgres-role", &user], &reason[..]].concat()).await.expect(1);
     assert!(own.stderr.contains("about to drop"), "{own:?}");
     search(&tool.state(), &[password, word]);
+}
+
+/// A role that owns something is named with it, and does not keep the others alive; its name may hold a space.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: scripts/test"]
+async fn a_role_that_owns_something_is_killed_and_not_dropped() {
+    let (pg, prefix) = (Pg::shared(), unique("app"));
+    let database = unique("closed");
+    // The first in the order of the plan.
+    let (owner, plain) = (format!("{prefix} a"), format!("{prefix} b"));
+    for role in [&owner, &plain] {
+        pg.execute(&format!("create role \"{role}\" login password 'p'")).await;
+    }
+    pg.execute(&format!("create table \"{prefix}\" (id int)")).await;
+    pg.execute(&format!(
+        "alter table \"{prefix}\" owner to \"{owner}\"; alter role \"{plain}\" valid until '2001-01-01'"
+    ))
+    .await;
+    let tool = Tool::new().with("PGHOST", "127.0.0.1").with("PGPORT", &pg.port.to_string());
+    let tool = tool.with("PGUSER", "postgres").with("PGPASSWORD", &pg.password).with("PGSSLMODE", "disable");
+    let file = tool.folder.path().join("roles");
+    write(&file, &format!("{owner}\n{plain}\n"));
+    let file = file.display().to_string();
+    let run = ["revoke", "postgres-role", "--handles", &file, "--concurrency", "1", "--reason", "x"];
+    let shown = tool.done(&[&run[..], &["--dry-run"]].concat()).await.expect(0);
+    for words in [
+        &format!("table public.\"{prefix}\"")[..],
+        "REASSIGN OWNED BY",
+        "is dead since 2001-01-01",
+        "CREATEROLE stay",
+    ] {
+        assert!(shown.stdout.contains(words), "{words}: {shown:?}");
+    }
+    assert!(!shown.stdout.contains("new role") && !shown.stdout.contains("the old"), "{shown:?}");
+    let ran = tool.done(&[&run[..], &["--yes"]].concat()).await;
+    assert!(ran.code != Some(0), "{ran:?}");
+    for words in [
+        "was not dropped: it owns objects",
+        &format!("table public.\"{prefix}\""),
+        "REASSIGN OWNED BY",
+        "of 2: ",
+    ] {
+        assert!(ran.stdout.contains(words), "{words}: {ran:?}");
+    }
+    assert!(!pg.accepts(&owner, "p").await);
+    let left =
+        pg.column(&format!("select rolname::text from pg_roles where rolname like '{prefix} %'")).await;
+    assert_eq!(left, [owner.clone()], "the other one is dropped");
+    pg.execute(&format!("reassign owned by \"{owner}\" to postgres")).await;
+    let ran = tool.done(&["resume"]).await.expect(0);
+    assert!(ran.stdout.contains(&format!("{owner}: gone, as its issuer says")), "{ran:?}");
+    // A database that stanch may not look into, where the role has something.
+    pg.execute(&format!("create database \"{database}\"")).await;
+    pg.execute(&format!("revoke connect on database \"{database}\" from public")).await;
+    let (old, _) = pg.app(&prefix).await;
+    pg.execute_in(&database, &format!("create schema s authorization \"{old}\"")).await;
+    let (user, word) = pg.operator(&prefix).await;
+    let tool = tool.with("PGUSER", &user).with("PGPASSWORD", &word);
+    let shown = tool.done(&["revoke", "postgres-role", &old, "--reason", "x", "--dry-run"]).await.expect(0);
+    let grant = format!("GRANT CONNECT ON DATABASE \"{database}\" TO \"{user}\"");
+    assert!(shown.stdout.contains(&grant), "{shown:?}");
 }
 
 /// The gate waits for the old role's sessions, and names the programs that have one.

@@ -10,6 +10,7 @@ use axum::response::IntoResponse as _;
 use serde_json::json;
 
 use crate::approle::through;
+use crate::postgres_server::Pg;
 use crate::servers::{Vault, unique};
 use crate::tool::{Ran, Tool, search};
 
@@ -172,4 +173,247 @@ async fn a_killed_revocation_of_many_is_resumed() {
     }
     assert_eq!(resumed.load(Ordering::Relaxed), 40);
     tool.done(&["audit", "verify"]).await.expect(0);
+}
+
+/// An AppRole method at a path of its own, and tokens that it issued: accessor and token of each.
+async fn logins(vault: &Vault, mount: &str, count: usize) -> Vec<(String, String)> {
+    vault.api("POST", &format!("sys/auth/{mount}"), json!({ "type": "approle" })).await;
+    vault.api("POST", &format!("auth/{mount}/role/app"), json!({ "token_ttl": "1h" })).await;
+    let id = vault.api("GET", &format!("auth/{mount}/role/app/role-id"), json!(null)).await;
+    let mut made = Vec::new();
+    for _ in 0..count {
+        let secret = vault.api("POST", &format!("auth/{mount}/role/app/secret-id"), json!({})).await;
+        let body = json!({ "role_id": id["data"]["role_id"], "secret_id": secret["data"]["secret_id"] });
+        let login = vault.api("POST", &format!("auth/{mount}/login"), body).await;
+        let part = |name: &str| login["auth"][name].as_str().expect("text").to_owned();
+        made.push((part("accessor"), part("client_token")));
+    }
+    made
+}
+
+/// A PKI engine at a path of its own, and leases of its certificates.
+async fn leases(vault: &Vault, mount: &str, count: usize) -> Vec<String> {
+    vault.api("POST", &format!("sys/mounts/{mount}"), json!({ "type": "pki" })).await;
+    let ca = json!({ "common_name": "ca", "ttl": "10h", "key_type": "ec" });
+    vault.api("POST", &format!("{mount}/root/generate/internal"), ca).await;
+    let role = json!({ "allow_any_name": true, "enforce_hostnames": false, "generate_lease": true, "key_type": "ec" });
+    vault.api("POST", &format!("{mount}/roles/app"), role).await;
+    let mut made = Vec::new();
+    for _ in 0..count {
+        let body = json!({ "common_name": "app", "ttl": "1h" });
+        let issued = vault.api("POST", &format!("{mount}/issue/app"), body).await;
+        made.push(issued["lease_id"].as_str().filter(|id| !id.is_empty()).expect("a lease").to_owned());
+    }
+    made
+}
+
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn all_tokens_of_an_auth_path_die_and_no_other() {
+    let vault = Vault::shared();
+    let mount = unique("login");
+    let tokens = logins(&vault, &mount, 3).await;
+    // Its name begins like the other one's.
+    let beside = logins(&vault, &format!("{mount}2"), 1).await;
+    let tool = tool(&vault);
+    let prefix = format!("auth/{mount}");
+    let dry = ["revoke", "vault-prefix", &format!("{prefix}/"), "--reason", "x", "--dry-run"];
+    let shown = tool.done(&dry).await.expect(0);
+    assert!(shown.stdout.contains(&format!("Below {prefix}: 3 (")), "{shown:?}");
+    assert!(tokens.iter().all(|(accessor, _)| shown.stdout.contains(accessor)), "{shown:?}");
+    assert!(shown.stdout.contains("batch tokens have no lease"), "{shown:?}");
+    assert!(vault.accepts(&tokens[0].1).await);
+    let run = ["revoke", "vault-prefix", &prefix, "--reason", "a laptop was stolen", "--yes"];
+    let ran = tool.done(&run).await.expect(0);
+    assert!(ran.stdout.contains(&format!("{prefix}: gone, as its issuer says")), "{ran:?}");
+    for (_, token) in &tokens {
+        assert!(!vault.accepts(token).await);
+    }
+    assert!(vault.accepts(&beside[0].1).await);
+    let again = tool.done(&run).await.expect(1);
+    assert!(again.stderr.contains("knows none of these"), "{again:?}");
+    tool.done(&["audit", "verify", "--all"]).await.expect(0);
+    for everything in ["", "/", "auth", "auth/", "sys/", "v1/auth/"] {
+        for kind in ["vault-prefix", "lease-prefix"] {
+            tool.done(&["revoke", kind, everything, "--reason", "x", "--yes"]).await.expect(2);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_prefix_with_a_token_to_keep_is_refused() {
+    let vault = Vault::shared();
+    let mount = unique("login");
+    let tokens = logins(&vault, &mount, 2).await;
+    let prefix = format!("auth/{mount}");
+    let run = ["revoke", "vault-prefix", &prefix, "--reason", "x", "--yes"];
+    let keep = [&run[..], &["--keep", &tokens[0].0]].concat();
+    let ran = tool(&vault).done(&keep).await.expect(1);
+    assert!(ran.stderr.contains(&tokens[0].0) && ran.stderr.contains("--handles FILE --keep"), "{ran:?}");
+    let stray = tool(&vault).done(&[&run[..], &["--keep", "mistyped"]].concat()).await.expect(1);
+    assert!(stray.stderr.contains("knows no token by this accessor"), "{stray:?}");
+    // stanch's own token was issued there, or by a token that was.
+    let everything =
+        "path \"*\" { capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\", \"sudo\"] }";
+    let policy = unique("all");
+    vault.api("PUT", &format!("sys/policies/acl/{policy}"), json!({ "policy": everything })).await;
+    vault.api("POST", &format!("auth/{mount}/role/app"), json!({ "token_policies": [policy] })).await;
+    let own = logins_again(&vault, &mount).await;
+    let as_own = |token: &str| Tool::new().with("VAULT_ADDR", &vault.address).with("VAULT_TOKEN", token);
+    let ran = as_own(&own).done(&run).await.expect(1);
+    assert!(ran.stderr.contains("the token that stanch uses (accessor"), "{ran:?}");
+    let own = Vault { root: own, ..vault.clone() };
+    let child = own.api("POST", "auth/token/create", json!({ "ttl": "1h" })).await;
+    let child = child["auth"]["client_token"].as_str().expect("token");
+    let ran = as_own(child).done(&run).await.expect(1);
+    assert!(ran.stderr.contains("may be a child of a token below"), "{ran:?}");
+    // What stanch may not list is unknown.
+    let narrow =
+        format!("path \"sys/leases/revoke-prefix/{prefix}\" {{ capabilities = [\"update\", \"sudo\"] }}");
+    let ran = as_own(&vault.token(&narrow).await).done(&run).await.expect(77);
+    assert!(
+        ran.stderr.contains("sys/leases/lookup/") && ran.stderr.contains("nothing was changed"),
+        "{ran:?}"
+    );
+    assert!(vault.accepts(&tokens[0].1).await && vault.accepts(&tokens[1].1).await);
+    // What it prints suffices.
+    let (_, policy) = ran.stderr.split_once("of its token: ").expect("a policy");
+    as_own(&vault.token(policy).await).done(&run).await.expect(0);
+    assert!(!vault.accepts(&tokens[0].1).await && !vault.accepts(&tokens[1].1).await);
+}
+
+/// One more token of that method.
+async fn logins_again(vault: &Vault, mount: &str) -> String {
+    let id = vault.api("GET", &format!("auth/{mount}/role/app/role-id"), json!(null)).await;
+    let secret = vault.api("POST", &format!("auth/{mount}/role/app/secret-id"), json!({})).await;
+    let body = json!({ "role_id": id["data"]["role_id"], "secret_id": secret["data"]["secret_id"] });
+    let login = vault.api("POST", &format!("auth/{mount}/login"), body).await;
+    login["auth"]["client_token"].as_str().expect("token").to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn leases_below_a_path_end_at_once() {
+    let vault = Vault::shared();
+    let (mount, beside) = (unique("pki"), unique("pki"));
+    let (made, kept) = (leases(&vault, &mount, 3).await, leases(&vault, &beside, 1).await);
+    let tool = tool(&vault);
+    let run = ["revoke", "lease-prefix", &format!("{mount}/issue/"), "--reason", "x"];
+    let shown = tool.done(&[&run[..], &["--dry-run"]].concat()).await.expect(0);
+    assert!(shown.stdout.contains(&format!("Below {mount}/issue: 3 ({mount}/issue/app/")), "{shown:?}");
+    let keep = tool.done(&[&run[..], &["--yes", "--keep", &made[1]]].concat()).await.expect(1);
+    assert!(keep.stderr.contains("this lease is below"), "{keep:?}");
+    let tokens = ["revoke", "lease-prefix", "auth/approle", "--reason", "x", "--yes"];
+    let tokens = tool.done(&tokens).await.expect(2);
+    assert!(tokens.stderr.contains("vault-prefix"), "{tokens:?}");
+    tool.done(&[&run[..], &["--yes"]].concat()).await.expect(0);
+    let look = |id: &String| {
+        let (vault, id) = (vault.clone(), id.clone());
+        async move {
+            let request = crate::servers::plain_http().put(format!("{}/v1/sys/leases/lookup", vault.address));
+            let request =
+                request.header("x-vault-token", &vault.root).body(json!({ "lease_id": id }).to_string());
+            request.send().await.expect("Vault answers").status().as_u16()
+        }
+    };
+    assert_eq!((look(&made[0]).await, look(&made[2]).await, look(&kept[0]).await), (400, 400, 200));
+}
+
+/// A database engine at a path of its own, and leases of logins to PostgreSQL: the lease, and the login's name.
+async fn logins_to_postgres(vault: &Vault, pg: &Pg, mount: &str, count: usize) -> Vec<(String, String)> {
+    vault.api("POST", &format!("sys/mounts/{mount}"), json!({ "type": "database" })).await;
+    let url =
+        format!("postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable", pg.place());
+    let config = json!({
+        "plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url,
+        "username": "postgres", "password": pg.password,
+    });
+    vault.api("POST", &format!("{mount}/config/pg"), config).await;
+    let role = json!({
+        "db_name": "pg", "default_ttl": "1h",
+        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}'",
+    });
+    vault.api("POST", &format!("{mount}/roles/app"), role).await;
+    let mut made = Vec::new();
+    for _ in 0..count {
+        let lease = vault.api("GET", &format!("{mount}/creds/app"), json!(null)).await;
+        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+        made.push((text(&lease["lease_id"]), text(&lease["data"]["username"])));
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn tokens_that_a_lying_server_leaves_are_named() {
+    let vault = Vault::shared();
+    let login = unique("login");
+    let tokens = logins(&vault, &login, 2).await;
+    let liar = through(&vault, |path, _| {
+        path.contains("/revoke-prefix/").then(|| StatusCode::NO_CONTENT.into_response())
+    });
+    let (liar, prefix) = (tool(&liar.await), format!("auth/{login}"));
+    let ran = liar.done(&["revoke", "vault-prefix", &prefix, "--reason", "x", "--yes"]).await;
+    assert!(![Some(0), Some(15)].contains(&ran.code) && !ran.stdout.contains("DONE"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("no try took effect; the last try: 2 tokens of 2 are still valid"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains(&tokens[0].0) && vault.accepts(&tokens[1].1).await, "{ran:?}");
+    let ran = liar.with("VAULT_ADDR", &vault.address).done(&["resume"]).await.expect(0);
+    assert!(ran.stdout.contains(&format!("{prefix}: gone")), "{ran:?}");
+    assert!(!vault.accepts(&tokens[0].1).await && !vault.accepts(&tokens[1].1).await);
+}
+
+/// A login that owns a table cannot be dropped: the server stops there, and the others still end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault and PostgreSQL: scripts/test"]
+async fn a_lease_that_cannot_be_revoked_is_named_and_does_not_keep_the_others() {
+    let (vault, pg, mount) = (Vault::shared(), Pg::shared(), unique("db"));
+    let made = logins_to_postgres(&vault, &pg, &mount, 3).await;
+    let (stuck, login) = &made[1];
+    pg.execute(&format!("create table \"{mount}\" (id int); alter table \"{mount}\" owner to \"{login}\""))
+        .await;
+    // A server takes minutes until it gives up.
+    let lease = stuck.clone();
+    let front = through(&vault, move |path, _| {
+        path.ends_with("/sys/leases").then(|| {
+            let lease = json!({ "lease_id": lease, "error": "gave up after 6 tries" });
+            axum::Json(json!({ "data": { "lease_count": 1, "leases": [lease] } })).into_response()
+        })
+    });
+    let (tool, prefix) = (tool(&front.await), format!("{mount}/creds"));
+    let ran = tool.done(&["revoke", "lease-prefix", &prefix, "--reason", "x", "--yes"]).await;
+    assert!(![Some(0), Some(15)].contains(&ran.code) && !ran.stdout.contains("DONE"), "{ran:?}");
+    for words in [
+        &format!("1 of 3 leases below {prefix} could not be revoked: {stuck}")[..],
+        "the server has given up on",
+        "gave up after 6 tries",
+        "vault lease revoke -force -prefix",
+    ] {
+        assert!(ran.stdout.contains(words), "{words}: {ran:?}");
+    }
+    let logins: Vec<String> = made.iter().map(|(_, login)| format!("'{login}'")).collect();
+    let left = format!("select rolname::text from pg_roles where rolname in ({})", logins.join(", "));
+    assert_eq!(pg.column(&left).await, [login.clone()]);
+    pg.execute(&format!("drop table \"{mount}\"")).await;
+    let ran = tool.done(&["resume"]).await.expect(0);
+    assert!(ran.stdout.contains(&format!("{prefix}: gone")), "{ran:?}");
+}
+
+/// The line of a file of handles that is wrong is named, and its text is not.
+#[test]
+fn a_wrong_line_of_handles_is_named() {
+    let tool = Tool::new();
+    let file = tool.folder.path().join("list");
+    std::io::Write::write_all(
+        &mut std::fs::File::create(&file).expect("list"),
+        b"# leaked\nabc\n\ntwo words\n",
+    )
+    .expect("list");
+    let file = file.display().to_string();
+    let run = ["revoke", "vault-token", "--handles", &file, "--reason", "x", "--yes"];
+    let ran = tool.run(&run).expect(2);
+    assert!(ran.stderr.contains("list, line 4: ") && !ran.stderr.contains("two words"), "{ran:?}");
 }

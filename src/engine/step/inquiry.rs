@@ -246,6 +246,7 @@ impl Inquiry<'_> {
         let (mut row, mut first) = (0, opened);
         loop {
             let at = self.clock.now().wall;
+            let place = self.places.acquire().await;
             let lives = async {
                 let old = issuer.life(outgoing).await?;
                 Ok((
@@ -256,7 +257,9 @@ impl Inquiry<'_> {
                     },
                 ))
             };
-            let error = match tokio::time::timeout(self.deadline, lives).await {
+            let answer = tokio::time::timeout(self.deadline, lives).await;
+            drop(place);
+            let error = match answer {
                 Ok(Ok((Life::Gone, Life::Active))) => None,
                 Ok(Ok(_)) if is_on(Sabotage::Survivor) => None,
                 Ok(Ok((Life::Gone, _))) => Some(CallError::rejected(

@@ -279,7 +279,10 @@ async fn bare(
         let mut check = issuer.before_revoking(&standing.identity).await;
         if check.verdict == CheckVerdict::Fail {
             check.detail = format!("{name}: {}", check.detail);
-            check.hint = Some(format!("leave it out (--keep {name}), or use another identity"));
+            // Else the question failed, and its own hint says more.
+            if check.kind == Some(ErrorKind::Invalid) && !credential.issuer.kind().takes_prefixes() {
+                check.hint = Some(format!("leave it out (--keep {name}), or use another identity"));
+            }
         }
         checks.push(check);
     }

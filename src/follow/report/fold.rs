@@ -222,7 +222,7 @@ fn failures(state: &State, said: &BTreeMap<usize, String>) -> Vec<Failed> {
     let steps = state.plan().steps.iter().enumerate();
     let failed = |(at, step): (usize, &Step)| {
         let ended = &state.failure(at)?.message;
-        let message = match said.get(&at).filter(|said| *said != ended) {
+        let message = match said.get(&at).filter(|said| !ended.contains(*said)) {
             Some(said) => format!("{ended}; the last try: {said}"),
             None => ended.clone(),
         };

@@ -153,8 +153,10 @@ impl PgClient {
         // The server gives up before we do, so that what it says of a lock is heard.
         let limit = (self.timeout * 4 / 5).as_millis();
         config.options(format!("-c search_path=pg_catalog -c statement_timeout={limit}"));
-        let client =
-            self.open(&config).await?.map_err(|error| fault::connecting(&error, &self.place(), user))?;
+        let client = self
+            .open(&config)
+            .await?
+            .map_err(|error| fault::connecting(&error, &self.place(), user, database))?;
         let client = Arc::new(client);
         let used_ms = self.now_ms();
         sessions.insert(database.to_owned(), Session { client: Arc::clone(&client), used_ms });

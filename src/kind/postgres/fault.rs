@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
@@ -15,11 +16,20 @@ pub(super) fn local(message: impl Into<String>) -> CallError {
 }
 
 /// A connection that was not made: nothing was asked of the server yet.
-pub(super) fn connecting(error: &Error, place: &str, user: &str) -> CallError {
+pub(super) fn connecting(error: &Error, place: &str, user: &str, database: &str) -> CallError {
     let whom = format!("PostgreSQL at {place}");
     if let Some(said) = error.as_db_error() {
         let message = format!("{whom} does not let {} in: {}", sanitize(user), words(said));
-        return CallError::rejected(kind(said.code()), message);
+        let error = CallError::rejected(kind(said.code()), message);
+        let (user, database) = (escape_identifier(user), escape_identifier(database));
+        return match said.code().code() {
+            "42501" => error.hint(sanitize(&format!(
+                "let it connect, as the owner of the database or a superuser: `GRANT CONNECT ON DATABASE {database} TO {user}`"
+            ))),
+            "3D000" => error.hint("correct `dbname` of the connection, or PGDATABASE"),
+            "28000" | "28P01" => error.hint("check the role and its password (PGUSER, PGPASSWORD or ~/.pgpass), and pg_hba.conf on the server"),
+            _ => error,
+        };
     }
     let cause = innermost(error);
     if error.to_string().contains("TLS") {

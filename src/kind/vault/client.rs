@@ -179,8 +179,10 @@ impl VaultClient {
         body: Option<Vec<u8>>,
     ) -> Result<(Request<Vec<u8>>, String), CallError> {
         let what = format!("{method:?} {path}");
-        let request = rustify::http::build_request(&self.origin, path, method, None, body)
-            .map_err(|_| unsendable(&what))?;
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let request =
+            rustify::http::build_request(&self.origin, path, method, query.map(str::to_owned), body)
+                .map_err(|_| unsendable(&what))?;
         Ok((self.under_v1(request)?, what))
     }
 

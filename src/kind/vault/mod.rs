@@ -18,6 +18,7 @@ mod lookup;
 mod network;
 #[cfg(feature = "tool")]
 mod permissions;
+pub mod prefix;
 #[cfg(feature = "tool")]
 mod preflight;
 #[cfg(feature = "tool")]

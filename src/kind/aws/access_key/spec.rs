@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::aws::Aws;
 use crate::kind::spec::{
-    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, after,
     no_findings,
 };
 use crate::text::shell_word;
@@ -35,7 +35,7 @@ impl IamAccessKey {
         parts: &["access_key_id", "secret_access_key"],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
-        bare: Some(Bare { family: "aws", needs: &["user"], rest: &[] }),
+        bare: Some(Bare { family: "aws", needs: &["user"], rest: &[], handles: Handles::Word }),
         check: no_findings,
     };
 }
@@ -87,6 +87,10 @@ impl IssuerSpec for IamAccessKey {
             ));
         }
         gaps
+    }
+
+    fn lasting(&self) -> Vec<String> {
+        vec!["sessions created with a key (sts:AssumeRole, sts:GetSessionToken) stay valid for up to 36 hours; deny them on the user and the roles".to_owned()]
     }
 
     fn stand_in(&self, scope: &Scope) -> StandIn {

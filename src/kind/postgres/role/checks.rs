@@ -1,12 +1,15 @@
 //! Whether every later step will be permitted, and whether a new role can take the old one's place.
 
+use postgres_protocol::escape::escape_identifier;
+
 use super::compare::{Role, differences, members, role};
+use super::remove::kept;
 use super::server::RoleIssuer;
 use crate::domain::{Check, CheckVerdict, ErrorKind};
 use crate::kind::postgres::handle::Handle;
 use crate::kind::postgres::sessions::sessions;
 use crate::provider::CallError;
-use crate::text::{counted, sanitize, sanitize_long};
+use crate::text::{counted, sanitize, sanitize_long, shell_word};
 
 /// What the operator may do.
 pub(super) struct Operator {
@@ -159,11 +162,20 @@ impl RoleIssuer {
     /// Whether a new role has all that the old one has.
     async fn same(&self, name: &str, old: &Role, version: i32) -> Result<Check, CallError> {
         let mut found = differences(&self.client, &self.spec, name, old, version).await?;
-        if let Some(until) = &old.valid_until {
-            found.push(format!(
-                "its password is valid until {} only (VALID UNTIL), and a new role's without limit: if that time is over, the leaked password is dead, so drop the role (`stanch revoke postgres-role NAME`); if not, `ALTER ROLE … VALID UNTIL 'infinity'`",
-                sanitize(until)
-            ));
+        let quoted = || sanitize(&escape_identifier(name));
+        match &old.valid_until {
+            Some((until, true)) => found.push(format!(
+                "its password is dead since {} (VALID UNTIL), so there is nothing to rotate: `stanch revoke postgres-role {} --reason TEXT` drops the role; to go on using it, `ALTER ROLE {} VALID UNTIL 'infinity'`",
+                sanitize(until),
+                sanitize(&shell_word(name)),
+                quoted()
+            )),
+            Some((until, false)) => found.push(format!(
+                "its password is valid until {} only (VALID UNTIL), and a new role's without limit: `ALTER ROLE {} VALID UNTIL 'infinity'`",
+                sanitize(until),
+                quoted()
+            )),
+            None => {}
         }
         let (check, role) = ("privileges", sanitize(name));
         if found.is_empty() {
@@ -202,18 +214,42 @@ impl RoleIssuer {
                 return Ok(own(&operator, Handle::read(handle).name()));
             };
             let check = own(&operator, &found.name);
-            let (members, role) = (members(&self.client, &found.name).await?, sanitize(&found.name));
-            if check.verdict == CheckVerdict::Fail || (members.is_empty() && found.logs_in) {
+            if check.verdict == CheckVerdict::Fail {
                 return Ok(check);
             }
-            let group = if found.logs_in { "" } else { "it cannot log in; " };
-            let members = match members.is_empty() {
-                true => "no role is a member of it".to_owned(),
-                false => {
-                    format!("these are members of it, and lose what it gives them: {}", members.join(", "))
-                }
-            };
-            Ok::<_, CallError>(Check::warn("own credential", format!("{role}: {group}{members}")))
+            let mut notes = Vec::new();
+            if !found.logs_in {
+                notes.push("it cannot log in".to_owned());
+            }
+            let until =
+                role(&self.client, &found.name, self.version().await?).await?.and_then(|r| r.valid_until);
+            if let Some((until, true)) = until {
+                notes.push(format!("its password is dead since {} (VALID UNTIL)", sanitize(&until)));
+            }
+            let members = members(&self.client, &found.name).await?;
+            if !members.is_empty() {
+                notes.push(format!(
+                    "these are members of it, and lose what it gives them: {}",
+                    members.join(", ")
+                ));
+            }
+            // The kill does not wait for it: logins and sessions end all the same.
+            match kept(&self.client, &found.name, self.spec.reassign_to.is_some()).await {
+                Ok(kept) if kept.is_empty() => {}
+                Ok(kept) => notes.push(format!(
+                    "{}; until then stanch ends its logins and sessions, and cannot drop it",
+                    kept.join("; ")
+                )),
+                Err(CallError { message, hint, .. }) => notes.push(format!(
+                    "stanch cannot look what it owns, and so cannot drop it, but ends its logins and sessions: {message}; {}",
+                    hint.unwrap_or_default()
+                )),
+            }
+            if notes.is_empty() {
+                return Ok(check);
+            }
+            let detail = sanitize_long(&format!("{}: {}", found.name, notes.join("; ")));
+            Ok::<_, CallError>(Check { detail, ..Check::warn("own credential", "") })
         };
         look.await.unwrap_or_else(|error| error.to_check("own credential"))
     }

@@ -1,6 +1,7 @@
 //! What the old role has and a new one would not: attributes, memberships, settings, objects, privileges, default
 //! privileges, policies. Compared on the server and not assumed: a role that can log in and may do less is an outage.
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Row;
 
 use super::spec::{Attribute, PostgresRole};
@@ -17,8 +18,8 @@ pub(super) struct Role {
     pub(super) superuser: bool,
     pub(super) attributes: Vec<Attribute>,
     pub(super) connection_limit: Option<u32>,
-    /// Until when its password is accepted.
-    pub(super) valid_until: Option<String>,
+    /// Until when its password is accepted, and whether that time is over.
+    pub(super) valid_until: Option<(String, bool)>,
     /// The roles that it is a member of itself.
     pub(super) member_of: Vec<String>,
     /// The same, where it may pass the membership on, or does not get the privileges by it.
@@ -39,7 +40,8 @@ pub(super) async fn role(client: &PgClient, name: &str, version: i32) -> Result<
                 array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid
                       where m.member = r.oid group by 1 order by 1),
                 array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid
-                      where m.member = r.oid and ({odd}) group by 1 order by 1)
+                      where m.member = r.oid and ({odd}) group by 1 order by 1),
+                coalesce(r.rolvaliduntil < now(), false)
          from pg_roles r where r.rolname = $1"
     );
     let rows = client.rows("the question about the role", &sql, &[name]).await?;
@@ -56,7 +58,7 @@ pub(super) async fn role(client: &PgClient, name: &str, version: i32) -> Result<
 
         attributes: all.into_iter().enumerate().filter(|(at, _)| row.get(at + 1)).map(|(_, a)| a).collect(),
         connection_limit: u32::try_from(row.get::<_, i32>(6)).ok(),
-        valid_until: row.get(7),
+        valid_until: row.get::<_, Option<String>>(7).map(|until| (until, row.get(10))),
         member_of: row.get(8),
         odd_memberships: row.get(9),
     }))
@@ -97,13 +99,21 @@ pub(super) async fn differences(
             format!("{what} in the database {} ({}{more})", sanitize(&database), named.join(", "))
         };
         if spec.reassign_to.is_none() {
-            let owned = rows(owned()).await?;
+            let owned = rows(objects()).await?;
             if !owned.is_empty() {
                 found.push(format!(
                     "it owns {}: give these to a role of `member_of` (`REASSIGN OWNED BY … TO …`), or set `reassign_to`",
                     place("objects", &owned)
                 ));
             }
+        }
+        let mappings = rows(mappings()).await?;
+        if !mappings.is_empty() {
+            found.push(format!(
+                "it has {}, which no other role can be given: make one for each new role, or one for PUBLIC, then `DROP USER MAPPING FOR {} SERVER …`",
+                place("user mappings", &mappings),
+                sanitize(&escape_identifier(name))
+            ));
         }
         let defaults = rows(default_privileges()).await?;
         if !defaults.is_empty() {
@@ -122,8 +132,9 @@ pub(super) async fn differences(
         let fixed = rows(privileges(version, Which::NotOurs)).await?;
         if !fixed.is_empty() {
             found.push(format!(
-                "it has {} by its own name, and stanch is not a member of the owner, so that it could not take them away before it drops the role: let the owner revoke them, or make stanch its member",
-                place("privileges", &fixed)
+                "it has {} by its own name, and stanch is not a member of the owner, so that it could not take them away before it drops the role: let the owner revoke them (`REVOKE … FROM {}`), or make stanch its member",
+                place("privileges", &fixed),
+                sanitize(&escape_identifier(name))
             ));
         }
         let passed = rows(privileges(version, Which::PassedOn)).await?;
@@ -232,9 +243,14 @@ fn depends(types: &str, and: &str) -> String {
     )
 }
 
-/// Objects that it owns. Its default privileges are told apart: these it "owns", too.
-pub(super) fn owned() -> String {
-    depends("'o'", "and d.classid <> 'pg_default_acl'::regclass")
+/// Objects that it owns, which another role can be given. Its default privileges are told apart: these it "owns", too.
+pub(super) fn objects() -> String {
+    depends("'o'", "and d.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)")
+}
+
+/// Its user mappings. `REASSIGN OWNED` passes them over.
+pub(super) fn mappings() -> String {
+    depends("'o'", "and d.classid = 'pg_user_mapping'::regclass")
 }
 
 fn default_privileges() -> String {
@@ -247,21 +263,25 @@ fn policies() -> String {
 
 /// Which privileges are asked about.
 #[derive(Clone, Copy)]
-enum Which {
+pub(super) enum Which {
     /// Granted to it by name, and had neither by everybody nor by a role that a new one will be a member of, directly
     /// or not, as owner or by a grant.
     Lacking,
-    /// Granted to it by name, on objects whose owner the operator may not act as.
+    /// Granted to it by name, on objects whose owner the operator may not act as; with that owner.
     NotOurs,
     /// Granted by it to others.
     PassedOn,
 }
 
-fn privileges(version: i32, which: Which) -> String {
+pub(super) fn privileges(version: i32, which: Which) -> String {
     let parameters = if version >= 150_000 {
         "union all select 'pg_parameter_acl'::regclass, oid, 0, paracl, 10, null from pg_parameter_acl"
     } else {
         ""
+    };
+    let owner = match which {
+        Which::NotOurs => "|| ', owned by ' || pg_get_userbyid(o.owner)",
+        Which::Lacking | Which::PassedOn => "",
     };
     let which = match which {
         Which::Lacking => {
@@ -297,7 +317,7 @@ fn privileges(version: i32, which: Which) -> String {
            union all select 'pg_default_acl'::regclass, oid, 0, defaclacl, defaclrole, null from pg_default_acl
            {parameters})
          select distinct lower(e.privilege_type) || case when e.is_grantable then ' with grant option' else '' end
-                || ' on ' || pg_describe_object(o.class, o.oid, o.sub)
+                || ' on ' || pg_describe_object(o.class, o.oid, o.sub) {owner}
            from object o, aclexplode(o.acl) e, pg_roles r
           where r.rolname = $1 and o.owner <> r.oid and {which}
           order by 1 limit 6"

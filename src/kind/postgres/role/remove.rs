@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::compare::{databases, owned};
+use postgres_protocol::escape::escape_identifier;
+
+use super::compare::{Which, databases, mappings, objects, privileges};
 use super::statement;
 use crate::domain::ErrorKind;
 use crate::kind::postgres::client::PgClient;
@@ -76,7 +78,7 @@ pub(super) async fn remove(
     let name = &role.current(client).await?;
     client.perform("NOLOGIN for the role", &statement::alter_login(name, false)).await?;
     let joined = end_sessions(client, role, version).await?;
-    let dropped = drop(client, reassign_to, name).await;
+    let dropped = drop(client, reassign_to, name, version).await;
     if joined && dropped.is_err() {
         // It was for the moment of the drop.
         let _ = client.perform("the end of a membership of the role", &statement::leave(name)).await;
@@ -84,8 +86,61 @@ pub(super) async fn remove(
     dropped
 }
 
+/// What keeps a role from being dropped because it is never dropped with it: what it owns, where no other role gets
+/// that, and its user mappings. Each a sentence that ends with what to do.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(super) async fn kept(
+    client: &PgClient,
+    name: &str,
+    is_handed_over: bool,
+) -> Result<Vec<String>, CallError> {
+    let mut kept = Vec::new();
+    for database in databases(client, name).await? {
+        kept.extend(kept_in(client, &database, name, is_handed_over).await?);
+    }
+    Ok(kept)
+}
+
+async fn kept_in(
+    client: &PgClient,
+    database: &str,
+    name: &str,
+    is_handed_over: bool,
+) -> Result<Vec<String>, CallError> {
+    let (role, place) = (sanitize(&escape_identifier(name)), sanitize(database));
+    let mut kept = Vec::new();
+    if !is_handed_over {
+        let owned = named(client, database, name, &objects()).await?;
+        if !owned.is_empty() {
+            kept.push(format!(
+                "it owns objects in the database {place} ({owned}): give them to another role there (`REASSIGN OWNED BY {role} TO …`)"
+            ));
+        }
+    }
+    let mapped = named(client, database, name, &mappings()).await?;
+    if !mapped.is_empty() {
+        kept.push(format!(
+            "it has user mappings in the database {place} ({mapped}): drop them there (`DROP USER MAPPING FOR {role} SERVER …`)"
+        ));
+    }
+    Ok(kept)
+}
+
+/// What a question about a role finds in one database, named; empty where it finds nothing.
+async fn named(client: &PgClient, database: &str, name: &str, sql: &str) -> Result<String, CallError> {
+    let rows = client.rows_in(database, "the question what the role has", sql, &[name, ""]).await?;
+    Ok(rows.iter().map(|row| sanitize(row.get(0))).collect::<Vec<_>>().join(", "))
+}
+
 /// Hands over or names what a role owns, takes its privileges away, and drops it.
-async fn drop(client: &PgClient, reassign_to: Option<&str>, name: &str) -> Result<(), CallError> {
+async fn drop(
+    client: &PgClient,
+    reassign_to: Option<&str>,
+    name: &str,
+    version: i32,
+) -> Result<(), CallError> {
     for database in databases(client, name).await.map_err(CallError::doubtful)? {
         if let Some(to) = reassign_to {
             let what = "the handing over of what the role owns";
@@ -94,24 +149,10 @@ async fn drop(client: &PgClient, reassign_to: Option<&str>, name: &str) -> Resul
                 .await
                 .map_err(CallError::doubtful)?;
         }
-        let rows = client
-            .rows_in(&database, "the question what the role owns", &owned(), &[name, ""])
-            .await
-            .map_err(CallError::doubtful)?;
-        if !rows.is_empty() {
-            let named: Vec<String> = rows.iter().map(|row| sanitize(row.get(0))).collect();
-            let (role, database) = (sanitize(name), sanitize(&database));
-            return Err(CallError::rejected(
-                ErrorKind::Conflict,
-                format!(
-                    "the role {role} owns objects in the database {database} ({}), so that it was not dropped; it cannot log in, and its sessions are ended",
-                    named.join(", ")
-                ),
-            )
-            .hint(format!(
-                "give them to another role (`REASSIGN OWNED BY {role} TO …`), drop the user mappings among them, then resume"
-            ))
-            .doubtful());
+        let kept = kept_in(client, &database, name, reassign_to.is_some()).await;
+        let kept = kept.map_err(CallError::doubtful)?;
+        if !kept.is_empty() {
+            return Err(is_kept(name, kept.join("; ")).hint("do that, then resume").doubtful());
         }
         let what = "the end of the role's privileges";
         client
@@ -119,11 +160,38 @@ async fn drop(client: &PgClient, reassign_to: Option<&str>, name: &str) -> Resul
             .await
             .map_err(CallError::doubtful)?;
     }
-    client.perform("DROP ROLE", &statement::drop_role(name)).await.map_err(|error| {
-        let hint = format!(
-            "`DROP OWNED BY {}` as a superuser, in the database that is named; it owns nothing any more. Then resume",
-            sanitize(name)
-        );
-        if error.kind == ErrorKind::Conflict { error.hint(hint).doubtful() } else { error.doubtful() }
-    })
+    let Err(error) = client.perform("DROP ROLE", &statement::drop_role(name)).await else { return Ok(()) };
+    if error.kind != ErrorKind::Conflict {
+        return Err(error.doubtful());
+    }
+    // Privileges on what others own are left: the server passes over what the operator may not take away.
+    let mut left = Vec::new();
+    for database in databases(client, name).await.map_err(CallError::doubtful)? {
+        let found = named(client, &database, name, &privileges(version, Which::NotOurs)).await;
+        let found = found.map_err(CallError::doubtful)?;
+        if !found.is_empty() {
+            left.push(format!("in the database {}: {found}", sanitize(&database)));
+        }
+    }
+    let role = sanitize(&escape_identifier(name));
+    Err(match left.is_empty() {
+        true => error.hint(format!(
+            "`DROP OWNED BY {role}` as a superuser, in the database that is named; it owns nothing any more. Then resume"
+        )),
+        false => is_kept(name, format!("it has privileges that stanch may not take away, {}", left.join("; "))).hint(
+            format!(
+                "let each owner take them away (`REVOKE … FROM {role}`), or a superuser, there: `DROP OWNED BY {role}`; it owns nothing any more. Then resume"
+            ),
+        ),
+    }
+    .doubtful())
+}
+
+/// That the role is still there, why, and what is safe.
+fn is_kept(name: &str, why: String) -> CallError {
+    let message = format!(
+        "the role {} was not dropped: {why}; it cannot log in, and its sessions are ended",
+        sanitize(name)
+    );
+    CallError::rejected(ErrorKind::Conflict, message)
 }

@@ -226,10 +226,10 @@ impl Issuer for RoleIssuer {
                 // Too many sessions, a start, a stop: neither acceptance nor refusal.
                 _ => Err(CallError {
                     kind: ErrorKind::NoAnswer,
-                    ..fault::connecting(&error, &place, &found.user).read_only()
+                    ..fault::connecting(&error, &place, &found.user, database).read_only()
                 }),
             },
-            None => Err(fault::connecting(&error, &place, &found.user).read_only()),
+            None => Err(fault::connecting(&error, &place, &found.user, database).read_only()),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Observation, Scope};
 use crate::kind::postgres::Postgres;
 use crate::kind::spec::{
-    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
     no_findings,
 };
 use crate::secret::{Alphabet, Recipe};
@@ -113,7 +113,12 @@ impl PostgresRole {
         parts: &[Self::USERNAME, Self::SECRET],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
-        bare: Some(Bare { family: "postgres", needs: &[], rest: &[("name", "\"stanch\"")] }),
+        bare: Some(Bare {
+            family: "postgres",
+            needs: &[],
+            rest: &[("name", "\"stanch\"")],
+            handles: Handles::Text,
+        }),
         check: no_findings,
     };
 }
@@ -175,6 +180,10 @@ impl IssuerSpec for PostgresRole {
             ));
         }
         gaps
+    }
+
+    fn lasting(&self) -> Vec<String> {
+        vec!["roles that a role created with CREATEROLE stay, and can log in".to_owned()]
     }
 
     fn stand_in(&self, _scope: &Scope) -> StandIn {

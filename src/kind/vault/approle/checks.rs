@@ -217,7 +217,7 @@ impl ApproleIssuer {
         if own.num_uses != 0 && own.num_uses < OPERATOR_USES {
             return fail(
                 format!(
-                    "the token that stanch uses may be used {} more times; a rotation that runs out of them stops half way",
+                    "the token that stanch uses may be used {} more times; a run that runs out of them stops half way",
                     own.num_uses.max(0)
                 ),
                 "log in with a token without such a limit (`vault login`)",

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
 use crate::kind::spec::{
-    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn,
+    no_findings,
 };
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -47,7 +48,7 @@ impl ApproleSecretId {
         parts: &["secret_id"],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
-        bare: Some(Bare { family: "vault", needs: &["role"], rest: &[] }),
+        bare: Some(Bare { family: "vault", needs: &["role"], rest: &[], handles: Handles::Word }),
         check: no_findings,
     };
 }
@@ -106,6 +107,12 @@ impl IssuerSpec for ApproleSecretId {
             ));
         }
         gaps
+    }
+
+    fn lasting(&self) -> Vec<String> {
+        vec![
+            "Vault locks a role after five failed logins in a row (by default, for 15 minutes), and then refuses its other secret IDs as well; a program that retries the dead one does that".to_owned(),
+        ]
     }
 
     fn stand_in(&self, scope: &Scope) -> StandIn {

@@ -25,6 +25,25 @@ const OWN_USES: u32 = 30;
 /// <https://developer.hashicorp.com/vault/docs/configuration#max_lease_ttl>.
 const DEFAULT_MAX: Duration = Duration::from_secs(768 * 60 * 60);
 
+const NAME: &str = "own token";
+
+/// How often the run's own token can still be used, where that has an end; or why that is too few times.
+fn uses(own: &TokenInfo) -> Result<String, Check> {
+    match own.num_uses {
+        0 => Ok(String::new()),
+        uses @ OPERATOR_USES.. => Ok(format!("; it may be used {uses} more times")),
+        uses => Err(Check::fail(
+            NAME,
+            ErrorKind::Unsupported,
+            format!(
+                "the token that stanch uses may be used {} more times; a run that runs out of them stops half way",
+                uses.max(0)
+            ),
+            "log in with a token without such a limit (`vault login`)",
+        )),
+    }
+}
+
 impl TokenIssuer {
     /// Everything that can be looked at: what is missing or does not fit is named at once.
     pub(in crate::kind::vault) async fn checks(&self, outgoing: Option<&Identity>) -> Vec<Check> {
@@ -196,7 +215,6 @@ impl TokenIssuer {
 
     /// Whether this run can do without the old token, and its own lasts.
     pub(super) async fn own_check(&self, own: &TokenInfo, outgoing: Option<&Identity>) -> Check {
-        const NAME: &str = "own token";
         if own.is_batch() {
             return Check::fail(
                 NAME,
@@ -205,24 +223,18 @@ impl TokenIssuer {
                 "log in with a service token (`vault login`, or `vault token create -type=service`)",
             );
         }
-        if own.num_uses != 0 && own.num_uses < OPERATOR_USES {
-            return Check::fail(
-                NAME,
-                ErrorKind::Invalid,
-                format!(
-                    "the token that stanch uses may be used {} more times; a rotation that runs out of them \
-                     stops half way",
-                    own.num_uses.max(0)
-                ),
-                "log in with a token without such a limit (`vault login`)",
-            );
+        match (uses(own), outgoing) {
+            (Err(check), _) => check,
+            (Ok(uses), None) => Check::pass(NAME, format!("stanch uses a service token of its own{uses}")),
+            (Ok(_), Some(outgoing)) => self.outlives(own, outgoing).await,
         }
-        let uses = match own.num_uses {
-            0 => String::new(),
-            uses => format!("; it may be used {uses} more times"),
-        };
-        let Some(outgoing) = outgoing else {
-            return Check::pass(NAME, format!("stanch uses a service token of its own{uses}"));
+    }
+
+    /// Whether the run's own token outlives the end of another one.
+    pub(super) async fn outlives(&self, own: &TokenInfo, outgoing: &Identity) -> Check {
+        let uses = match uses(own) {
+            Ok(uses) => uses,
+            Err(check) => return check,
         };
         if own.accessor == outgoing.handle {
             return Check::fail(
@@ -237,17 +249,17 @@ impl TokenIssuer {
         } else {
             match self.birth(&outgoing.handle).await {
                 Ok(Some(old)) => not_a_descendant(&own.birth(), own.role.is_some(), &old),
-                Ok(None) => Ok("the old one is gone"),
+                Ok(None) => Ok("that one is gone"),
                 Err(error) => return error.to_check(NAME),
             }
         };
         match not_a_descendant {
-            Ok(why) if uses.is_empty() => Check::pass(NAME, format!("it outlives the old token: {why}")),
-            Ok(why) => Check::warn(NAME, format!("it outlives the old token: {why}{uses}")),
+            Ok(why) if uses.is_empty() => Check::pass(NAME, format!("it outlives that token: {why}")),
+            Ok(why) => Check::warn(NAME, format!("it outlives that token: {why}{uses}")),
             Err(()) => Check::fail(
                 NAME,
                 ErrorKind::Invalid,
-                "the token that stanch uses may be a child of the old token: revoking that would revoke it, too, \
+                "the token that stanch uses may be a child of that token: revoking that would revoke it, too, \
                  in the middle of this run",
                 "log in (`vault login`), or have an orphan made: `vault token create -orphan -policy=…`; then plan \
                  again",

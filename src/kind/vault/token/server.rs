@@ -214,7 +214,7 @@ impl Issuer for TokenIssuer {
 
     async fn before_revoking(&self, outgoing: &Identity) -> Check {
         match known_own_token(&self.client).await {
-            Ok(own) => self.own_check(&own, Some(outgoing)).await,
+            Ok(own) => self.outlives(&own, outgoing).await,
             Err(error) => error.to_check("own token"),
         }
     }
@@ -367,7 +367,9 @@ impl Issuer for TokenIssuer {
         if facts.gone.has(handle) {
             return Ok(Life::Gone);
         }
-        if self.lookup(handle).await?.is_some() {
+        if let Some(info) = self.lookup(handle).await? {
+            // Whoever asks whether it is a parent need not look it up again.
+            facts.births.set(handle, info.birth());
             return Ok(Life::Active);
         }
         // Both are needed: a node that lags behind may not know a token yet that lives.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_zero;
 use crate::kind::spec::{
-    Bare, Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn, no_findings,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn,
+    no_findings,
 };
 use crate::kind::vault::Vault;
 use crate::text::shell_word;
@@ -47,6 +48,7 @@ impl VaultToken {
             family: "vault",
             needs: &[],
             rest: &[("policies", "[\"default\"]"), ("ttl", "\"1m\"")],
+            handles: Handles::Word,
         }),
         check: no_findings,
     };
@@ -85,6 +87,10 @@ impl IssuerSpec for VaultToken {
 
     fn gaps(&self, _name: &str, _scope: &Scope) -> Vec<String> {
         Vec::new()
+    }
+
+    fn lasting(&self) -> Vec<String> {
+        vec!["orphan tokens that were made with a token live on".to_owned()]
     }
 
     fn stand_in(&self, _scope: &Scope) -> StandIn {

@@ -1,0 +1,327 @@
+//! Tokens and leases below a prefix: listed, revoked at once, listed again, and each token looked up.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::leases::{irrevocable, list, lookup_path, revoke, revoke_path};
+use super::spec::{LeasePrefix, TRAITS, VaultPrefix};
+use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::real::{IssuerServer, RealProvider};
+use crate::kind::vault::client::VaultClient;
+use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, accessors, each, lookup};
+use crate::kind::vault::permissions::{self, Need};
+use crate::kind::vault::preflight::known_own_token;
+use crate::kind::vault::token_info::{TokenInfo, not_a_descendant};
+use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Use};
+use crate::runbook::model::Credential;
+use crate::secret::Material;
+use crate::text::{counted, sanitize};
+
+/// How many are named where there may be thousands.
+const SHOWN: usize = 5;
+const OWN: &str = "own token";
+
+/// Revokes what is below a prefix.
+struct PrefixIssuer {
+    client: Arc<VaultClient>,
+    /// Whether they are tokens, which are looked up as well.
+    tokens: bool,
+    known: Vec<String>,
+    keep: Vec<String>,
+    /// The tokens of `known` that the server does not know any more: none of them comes back.
+    dead: Mutex<BTreeSet<String>>,
+}
+
+/// Whether a path is the prefix, or below it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let path = path.trim_matches('/');
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    sanitize(&format!("{}{more}", shown.join(", ")))
+}
+
+impl PrefixIssuer {
+    /// The tokens with these accessors that the server knows.
+    async fn look_up(&self, accessors: Vec<String>) -> Result<Vec<TokenInfo>, CallError> {
+        each(accessors, |accessor| {
+            let client = Arc::clone(&self.client);
+            async move { lookup(&client, &accessor).await }
+        })
+        .await
+    }
+
+    /// The tokens of `known` that the server still knows.
+    async fn survivors(&self) -> Result<Vec<String>, CallError> {
+        if !self.tokens {
+            return Ok(Vec::new());
+        }
+        let dead = || self.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked: Vec<String> =
+            self.known.iter().filter(|accessor| !dead().contains(*accessor)).cloned().collect();
+        let mut alive: Vec<String> =
+            self.look_up(asked.clone()).await?.into_iter().map(|info| info.accessor).collect();
+        alive.sort();
+        dead().extend(asked.into_iter().filter(|accessor| alive.binary_search(accessor).is_err()));
+        Ok(alive)
+    }
+
+    /// Everything that the revocation and its proof need, in one check.
+    async fn permitted(&self, prefix: &str) -> Check {
+        let mut needs = vec![
+            Need::listing(revoke_path(prefix), &["update", "sudo"], "revoke what is below the prefix"),
+            Need::listing(lookup_path(prefix), &["list", "sudo"], "list the leases below it"),
+        ];
+        let mut policy = format!(
+            "path \"{}*\" {{ capabilities = [\"update\", \"sudo\"] }} path \"{}/*\" {{ capabilities = [\"list\", \"sudo\"] }}",
+            revoke_path(prefix),
+            lookup_path(prefix)
+        );
+        if self.tokens {
+            needs.push(Need::listing(ACCESSORS, &["list", "sudo"], "list tokens"));
+            needs.push(Need::new(LOOKUP, &["update"], "look at tokens by accessor"));
+            policy += &format!(
+                " path \"{ACCESSORS}*\" {{ capabilities = [\"list\", \"sudo\"] }} path \"{LOOKUP}\" {{ capabilities = [\"update\"] }}"
+            );
+        }
+        let check = permissions::check(&self.client, prefix, &needs).await;
+        match check.kind {
+            Some(ErrorKind::Denied) => Check {
+                hint: Some(format!(
+                    "what stanch cannot list it cannot prove dead. Add to the policy of its token: {policy}"
+                )),
+                ..check
+            },
+            _ => check,
+        }
+    }
+
+    /// Whether the run's own token, and those to keep, outlive the revocation.
+    async fn spared(&self, prefix: &str) -> Result<Check, CallError> {
+        let own = known_own_token(&self.client).await?;
+        let mut spared = vec![("the token that stanch uses".to_owned(), own)];
+        for keep in &self.keep {
+            let Some(info) = lookup(&self.client, keep).await? else {
+                let message = format!("--keep {}: Vault knows no token by this accessor", sanitize(keep));
+                return Ok(Check::fail(OWN, ErrorKind::Invalid, message, "correct it, or leave it out"));
+            };
+            spared.push((format!("the token to keep, {}", sanitize(keep)), Arc::new(info)));
+        }
+        let instead = "log in at another path (`vault login`); or revoke the tokens one by one, and spare this one: `stanch revoke vault-token --handles FILE --keep ACCESSOR`";
+        let fails = |message: String| Ok(Check::fail(OWN, ErrorKind::Invalid, message, instead));
+        for (name, info) in &spared {
+            if is_below(&info.path, prefix) {
+                let (accessor, path) = (sanitize(&info.accessor), sanitize(&info.path));
+                return fails(format!(
+                    "{name} (accessor {accessor}) was issued by {path}: it would die with the others"
+                ));
+            }
+        }
+        if spared.iter().any(|(_, info)| !info.orphan) {
+            let old: Vec<_> = self.look_up(self.known.clone()).await?.iter().map(TokenInfo::birth).collect();
+            let may_descend = |info: &TokenInfo| {
+                let is_child = |old| not_a_descendant(&info.birth(), info.role.is_some(), old).is_err();
+                !info.orphan && old.iter().any(is_child)
+            };
+            if let Some((name, _)) = spared.iter().find(|(_, info)| may_descend(info)) {
+                return fails(format!(
+                    "{name} may be a child of a token below {prefix}: it would die with that"
+                ));
+            }
+        }
+        Ok(Check::pass(OWN, "it outlives the revocation, and so do those to keep"))
+    }
+
+    /// What is left, with what to do about it; `None` where nothing is.
+    async fn left(&self, prefix: &str, said: Option<&str>) -> Result<Option<CallError>, CallError> {
+        let leases = list(&self.client, prefix).await?;
+        let alive = self.survivors().await?;
+        if leases.is_empty() && alive.is_empty() {
+            return Ok(None);
+        }
+        // Without what was asked: messages are bounded.
+        let said = said.map(|said| said.split_once("): ").map_or(said, |(_, said)| said));
+        let said = said.map(|said| format!("; the server said: {said}")).unwrap_or_default();
+        if !alive.is_empty() {
+            let message = format!(
+                "{} of {} are still valid: accessor {}{said}",
+                counted(alive.len() as u64, "token"),
+                self.known.len(),
+                some(&alive)
+            );
+            let hint = "tokens without a lease (root's) are not below any prefix: `stanch revoke vault-token ACCESSOR --reason TEXT`; then resume";
+            return Ok(Some(CallError::unknown(message).hint(hint)));
+        }
+        let new: Vec<String> = match self.tokens {
+            // Every token that was listed is dead: these were issued later.
+            true => leases.clone(),
+            false => leases.iter().filter(|lease| !self.known.contains(lease)).cloned().collect(),
+        };
+        if new.len() == leases.len() {
+            let message = format!(
+                "{} below {prefix} came into being after stanch had listed them; those that it had listed are gone",
+                counted(new.len() as u64, "lease")
+            );
+            let hint = "something still gets credentials there: take its login away (destroy its secret ID, delete its role or disable the mount), then resume";
+            return Ok(Some(CallError::unknown(message).hint(hint)));
+        }
+        let given_up = match irrevocable(&self.client, prefix).await {
+            Ok(given_up) if given_up.is_empty() => {
+                format!("the server calls none of them irrevocable yet{said}")
+            }
+            Ok(given_up) => format!("the server has given up on {}", some(&given_up)),
+            Err(error) => {
+                format!("which of them it has given up on is unknown: {}", sanitize(&error.message))
+            }
+        };
+        let message = format!(
+            "{} of {} below {prefix} could not be revoked: {}; {given_up}",
+            leases.len(),
+            counted(self.known.len() as u64, "lease"),
+            some(&leases)
+        );
+        let hint = format!(
+            "end these credentials by hand in the system behind the secrets engine, or make that answer; then make Vault forget them, `vault lease revoke -force -prefix {prefix}`, and resume"
+        );
+        Ok(Some(CallError::unknown(message).hint(hint)))
+    }
+}
+
+fn unsupported() -> CallError {
+    CallError::rejected(ErrorKind::Unsupported, "a prefix can only be revoked")
+}
+
+#[async_trait]
+impl Issuer for PrefixIssuer {
+    fn traits(&self) -> IssuerTraits {
+        TRAITS
+    }
+
+    async fn preflight(&self, _: Option<&Identity>) -> Vec<Check> {
+        Vec::new()
+    }
+
+    async fn before_revoking(&self, outgoing: &Identity) -> Check {
+        if !self.tokens {
+            let prefix = &outgoing.handle;
+            return match self.keep.iter().find(|keep| is_below(keep, prefix)) {
+                Some(keep) => Check::fail(
+                    "keep",
+                    ErrorKind::Invalid,
+                    format!("--keep {}: this lease is below {prefix}, and would end with it", sanitize(keep)),
+                    "name longer prefixes that it is not below, or leave --keep out",
+                ),
+                None => Check::pass("keep", "nothing to keep is below it"),
+            };
+        }
+        self.spared(&outgoing.handle).await.unwrap_or_else(|error| error.to_check(OWN))
+    }
+
+    async fn below(&self, handle: &str) -> Result<Vec<String>, CallError> {
+        let check = self.permitted(handle).await;
+        if check.verdict == CheckVerdict::Fail {
+            let kind = check.kind.unwrap_or(ErrorKind::Denied);
+            let message = format!("{}; nothing was changed", check.detail);
+            return Err(CallError { hint: check.hint, ..CallError::rejected(kind, message) });
+        }
+        if !self.tokens {
+            return list(&self.client, handle).await;
+        }
+        let infos = self.look_up(accessors(&self.client).await?).await?;
+        let ours = infos.into_iter().filter(|info| is_below(&info.path, handle));
+        let mut found: Vec<String> = ours.map(|info| info.accessor).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    async fn identify(&self, _: &Material) -> Result<Option<Standing>, CallError> {
+        Err(unsupported())
+    }
+
+    fn candidate(&self) -> Option<Material> {
+        None
+    }
+
+    async fn issue(&self, _: &CallContext, _: Option<&Material>) -> Result<Issued, CallError> {
+        Err(unsupported())
+    }
+
+    async fn find(&self, _: &CallContext, _: &[String]) -> Result<Vec<String>, CallError> {
+        Err(unsupported())
+    }
+
+    async fn existing(&self) -> Result<Vec<String>, CallError> {
+        Ok(Vec::new())
+    }
+
+    async fn inspect(&self, _: &str) -> Result<Grant, CallError> {
+        Err(unsupported())
+    }
+
+    /// Alive while anything is below the prefix, or a token that was there is still valid.
+    async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        if !list(&self.client, handle).await?.is_empty() {
+            return Ok(Life::Active);
+        }
+        Ok(if self.survivors().await?.is_empty() { Life::Gone } else { Life::Active })
+    }
+
+    async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(unsupported())
+    }
+
+    async fn enable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
+        Err(unsupported())
+    }
+
+    async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
+        let said = match revoke(&self.client, handle).await {
+            Ok(()) => None,
+            Err(error) if error.in_doubt => Some(error),
+            Err(error) => return Err(error),
+        };
+        let left = self.left(handle, said.as_ref().map(|error| error.message.as_str())).await;
+        match left.map_err(CallError::doubtful)? {
+            Some(left) => Err(left),
+            None => Ok(()),
+        }
+    }
+
+    async fn attempt(&self, _: &Material) -> Result<Use, CallError> {
+        Err(unsupported())
+    }
+}
+
+#[async_trait]
+impl IssuerServer for VaultPrefix {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        let (known, keep) = (self.known.clone(), self.keep.clone());
+        let client = at.client(&self.connection).await?;
+        Ok(Arc::new(PrefixIssuer { client, tokens: true, known, keep, dead: Mutex::default() }))
+    }
+}
+
+#[async_trait]
+impl IssuerServer for LeasePrefix {
+    async fn connect(
+        &self,
+        _: &str,
+        _: &Credential,
+        at: &RealProvider,
+    ) -> Result<Arc<dyn Issuer>, CallError> {
+        let (known, keep) = (self.known.clone(), self.keep.clone());
+        let client = at.client(&self.connection).await?;
+        Ok(Arc::new(PrefixIssuer { client, tokens: false, known, keep, dead: Mutex::default() }))
+    }
+}
