@@ -404,7 +404,13 @@ impl Sandbox {
             None => self.transact(act)?,
             Some(Fault::Reject(kind)) => Err(CallError::rejected(
                 kind,
-                format!("sandbox {target}: {op} was refused by an injected fault"),
+                match kind {
+                    // In the words of the real one: a participant reads no hint of what to do.
+                    ErrorKind::NotReady => {
+                        format!("sandbox {target}: {op}: the server answers 503: it is sealed, or not ready")
+                    }
+                    _ => format!("sandbox {target}: {op}: refused by the server ({kind})"),
+                },
             )),
             Some(Fault::Throttle(wait)) => {
                 let message = format!("sandbox {target}: too many requests");

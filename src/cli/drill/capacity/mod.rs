@@ -79,10 +79,7 @@ pub(super) fn main(global: &Global, args: &CapacityArgs) -> Result<Exit, CliErro
         let mut setting = setting.clone();
         setting.runbook.strategy = strategy;
         let played = play(&setting)?;
-        let mut instead = Vec::new();
-        for (change, other) in changes(&setting, &played).into_iter().filter(|_| !args.no_advice) {
-            instead.push((change, play(&other)?));
-        }
+        let instead = if args.no_advice { Vec::new() } else { instead(&setting, &played)? };
         answers.push(Answer { strategy, played, instead });
     }
     let ended = answers.iter().all(|answer| answer.played.unfinished.is_none());
@@ -135,27 +132,41 @@ fn setting(global: &Global, args: &CapacityArgs) -> Result<Setting, CliError> {
     })
 }
 
-/// What is worth trying instead: a quota of twice the size where one refused requests, more or fewer calls at once.
-fn changes(setting: &Setting, played: &Played) -> Vec<(String, Setting)> {
-    let mut changes = Vec::new();
+/// What it comes to with a quota of twice the size, where one refused requests, and with more or fewer calls at once.
+fn instead(setting: &Setting, played: &Played) -> Result<Vec<(String, Played)>, CliError> {
+    let mut instead = Vec::new();
     let refused = |quota: &Quota| played.sent_to(&quota.connection).refused > 0;
     for (at, quota) in setting.quotas.iter().enumerate().filter(|(_, quota)| refused(quota)) {
         let mut other = setting.clone();
         other.quotas[at].requests = quota.requests.saturating_mul(2);
         let change = format!("quota {}={}", quota.connection, other.quotas[at]);
-        changes.push((change, other));
+        instead.push((change, play(&other)?));
     }
+    let at_once = |concurrency: usize| {
+        let mut other = setting.clone();
+        other.runbook.limits.concurrency = concurrency;
+        Ok::<_, CliError>((format!("limits.concurrency {concurrency}"), play(&other)?))
+    };
     let now = setting.runbook.limits.concurrency;
-    let throttled = played.stops > 0 || setting.quotas.iter().any(refused);
-    for concurrency in [now / 2, now * 2] {
-        // More calls at once do not help a server that refuses them, fewer do not help one that takes all.
-        if (1..=1024).contains(&concurrency) && (concurrency < now) == throttled {
-            let mut other = setting.clone();
-            other.runbook.limits.concurrency = concurrency;
-            changes.push((format!("limits.concurrency {concurrency}"), other));
+    if !setting.quotas.iter().any(refused) {
+        // More calls at once do not help a server that refuses them.
+        if now * 2 <= 1024 {
+            instead.push(at_once(now * 2)?);
         }
+        return Ok(instead);
     }
-    changes
+    // Fewer and fewer, until a person has nothing to type again.
+    let mut concurrency = now / 2;
+    while concurrency >= 1 {
+        let (change, other) = at_once(concurrency)?;
+        let is_smooth = other.unfinished.is_none() && other.stops + other.plans == 0;
+        if is_smooth || concurrency == 1 {
+            instead.push((change, other));
+            break;
+        }
+        concurrency /= 2;
+    }
+    Ok(instead)
 }
 
 fn millis(time: Option<Duration>) -> serde_json::Value {

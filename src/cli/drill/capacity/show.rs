@@ -35,7 +35,7 @@ fn slowed<'a>(took: &'a Took, played: &Played) -> Slowed<'a> {
     }
     let wait = played.waits.iter().find(|(phase, _)| Some(*phase) == took.phase).map(|(_, wait)| *wait);
     match wait {
-        Some(wait) if wait * 2 >= took.time && !wait.is_zero() => Slowed::Runbook,
+        Some(wait) if took.time >= wait && wait * 2 >= took.time && !wait.is_zero() => Slowed::Runbook,
         _ => Slowed::Requests,
     }
 }
