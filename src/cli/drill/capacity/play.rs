@@ -130,7 +130,8 @@ async fn observe(
             Err(SurveyError { source, .. }) if source.kind == ErrorKind::Throttled => {
                 played.plans += 1;
                 if played.plans >= RESUMES {
-                    played.unfinished = Some("no plan can be made: a quota refuses too much of it".to_owned());
+                    played.unfinished =
+                        Some("no plan can be made: a quota refuses too much of it".to_owned());
                     return Ok(None);
                 }
             }
