@@ -170,7 +170,8 @@ async fn run(
         match (state.end(), state.stopped()) {
             (Some(End::Done | End::NotProved), _) => return Ok(()),
             (Some(end), _) => {
-                played.unfinished = Some(format!("the run ends: {}", crate::output::end_word(end)));
+                let why = failed(&state).map(|why| format!(": {why}")).unwrap_or_default();
+                played.unfinished = Some(format!("the run ends: {}{why}", crate::output::end_word(end)));
                 return Ok(());
             }
             (None, Some(Stop::Failed { step })) if is_throttled(&state, step) && played.stops < RESUMES => {
@@ -188,6 +189,13 @@ async fn run(
         state.apply(&event, now.wall).map_err(EngineError::Illegal)?;
         journal.commit(now, &[event])?;
     }
+}
+
+/// The first step that failed, and why.
+fn failed(state: &State) -> Option<String> {
+    let steps = state.plan().steps.iter().enumerate();
+    let mut failures = steps.filter_map(|(at, step)| Some((&step.id, state.failure(at)?)));
+    failures.next().map(|(step, failure)| format!("{step}: {}", failure.message))
 }
 
 fn is_throttled(state: &State, step: &str) -> bool {
