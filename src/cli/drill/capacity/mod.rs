@@ -61,6 +61,7 @@ struct Setting {
     credentials: usize,
     quotas: Vec<Quota>,
     latency: Duration,
+    global: Global,
 }
 
 /// What a strategy comes to.
@@ -132,6 +133,7 @@ fn setting(global: &Global, args: &CapacityArgs) -> Result<Setting, CliError> {
         credentials: args.credentials as usize,
         quotas: args.quota.clone(),
         latency: args.latency.get(),
+        global: global.clone(),
     })
 }
 

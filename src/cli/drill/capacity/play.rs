@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::super::super::context::{Access, Context};
 use super::super::super::pace::block_on_virtual;
-use super::super::super::{CliError, Exit};
+use super::super::super::{CliError, Exit, Global};
 use super::Setting;
 use crate::clock::{Clock, Moment, VirtualClock};
 use crate::domain::{ErrorKind, Phase, Strategy};
@@ -16,7 +17,6 @@ use crate::drill::{Meter, Sent, Took, many};
 use crate::engine::{
     Answer, Choices, Conduct, Engine, EngineError, Observer, Operator, SurveyError, survey_and_learn,
 };
-use crate::journal::{Ledger, SealingKey, StateDir};
 use crate::plan::{Observed, Plan, Request, compile};
 use crate::provider::Provider;
 use crate::provider::sandbox::{Faults, Sandbox};
@@ -71,12 +71,9 @@ pub(super) fn play(setting: &Setting) -> Result<Played, CliError> {
 async fn play_in(setting: &Setting, folder: &std::path::Path) -> Result<Played, CliError> {
     let clock: Arc<dyn Clock> = Arc::new(VirtualClock::starting(Timestamp::UNIX_EPOCH));
     let (runbook, apart) = many(&setting.runbook, setting.credentials);
-    let state = StateDir::open(folder)?;
-    let sealing = SealingKey::of(state.root());
-    let world = Sandbox::open(&state.sandbox(), sealing.sealer()?).map_err(|e| {
-        CliError::new(Exit::Failed, format!("cannot make the sandbox: {e}")).hint("free some space")
-    })?;
-    let world = world.with_apart(apart);
+    let global = Global { state: Some(folder.to_owned()), ..setting.global.clone() };
+    let context = Context::unstaged(&global, Access::Writes)?;
+    let world = context.world()?.with_apart(apart);
     for (name, credential) in &runbook.credentials {
         world.seed(name, credential)?;
     }
@@ -106,7 +103,7 @@ async fn play_in(setting: &Setting, folder: &std::path::Path) -> Result<Played, 
             Ok(plan) => {
                 let plan = Arc::new(plan);
                 played.waits = waits(&plan);
-                run(&plan, &state, &sealing, &provider, &clock, &meter, &mut played).await?;
+                run(&plan, &context, &provider, &clock, &meter, &mut played).await?;
                 (played.contained, played.revoked) = meter.reached(&plan);
             }
             Err(error) => played.unfinished = Some(error.to_string()),
@@ -143,15 +140,14 @@ async fn observe(
 /// Runs the plan to its end, resumed at once where a server refuses too much.
 async fn run(
     plan: &Arc<Plan>,
-    ledger: &dyn Ledger,
-    sealing: &SealingKey,
+    context: &Context,
     provider: &Arc<dyn Provider>,
     clock: &Arc<dyn Clock>,
     meter: &Arc<Meter>,
     played: &mut Played,
 ) -> Result<(), CliError> {
     let now = clock.now();
-    let mut journal = ledger.open(plan, None, WHO, now).await?;
+    let mut journal = context.ledger.open(plan, None, WHO, now).await?;
     let mut state = State::new(Arc::clone(plan), now.wall);
     let name = journal.run().to_owned();
     loop {
@@ -161,7 +157,7 @@ async fn run(
             provider: Arc::clone(provider),
             journal,
             clock: Arc::clone(clock),
-            sealer: Arc::new(sealing.sealer()?),
+            sealer: Arc::new(context.sealing.sealer()?),
             operator: Arc::new(Agreeable),
             observer: Box::new(Watch { meter: Arc::clone(meter), plan: Arc::clone(plan) }),
             interrupt,
@@ -177,6 +173,8 @@ async fn run(
             (None, Some(Stop::Failed { step })) if is_throttled(&state, step) && played.stops < RESUMES => {
                 played.stops += 1;
             }
+            // Nothing is wrong with the stores here: a quota refused the last look at them.
+            (None, Some(Stop::Unread { .. })) if played.stops < RESUMES => played.stops += 1,
             (None, stop) => {
                 let why = stop.map(crate::output::sentence).unwrap_or_default();
                 played.unfinished = Some(format!("the run stops: {why}"));
@@ -184,7 +182,7 @@ async fn run(
             }
         }
         let now = clock.now();
-        (journal, state) = ledger.resume(&name, WHO, now).await?;
+        (journal, state) = context.ledger.resume(&name, WHO, now).await?;
         let event = Event::Resumed {};
         state.apply(&event, now.wall).map_err(EngineError::Illegal)?;
         journal.commit(now, &[event])?;
