@@ -19,7 +19,7 @@ use crate::engine::{
 };
 use crate::plan::{Observed, Plan, Request, compile};
 use crate::provider::Provider;
-use crate::provider::sandbox::{Faults, Sandbox};
+use crate::provider::sandbox::Faults;
 use crate::rotation::{End, Event, State, Stop};
 use crate::runbook::model::Runbook;
 
