@@ -118,7 +118,8 @@ impl Context {
         Ok(self)
     }
 
-    fn world(&self) -> Result<Sandbox, CliError> {
+    /// The world of the sandbox.
+    pub(super) fn world(&self) -> Result<Sandbox, CliError> {
         let folder = &self.sandbox;
         Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
             CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))

@@ -266,7 +266,7 @@ impl From<LedgerError> for CliError {
             LedgerError::Unreachable { .. } => {
                 (Exit::Failed, Some("mount the archive at that path, or put a symbolic link there to where it is now".into()))
             }
-            LedgerError::GoneFromArchive { .. } => (Exit::JournalInvalid, Some("restore it from a backup of the archive".into())),
+            LedgerError::GoneFromArchive { .. } | LedgerError::ChangedInArchive { .. } => (Exit::JournalInvalid, Some("restore it from a backup of the archive".into())),
             LedgerError::BadArchive { .. } => (Exit::Usage, Some("nothing was removed; name another directory: --to DIR".into())),
             LedgerError::NotClosed(run) => {
                 (Exit::Failed, Some(format!("see its state: stanch status {run}   stanch audit verify {run}")))

@@ -205,18 +205,14 @@ impl Input {
         choice: &Choice,
         drill: Option<String>,
     ) -> Result<Self, CliError> {
-        let Some(environment) = &choice.env else {
-            let declared: Vec<&str> = template.environments().collect();
-            return Err(CliError::new(Exit::Usage, "--env is missing; stanch never guesses the environment")
-                .hint(format!("pass --env with one of: {}", declared.join(", "))));
-        };
+        let environment = environment(template, choice.env.as_deref())?;
         let mut runbook = template.instantiate(environment)?;
         if let Some(strategy) = choice.strategy {
             runbook.strategy = strategy.into();
         }
         narrow(&mut runbook, &choice.only)?;
         let request = Request {
-            environment: environment.clone(),
+            environment: environment.to_owned(),
             sandbox: environment == SANDBOX || drill.is_some(),
             runbook_sha256: template.sha256().to_owned(),
             tool: concat!("stanch ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -231,6 +227,15 @@ impl Input {
         }
         Ok(Self::Runbook(Box::new(Fresh { runbook, request, choices, drill, policy: None })))
     }
+}
+
+/// The environment, which is never guessed.
+pub(super) fn environment<'a>(template: &Template, env: Option<&'a str>) -> Result<&'a str, CliError> {
+    env.ok_or_else(|| {
+        let declared: Vec<&str> = template.environments().collect();
+        CliError::new(Exit::Usage, "--env is missing; stanch never guesses the environment")
+            .hint(format!("pass --env with one of: {}", declared.join(", ")))
+    })
 }
 
 /// Leaves only the credentials that were asked for.

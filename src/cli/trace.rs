@@ -61,12 +61,19 @@ async fn send(context: &Context, global: &Global, trace: &Trace) -> Result<Exit,
         return Err(CliError::new(Exit::Usage, message)
             .hint(format!("see what has ended: stanch trace {}", trace.run)));
     }
+    if let Some(name) = Collector::turned_off(&variable) {
+        let message = format!("{name} turns the sending of traces off; nothing was sent");
+        return Err(CliError::new(Exit::Usage, message)
+            .hint(format!("to send this one: env -u {name} stanch trace {} --send", trace.run)));
+    }
     let Some(collector) = collector()? else {
         let message = "no collector is set; nothing was sent";
         return Err(CliError::new(Exit::Usage, message)
             .hint("set OTEL_EXPORTER_OTLP_ENDPOINT, such as http://localhost:4318"));
     };
-    collector.send(trace).await?;
+    if let Some(warning) = collector.send(trace).await? {
+        eprintln!("warning: {warning}");
+    }
     if global.json {
         print_json(&json!({ "run": trace.run, "spans": trace.spans() }))?;
     } else {
@@ -87,6 +94,7 @@ pub(super) async fn after(context: &Context, run: &str) {
         Ok(Some(collector)) => collector,
         Err(error) => return later(run, &error.to_string()),
     };
+    let place = collector.place();
     let (deadline, ledger, name) = (collector.deadline(), Arc::clone(&context.ledger), run.to_owned());
     let (end, ended) = oneshot::channel();
     let work = move || {
@@ -96,7 +104,7 @@ pub(super) async fn after(context: &Context, run: &str) {
             let trace = of(&*ledger, &name).await.map_err(|error| error.sentences())?;
             // Whoever called may not want this trace kept.
             if !trace.over || !trace.sampled {
-                return Ok(());
+                return Ok(None);
             }
             collector.send(&trace).await.map_err(|error| error.to_string())
         });
@@ -108,15 +116,17 @@ pub(super) async fn after(context: &Context, run: &str) {
     if std::thread::Builder::new().name("trace".to_owned()).spawn(work).is_err() {
         return later(run, "cannot start a thread");
     }
-    let late = || Err("the collector did not answer in time".to_owned());
+    let late = || Err(format!("{place} did not answer in time"));
     let sent = tokio::select! {
         sent = tokio::time::timeout(deadline + Duration::from_millis(100), ended) => {
             sent.ok().and_then(Result::ok).unwrap_or_else(late)
         }
         _ = tokio::signal::ctrl_c() => late(),
     };
-    if let Err(why) = sent {
-        later(run, &why);
+    match sent {
+        Ok(None) => {}
+        Ok(Some(warning)) => eprintln!("the trace was sent: {warning}"),
+        Err(why) => later(run, &why),
     }
 }
 
@@ -125,7 +135,11 @@ fn later(run: &str, why: &str) {
 }
 
 fn collector() -> Result<Option<Collector>, SendError> {
-    Collector::of(&|name| std::env::var(name).ok())
+    Collector::of(&variable)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The trace of a run.
@@ -155,6 +169,9 @@ impl From<SendError> for CliError {
             SendError::Call(error) => {
                 let hint = error.hint.as_deref().unwrap_or("see that the collector takes OTLP over HTTP");
                 return Self::from_error(Exit::Unreachable, error).hint(hint);
+            }
+            SendError::Unclear { .. } => {
+                (Exit::Failed, "see that the address is a collector's, and that its path is right")
             }
             SendError::Partial { .. } => (Exit::Failed, "see the collector's own log"),
         };

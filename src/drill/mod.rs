@@ -5,6 +5,7 @@
 //! played in a state directory of its own, which holds `drill.json`: every command that is given that directory
 //! works in the sandbox alone.
 
+mod capacity;
 mod ledger;
 mod lint;
 mod marker;
@@ -14,6 +15,7 @@ mod score;
 mod stage;
 mod story;
 
+pub use capacity::{BadQuota, Meter, Quota, Sent, Took, many};
 pub use ledger::{Asks, DrillLedger};
 pub use lint::{Checked, check, in_order};
 pub use marker::{BadMarker, Marker};

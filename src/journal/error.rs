@@ -97,6 +97,16 @@ pub enum LedgerError {
         /// The archive.
         place: String,
     },
+    /// What an archive has of a run is not what was moved there.
+    #[error("run {run} was changed in the archive {place}: {why}")]
+    ChangedInArchive {
+        /// The run.
+        run: String,
+        /// The archive.
+        place: String,
+        /// What shows it.
+        why: String,
+    },
     /// A directory cannot be an archive, or holds something else than a run that is to be moved there.
     #[error("cannot use the archive {place}: {why}")]
     BadArchive {

@@ -156,6 +156,8 @@ fn an_archive_that_is_away_or_changed_shows() {
     fs::write(&path, format!("{}\n", lines[..=before].join("\n"))).expect("written");
     let all = tool.run(&["audit", "verify", "--all"]).expect(30);
     assert!(all.stdout.contains("the end was removed"), "{all:?}");
+    let status = tool.run(&["status", old]).expect(30);
+    assert!(status.stdout.is_empty() && status.stderr.contains("the end is not there"), "{status:?}");
     fs::remove_dir_all(to.join(old)).expect("removed");
     let all = tool.run(&["audit", "verify", "--all"]).expect(30);
     assert!(all.stdout.contains("is not there any more"), "{all:?}");
@@ -187,8 +189,15 @@ fn an_encrypted_archive_is_read_with_the_sealing_key_or_by_its_recipients() {
     fs::write(&key, kept).expect("written");
     // A damaged one is not taken.
     fs::write(to.join(old).join("journal.jsonl.age"), &sealed[..sealed.len() - 9]).expect("written");
-    let all = tool.run(&["audit", "verify", "--all"]);
-    assert!(all.code == Some(32) && all.stdout.contains("cannot be read"), "{all:?}");
+    let all = tool.run(&["audit", "verify", "--all"]).expect(30);
+    assert!(all.stdout.contains("was changed in the archive"), "{all:?}");
+    tool.run(&["status", old]).expect(30);
+    // What would wait for a writer is no journal.
+    fs::remove_file(to.join(old).join("journal.jsonl.age")).expect("removed");
+    let fifo = to.join(old).join("journal.jsonl");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("made");
+    let all = tool.run(&["audit", "verify", "--all"]).expect(30);
+    assert!(all.stdout.contains("it is not a file"), "{all:?}");
 }
 
 #[test]
@@ -240,6 +249,7 @@ fn a_directory_that_is_no_archive_gets_nothing() {
     refused(&tool.state(), 2, "it holds other files");
     fs::create_dir(tool.state().join("inside")).expect("made");
     refused(&tool.state().join("inside"), 2, "inside of the state directory");
+    assert_eq!(fs::read_dir(tool.state().join("inside")).expect("there").count(), 0);
     fs::write(to.join("notes"), "mine").expect("written");
     refused(&to, 2, "it holds other files");
     fs::remove_file(to.join("notes")).expect("removed");

@@ -13,6 +13,7 @@ mod aws_secret;
 mod bad_input;
 mod before;
 mod calendar;
+mod capacity;
 mod ci;
 mod cli;
 mod conformance;

@@ -1,5 +1,6 @@
 //! `stanch drill`: practise a rotation in the sandbox.
 
+mod capacity;
 mod check;
 mod play;
 mod score;
@@ -33,6 +34,8 @@ enum DrillCommand {
     Facilitate,
     /// Answer a question of the drill.
     Answer(tabletop::AnswerArgs),
+    /// Answer how long many credentials would take under the quotas of their servers. Contacts no server.
+    Capacity(capacity::CapacityArgs),
     /// Score a drill from its record.
     Score(score::ScoreArgs),
     /// Find every mistake in scenarios, also what they wait for and cannot come. Contacts no server.
@@ -65,6 +68,7 @@ pub(super) fn main(open: Open<'_>, global: &Global, args: DrillArgs) -> Result<E
         // Its time passes as that of the drill.
         DrillCommand::Facilitate => block_on(tabletop::facilitate(&open(Access::Writes)?))?,
         DrillCommand::Answer(args) => block_on_this_thread(tabletop::answer(&open(Access::Writes)?, &args))?,
+        DrillCommand::Capacity(args) => capacity::main(global, &args),
         DrillCommand::Score(args) => block_on_this_thread(score::main(&open(Access::Reads)?, global, &args))?,
         DrillCommand::Lint(args) => check::main(global, &args),
         DrillCommand::Init { file } => init::write(SCAFFOLD, file, "stanch drill lint"),

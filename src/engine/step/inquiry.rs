@@ -34,6 +34,8 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(20);
 const LATE: &str = "no answer in time";
 /// How often a look that is taken once is taken when it has no answer.
 const TRIES: u32 = 3;
+/// The same where the server refuses the number of requests: it said when to come again, as it said to all the others.
+const REFUSALS: u32 = 10;
 
 /// Who is asked.
 pub(super) enum Asked {
@@ -204,7 +206,8 @@ impl Inquiry<'_> {
                 }
                 Err(error) => {
                     silences += 1;
-                    if is_final(&error) || silences >= TRIES {
+                    let tries = if error.kind == ErrorKind::Throttled { REFUSALS } else { TRIES };
+                    if is_final(&error) || silences >= tries {
                         // It would have no answer in the end either.
                         let kind = match (&self.who, error.kind) {
                             (Asked::Probe(_), ErrorKind::NoAnswer) => ErrorKind::Unsupported,

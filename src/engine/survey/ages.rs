@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::learnt::Learnt;
-use super::patiently;
+use super::patience::{Places, patiently};
 use crate::provider::{CallError, Provider};
 use crate::runbook::model::{Credential, Runbook};
 use crate::secret::Material;
@@ -42,7 +42,7 @@ async fn one(provider: &dyn Provider, name: &str, credential: &Credential, learn
     let mut value = None;
     for (index, store) in credential.stores.iter().enumerate() {
         let target = store.target();
-        match patiently(|| stored(provider, name, credential, index)).await {
+        match patiently(&Places::new(1), || stored(provider, name, credential, index)).await {
             Ok((material, at)) => {
                 learnt.lock().unwrap_or_else(PoisonError::into_inner).add(name, &material);
                 age.written.extend(at.map(|at| (target, at)));
@@ -51,7 +51,7 @@ async fn one(provider: &dyn Provider, name: &str, credential: &Credential, learn
             Err(error) => age.unseen.push(format!("could not ask {target}: {}", error.message)),
         }
     }
-    match patiently(|| issued(provider, name, credential, value.as_ref())).await {
+    match patiently(&Places::new(1), || issued(provider, name, credential, value.as_ref())).await {
         Ok(issued) => age.issued = issued,
         Err(error) => age.unseen.push(format!("could not ask the issuer: {}", error.message)),
     }

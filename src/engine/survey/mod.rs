@@ -6,14 +6,15 @@ mod drift;
 mod failure;
 mod learnt;
 mod outside;
+mod patience;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use self::failure::{error_of, may_pass, with_failures};
+use self::patience::{Places, patiently};
 use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, Life, Observation, Standing, Strategy};
 use crate::plan::{Observed, ObservedCredential, ObservedStore, Outgoing, Plan};
 use crate::provider::{CallError, Issuer, Provider, Store};
@@ -28,11 +29,6 @@ pub use learnt::Learnt;
 
 /// How many credentials are observed at once.
 const AT_ONCE: usize = 32;
-/// How often a look that may pass is taken, and the wait after the first; it doubles.
-const TRIES: u32 = 4;
-const WAIT: Duration = Duration::from_millis(250);
-/// A server that asks to wait for longer is named instead.
-const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// A target could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +181,7 @@ async fn credentials(
     choices: &Choices,
     learnt: &Arc<Mutex<Learnt>>,
 ) -> Result<Vec<Option<(ObservedCredential, Vec<Check>)>>, SurveyError> {
+    let places = Arc::new(Places::new(AT_ONCE));
     let mut asking = JoinSet::new();
     let mut found: Vec<Option<(ObservedCredential, Vec<Check>)>> = Vec::new();
     found.resize_with(runbook.credentials.len(), || None);
@@ -197,7 +194,7 @@ async fn credentials(
             handle: choices.outgoing.get(&name).or(credential.outgoing.as_ref()).cloned(),
             nothing_to_revoke: choices.nothing_to_revoke.clone(),
         };
-        let (learnt, strategy) = (Arc::clone(learnt), runbook.strategy);
+        let (learnt, strategy, places) = (Arc::clone(learnt), runbook.strategy, Arc::clone(&places));
         asking.spawn(async move {
             let look = || async {
                 match strategy {
@@ -207,7 +204,7 @@ async fn credentials(
                     }
                 }
             };
-            let result = patiently(look).await;
+            let result = patiently(&places, look).await;
             (at, result.map_err(|source| SurveyError { target: format!("credential `{name}`"), source }))
         });
     }
@@ -236,27 +233,6 @@ fn crashed(target: &str, error: &tokio::task::JoinError) -> SurveyError {
     let message = format!("stanch could not observe it: {why}; nothing was changed");
     let source = CallError::rejected(ErrorKind::Local, message).hint("please report this");
     SurveyError { target: target.to_owned(), source }
-}
-
-/// Looks again after what may pass, as a run does.
-async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
-    look: impl Fn() -> F,
-) -> Result<T, CallError> {
-    let mut wait = WAIT;
-    for _ in 1..TRIES {
-        match look().await {
-            Err(e) if may_pass(e.kind) => {
-                let asked = e.retry_after.unwrap_or_default();
-                if asked > MAX_WAIT {
-                    return Err(e);
-                }
-                tokio::time::sleep(wait.max(asked)).await;
-                wait *= 2;
-            }
-            other => return other,
-        }
-    }
-    look().await
 }
 
 /// What a person said of one credential.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 use super::failure::may_pass;
-use super::{AT_ONCE, SurveyError, TRIES, WAIT, crashed};
+use super::patience::{TRIES, WAIT};
+use super::{AT_ONCE, SurveyError, crashed};
 use crate::domain::{Check, CheckVerdict, ErrorKind, Phase, Strategy};
 use crate::plan::ADOPTED;
 use crate::provider::{CallError, Provider};

@@ -207,7 +207,7 @@ impl Fold {
             trace_id: String::new(),
             span_id: hex::encode(open.id),
             parent_span_id: Some(hex::encode(within)),
-            flags: LOCAL,
+            flags: LOCAL | self.kept(),
             name: open.name,
             kind: open.kind,
             start_time_unix_nano: nanoseconds(open.at),
@@ -219,6 +219,11 @@ impl Fold {
             links: Vec::new(),
             status,
         });
+    }
+
+    /// The flags of W3C Trace Context, as whoever began the trace set them: bit 0, whether it is kept.
+    fn kept(&self) -> u32 {
+        self.parent.map_or(1, |parent| u32::from(parent.flags))
     }
 
     /// The trace; `None` where there was no first record.
@@ -278,7 +283,7 @@ impl Fold {
             trace_id: String::new(),
             span_id: hex::encode(self.span_id(0)),
             parent_span_id: self.parent.map(|parent| hex::encode(parent.span)),
-            flags: if self.parent.is_some() { REMOTE } else { LOCAL },
+            flags: if self.parent.is_some() { REMOTE } else { LOCAL } | self.kept(),
             name: format!("run {}", plan.runbook.name),
             kind: INTERNAL,
             start_time_unix_nano: nanoseconds(first.wall),

@@ -49,6 +49,16 @@ pub enum SendError {
     /// The request failed.
     #[error(transparent)]
     Call(CallError),
+    /// It answered with success, and not as a collector does.
+    #[error(
+        "{place} answered {status}, and not as a collector does (OTLP over HTTP, in JSON); whether it has the trace is not known"
+    )]
+    Unclear {
+        /// What answered.
+        place: String,
+        /// The status.
+        status: u16,
+    },
     /// The collector took only some of it.
     #[error("{place} rejected {rejected}{why}")]
     Partial {
@@ -74,9 +84,7 @@ impl Collector {
             let names = [format!("OTEL_EXPORTER_OTLP_TRACES_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
             names.into_iter().find_map(|name| get(&name).map(|value| (name, value)))
         };
-        let off = get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"))
-            || get("OTEL_TRACES_EXPORTER")
-                .is_some_and(|names| !names.split(',').any(|name| name.trim() == "otlp"));
+        let off = Self::turned_off(variable).is_some();
         let Some((name, endpoint)) = either("ENDPOINT").filter(|_| !off) else { return Ok(None) };
         let wrong =
             |name: &str, what: &str| SendError::Setting { name: name.to_owned(), what: what.to_owned() };
@@ -137,6 +145,22 @@ impl Collector {
         Ok(Some(Self { address, headers, secrets, about, deadline }))
     }
 
+    /// The variable that turns sending off, whatever else is set.
+    pub fn turned_off(variable: &dyn Fn(&str) -> Option<String>) -> Option<&'static str> {
+        let (disabled, exporter) = ("OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER");
+        let get = |name: &str| variable(name).filter(|text| !text.trim().is_empty());
+        if get(disabled).is_some_and(|text| text.trim().eq_ignore_ascii_case("true")) {
+            return Some(disabled);
+        }
+        let others = |names: &String| !names.split(',').any(|name| name.trim() == "otlp");
+        get(exporter).filter(others).map(|_| exporter)
+    }
+
+    /// What it is called in messages.
+    pub fn place(&self) -> String {
+        format!("the collector {}", server_of(&safe_url(&self.address)))
+    }
+
     /// How long sending takes at most.
     pub fn deadline(&self) -> Duration {
         self.deadline
@@ -147,17 +171,17 @@ impl Collector {
         trace.to_json(&self.about)
     }
 
-    /// Sends a trace, once.
+    /// Sends a trace, once. Returns what the collector has to say of it, though it took all of it.
     ///
     /// # Errors
     /// When the collector did not take all of it, or that is not known.
-    pub async fn send(&self, trace: &Trace) -> Result<(), SendError> {
+    pub async fn send(&self, trace: &Trace) -> Result<Option<String>, SendError> {
         let body = self.body(trace);
         if body.len() > MAX_BODY {
             return Err(SendError::TooLarge(body.len()));
         }
         let clean = |text: &str| self.secrets.scrub(text);
-        let place = format!("the collector {}", server_of(&safe_url(&self.address)));
+        let place = self.place();
         let judged = |reply: Reply| match judge(&reply, &place) {
             Ok(()) => partial(&reply, &place, &clean),
             Err(error) => Err(SendError::Call(error)),
@@ -196,13 +220,18 @@ fn pairs(text: &str) -> impl Iterator<Item = (Option<String>, Option<String>)> {
     })
 }
 
-/// What a collector says that took only some of it (`ExportTracePartialSuccess`). Anything else in its reply means
-/// nothing.
-fn partial(reply: &Reply, place: &str, clean: &dyn Fn(&str) -> String) -> Result<(), SendError> {
+/// What a collector says that took only some of it (`ExportTracePartialSuccess`), or all of it with a warning. Whatever
+/// else answers with success is none: a proxy's page of welcome, or an error in its body.
+fn partial(reply: &Reply, place: &str, clean: &dyn Fn(&str) -> String) -> Result<Option<String>, SendError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Response {
-        partial_success: Partial,
+        #[serde(default)]
+        partial_success: Option<Partial>,
+        // `google.rpc.Status`, and what else is called so.
+        code: Option<serde_json::Value>,
+        error: Option<serde_json::Value>,
+        errors: Option<serde_json::Value>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -211,19 +240,30 @@ fn partial(reply: &Reply, place: &str, clean: &dyn Fn(&str) -> String) -> Result
         rejected_spans: serde_json::Value,
         error_message: String,
     }
-    let Ok(Response { partial_success }) = serde_json::from_slice(&reply.body) else { return Ok(()) };
-    let rejected = match &partial_success.rejected_spans {
-        serde_json::Value::String(text) => text.parse().unwrap_or_default(),
-        other => other.as_u64().unwrap_or_default(),
-    };
-    if rejected == 0 {
-        return Ok(());
+    let unclear = || SendError::Unclear { place: place.to_owned(), status: reply.status.as_u16() };
+    // Some leave the body out.
+    if reply.body.trim_ascii().is_empty() {
+        return Ok(None);
     }
-    let why = sanitize(&clean(&partial_success.error_message));
+    let said: Response = serde_json::from_slice(&reply.body).map_err(|_| unclear())?;
+    if said.code.is_some() || said.error.is_some() || said.errors.is_some() {
+        return Err(unclear());
+    }
+    let Some(partial) = said.partial_success else { return Ok(None) };
+    let rejected = match &partial.rejected_spans {
+        serde_json::Value::Null => 0,
+        serde_json::Value::String(text) => text.parse().map_err(|_| unclear())?,
+        other => other.as_u64().ok_or_else(unclear)?,
+    };
+    let why = sanitize(&clean(&partial.error_message)).replace('"', "'");
+    let says = format!(", and says \"{why}\"");
+    if rejected == 0 {
+        return Ok((!why.is_empty()).then(|| format!("{place} took all of it{says}")));
+    }
     Err(SendError::Partial {
         place: place.to_owned(),
         rejected: counted(rejected, "span"),
-        why: if why.is_empty() { why } else { format!(": {why}") },
+        why: if why.is_empty() { why } else { says },
     })
 }
 
@@ -251,6 +291,8 @@ mod tests {
         assert_eq!(address(&both).as_deref(), Some("http://t/x"));
         for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(address(&[(all, "http://h"), off]), None, "{off:?}");
+            let lookup = |name: &str| (name == off.0).then(|| off.1.to_owned());
+            assert_eq!(Collector::turned_off(&lookup), Some(off.0));
         }
         let on = ("OTEL_TRACES_EXPORTER", "console, otlp");
         assert!(address(&[(all, "http://h"), on]).is_some());
@@ -267,6 +309,34 @@ mod tests {
         ];
         let about = of(&named).expect("understood").expect("one").about;
         assert_eq!(about, [("a".to_owned(), "b".to_owned()), ("service.name".to_owned(), "s".to_owned())]);
+    }
+
+    #[test]
+    fn only_a_collectors_answer_counts_as_sent() {
+        let sent = |body: &str| {
+            let (headers, body) = (http::HeaderMap::new(), body.as_bytes().to_vec());
+            let reply = Reply { status: http::StatusCode::OK, headers, body };
+            partial(&reply, "C", &|text| text.to_owned()).map_err(|error| error.to_string())
+        };
+        for good in ["", " \n", "{}", "{\"partialSuccess\":{}}", "{\"partialSuccess\":null}", "{\"x\":1}"] {
+            assert_eq!(sent(good), Ok(None), "{good}");
+        }
+        let warns = "{\"partialSuccess\":{\"rejectedSpans\":\"0\",\"errorMessage\":\"use \\\"v2\\\"\"}}";
+        assert_eq!(sent(warns), Ok(Some("C took all of it, and says \"use 'v2'\"".to_owned())));
+        let some = sent("{\"partialSuccess\":{\"rejectedSpans\":2,\"errorMessage\":\"bad\"}}");
+        assert_eq!(some, Err("C rejected 2 spans, and says \"bad\"".to_owned()));
+        for other in [
+            "<html>welcome</html>",
+            "[]",
+            "\"ok\"",
+            "{\"error\":\"no\"}",
+            "{\"code\":3,\"message\":\"no\"}",
+            "{\"partialSuccess\":7}",
+            "{\"partialSuccess\":{\"rejectedSpans\":\"many\"}}",
+        ] {
+            let said = sent(other).expect_err(other);
+            assert!(said.contains("answered 200, and not as a collector does"), "{other}: {said}");
+        }
     }
 
     #[test]

@@ -51,10 +51,10 @@ pub(super) const INTERNAL: u32 = 1;
 /// `SPAN_KIND_CLIENT`: something was asked of another system.
 pub(super) const CLIENT: u32 = 3;
 
-/// The trace is kept, and the parent is of this process or none.
-pub(super) const LOCAL: u32 = 0x101;
-/// The trace is kept, and the parent is of another process.
-pub(super) const REMOTE: u32 = 0x301;
+/// The parent is of this process, or there is none. The lowest byte has the flags of the trace.
+pub(super) const LOCAL: u32 = 0x100;
+/// The parent is of another process.
+pub(super) const REMOTE: u32 = 0x300;
 
 /// Something that happened in a span.
 #[derive(Debug, Serialize)]

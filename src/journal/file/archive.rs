@@ -10,8 +10,9 @@
 //! <archive>/RUN/outbox/…         its messages, and whatever else belonged to it
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::examine::Cover;
@@ -38,6 +39,8 @@ const LEFT: [&str; 2] = ["lock", "sealed.jsonl"];
 pub struct Archive {
     folder: PathBuf,
     recipients: Vec<Recipient>,
+    /// Whether it has its mark. It gets it with its first run: a refusal leaves a directory as it was.
+    is_marked: bool,
 }
 
 /// A file of a run: where it is, and its name in the archive.
@@ -56,14 +59,14 @@ impl Archive {
         let folder = fs::canonicalize(folder).map_err(io("find", folder))?;
         let bad = |why: &str| LedgerError::BadArchive { place: place(&folder), why: why.to_owned() };
         let there = list(&folder)?;
-        match read(&folder.join(MARK))? {
-            Some(text) if text == MARKED => {}
+        let is_marked = match read(&folder.join(MARK))? {
+            Some(text) if text == MARKED => true,
             Some(_) => return Err(bad("another version of stanch made it")),
             // What is made here on the way is not in the way.
-            None if there.iter().all(|name| name.starts_with(".tmp")) => replace(&folder.join(MARK), MARKED)?,
+            None if there.iter().all(|name| name.starts_with(".tmp")) => false,
             None => return Err(bad("it holds other files; name an empty directory, or an archive")),
-        }
-        Ok(Self { folder, recipients })
+        };
+        Ok(Self { folder, recipients, is_marked })
     }
 
     /// Where it is.
@@ -110,6 +113,9 @@ impl StateDir {
         if !target.exists() {
             if recorded.is_some() {
                 return Err(unreachable(run, &folder, &gone()));
+            }
+            if !archive.is_marked {
+                replace(&archive.folder.join(MARK), MARKED)?;
             }
             self.copy(run, archive, &parts)?;
         }
@@ -224,16 +230,19 @@ impl StateDir {
 
     /// An archived file, decrypted where it is encrypted: in memory, never on a disk.
     fn plain(&self, path: &Path) -> io::Result<File> {
-        match File::open(path) {
+        match open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
         }
-        let sealed = File::open(encrypted(path))?;
+        let sealed = open(&encrypted(path))?;
         let sealer = SealingKey::of(self.root()).existing().map_err(io::Error::other)?;
         let sealer = sealer.ok_or_else(|| io::Error::other("it is encrypted, and keys/seal.key is gone"))?;
         let mut plain: File =
             rustix::fs::memfd_create("stanch-archive", rustix::fs::MemfdFlags::CLOEXEC)?.into();
-        sealer.decrypt(BufReader::new(sealed), &mut plain)?;
+        sealer.decrypt(BufReader::new(sealed), &mut plain).map_err(|error| match error.raw_os_error() {
+            Some(_) => error,
+            None => changed(&format!("it cannot be decrypted: {error}")),
+        })?;
         plain.seek(SeekFrom::Start(0))?;
         Ok(plain)
     }
@@ -279,6 +288,11 @@ impl StateDir {
             io::ErrorKind::NotFound if folder.join(MARK).exists() => {
                 LedgerError::GoneFromArchive { run: run.to_owned(), place: place(folder) }
             }
+            io::ErrorKind::InvalidData => LedgerError::ChangedInArchive {
+                run: run.to_owned(),
+                place: place(folder),
+                why: error.to_string(),
+            },
             _ => unreachable(run, folder, &error),
         }))
     }
@@ -298,6 +312,21 @@ fn unreachable(run: &str, folder: &Path, error: &io::Error) -> LedgerError {
         false => "no archive is there; is it mounted?".to_owned(),
     };
     LedgerError::Unreachable { run: run.to_owned(), place: place(folder), why }
+}
+
+/// What is not what was moved there.
+fn changed(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Opens a file; what would wait for a writer, or has no end, is not one.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(changed("it is not a file")),
+    }
 }
 
 fn gone() -> io::Error {

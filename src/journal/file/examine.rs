@@ -89,7 +89,9 @@ impl StateDir {
                     Some(Err(LedgerError::Unreachable { place, why, .. })) => {
                         return Ok(Examined::away(run, place.into(), why));
                     }
-                    Some(Err(error @ LedgerError::GoneFromArchive { .. })) => {
+                    Some(Err(
+                        error @ (LedgerError::GoneFromArchive { .. } | LedgerError::ChangedInArchive { .. }),
+                    )) => {
                         return Ok(Examined::gone(run, error.to_string()));
                     }
                     Some(Err(error)) => return Err(error),

@@ -9,7 +9,7 @@ use crate::journal::chain::Frontier;
 use crate::journal::key::VerifyingKeys;
 use crate::journal::replay::Folding;
 use crate::journal::verify::{Report, Tail, verify, verify_quickly};
-use crate::journal::{LedgerError, Record};
+use crate::journal::{Fault, LedgerError, Record};
 use crate::rotation::State;
 
 impl StateDir {
@@ -28,7 +28,14 @@ impl StateDir {
     pub fn load(&self, run: &str) -> Result<(State, Report), LedgerError> {
         let mut folded = Folding::default();
         let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
-        Ok((folded.finish(run, &report)?, report))
+        let state = folded.finish(run, &report)?;
+        // Only what has ended is moved into an archive.
+        if state.end().is_none() && !self.journal_path(run).exists() {
+            let what = "it was moved into an archive after its end, and the end is not there: it was removed";
+            let fault = Fault { line: report.records + 1, what: what.to_owned() };
+            return Err(LedgerError::Invalid { run: run.to_owned(), fault });
+        }
+        Ok((state, report))
     }
 
     /// Checks a run's journal, handing every good record to `each`.

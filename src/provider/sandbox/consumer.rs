@@ -30,7 +30,7 @@ pub(super) struct SandboxConsumer {
 impl SandboxConsumer {
     pub(super) fn new(sandbox: Sandbox, name: &str, credential: &model::Credential, index: usize) -> Self {
         let consumer = &credential.consumers[index];
-        let path = credential.stores.first().map(|store| store.stand_in()).unwrap_or_default();
+        let path = credential.stores.first().map(|store| sandbox.place_of(name, store)).unwrap_or_default();
         Self { sandbox, name: client_name(name, consumer), path, caches: consumer.reload.is_some() }
     }
 

@@ -47,7 +47,11 @@ pub(super) struct SandboxIssuer {
 
 impl SandboxIssuer {
     pub(super) fn new(sandbox: Sandbox, name: &str, credential: &model::Credential) -> Self {
-        Self { sandbox, spec: IssuerSpec::of(name, credential), audience: credential.scope.audience.clone() }
+        Self {
+            spec: sandbox.issuer_of(name, credential),
+            sandbox,
+            audience: credential.scope.audience.clone(),
+        }
     }
 
     async fn set(&self, op: &'static str, handle: &str, life: Life) -> Result<(), CallError> {

@@ -12,6 +12,7 @@ mod outside;
 mod store;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Sandbox {
     world: Arc<Mutex<World>>,
     latency: Duration,
     faults: Arc<dyn Faults>,
+    /// What sets a credential's issuer and stores apart from another one's of the same words, by its name.
+    apart: Arc<BTreeMap<String, String>>,
     /// Where its world is kept, if not in memory.
     folder: Option<Arc<Path>>,
 }
@@ -77,6 +80,7 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::open(folder, sealer)?)),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            apart: Arc::default(),
             folder: Some(Arc::from(folder)),
         })
     }
@@ -97,6 +101,7 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::in_memory(number))),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            apart: Arc::default(),
             folder: None,
         }
     }
@@ -260,13 +265,45 @@ impl Sandbox {
         self
     }
 
+    /// With issuers and stores of their own for these credentials, by name, each with a word that no other has: copies
+    /// of one credential, which say the same of where they are kept.
+    #[must_use]
+    pub fn with_apart(mut self, apart: BTreeMap<String, String>) -> Self {
+        self.apart = Arc::new(apart);
+        self
+    }
+
+    /// What a text says of a credential's issuer or stores, for that credential alone where it is a copy.
+    fn apart(&self, name: &str, text: String) -> String {
+        match self.apart.get(name) {
+            Some(word) => format!("{text} {word}"),
+            None => text,
+        }
+    }
+
+    /// What faults name for calls of a credential's issuer and of its checks.
+    pub fn principal_of(&self, name: &str, credential: &model::Credential) -> String {
+        self.apart(name, principal(name, credential))
+    }
+
+    /// What faults name for calls of a credential's store.
+    pub fn place_of(&self, name: &str, store: &model::Store) -> String {
+        self.apart(name, store.stand_in())
+    }
+
+    fn issuer_of(&self, name: &str, credential: &model::Credential) -> IssuerSpec {
+        let mut spec = IssuerSpec::of(name, credential);
+        spec.principal = self.apart(name, spec.principal);
+        spec
+    }
+
     /// Puts a live outgoing version of a credential, its stores and its consumers into the world,
     /// where they are not there yet: the world as it stood before the leak.
     ///
     /// # Errors
     /// When the world cannot be written.
     pub fn seed(&self, name: &str, credential: &model::Credential) -> Result<(), CallError> {
-        let issuer = IssuerSpec::of(name, credential);
+        let issuer = self.issuer_of(name, credential);
         // What no store holds is known by its name alone.
         let named = credential.outgoing.as_ref().filter(|_| credential.stores.is_empty());
         if credential.stores.is_empty() && named.is_none() {
@@ -274,7 +311,7 @@ impl Sandbox {
         }
         self.transact(|world| {
             let known = credential.stores.iter().find_map(|store| {
-                let secrets = world.secrets(&store.stand_in())?;
+                let secrets = world.secrets(&self.place_of(name, store))?;
                 secrets.versions.get(secrets.labels.current.as_ref()?).cloned()
             });
             let known = known.or_else(|| Some(world.credential(named?)?.value.clone()));
@@ -297,7 +334,7 @@ impl Sandbox {
                 value
             });
             for store in &credential.stores {
-                let path = store.stand_in();
+                let path = self.place_of(name, store);
                 if world.secrets(&path).is_none() {
                     let version = "1".to_owned();
                     let secrets = Secrets {
@@ -370,7 +407,13 @@ impl Sandbox {
             None => self.transact(act)?,
             Some(Fault::Reject(kind)) => Err(CallError::rejected(
                 kind,
-                format!("sandbox {target}: {op} was refused by an injected fault"),
+                match kind {
+                    // In the words of the real one: a participant reads no hint of what to do.
+                    ErrorKind::NotReady => {
+                        format!("sandbox {target}: {op}: the server answers 503: it is sealed, or not ready")
+                    }
+                    _ => format!("sandbox {target}: {op}: refused by the server ({kind})"),
+                },
             )),
             Some(Fault::Throttle(wait)) => {
                 let message = format!("sandbox {target}: too many requests");
@@ -445,11 +488,11 @@ impl Provider for Sandbox {
 
     async fn store(
         &self,
-        _name: &str,
+        name: &str,
         credential: &model::Credential,
         index: usize,
     ) -> Result<Arc<dyn Store>, CallError> {
-        Ok(Arc::new(SandboxStore::new(self.clone(), &credential.stores[index])))
+        Ok(Arc::new(SandboxStore::new(self.clone(), name, &credential.stores[index])))
     }
 
     async fn consumer(
@@ -468,7 +511,7 @@ impl Provider for Sandbox {
         probe: &model::Probe,
     ) -> Result<Arc<dyn Probe>, CallError> {
         let policy = probe.policy().map(str::to_owned);
-        let principal = IssuerSpec::of(name, credential).principal;
+        let principal = self.principal_of(name, credential);
         Ok(Arc::new(RelyingParty { sandbox: self.clone(), principal, policy }))
     }
 

@@ -16,8 +16,8 @@ pub(super) struct SandboxStore {
 }
 
 impl SandboxStore {
-    pub(super) fn new(sandbox: Sandbox, store: &model::Store) -> Self {
-        Self { sandbox, path: store.stand_in(), traits: store.traits() }
+    pub(super) fn new(sandbox: Sandbox, name: &str, store: &model::Store) -> Self {
+        Self { path: sandbox.place_of(name, store), sandbox, traits: store.traits() }
     }
 
     fn can_stage(&self) -> Result<(), CallError> {
