@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Observation, Scope};
 use crate::kind::redis::Redis;
 use crate::kind::spec::{
-    Bare, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn, no_findings,
+    Bare, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
+    no_findings,
 };
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
@@ -70,7 +71,12 @@ impl RedisAclUser {
         parts: &[Self::SECRET],
         scope: ScopeRules::NEVER_EXPIRES,
         delivers: crate::kind::spec::never_delivers,
-        bare: Some(Bare { family: "redis", needs: &[], rest: &[("user", "\"stanch\"")] }),
+        bare: Some(Bare {
+            family: "redis",
+            needs: &[],
+            rest: &[("user", "\"stanch\"")],
+            handles: Handles::Word,
+        }),
         check: no_findings,
     };
 }
