@@ -544,7 +544,7 @@ async fn a_role_that_owns_something_is_killed_and_not_dropped() {
     assert!(!pg.accepts(&owner, "p").await);
     let left =
         pg.column(&format!("select rolname::text from pg_roles where rolname like '{prefix} %'")).await;
-    assert_eq!(left, [owner.clone()], "the other one is dropped");
+    assert_eq!(left, std::slice::from_ref(&owner), "the other one is dropped");
     pg.execute(&format!("reassign owned by \"{owner}\" to postgres")).await;
     let ran = tool.done(&["resume"]).await.expect(0);
     assert!(ran.stdout.contains(&format!("{owner}: gone, as its issuer says")), "{ran:?}");
