@@ -268,7 +268,7 @@ fn every_flag_in_the_documents_exists() {
                 let Some(command) = words.next() else { continue };
                 let mut command = vec![command.to_owned()];
                 // The commands that have commands of their own.
-                if ["audit", "notify", "policy", "runs"].contains(&command[0].as_str()) {
+                if ["audit", "drill", "notify", "policy", "runs"].contains(&command[0].as_str()) {
                     let words = words.clone();
                     command.extend(words.take_while(|w| !w.starts_with('-')).take(1).map(str::to_owned));
                 }

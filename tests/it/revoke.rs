@@ -396,7 +396,7 @@ async fn a_lease_that_cannot_be_revoked_is_named_and_does_not_keep_the_others() 
     }
     let logins: Vec<String> = made.iter().map(|(_, login)| format!("'{login}'")).collect();
     let left = format!("select rolname::text from pg_roles where rolname in ({})", logins.join(", "));
-    assert_eq!(pg.column(&left).await, std::slice::from_ref(&login));
+    assert_eq!(pg.column(&left).await, std::slice::from_ref(login));
     pg.execute(&format!("drop table \"{mount}\"")).await;
     let ran = tool.done(&["resume"]).await.expect(0);
     assert!(ran.stdout.contains(&format!("{prefix}: gone")), "{ran:?}");
