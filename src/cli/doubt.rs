@@ -223,8 +223,11 @@ impl Looking<'_> {
                     Action::Issue { .. } if self.op == Op::Do => {
                         self.issuer(&credential.issuer, IssuerDoubt::Issued { known: &planned.existing })
                     }
+                    // Another change since may have replaced both values: what counts is the old one.
                     Action::Issue { .. } if planned.issuer.replaces() => {
-                        self.issuer(&credential.issuer, IssuerDoubt::Issued { known: &planned.existing })
+                        let about = IssuerDoubt::Issued { known: &planned.existing };
+                        let look = self.issuer(&credential.issuer, about);
+                        format!("{look}: it took effect if the old credential is accepted again")
                     }
                     Action::Issue { .. } => {
                         let handle = self.state.fact(self.at, "handle");

@@ -957,6 +957,10 @@ impl Run {
                 }
                 Some(false)
             }
+            // The way back sets the old value again.
+            Action::Issue { credential } if self.plan.credentials[*credential].issuer.replaces() => {
+                self.plan.credentials[*credential].outgoing.as_ref().map(|old| lives(&old.handle))
+            }
             Action::Issue { credential } => {
                 let incoming = self.shared.model.incoming(&self.plan.credentials[*credential].name);
                 Some(incoming.is_none_or(|handle| !lives(&handle)))
