@@ -73,6 +73,11 @@ enum Source {
         file: String,
         check: String,
     },
+    /// A parameter, by its name and perhaps a label.
+    Parameter {
+        url: String,
+        name: String,
+    },
     /// A file with user name and password.
     Postgres {
         file: String,
@@ -113,7 +118,10 @@ async fn main() {
             port: variable("PORT").parse().expect("a port"),
             user: variable("REDIS_USER"),
         },
-        _ => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
+        _ => match std::env::var("PARAMETER") {
+            Ok(name) => Source::Parameter { url: variable("AWS_URL"), name },
+            Err(_) => Source::Aws { url: variable("AWS_URL"), secret: variable("SECRET") },
+        },
     };
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
     let consumer = Arc::new(Consumer {
@@ -175,15 +183,24 @@ impl Consumer {
                 let client = aws_sdk_secretsmanager::Client::new(&aws(url, "test", "test").await);
                 let value = client.get_secret_value().secret_id(secret).send().await;
                 let value = value.map_err(|e| format!("{e:?}"))?;
-                let text = value.secret_string().unwrap_or_default();
-                let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-                let part = |name: &str| parts[name].as_str().unwrap_or_default();
-                let config = aws(url, part("KEY_ID"), part("KEY")).await;
-                Ok(Credential {
-                    sts: Some(aws_sdk_sts::Client::new(&config)),
-                    parts,
-                    ..Credential::default()
-                })
+                Credential::access_key(url, value.secret_string().unwrap_or_default()).await
+            }
+            Source::Parameter { url, name } => {
+                // In the name of the server's root, whose signature is not checked.
+                let scope = "Credential=test/20260101/us-east-1/ssm/aws4_request";
+                let asked = self
+                    .http
+                    .post(url)
+                    .header(
+                        "authorization",
+                        format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"),
+                    )
+                    .header("x-amz-target", "AmazonSSM.GetParameter")
+                    .body(json!({ "Name": name, "WithDecryption": true }).to_string());
+                let text = asked.send().await.map_err(|e| e.to_string())?.text().await;
+                let text = text.map_err(|e| e.to_string())?;
+                let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                Credential::access_key(url, body["Parameter"]["Value"].as_str().unwrap_or_default()).await
             }
             Source::Own { file, .. } => {
                 let value = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
@@ -214,7 +231,7 @@ impl Consumer {
                 let value = credential.parts["main"].as_str().unwrap_or_default();
                 accepted(self.http.get(check).bearer_auth(value)).await
             }
-            Source::Aws { .. } => {
+            Source::Aws { .. } | Source::Parameter { .. } => {
                 let sts = credential.sts.as_ref().expect("made with the credential");
                 let answer = sts.get_caller_identity().send().await;
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
@@ -244,6 +261,14 @@ async fn accepted(request: reqwest::RequestBuilder) -> Result<(), String> {
 }
 
 impl Credential {
+    /// An access key, and the client that carries it.
+    async fn access_key(url: &str, text: &str) -> Result<Self, String> {
+        let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let part = |name: &str| parts[name].as_str().unwrap_or_default();
+        let config = aws(url, part("KEY_ID"), part("KEY")).await;
+        Ok(Self { sts: Some(aws_sdk_sts::Client::new(&config)), parts, ..Self::default() })
+    }
+
     /// Asks PostgreSQL something, in a session that was made with this credential.
     async fn query(&self, port: u16) -> Result<(), String> {
         let mut session = self.session.lock().await;
@@ -319,7 +344,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
         Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
-        Source::Aws { .. } => &credential.parts["KEY"],
+        Source::Aws { .. } | Source::Parameter { .. } => &credential.parts["KEY"],
         Source::Postgres { .. } | Source::Redis { .. } => &credential.parts["password"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))

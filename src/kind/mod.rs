@@ -121,6 +121,7 @@ macro_rules! stores {
             Sandbox => sandbox::SandboxStore,
             Kv2 => vault::kv2::Kv2,
             Secretsmanager => aws::secretsmanager::Secretsmanager,
+            SsmParameter => aws::ssm_parameter::SsmParameter,
             File => file::File,
         }
     };

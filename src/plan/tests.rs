@@ -12,10 +12,11 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 12] = [
+const RUNBOOKS: [(&str, &str); 13] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
+    ("runbooks/iam-access-key-in-parameter-store.yaml", "production"),
     ("runbooks/random-secret-in-file.yaml", "production"),
     ("runbooks/vault-token-in-kv2.yaml", "production"),
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),

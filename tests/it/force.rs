@@ -61,6 +61,7 @@ pub(crate) enum Kind {
     Vault,
     Approle,
     Aws,
+    Ssm,
     Moto,
     Postgres,
     Redis,
@@ -73,6 +74,7 @@ impl Kind {
             Self::Vault => World::vault().await,
             Self::Approle => World::approle().await,
             Self::Aws => World::aws().await,
+            Self::Ssm => World::ssm().await,
             Self::Moto => World::moto().await,
             Self::Postgres => World::postgres().await,
             Self::Redis => World::redis().await,
@@ -382,6 +384,8 @@ at_every_record! {
     approle_survives_a_death_at_every_record_of_a_rollback: Approle Back, "needs Vault: scripts/test";
     aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
+    ssm_survives_a_death_at_every_record: Ssm Forward, "needs ministack: scripts/test";
+    ssm_survives_a_death_at_every_record_of_a_rollback: Ssm Back, "needs ministack: scripts/test";
     two_keys_are_enough_for_a_death_at_every_record: Moto Forward, "needs moto: scripts/test";
     two_keys_are_enough_for_a_death_at_every_record_of_a_rollback: Moto Back, "needs moto: scripts/test";
     postgres_survives_a_death_at_every_record: Postgres Forward, "needs PostgreSQL: scripts/test";

@@ -12,6 +12,7 @@ use stanch::domain::{Check, CheckVerdict, ErrorKind, Verdict};
 use stanch::kind::aws::AwsClient;
 use stanch::kind::aws::access_key::AccessKeyIssuer;
 use stanch::kind::aws::secretsmanager::SecretsManagerStore;
+use stanch::kind::aws::ssm_parameter::ParameterStore;
 use stanch::kind::real::RealProvider;
 use stanch::kind::vault::VaultClient;
 use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
@@ -265,7 +266,8 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
     let client = Arc::new(AwsClient::new(settings, DEADLINE).await.expect("client"));
     let issuer = AccessKeyIssuer::new(Arc::clone(&client), "app".to_owned());
     let layout = Layout::new(&["token"], None, &BTreeMap::new()).expect("layout");
-    let store = SecretsManagerStore::new(Arc::clone(&client), "app".to_owned(), layout);
+    let store = SecretsManagerStore::new(Arc::clone(&client), "app".to_owned(), layout.clone());
+    let parameter = ParameterStore::new(Arc::clone(&client), "/app".to_owned(), layout).expect("a name");
     let pair =
         Material::single("access_key_id", Secret::new(APP_KEY)).with("secret_access_key", Secret::new(VALUE));
     let context = context();
@@ -288,6 +290,10 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
         ("stage", shown(store.stage(&context, &token()).await)),
         ("retire", shown(store.retire(&context, "one").await)),
         ("promote", shown(store.promote(&context, &token(), &token(), Some("two")).await)),
+        ("parameter", checked(parameter.preflight().await)),
+        ("observe it", shown(parameter.observe().await)),
+        ("read it", shown(parameter.read(None).await)),
+        ("promote it", shown(parameter.promote(&context, &token(), &token(), None).await)),
     ]
 }
 

@@ -1,8 +1,8 @@
 //! Whole rotations against the real servers, with a real consumer that keeps using the credential.
 //!
 //! Vault is trusted for tokens, KV v2 and refusals. Of the AWS servers ministack is trusted here,
-//! for signatures, refused unknown, inactive and deleted keys, policies, and labels that move. PostgreSQL is trusted
-//! for everything, and so is Redis: they are the real ones.
+//! for signatures, refused unknown, inactive and deleted keys, policies, labels that move, and versions and labels of
+//! Parameter Store. PostgreSQL is trusted for everything, and so is Redis: they are the real ones.
 //! What a kill at every record does to such a rotation is in `force.rs`.
 
 use crate::tool::search;
@@ -132,6 +132,14 @@ macro_rules! on_each {
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
                 super::$check(crate::worlds::World::own().await).await;
+            })*
+        }
+        mod ssm {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs ministack: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::ssm().await).await;
             })*
         }
         mod postgres {

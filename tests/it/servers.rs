@@ -79,6 +79,22 @@ pub(crate) fn plain_http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(DEADLINE).build().expect("client")
 }
 
+/// One request to Parameter Store, in the name of an imitation's root, whose signature is not checked.
+pub(crate) async fn ssm(url: &str, action: &str, body: Value) -> Value {
+    let scope = "Credential=test/20260101/us-east-1/ssm/aws4_request";
+    let sent = plain_http()
+        .post(url)
+        .header("authorization", format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"))
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", format!("AmazonSSM.{action}"))
+        .body(body.to_string());
+    let answer = sent.send().await.expect("Parameter Store answers");
+    let status = answer.status();
+    let text = answer.text().await.expect("body");
+    assert!(status.is_success(), "{action} {body}: {status} {text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
 /// A Vault, as its root sees it.
 #[derive(Clone)]
 pub(crate) struct Vault {

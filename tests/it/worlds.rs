@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
-use crate::servers::{Vault, ministack, moto, plain_http, serve, unique};
+use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
 use crate::tool::{Consumer, Tool};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
@@ -135,6 +135,8 @@ impl Authority {
 pub(crate) enum AwsStore {
     /// A secret of Secrets Manager.
     Secret(String),
+    /// A parameter of Parameter Store, whose label `live` consumers read by.
+    Parameter(String),
     /// A JSON file, for an imitation whose Secrets Manager and refusals are not to be trusted.
     File { path: PathBuf, _folder: tempfile::TempDir },
 }
@@ -262,6 +264,12 @@ impl World {
         Self::in_aws(ministack(), AwsStore::Secret(secret)).await
     }
 
+    /// In ministack: an access key in Parameter Store.
+    pub(crate) async fn ssm() -> Self {
+        let name = format!("/{}", unique("parameter"));
+        Self::in_aws(ministack(), AwsStore::Parameter(name)).await
+    }
+
     /// In moto: an access key in a file. Trusted for the limit of two keys, and for nothing else:
     /// every key is accepted there, so a run can only go as far as `revoke`.
     pub(crate) async fn moto() -> Self {
@@ -279,8 +287,7 @@ impl World {
         let (user, operator) = (unique("app"), unique("operator"));
         let document =
             |statements: Value| json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
-        let all =
-            json!([{ "Effect": "Allow", "Action": ["iam:*", "sts:*", "secretsmanager:*"], "Resource": "*" }]);
+        let all = json!([{ "Effect": "Allow", "Action": ["iam:*", "sts:*", "secretsmanager:*", "ssm:*"], "Resource": "*" }]);
         let only_sts = json!([{ "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*" }]);
         for (name, rules) in [(&user, only_sts), (&operator, all)] {
             sdk.iam.create_user().user_name(name).send().await.expect("user");
@@ -299,6 +306,13 @@ impl World {
             AwsStore::Secret(name) => {
                 let first = json!({ "KEY_ID": id, "KEY": key, "note": "kept" }).to_string();
                 sdk.secrets.create_secret().name(name).secret_string(first).send().await.expect("secret");
+            }
+            AwsStore::Parameter(name) => {
+                let first = json!({ "KEY_ID": id, "KEY": key, "note": "kept" }).to_string();
+                let put = json!({ "Name": name, "Value": first, "Type": "SecureString" });
+                ssm(&url, "PutParameter", put).await;
+                let label = json!({ "Name": name, "ParameterVersion": 1, "Labels": ["live"] });
+                ssm(&url, "LabelParameterVersion", label).await;
             }
             AwsStore::File { path, .. } => {
                 let first = json!({ "access_key_id": id, "secret_access_key": key });
@@ -403,6 +417,10 @@ impl World {
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
             }
+            Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
+                let label = format!("{name}:live");
+                Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("PARAMETER", &label)])
+            }
             Self::Postgres { pg, folder, .. } => {
                 let (file, port) =
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
@@ -487,6 +505,12 @@ impl World {
                         "000000000000",
                         format!(
                             "{{ connection: aws, type: secretsmanager, secret: {name}, fields: {{ access_key_id: KEY_ID, secret_access_key: KEY }} }}"
+                        ),
+                    ),
+                    AwsStore::Parameter(name) => (
+                        "000000000000",
+                        format!(
+                            "{{ connection: aws, type: ssm-parameter, parameter: {name}, fields: {{ access_key_id: KEY_ID, secret_access_key: KEY }} }}"
                         ),
                     ),
                     AwsStore::File { path, .. } => {
@@ -621,6 +645,7 @@ impl World {
                 let value = sdk.secrets.get_secret_value().secret_id(secret).send().await.expect("value");
                 serde_json::from_str(value.secret_string().expect("text")).expect("JSON")
             }
+            Self::Aws { url, store: AwsStore::Parameter(name), .. } => parameter(url, name).await,
             Self::Aws { store: AwsStore::File { path, .. }, .. } => {
                 serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
             }
@@ -650,12 +675,19 @@ impl World {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
+            Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
+                ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
+            }
             Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Own { .. } => None,
         }
     }
 
-    /// Panics when a label of Secrets Manager's stands where none should be.
+    /// Panics when a label stands where none should be, or not where it should.
     pub(crate) async fn labels_are_clean(&self) {
+        if let Self::Aws { url, store: AwsStore::Parameter(name), .. } = self {
+            let (current, live) = (self.current().await, parameter(url, &format!("{name}:live")).await);
+            assert_eq!(live, current, "who reads by a label gets another value");
+        }
         let Self::Aws { store: AwsStore::Secret(secret), sdk, .. } = self else { return };
         let seen = sdk.secrets.describe_secret().secret_id(secret).send().await.expect("secret");
         let labels: Vec<&String> =
@@ -674,7 +706,7 @@ impl World {
                 true
             }
             Self::Vault { vault, .. } => vault.accepts(&part("token")).await,
-            Self::Aws { url, store: AwsStore::Secret(_), .. } => {
+            Self::Aws { url, store: AwsStore::Secret(_) | AwsStore::Parameter(_), .. } => {
                 let config = aws_config(url, &part("KEY_ID"), &part("KEY")).await;
                 match aws_sdk_sts::Client::new(&config).get_caller_identity().send().await {
                     Ok(_) => true,
@@ -783,6 +815,12 @@ impl World {
         }
         vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
     }
+}
+
+/// What a parameter holds, by its name with or without a label.
+async fn parameter(url: &str, name: &str) -> Value {
+    let read = ssm(url, "GetParameter", json!({ "Name": name, "WithDecryption": true })).await;
+    serde_json::from_str(read["Parameter"]["Value"].as_str().expect("text")).expect("JSON")
 }
 
 /// What every operator of these worlds may do: look at tokens and revoke them, and write the store.

@@ -115,10 +115,7 @@ impl Effect for Promote {
         if !same {
             return applied(false);
         }
-        // Where the mark of a staged version still stands, the promotion is to be finished.
-        let half = versions.pending.is_some() && versions.pending == versions.current;
-        let found = if half { Found::Repeatable } else { Found::Applied };
-        Ok((found, facts([(VERSION, versions.current.unwrap_or_default()), (WAS, base)]).facts))
+        Ok((found(&versions), facts([(VERSION, versions.current.unwrap_or_default()), (WAS, base)]).facts))
     }
 
     async fn observe_undo(&self, job: &Job) -> Observed {
@@ -127,6 +124,15 @@ impl Effect for Promote {
         if !same {
             return applied(false);
         }
-        Ok((Found::Applied, facts([(VERSION, versions.current.unwrap_or_default())]).facts))
+        Ok((found(&versions), facts([(VERSION, versions.current.unwrap_or_default())]).facts))
+    }
+}
+
+/// What is found of a promotion whose value is current. While the current version is still pending too, it is to be
+/// finished: the mark of a staged version, or labels that must follow.
+fn found(versions: &Versions) -> Found {
+    match versions.pending.is_some() && versions.pending == versions.current {
+        true => Found::Repeatable,
+        false => Found::Applied,
     }
 }

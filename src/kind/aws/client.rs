@@ -60,8 +60,8 @@ pub struct AwsClient {
     pub(super) iam: aws_sdk_iam::Client,
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) secrets: aws_sdk_secretsmanager::Client,
-    config: aws_config::SdkConfig,
-    wire: Wire,
+    pub(super) config: aws_config::SdkConfig,
+    pub(super) wire: Wire,
 }
 
 impl fmt::Debug for AwsClient {

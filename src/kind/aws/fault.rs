@@ -15,13 +15,14 @@ use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 
 /// The codes that mean "slow down" across AWS.
-const THROTTLES: [&str; 11] = [
+const THROTTLES: [&str; 12] = [
     "Throttling",
     "ThrottlingException",
     "ThrottledException",
     "RequestThrottled",
     "RequestThrottledException",
     "TooManyRequestsException",
+    "TooManyUpdates",
     "RequestLimitExceeded",
     "BandwidthLimitExceeded",
     "SlowDown",
@@ -124,10 +125,20 @@ fn by_code(code: &str, status: u16, what: &str, action: &str, message: &str) -> 
                 "the secret's KMS key cannot be used: enable it, or ask for kms:Decrypt and kms:GenerateDataKey on it",
             )
         }
-        "ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => {
+        "InvalidKeyId" => rejected(ErrorKind::Denied).hint(
+            "the parameter's KMS key cannot be used: enable it, or ask for kms:Decrypt and kms:Encrypt on it",
+        ),
+        "ResourceNotFoundException"
+        | "NoSuchEntity"
+        | "NoSuchEntityException"
+        | "ParameterNotFound"
+        | "ParameterVersionNotFound" => {
             rejected(ErrorKind::NotFound).hint("check the name, the account and the region")
         }
-        "LimitExceeded" | "LimitExceededException" => rejected(ErrorKind::Limit),
+        "LimitExceeded"
+        | "LimitExceededException"
+        | "ParameterMaxVersionLimitExceeded"
+        | "ParameterVersionLabelLimitExceeded" => rejected(ErrorKind::Limit),
         "ResourceExistsException" | "EntityAlreadyExists" | "ConcurrentModification" => {
             rejected(ErrorKind::Conflict)
         }
@@ -207,6 +218,9 @@ mod tests {
         assert_eq!(kind("DecryptionFailure", 400), ErrorKind::Denied);
         assert_eq!(kind("InvalidClientTokenId", 403), ErrorKind::Refused);
         assert_eq!(kind("LimitExceeded", 409), ErrorKind::Limit);
+        assert_eq!(kind("ParameterMaxVersionLimitExceeded", 400), ErrorKind::Limit);
+        assert_eq!(kind("ParameterVersionNotFound", 400), ErrorKind::NotFound);
+        assert_eq!(kind("InvalidKeyId", 400), ErrorKind::Denied);
         assert_eq!(kind("ResourceNotFoundException", 400), ErrorKind::NotFound);
         assert_eq!(kind("", 418), ErrorKind::Invalid);
     }

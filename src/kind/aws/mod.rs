@@ -1,4 +1,4 @@
-//! Amazon Web Services, through its own SDK.
+//! Amazon Web Services, through its own SDK and what that is made of.
 
 pub mod access_key;
 #[cfg(feature = "tool")]
@@ -8,11 +8,14 @@ mod connect;
 #[cfg(feature = "tool")]
 mod fault;
 #[cfg(feature = "tool")]
+mod json;
+#[cfg(feature = "tool")]
 mod preflight;
 pub mod secretsmanager;
 #[cfg(feature = "tool")]
 mod server;
 mod spec;
+pub mod ssm_parameter;
 #[cfg(feature = "tool")]
 mod wire;
 
