@@ -90,6 +90,7 @@ pub(crate) enum Handles {
     Text,
     /// As a path, for all that is below it: in its one spelling, or why stanch refuses it. What is below it is listed
     /// before it is revoked, and goes into the plan.
+    #[cfg_attr(not(feature = "tool"), expect(dead_code, reason = "the command line asks it"))]
     Prefix(fn(&str) -> Result<String, String>),
 }
 

@@ -96,6 +96,12 @@ async fn endpoint(config: &SdkConfig, service: &Service) -> Result<String, CallE
     if let Some(url) = own.as_deref().or_else(|| config.endpoint_url()) {
         return Ok(url.to_owned());
     }
+    // The other service has the same address over both versions of IP; this one has a domain of its own there.
+    if config.use_dual_stack() == Some(true) {
+        let message = format!("stanch does not know the dual-stack address of {}", service.id);
+        return Err(CallError::rejected(ErrorKind::Invalid, message)
+            .hint(format!("set AWS_ENDPOINT_URL_{} to it", service.id)));
+    }
     // Partitions have domains of their own: the SDK of another service has the list of them.
     let params = Params::builder()
         .set_region(config.region().map(ToString::to_string))
@@ -167,20 +173,30 @@ mod tests {
 
     const SSM: Service = Service { id: "SSM", name: "ssm", target: "AmazonSSM" };
 
-    async fn url(region: &'static str, fips: bool, dual: bool, all: Option<&str>) -> String {
+    async fn url(
+        region: &'static str,
+        fips: bool,
+        dual: bool,
+        all: Option<&str>,
+    ) -> Result<String, CallError> {
         let mut config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
         config = config.region(Region::new(region)).use_fips(fips).use_dual_stack(dual);
         config.set_endpoint_url(all.map(str::to_owned));
-        endpoint(&config.build(), &SSM).await.expect("an address")
+        endpoint(&config.build(), &SSM).await
     }
 
     /// A partition has a domain of its own: a request to another one would be signed for nothing.
     #[tokio::test]
     async fn the_address_is_that_of_the_region() {
-        assert_eq!(url("eu-west-1", false, false, None).await, "https://ssm.eu-west-1.amazonaws.com");
-        assert_eq!(url("us-east-1", true, false, None).await, "https://ssm-fips.us-east-1.amazonaws.com");
-        assert_eq!(url("cn-north-1", false, false, None).await, "https://ssm.cn-north-1.amazonaws.com.cn");
-        assert_eq!(url("eu-west-1", false, true, None).await, "https://ssm.eu-west-1.api.aws");
-        assert_eq!(url("eu-west-1", false, false, Some("http://h:1")).await, "http://h:1");
+        for (region, fips, dual, all, address) in [
+            ("eu-west-1", false, false, None, "https://ssm.eu-west-1.amazonaws.com"),
+            ("us-east-1", true, false, None, "https://ssm-fips.us-east-1.amazonaws.com"),
+            ("cn-north-1", false, false, None, "https://ssm.cn-north-1.amazonaws.com.cn"),
+            ("eu-west-1", false, true, Some("http://h:1"), "http://h:1"),
+        ] {
+            assert_eq!(url(region, fips, dual, all).await.expect("an address"), address);
+        }
+        let unknown = url("eu-west-1", false, true, None).await.expect_err("another domain");
+        assert!(unknown.hint.is_some_and(|hint| hint.contains("AWS_ENDPOINT_URL_SSM")));
     }
 }
