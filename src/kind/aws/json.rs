@@ -100,7 +100,6 @@ async fn endpoint(config: &SdkConfig, service: &Service) -> Result<String, CallE
     let params = Params::builder()
         .set_region(config.region().map(ToString::to_string))
         .set_use_fips(config.use_fips())
-        .set_use_dual_stack(config.use_dual_stack())
         .build()
         .map_err(|error| cannot(&error.to_string()))?;
     let known = DefaultResolver::new().resolve_endpoint(&params).await;
@@ -167,9 +166,9 @@ mod tests {
 
     const SSM: Service = Service { id: "SSM", name: "ssm", target: "AmazonSSM" };
 
-    async fn url(region: &'static str, fips: bool, dual: bool, all: Option<&str>) -> String {
+    async fn url(region: &'static str, fips: bool, all: Option<&str>) -> String {
         let mut config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
-        config = config.region(Region::new(region)).use_fips(fips).use_dual_stack(dual);
+        config = config.region(Region::new(region)).use_fips(fips);
         config.set_endpoint_url(all.map(str::to_owned));
         endpoint(&config.build(), &SSM).await.expect("an address")
     }
@@ -177,10 +176,9 @@ mod tests {
     /// A partition has a domain of its own: a request to another one would be signed for nothing.
     #[tokio::test]
     async fn the_address_is_that_of_the_region() {
-        assert_eq!(url("eu-west-1", false, false, None).await, "https://ssm.eu-west-1.amazonaws.com");
-        assert_eq!(url("us-east-1", true, false, None).await, "https://ssm-fips.us-east-1.amazonaws.com");
-        assert_eq!(url("cn-north-1", false, false, None).await, "https://ssm.cn-north-1.amazonaws.com.cn");
-        assert_eq!(url("eu-west-1", false, true, None).await, "https://ssm.eu-west-1.api.aws");
-        assert_eq!(url("eu-west-1", false, false, Some("http://h:1")).await, "http://h:1");
+        assert_eq!(url("eu-west-1", false, None).await, "https://ssm.eu-west-1.amazonaws.com");
+        assert_eq!(url("us-east-1", true, None).await, "https://ssm-fips.us-east-1.amazonaws.com");
+        assert_eq!(url("cn-north-1", false, None).await, "https://ssm.cn-north-1.amazonaws.com.cn");
+        assert_eq!(url("eu-west-1", false, Some("http://h:1")).await, "http://h:1");
     }
 }
