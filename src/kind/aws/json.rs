@@ -106,7 +106,6 @@ async fn endpoint(config: &SdkConfig, service: &Service) -> Result<String, CallE
     let params = Params::builder()
         .set_region(config.region().map(ToString::to_string))
         .set_use_fips(config.use_fips())
-        .set_use_dual_stack(config.use_dual_stack())
         .build()
         .map_err(|error| cannot(&error.to_string()))?;
     let known = DefaultResolver::new().resolve_endpoint(&params).await;
@@ -180,7 +179,7 @@ mod tests {
         all: Option<&str>,
     ) -> Result<String, CallError> {
         let mut config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
-        config = config.region(Region::new(region)).use_fips(fips).use_dual_stack(dual);
+        config = config.region(Region::new(region)).use_fips(fips);
         config.set_endpoint_url(all.map(str::to_owned));
         endpoint(&config.build(), &SSM).await
     }

@@ -115,7 +115,7 @@ impl ParameterStore {
                 ..Check::warn(
                     "parameter type",
                     format!(
-                        "{} is a `String`: its value is not encrypted, and whoever may read the parameter or its history sees it without a KMS key; the new value is written there too",
+                        "{} is a `String`: its value is not encrypted: reading the parameter or its history needs no KMS key. The new value is written there too",
                         self.name
                     ),
                 )

@@ -115,7 +115,7 @@ impl ParameterStore {
                 None => checks.push(Check::warn(
                     "labels",
                     format!(
-                        "{}: version {} has labels and cannot be read; they stay there, whatever it holds",
+                        "{}: version {} has labels and cannot be read: they stay there, and consumers that read by them keep its value",
                         self.name, version.version
                     ),
                 )),
