@@ -179,7 +179,7 @@ mod tests {
         all: Option<&str>,
     ) -> Result<String, CallError> {
         let mut config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
-        config = config.region(Region::new(region)).use_fips(fips);
+        config = config.region(Region::new(region)).use_fips(fips).use_dual_stack(dual);
         config.set_endpoint_url(all.map(str::to_owned));
         endpoint(&config.build(), &SSM).await
     }
