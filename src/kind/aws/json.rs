@@ -114,6 +114,7 @@ async fn endpoint(config: &SdkConfig, service: &Service) -> Result<String, CallE
 }
 
 /// What signs the requests.
+#[expect(clippy::field_reassign_with_default, reason = "the SDK offers no other way to make one")]
 fn signed(config: &SdkConfig, service: &Service) -> Result<StaticRuntimePlugin, CallError> {
     let provider = config.credentials_provider();
     let provider = provider.ok_or_else(|| cannot("no source of credentials is set up"))?;
