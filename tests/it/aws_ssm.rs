@@ -200,7 +200,7 @@ impl Kept {
                 let found = self.versions.iter().rev().find(|version| match wanted {
                     None => true,
                     Some(wanted) => {
-                        version["Version"].to_string() == wanted
+                        wanted.parse().ok() == version["Version"].as_u64()
                             || version["Labels"].as_array().expect("labels").contains(&wanted.into())
                     }
                 });
