@@ -430,6 +430,34 @@ async fn labels_follow_a_promotion_that_was_cut_off() {
     assert_eq!(label("live").await, "old");
 }
 
+/// Versions of others, before and behind the write that was cut off, do not hide the labels that it left.
+#[tokio::test]
+async fn labels_follow_across_versions_of_others() {
+    let small = Small::new(r#"{"a":"old","b":1}"#).await;
+    let store = small.store(Some("a")).await;
+    for value in [r#"{"a":"old","b":2}"#, r#"{"a":"new","b":2}"#, r#"{"a":"new","b":3}"#] {
+        small.kept().theirs(value);
+    }
+    small.kept().versions[0]["Labels"] = json!(["live"]);
+    let seen = store.observe().await.expect("observe");
+    assert!(seen.pending.is_some() && seen.pending == seen.current, "{seen:?}");
+    assert_eq!(promote(&store, "new", "old").await.expect("finished"), "4");
+    assert_eq!(small.kept().versions.len(), 4, "nothing was written twice");
+    assert_eq!(small.kept().versions[3]["Labels"], json!(["live"]));
+    assert_eq!(store.observe().await.expect("observe").pending, None);
+}
+
+/// A write to a parameter that was deleted meanwhile creates another one: that is said, and is no success.
+#[tokio::test]
+async fn a_parameter_that_is_deleted_before_the_write_is_told() {
+    let small = Small::new("old").await;
+    let store = small.store(None).await;
+    small.kept().theirs("old");
+    small.kept().hands.push(("PutParameter", Box::new(|kept| kept.versions.clear())));
+    let error = promote(&store, "new", "old").await.expect_err("it was deleted");
+    assert!(error.in_doubt && error.message.contains("was deleted right before"), "{error:?}");
+}
+
 /// AWS may quote what it refuses.
 #[tokio::test]
 async fn a_refusal_that_quotes_the_value_does_not_show_it() {

@@ -33,6 +33,14 @@ impl ParameterStore {
         let Some(seen) = history.last().filter(|seen| seen.version == now.number) else { return Ok(None) };
         self.refuse_unfit(&text, seen, "")?;
         let mut written = self.put(&text, seen).await?;
+        if written <= now.number {
+            let message = format!(
+                "{} was deleted right before stanch wrote it, so that the write created it again, as version {written} and without its labels",
+                self.name
+            );
+            return Err(CallError::unknown(message)
+                .hint("find out who deleted it; set its labels again if consumers read by one"));
+        }
         if written != now.number + 1 {
             written = self.make_good(written, value, from).await?;
         }
@@ -114,15 +122,29 @@ impl ParameterStore {
         }
     }
 
-    /// Whether labels are on the version before the current one, whose own fields hold another value.
+    /// Whether labels are still on versions with the value that was there before the current one: that of the newest
+    /// version whose own fields hold another. Versions that another wrote for its own fields may be in between.
     pub(super) async fn left_labels(&self, now: &Version) -> Result<bool, CallError> {
         let history = self.history().await?;
-        let before = now.number.saturating_sub(1);
-        if !history.iter().any(|entry| entry.version == before && !entry.labels.is_empty()) {
+        let others = || history.iter().filter(|other| other.version != now.number);
+        if others().all(|other| other.labels.is_empty()) {
             return Ok(false);
         }
         // Where the current text is not what the runbook needs, that is said by whoever reads it.
         let Ok(current) = self.decode(&now.text) else { return Ok(false) };
-        Ok(self.held(before).await?.is_some_and(|held| !held.same_as(&current)))
+        let mut before = None;
+        for other in others().filter(|other| other.version < now.number).rev() {
+            before = self.held(other.version).await?.filter(|held| !held.same_as(&current));
+            if before.is_some() {
+                break;
+            }
+        }
+        let Some(before) = before else { return Ok(false) };
+        for other in others().filter(|other| !other.labels.is_empty()) {
+            if self.held(other.version).await?.is_some_and(|held| held.same_as(&before)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -92,8 +92,8 @@ impl Store for ParameterStore {
         self.look().await
     }
 
-    /// While labels are still on the version before the current one, with another value, the current version counts
-    /// as pending too: a promotion that was cut off between its write and its labels is then finished.
+    /// While labels are still on versions with the value that was there before, the current version counts as pending
+    /// too: a promotion that was cut off between its write and its labels is then finished.
     async fn observe(&self) -> Result<Versions, CallError> {
         let now = self.get(None).await?;
         let current = now.number.to_string();
