@@ -179,16 +179,21 @@ async fn a_killed_revocation_of_many_is_resumed() {
 async fn logins(vault: &Vault, mount: &str, count: usize) -> Vec<(String, String)> {
     vault.api("POST", &format!("sys/auth/{mount}"), json!({ "type": "approle" })).await;
     vault.api("POST", &format!("auth/{mount}/role/app"), json!({ "token_ttl": "1h" })).await;
-    let id = vault.api("GET", &format!("auth/{mount}/role/app/role-id"), json!(null)).await;
     let mut made = Vec::new();
     for _ in 0..count {
-        let secret = vault.api("POST", &format!("auth/{mount}/role/app/secret-id"), json!({})).await;
-        let body = json!({ "role_id": id["data"]["role_id"], "secret_id": secret["data"]["secret_id"] });
-        let login = vault.api("POST", &format!("auth/{mount}/login"), body).await;
-        let part = |name: &str| login["auth"][name].as_str().expect("text").to_owned();
-        made.push((part("accessor"), part("client_token")));
+        made.push(log_in(vault, mount).await);
     }
     made
+}
+
+/// One more: its accessor, and the token.
+async fn log_in(vault: &Vault, mount: &str) -> (String, String) {
+    let id = vault.api("GET", &format!("auth/{mount}/role/app/role-id"), json!(null)).await;
+    let secret = vault.api("POST", &format!("auth/{mount}/role/app/secret-id"), json!({})).await;
+    let body = json!({ "role_id": id["data"]["role_id"], "secret_id": secret["data"]["secret_id"] });
+    let login = vault.api("POST", &format!("auth/{mount}/login"), body).await;
+    let part = |name: &str| login["auth"][name].as_str().expect("text").to_owned();
+    (part("accessor"), part("client_token"))
 }
 
 /// A PKI engine at a path of its own, and leases of its certificates.
@@ -342,6 +347,31 @@ async fn logins_to_postgres(vault: &Vault, pg: &Pg, mount: &str, count: usize) -
         made.push((text(&lease["lease_id"]), text(&lease["data"]["username"])));
     }
     made
+}
+
+/// A program that logs in again and again: those that were listed are dead, the others are told, and the run does not wait.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn tokens_that_come_after_the_revocation_are_told() {
+    let (vault, login) = (Vault::shared(), unique("login"));
+    let tokens = logins(&vault, &login, 2).await;
+    let mount = login.clone();
+    let again = tokio::spawn(async move {
+        loop {
+            let mount = mount.clone();
+            // One that is refused in the middle of the revocation does not end the others.
+            let _ = tokio::spawn(async move { log_in(&Vault::shared(), &mount).await }).await;
+        }
+    });
+    let prefix = format!("auth/{login}");
+    let ran = tool(&vault).done(&["revoke", "vault-prefix", &prefix, "--reason", "x", "--yes"]).await;
+    again.abort();
+    assert!(![Some(0), Some(15)].contains(&ran.code) && !ran.stdout.contains("DONE"), "{ran:?}");
+    let said = format!(
+        "below {prefix} came into being after stanch had listed them; those that it had listed are gone"
+    );
+    assert!(ran.stdout.contains(&said), "{ran:?}");
+    assert!(!vault.accepts(&tokens[0].1).await && !vault.accepts(&tokens[1].1).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -297,7 +297,9 @@ impl Inquiry<'_> {
                 }
                 Some(error) => {
                     let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
-                    if is_final(&error) || so_far >= patience {
+                    // What came since the old one was listed does not go by waiting.
+                    let later = error.kind == ErrorKind::Conflict;
+                    if is_final(&error) || later || so_far >= patience {
                         return Err(error);
                     }
                     row = 0;

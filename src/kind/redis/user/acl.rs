@@ -109,6 +109,13 @@ impl Acl {
         Self { node: node.clone(), users: users.collect() }
     }
 
+    /// The user that is let in with the password of this hash.
+    pub(super) fn owner(&self, hash: &str) -> Option<&str> {
+        let has =
+            |user: &&User| !user.name.starts_with("stanch:") && user.hashes.iter().any(|own| own == hash);
+        self.users.iter().find(has).map(|user| user.name.as_str())
+    }
+
     pub(super) fn user(&self, name: &str) -> Option<&User> {
         self.users.iter().find(|user| user.name == name)
     }
@@ -174,7 +181,8 @@ impl<'a> Handle<'a> {
     }
 
     fn means(&self, password: &Password<'_>) -> bool {
-        match self.digits {
+        let digits = self.digits.map(str::to_ascii_lowercase);
+        match digits.as_deref() {
             None => true,
             // Two digits are of one that no run made.
             Some(digits) if digits.len() == SHORT => !password.made && password.hash.starts_with(digits),

@@ -61,6 +61,22 @@ impl UserIssuer {
         }
     }
 
+    /// Why a password that the user does not have is valid all the same.
+    fn elsewhere(&self, nodes: &[Acl], hash: &str) -> Option<CallError> {
+        let user = sanitize(&self.spec.user);
+        if nodes.iter().any(|acl| acl.user(&self.spec.user).is_some_and(|user| user.nopass)) {
+            let message = format!("the user {user} is let in with every password (nopass)");
+            return Some(CallError::rejected(ErrorKind::Conflict, message).hint(format!(
+                "take that away first: ACL SETUSER {user} resetpass >PASSWORD, then repeat the command"
+            )));
+        }
+        let owner = sanitize(nodes.iter().find_map(|acl| acl.owner(hash))?);
+        let message = format!("the value is a password of the user {owner}, and not of {user}");
+        Some(CallError::rejected(ErrorKind::Invalid, message).hint(format!(
+            "name that user: `user: {owner}` in the runbook, or `stanch revoke redis-acl-user --set user={owner} …`"
+        )))
+    }
+
     fn target<'a>(&'a self, handle: &Handle<'a>, hash: &'a str) -> Target<'a> {
         Target { client: &self.client, user: handle.user, hash }
     }
@@ -111,7 +127,7 @@ impl Issuer for UserIssuer {
         let lives: Vec<Life> =
             nodes.iter().filter_map(|acl| Some(acl.password(user, &hash)?.life())).collect();
         if lives.is_empty() {
-            return Ok(None);
+            return self.elsewhere(&nodes, &hash).map_or(Ok(None), Err);
         }
         let identity = self.identity(&nodes, &hash);
         // Whether its handle means it alone.

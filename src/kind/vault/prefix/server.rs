@@ -138,7 +138,8 @@ impl PrefixIssuer {
         Ok(Check::pass(OWN, "it outlives the revocation, and so do those to keep"))
     }
 
-    /// What is left, with what to do about it; `None` where nothing is.
+    /// What is left, with what to do about it; `None` where nothing is. [`ErrorKind::Conflict`] where all that was listed
+    /// is gone, and something else has come since.
     async fn left(&self, prefix: &str, said: Option<&str>) -> Result<Option<CallError>, CallError> {
         let leases = list(&self.client, prefix).await?;
         let alive = self.survivors().await?;
@@ -168,8 +169,8 @@ impl PrefixIssuer {
                 "{} below {prefix} came into being after stanch had listed them; those that it had listed are gone",
                 counted(new.len() as u64, "lease")
             );
-            let hint = "something still gets credentials there: take its login away (destroy its secret ID, delete its role or disable the mount), then resume";
-            return Ok(Some(CallError::unknown(message).hint(hint)));
+            let hint = "something still gets credentials there: take its login away (destroy its secret ID, delete its role or disable the mount), then give this run up (`stanch abandon`) and revoke the prefix again";
+            return Ok(Some(CallError::rejected(ErrorKind::Conflict, message).hint(hint)));
         }
         let given_up = match irrevocable(&self.client, prefix).await {
             Ok(given_up) if given_up.is_empty() => {
@@ -264,12 +265,16 @@ impl Issuer for PrefixIssuer {
         Err(unsupported())
     }
 
-    /// Alive while anything is below the prefix, or a token that was there is still valid.
+    /// Alive while anything that was listed is below the prefix, or a token that was there is still valid.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where only what came since is below it: waiting does not help.
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
-        if !list(&self.client, handle).await?.is_empty() {
-            return Ok(Life::Active);
+        match self.left(handle, None).await? {
+            None => Ok(Life::Gone),
+            Some(error) if error.kind == ErrorKind::Conflict => Err(error),
+            Some(_) => Ok(Life::Active),
         }
-        Ok(if self.survivors().await?.is_empty() { Life::Gone } else { Life::Active })
     }
 
     async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
@@ -288,8 +293,9 @@ impl Issuer for PrefixIssuer {
         };
         let left = self.left(handle, said.as_ref().map(|error| error.message.as_str())).await;
         match left.map_err(CallError::doubtful)? {
-            Some(left) => Err(left),
-            None => Ok(()),
+            // What came since is the proof's to tell: this call did what it was to do.
+            Some(left) if left.kind != ErrorKind::Conflict => Err(left),
+            _ => Ok(()),
         }
     }
 
