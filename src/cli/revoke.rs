@@ -15,12 +15,12 @@ use super::context::{Access, Context, Open, ask, can_ask, words};
 use super::drive::{block_on, drive};
 use super::run::halted;
 use super::{CliError, Exit, Global, SessionArgs, plan, print};
-use crate::domain::{ErrorKind, Life};
+use crate::domain::{CheckVerdict, ErrorKind, Life};
 use crate::engine::{self, Choices, Conduct};
 use crate::kill::{self, ENVIRONMENT};
 use crate::kind::spec::{Handles, IssuerKind};
 use crate::kind::{ISSUERS, PREFIXES};
-use crate::plan::{Plan, Request, compile, preview};
+use crate::plan::{Plan, Request, caveats, compile, preview};
 use crate::provider::Provider;
 use crate::rotation::State;
 use crate::runbook::model::Runbook;
@@ -371,6 +371,13 @@ async fn identify(asking: Asking, values: Vec<Secret>, at_once: usize) -> Result
 
 fn confirm(global: &Global, args: &RevokeArgs, plan: &Plan) -> Result<(), CliError> {
     if args.yes {
+        // As for `run`: a person who did not see the plan is told what it could not settle, and what else dies.
+        if !global.json {
+            eprint!("{}", caveats(plan));
+            for check in plan.checks.iter().filter(|check| check.verdict == CheckVerdict::Warn) {
+                eprintln!("  - {}", sanitize(&check.detail));
+            }
+        }
         return Ok(());
     }
     eprint!("{}", preview(plan));

@@ -277,6 +277,16 @@ pub trait Issuer: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Looks for what came below this handle since it was listed, and lives on. Nothing does, as by default, where a handle
+    /// names one credential.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`], with what came, and what to do about it.
+    async fn newcomers(&self, handle: &str) -> Result<(), CallError> {
+        let _ = handle;
+        Ok(())
+    }
+
     /// What two runs must not both change beyond the credential itself, for example a user whose keys
     /// are counted: with its server, however that is spelt. `None`, as by default, where there is no such thing: the
     /// places of its stores are held all the same.

@@ -285,6 +285,7 @@ impl Inquiry<'_> {
                     first = if row == 0 { at } else { first };
                     row += 1;
                     if row >= self.waits.times {
+                        issuer.newcomers(outgoing).await.map_err(CallError::read_only)?;
                         let control = match incoming {
                             Some(_) => "and the new one active",
                             None => "after it had known it",
@@ -297,9 +298,7 @@ impl Inquiry<'_> {
                 }
                 Some(error) => {
                     let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
-                    // What came since the old one was listed does not go by waiting.
-                    let later = error.kind == ErrorKind::Conflict;
-                    if is_final(&error) || later || so_far >= patience {
+                    if is_final(&error) || so_far >= patience {
                         return Err(error);
                     }
                     row = 0;

@@ -266,14 +266,17 @@ impl Issuer for PrefixIssuer {
     }
 
     /// Alive while anything that was listed is below the prefix, or a token that was there is still valid.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] where only what came since is below it: waiting does not help.
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        Ok(match self.left(handle, None).await? {
+            Some(left) if left.kind != ErrorKind::Conflict => Life::Active,
+            _ => Life::Gone,
+        })
+    }
+
+    async fn newcomers(&self, handle: &str) -> Result<(), CallError> {
         match self.left(handle, None).await? {
-            None => Ok(Life::Gone),
-            Some(error) if error.kind == ErrorKind::Conflict => Err(error),
-            Some(_) => Ok(Life::Active),
+            Some(left) => Err(left),
+            None => Ok(()),
         }
     }
 
