@@ -19,7 +19,7 @@ mod vault;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -153,15 +153,7 @@ impl Bulk {
             .current_dir(&self.folder);
         command.env("STANCH_STATE", self.folder.join("state")).env("VAULT_ADDR", address);
         command.env("VAULT_TOKEN", &self.server.token).env("HOME", self.server.folder.path());
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let last: Vec<&str> = said.lines().rev().take(12).collect();
-            return Err(
-                format!("stanch failed: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n")).into()
-            );
-        }
-        Ok(())
+        vault::run(&mut command)
     }
 
     /// The same requests of each token, without a plan, a journal, or a wait.

@@ -129,11 +129,7 @@ impl Bench {
         if let Some(ca) = &self.server.ca {
             command.env("VAULT_CACERT", ca);
         }
-        let output = command.output()?;
-        if !output.status.success() {
-            return Err(format!("stanch failed: {}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        Ok(())
+        vault::run(&mut command)
     }
 
     fn run(&self) -> Result<Duration, Error> {

@@ -218,15 +218,7 @@ impl<'a> Fleet<'a> {
         if let Some(ca) = &self.server.ca {
             command.env("VAULT_CACERT", ca);
         }
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let last: Vec<&str> = said.lines().rev().take(12).collect();
-            return Err(
-                format!("stanch failed: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n")).into()
-            );
-        }
-        Ok(())
+        vault::run(&mut command)
     }
 
     /// The same requests, of each sort as many, without a plan, a journal, or a wait.

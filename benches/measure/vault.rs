@@ -74,3 +74,16 @@ impl Drop for Server {
         }
     }
 }
+
+/// Runs a command of stanch to its end. A failed one says what it said last.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last: Vec<&str> = said.lines().rev().take(12).collect();
+        return Err(
+            format!("stanch failed: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n")).into()
+        );
+    }
+    Ok(())
+}

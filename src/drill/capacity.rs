@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::domain::Phase;
 use crate::plan::{Action, Plan};
 use crate::provider::sandbox::{Fault, Faults, Sandbox};
-use crate::rotation::{Ended, Event, Found, Op};
+use crate::rotation::{Ended, Event, Found, Op, State};
 use crate::runbook::model::{Credential, OwnStep, Runbook};
 
 /// How many requests a connection's server takes in a time: a bucket of that many tokens that fills up evenly.
@@ -210,8 +210,8 @@ impl Meter {
     }
 
     /// Folds in what was recorded at a moment.
-    pub fn recorded(&self, mono_ms: u64, plan: &Plan, event: &Event) {
-        let mut state = self.state();
+    pub fn recorded(&self, mono_ms: u64, run: &State, event: &Event) {
+        let (plan, mut state) = (run.plan(), self.state());
         match event {
             Event::Entered { phase } => {
                 state.end(mono_ms);
@@ -219,9 +219,9 @@ impl Meter {
             }
             Event::Outcome { step, op: Op::Do, result: Ended::Succeeded, .. }
             | Event::Settled { step, op: Op::Do, found: Found::Applied, .. } => {
-                let Some(step) = plan.steps.iter().find(|known| known.id == *step) else { return };
+                let Some(step) = run.step(step) else { return };
                 let at = mono_ms.saturating_sub(self.start_ms);
-                match step.action {
+                match plan.steps[step].action {
                     Action::Disable { credential } => {
                         state.contained.entry(credential).or_insert(at);
                     }

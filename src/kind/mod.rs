@@ -237,8 +237,9 @@ fn yes() -> bool {
     true
 }
 
-fn is_zero(n: &u32) -> bool {
-    *n == 0
+/// Whether a field needs not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn one() -> u32 {

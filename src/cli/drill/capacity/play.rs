@@ -159,7 +159,7 @@ async fn run(
             clock: Arc::clone(clock),
             sealer: Arc::new(context.sealing.sealer()?),
             operator: Arc::new(Agreeable),
-            observer: Box::new(Watch { meter: Arc::clone(meter), plan: Arc::clone(plan) }),
+            observer: Box::new(Watch(Arc::clone(meter))),
             interrupt,
         };
         state = engine.run(state, Conduct::default()).await?;
@@ -224,14 +224,11 @@ impl Operator for Agreeable {
 }
 
 /// Lets the meter follow the record.
-struct Watch {
-    meter: Arc<Meter>,
-    plan: Arc<Plan>,
-}
+struct Watch(Arc<Meter>);
 
 impl Observer for Watch {
-    fn recorded(&mut self, at: Moment, events: &[Event], _: &State) {
-        events.iter().for_each(|event| self.meter.recorded(at.mono_ms, &self.plan, event));
+    fn recorded(&mut self, at: Moment, events: &[Event], state: &State) {
+        events.iter().for_each(|event| self.0.recorded(at.mono_ms, state, event));
     }
 
     fn tick(&mut self, _: Moment, _: &State) {}

@@ -95,12 +95,7 @@ impl ParameterStore {
     /// a label get the new value too, and on the way back the old one.
     async fn labels_follow(&self, current: u64, from: &Material) -> Result<(), CallError> {
         let history = self.history().await?;
-        let mut labels = Vec::new();
-        for other in history.iter().filter(|other| other.version != current && !other.labels.is_empty()) {
-            if self.held(other.version).await?.is_some_and(|held| held.same_as(from)) {
-                labels.extend(other.labels.iter().map(String::as_str));
-            }
-        }
+        let labels = self.labels_on(&history, current, from).await?;
         if labels.is_empty() {
             return Ok(());
         }
@@ -111,6 +106,22 @@ impl ParameterStore {
             return Ok(());
         }
         Err(CallError::unknown(format!("{}: the labels {} did not move", self.name, labels.join(", "))))
+    }
+
+    /// The labels on versions other than the current one whose own fields hold this value.
+    async fn labels_on<'a>(
+        &self,
+        history: &'a [Described],
+        current: u64,
+        value: &Material,
+    ) -> Result<Vec<&'a str>, CallError> {
+        let mut labels = Vec::new();
+        for other in history.iter().filter(|other| other.version != current && !other.labels.is_empty()) {
+            if self.held(other.version).await?.is_some_and(|held| held.same_as(value)) {
+                labels.extend(other.labels.iter().map(String::as_str));
+            }
+        }
+        Ok(labels)
     }
 
     /// What a version's own fields hold; `None` of one that is gone or cannot be read: the plan names it.
@@ -126,25 +137,19 @@ impl ParameterStore {
     /// version whose own fields hold another. Versions that another wrote for its own fields may be in between.
     pub(super) async fn left_labels(&self, now: &Version) -> Result<bool, CallError> {
         let history = self.history().await?;
-        let others = || history.iter().filter(|other| other.version != now.number);
-        if others().all(|other| other.labels.is_empty()) {
+        if history.iter().all(|other| other.version == now.number || other.labels.is_empty()) {
             return Ok(false);
         }
         // Where the current text is not what the runbook needs, that is said by whoever reads it.
         let Ok(current) = self.decode(&now.text) else { return Ok(false) };
         let mut before = None;
-        for other in others().filter(|other| other.version < now.number).rev() {
+        for other in history.iter().filter(|other| other.version < now.number).rev() {
             before = self.held(other.version).await?.filter(|held| !held.same_as(&current));
             if before.is_some() {
                 break;
             }
         }
         let Some(before) = before else { return Ok(false) };
-        for other in others().filter(|other| !other.labels.is_empty()) {
-            if self.held(other.version).await?.is_some_and(|held| held.same_as(&before)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(!self.labels_on(&history, now.number, &before).await?.is_empty())
     }
 }

@@ -20,7 +20,7 @@ pub struct PgActivity {
     /// The credential whose old role is meant.
     pub credential: String,
     /// How many sessions it may still have.
-    #[serde(default, skip_serializing_if = "crate::kind::is_zero")]
+    #[serde(default, skip_serializing_if = "crate::kind::is_default")]
     pub at_most: u32,
     /// How many looks in a row must find no more: a program that connects for a moment only may be missed by one.
     #[serde(default = "times")]

@@ -52,7 +52,7 @@ pub struct PostgresRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reassign_to: Option<String>,
     /// When the sessions of the old role are ended. They outlive `NOLOGIN`.
-    #[serde(default, skip_serializing_if = "EndSessions::is_default")]
+    #[serde(default, skip_serializing_if = "crate::kind::is_default")]
     pub end_sessions: EndSessions,
 }
 
@@ -81,13 +81,6 @@ pub enum EndSessions {
     Revoke,
     /// As soon as it is disabled as well, so that a program that still uses it fails while that can be undone.
     Sunset,
-}
-
-impl EndSessions {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl PostgresRole {

@@ -26,7 +26,7 @@ pub struct RedisAclUser {
     pub user: String,
     /// When the user's connections are ended. They outlive the password that they were opened with, and Redis does not say
     /// which password that was: all of them are ended, and clients connect again.
-    #[serde(default, skip_serializing_if = "EndConnections::is_default")]
+    #[serde(default, skip_serializing_if = "crate::kind::is_default")]
     pub end_connections: EndConnections,
 }
 
@@ -41,13 +41,6 @@ pub enum EndConnections {
     Sunset,
     /// Not at all: a connection that is open stays open.
     Never,
-}
-
-impl EndConnections {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl RedisAclUser {

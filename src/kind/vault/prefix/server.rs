@@ -9,6 +9,8 @@ use super::leases::{irrevocable, list, lookup_path, revoke, revoke_path};
 use super::spec::{LeasePrefix, TRAITS, VaultPrefix};
 use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
+use crate::kind::spec::On;
+use crate::kind::vault::Vault;
 use crate::kind::vault::client::VaultClient;
 use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, accessors, each, lookup};
 use crate::kind::vault::permissions::{self, Need};
@@ -138,14 +140,21 @@ impl PrefixIssuer {
         Ok(Check::pass(OWN, "it outlives the revocation, and so do those to keep"))
     }
 
-    /// What is left, with what to do about it; `None` where nothing is. [`ErrorKind::Conflict`] where all that was listed
-    /// is gone, and something else has come since.
-    async fn left(&self, prefix: &str, said: Option<&str>) -> Result<Option<CallError>, CallError> {
-        let leases = list(&self.client, prefix).await?;
-        let alive = self.survivors().await?;
-        if leases.is_empty() && alive.is_empty() {
-            return Ok(None);
-        }
+    /// What is left; `None` where nothing is.
+    async fn left(&self, prefix: &str) -> Result<Option<Left>, CallError> {
+        let left = Left { leases: list(&self.client, prefix).await?, alive: self.survivors().await? };
+        Ok(Some(left).filter(|left| !(left.leases.is_empty() && left.alive.is_empty())))
+    }
+
+    /// Whether all that was listed is gone, so that what is left came since.
+    fn is_new(&self, left: &Left) -> bool {
+        let known = |lease: &String| !self.tokens && self.known.contains(lease);
+        left.alive.is_empty() && !left.leases.iter().any(known)
+    }
+
+    /// Why what was listed is left, and what to do about it.
+    async fn why(&self, prefix: &str, left: &Left, said: Option<&str>) -> CallError {
+        let Left { leases, alive } = left;
         // Without what was asked: messages are bounded.
         let said = said.map(|said| said.split_once("): ").map_or(said, |(_, said)| said));
         let said = said.map(|said| format!("; the server said: {said}")).unwrap_or_default();
@@ -154,23 +163,10 @@ impl PrefixIssuer {
                 "{} of {} are still valid: accessor {}{said}",
                 counted(alive.len() as u64, "token"),
                 self.known.len(),
-                some(&alive)
+                some(alive)
             );
             let hint = "tokens without a lease (root's) are not below any prefix: `stanch revoke vault-token ACCESSOR --reason TEXT`; then resume";
-            return Ok(Some(CallError::unknown(message).hint(hint)));
-        }
-        let new: Vec<String> = match self.tokens {
-            // Every token that was listed is dead: these were issued later.
-            true => leases.clone(),
-            false => leases.iter().filter(|lease| !self.known.contains(lease)).cloned().collect(),
-        };
-        if new.len() == leases.len() {
-            let message = format!(
-                "{} below {prefix} came into being after stanch had listed them; those that it had listed are gone",
-                counted(new.len() as u64, "lease")
-            );
-            let hint = "something still gets credentials there: take its login away (destroy its secret ID, delete its role or disable the mount), then give this run up (`stanch abandon`) and revoke the prefix again";
-            return Ok(Some(CallError::rejected(ErrorKind::Conflict, message).hint(hint)));
+            return CallError::unknown(message).hint(hint);
         }
         let given_up = match irrevocable(&self.client, prefix).await {
             Ok(given_up) if given_up.is_empty() => {
@@ -185,13 +181,21 @@ impl PrefixIssuer {
             "{} of {} below {prefix} could not be revoked: {}; {given_up}",
             leases.len(),
             counted(self.known.len() as u64, "lease"),
-            some(&leases)
+            some(leases)
         );
         let hint = format!(
             "end these credentials by hand in the system behind the secrets engine, or make that answer; then make Vault forget them, `vault lease revoke -force -prefix {prefix}`, and resume"
         );
-        Ok(Some(CallError::unknown(message).hint(hint)))
+        CallError::unknown(message).hint(hint)
     }
+}
+
+/// What is left below a prefix.
+struct Left {
+    /// Leases, in order.
+    leases: Vec<String>,
+    /// The tokens that were listed and are still valid.
+    alive: Vec<String>,
 }
 
 fn unsupported() -> CallError {
@@ -267,17 +271,21 @@ impl Issuer for PrefixIssuer {
 
     /// Alive while anything that was listed is below the prefix, or a token that was there is still valid.
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
-        Ok(match self.left(handle, None).await? {
-            Some(left) if left.kind != ErrorKind::Conflict => Life::Active,
-            _ => Life::Gone,
-        })
+        let left = self.left(handle).await?;
+        Ok(if left.is_none_or(|left| self.is_new(&left)) { Life::Gone } else { Life::Active })
     }
 
     async fn newcomers(&self, handle: &str) -> Result<(), CallError> {
-        match self.left(handle, None).await? {
-            Some(left) => Err(left),
-            None => Ok(()),
+        let Some(left) = self.left(handle).await? else { return Ok(()) };
+        if !self.is_new(&left) {
+            return Err(self.why(handle, &left, None).await);
         }
+        let message = format!(
+            "{} below {handle} came into being after stanch had listed them; those that it had listed are gone",
+            counted(left.leases.len() as u64, "lease")
+        );
+        let hint = "something still gets credentials there: take its login away (destroy its secret ID, delete its role or disable the mount), then give this run up (`stanch abandon`) and revoke the prefix again";
+        Err(CallError::rejected(ErrorKind::Conflict, message).hint(hint))
     }
 
     async fn disable(&self, _: &CallContext, _: &str) -> Result<(), CallError> {
@@ -294,10 +302,11 @@ impl Issuer for PrefixIssuer {
             Err(error) if error.in_doubt => Some(error),
             Err(error) => return Err(error),
         };
-        let left = self.left(handle, said.as_ref().map(|error| error.message.as_str())).await;
-        match left.map_err(CallError::doubtful)? {
+        match self.left(handle).await.map_err(CallError::doubtful)? {
+            Some(left) if !self.is_new(&left) => {
+                Err(self.why(handle, &left, said.as_ref().map(|error| error.message.as_str())).await)
+            }
             // What came since is the proof's to tell: this call did what it was to do.
-            Some(left) if left.kind != ErrorKind::Conflict => Err(left),
             _ => Ok(()),
         }
     }
@@ -305,6 +314,24 @@ impl Issuer for PrefixIssuer {
     async fn attempt(&self, _: &Material) -> Result<Use, CallError> {
         Err(unsupported())
     }
+}
+
+/// What revokes below a prefix, as the plan remembers it.
+async fn connect(
+    at: &RealProvider,
+    connection: &On<Vault>,
+    tokens: bool,
+    known: &[String],
+    keep: &[String],
+) -> Result<Arc<dyn Issuer>, CallError> {
+    let (known, keep) = (known.to_vec(), keep.to_vec());
+    Ok(Arc::new(PrefixIssuer {
+        client: at.client(connection).await?,
+        tokens,
+        known,
+        keep,
+        dead: Mutex::default(),
+    }))
 }
 
 #[async_trait]
@@ -315,9 +342,7 @@ impl IssuerServer for VaultPrefix {
         _: &Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        let (known, keep) = (self.known.clone(), self.keep.clone());
-        let client = at.client(&self.connection).await?;
-        Ok(Arc::new(PrefixIssuer { client, tokens: true, known, keep, dead: Mutex::default() }))
+        connect(at, &self.connection, true, &self.known, &self.keep).await
     }
 }
 
@@ -329,8 +354,6 @@ impl IssuerServer for LeasePrefix {
         _: &Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        let (known, keep) = (self.known.clone(), self.keep.clone());
-        let client = at.client(&self.connection).await?;
-        Ok(Arc::new(PrefixIssuer { client, tokens: false, known, keep, dead: Mutex::default() }))
+        connect(at, &self.connection, false, &self.known, &self.keep).await
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Period, Scope};
-use crate::kind::is_zero;
+use crate::kind::is_default;
 use crate::kind::spec::{
     Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, ScopeRules, StandIn,
     no_findings,
@@ -27,7 +27,7 @@ pub struct VaultToken {
     /// How long it lives.
     pub ttl: Period,
     /// How often it may be used; 0 is without limit.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub num_uses: u32,
     /// The networks that it may be used from. Set by the role; checked after issuing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
