@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::Command;
 
 use crate::report::{at, ran};
 use crate::servers::server;
-use crate::tool::Tool;
+use crate::tool::{Ran, Tool};
 
 /// Every sample of a text, by its name and labels. Refuses whatever is not of the format.
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -88,17 +87,9 @@ fn promtool_takes_the_metrics() {
     let tool = ran(&["--reason", "it leaked"], 0);
     let text = tool.run(&["metrics"]).expect(0).stdout;
     let judge = |text: &str| {
-        let mut child = std::process::Command::new(server("STANCH_TEST_PROMTOOL"))
-            .args(["check", "metrics"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("written");
-        let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+        let mut promtool = Command::new(server("STANCH_TEST_PROMTOOL"));
+        let said = Ran::fed(promtool.args(["check", "metrics"]), text);
+        (said.code, said.stdout + &said.stderr)
     };
     assert_eq!(judge(&text), (Some(0), String::new()));
     let without_help: String =

@@ -1,7 +1,5 @@
 //! `stanch revoke`: the bare kill, on a real Vault, and on servers that lie.
 
-use std::io::Write as _;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,12 +26,8 @@ fn tool(vault: &Vault) -> Tool {
 
 /// The program, with this on its standard input.
 async fn with_input(tool: &Tool, arguments: &[&str], input: &str) -> Ran {
-    let mut command = tool.command(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program starts");
-    child.stdin.take().expect("input").write_all(input.as_bytes()).expect("written");
-    let wait = tokio::task::spawn_blocking(move || child.wait_with_output());
-    Ran::of(wait.await.expect("joined").expect("it ends"))
+    let (mut command, input) = (tool.command(arguments), input.to_owned());
+    tokio::task::spawn_blocking(move || Ran::fed(&mut command, &input)).await.expect("joined")
 }
 
 #[tokio::test]

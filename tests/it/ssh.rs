@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::tool::Ran;
+
 /// Where Debian and its descendants have the security key that is none.
 const INSTALLED: &str = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so";
 
@@ -71,12 +73,7 @@ impl Keys {
     pub(crate) fn sign(&self, name: &str, namespace: &str, text: &str) -> String {
         let key = self.path(name).display().to_string();
         let mut command = keygen(&["-q", "-Y", "sign", "-f", &key, "-n", namespace]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("ssh-keygen");
-        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
-        let output = child.wait_with_output().expect("its end");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("armor")
+        Ran::fed(&mut command, text).expect(0).stdout
     }
 
     /// What `ssh-keygen -Y verify` says.

@@ -189,6 +189,16 @@ impl Ran {
         }
     }
 
+    /// What a program says to this on its standard input.
+    pub(crate) fn fed(command: &mut Command, input: &str) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut stdin = child.stdin.take().expect("input");
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("written");
+        drop(stdin);
+        Self::of(child.wait_with_output().expect("it ends"))
+    }
+
     /// Panics unless the program ended with this code.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {

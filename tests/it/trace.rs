@@ -181,15 +181,7 @@ async fn the_published_definitions_of_otlp_take_it() {
             got = r.resource_spans[0].scope_spans[0].spans\n\
             assert all(s.start_time_unix_nano <= s.end_time_unix_nano and s.name for s in got)\n\
             print(len(got))\n";
-        let mut child = Command::new(&python)
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("python");
-        std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), text.as_bytes()).expect("written");
-        let ran = Ran::of(child.wait_with_output().expect("it ends")).expect(0);
+        let ran = Ran::fed(Command::new(&python).args(["-c", script]), text).expect(0);
         assert!(ran.stdout.trim().parse::<usize>().expect("a number") >= least, "{ran:?}");
     }
 }

@@ -103,19 +103,26 @@ impl RedisClient {
         tokio::time::timeout(self.timeout, work).await.map_err(late)?
     }
 
+    /// What the server says to a user name and a password. `lost` says what it means that it says nothing.
+    async fn authenticate(
+        &self,
+        node: &Node,
+        connection: &mut Connection,
+        (user, password): (&str, &Secret),
+        lost: impl FnOnce(io::Error) -> CallError,
+    ) -> Result<Option<Reply>, CallError> {
+        let words = vec!["AUTH", user, password.expose()];
+        let answer = self.in_time(node, async { connection.exchange(&[words]).await.map_err(lost) });
+        Ok(answer.await?.pop())
+    }
+
     /// A connection of the operator's.
     async fn session(&self, node: &Node) -> Result<Connection, CallError> {
         let mut connection = self.connect(node).await?;
         let Settings { user, password, .. } = &self.settings;
         let Some(password) = password else { return Ok(connection) };
-        let words = vec!["AUTH", user, password.expose()];
-        let answer = self.in_time(node, async {
-            connection
-                .exchange(&[words])
-                .await
-                .map_err(|error| fault::unreachable(&node.place(), &error.to_string()))
-        });
-        match answer.await?.pop() {
+        let lost = |error: io::Error| fault::unreachable(&node.place(), &error.to_string());
+        match self.authenticate(node, &mut connection, (user, password), lost).await? {
             Some(Reply::Text(_)) => Ok(connection),
             Some(Reply::Error(said)) => Err(fault::login(&node.place(), user, &said)),
             _ => Err(strange(node, "the login")),
@@ -193,17 +200,8 @@ impl RedisClient {
     ) -> Result<Result<(), String>, CallError> {
         let mut logged = Logged::start(|| format!("log in to {} as {user}", node.place()));
         let mut connection = self.connect(node).await?;
-        let words = vec!["AUTH", user, password.expose()];
-        let answer = self
-            .in_time(node, async {
-                connection
-                    .exchange(&[words])
-                    .await
-                    .map_err(|error| broken(node, "a login", &error).read_only())
-            })
-            .await?
-            .pop();
-        let answer = match answer {
+        let lost = |error: io::Error| broken(node, "a login", &error).read_only();
+        let answer = match self.authenticate(node, &mut connection, (user, password), lost).await? {
             Some(Reply::Text(text)) if text == "OK" => Ok(()),
             Some(Reply::Error(said)) => Err(said),
             _ => return Err(strange(node, "a login")),
