@@ -36,10 +36,13 @@ pub(super) async fn carry_out(task: Task, job: Job, limit: Duration) -> Message 
         Task::Observe { step, op, attempt } => {
             let this = job.clone();
             let look = catch_panic(async move {
-                match op {
-                    Op::Undo => this.observe_undo().await,
-                    Op::Do | Op::Discard => this.observe().await,
-                }
+                this.read(|| async {
+                    match op {
+                        Op::Undo => this.observe_undo().await,
+                        Op::Do | Op::Discard => this.observe().await,
+                    }
+                })
+                .await
             });
             let late = || Err(CallError::unknown("no answer in time"));
             let result = within(limit, look).await.unwrap_or_else(late).map_err(|mut e| {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::calls::within;
 use super::safe::Safe;
 use super::step::{Asked, Earlier, Handler, Index, Job, OldAndNew, Sighted};
 use super::{Answer, Operator, SafeError};
@@ -21,7 +21,7 @@ use crate::secret::Sealer;
 
 /// How many credentials are looked at once.
 const LOOKED_AT_ONCE: usize = 32;
-/// How long all looks may take together between sessions.
+/// How long the next look may take between sessions.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What [`check`] works with.
@@ -91,7 +91,7 @@ pub async fn check(with: Check, state: &mut State) -> Result<(), SafeError> {
 
 /// What each job sees of its credential, in the plan's order, and with the versions that tell its stores apart where
 /// no values do. `None` where a look crashed, or did not end in time: a server that does not answer is not waited
-/// for.
+/// for. `patience` is for the next look that sees its stores, and many looks may take long under a small quota.
 pub(super) async fn sights(
     plan: &Plan,
     jobs: Vec<(usize, Job, Option<Vec<OldAndNew>>)>,
@@ -108,14 +108,14 @@ pub(super) async fn sights(
             (at, job.look(versions.as_deref(), asked).await)
         });
     }
-    let _ = within(patience, async {
-        while let Some(done) = looks.join_next().await {
-            if let Ok((at, seen)) = done {
-                found[at] = seen;
-            }
+    let mut until = Instant::now() + patience;
+    while let Ok(Some(done)) = timeout_at(until, looks.join_next()).await {
+        let Ok((at, look)) = done else { continue };
+        if look.as_ref().is_some_and(|look| !look.seen.stores.contains(&Holds::Unreadable)) {
+            until = Instant::now() + patience;
         }
-    })
-    .await;
+        found[at] = look;
+    }
     found
 }
 

@@ -95,6 +95,8 @@ pub(super) struct StepState {
     pub(super) conflict: Option<Box<Failure>>,
     /// What its tries were told that did not take effect for certain: the last word that is definite, else the last.
     pub(super) told: Option<Box<Failure>>,
+    /// How often its server refused it for the number of requests, since it last succeeded or failed.
+    pub(super) refusals: u16,
     /// It can be repeated, and an earlier try may have taken effect.
     pub(super) touched: bool,
     /// It cannot be taken back, and has, or may have, been done.
@@ -116,6 +118,7 @@ impl StepState {
             last: None,
             conflict: None,
             told: None,
+            refusals: 0,
             touched: false,
             irrevocable: false,
             overwrites: false,

@@ -451,9 +451,21 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            // A refusal for the number of requests is no attempt: far more of them than the runbook has attempts.
+            "refused-for-their-number",
+            Run::overlap()
+                .when(
+                    "distribute",
+                    Do,
+                    &[vec![Fail(ErrorKind::Throttled); 12], vec![Fail(ErrorKind::NotReady), Ok]].concat(),
+                )
+                .wishing(until(Phase::Distribute))
+                .go(),
+        ),
+        (
             "passing-failures-too-many",
             Run::overlap()
-                .when("distribute", Do, &[Fail(ErrorKind::Throttled)])
+                .when("distribute", Do, &[Fail(ErrorKind::NotReady)])
                 .go()
                 .resume()
                 .when("distribute", Do, &[Ok])
@@ -1073,7 +1085,7 @@ fn waits_end_on_time() {
 /// A try that must not come sooner comes at its moment.
 #[test]
 fn a_try_waits_until_its_moment() {
-    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(ErrorKind::Throttled), Reply::Ok]);
+    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(ErrorKind::NotReady), Reply::Ok]);
     run = run.wishing(|w| w.until = Some(Phase::Prepare)).go().resume().wishing(|w| w.until = None);
     run.apply(&Event::Entered { phase: Phase::Distribute });
     let first = run.state.decide(run.now, &run.wishes).tasks.remove(0);
@@ -1112,8 +1124,19 @@ fn a_server_may_ask_for_patience() {
         run.apply(&rejected(&step, failure));
         let at = run.state.step(&step).expect("a step");
         let due = run.now + SignedDuration::from_millis(waited);
-        assert_eq!(*run.state.status(at), Status::Pending { attempt: 2, not_before: Some(due) }, "{asked:?}");
+        assert_eq!(*run.state.status(at), Status::Pending { attempt: 1, not_before: Some(due) }, "{asked:?}");
     }
+}
+
+/// A server that refuses the number of requests for a quarter of an hour is broken, or will never let this one in.
+#[test]
+fn refusals_for_their_number_come_to_an_end() {
+    let mut run = Run::overlap().when("distribute", Op::Do, &[Reply::Fail(ErrorKind::Throttled)]);
+    let began = run.now;
+    run = run.go();
+    assert!(matches!(run.state.stopped(), Some(Stop::Failed { .. })), "{:?}", run.state.stopped());
+    let minutes = (run.now - began).as_mins();
+    assert!((10..30).contains(&minutes), "{minutes}");
 }
 
 /// The first try to do a step is rejected.

@@ -15,6 +15,12 @@ use crate::plan::{Action, Step};
 /// do what it was asked (a proxy or a queue held it), and then its reads and lists may still show for a
 /// while what was before: IAM's did for 3 to 4 s in one published measurement. So much for each.
 pub(crate) const SETTLE: Duration = Duration::from_secs(8);
+/// How often a server may refuse a step for the number of requests before that counts as a failed attempt: with the
+/// waits between them some 16 minutes. It changed nothing and says when to come again, and every other step of a large
+/// rotation meets it as well.
+const REFUSALS: u16 = 120;
+/// The doubling of the wait after such a refusal ends here, at 8 s: quotas fill up by the second.
+const LAST_DOUBLING: u32 = 5;
 /// The first wait after a failure that may pass; doubled with each try.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait that doubling leads to.
@@ -25,7 +31,7 @@ impl State {
         self.forget_work(step);
         self.changed |= self.plan.steps[step].is_effect();
         let known = &mut self.steps[step];
-        (known.conflict, known.told) = (None, None);
+        (known.conflict, known.told, known.refusals) = (None, None, 0);
         match op {
             Op::Do => {
                 if !facts.is_empty() {
@@ -95,10 +101,18 @@ impl State {
         let passing = failure.kind.is_transient() || failure.kind == ErrorKind::NoAnswer;
         // Steps that ask have their own patience, which `at_most` bounds.
         let passing = passing && !self.plan.steps[step].action.asks();
+        let refusals = self.steps[step].refusals;
+        if passing && failure.kind == ErrorKind::Throttled && refusals < REFUSALS {
+            let known = &mut self.steps[step];
+            known.tell(&failure);
+            known.refusals += 1;
+            let wait = wait((u32::from(refusals) + 1).min(LAST_DOUBLING), &failure);
+            self.retry(step, op, attempt, Some(add(at, wait)));
+            return;
+        }
         if passing && attempt < self.plan.runbook.limits.attempts {
             self.steps[step].tell(&failure);
-            let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
-            self.retry(step, op, attempt + 1, Some(add(at, backoff(attempt).max(asked).min(MAX_BACKOFF))));
+            self.retry(step, op, attempt + 1, Some(add(at, wait(attempt, &failure))));
             return;
         }
         self.fail(step, op, failure);
@@ -112,6 +126,7 @@ impl State {
             Status::Orphaned { handles, .. } => std::mem::take(handles),
             _ => Vec::new(),
         };
+        self.steps[step].refusals = 0;
         self.steps[step].status = Status::Failed { op, failure, orphans };
         self.work.failed.insert(step);
     }
@@ -265,6 +280,12 @@ fn exhausted(message: &str) -> Failure {
         request_id: None,
         retry_after_ms: None,
     }
+}
+
+/// The wait before the try after this one, which the server may want to be longer.
+fn wait(attempt: u32, failure: &Failure) -> Duration {
+    let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
+    backoff(attempt).max(asked).min(MAX_BACKOFF)
 }
 
 /// The wait before the try after this one.

@@ -368,7 +368,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// How long one call may take.
     pub deadline: Period,
-    /// How often a call that definitely changed nothing is tried, where trying again can help.
+    /// How often a call that definitely changed nothing is tried, where trying again can help. A refusal for the
+    /// number of requests does not count.
     #[schemars(range(min = 1, max = 20))]
     pub attempts: u32,
 }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{Job, bug};
+use super::patience::{Patience, pause, unthrottled};
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, Life, Phase};
 use crate::engine::yields::{Yield, facts};
@@ -34,9 +35,6 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(20);
 const LATE: &str = "no answer in time";
 /// How often a look that is taken once is taken when it has no answer.
 const TRIES: u32 = 3;
-/// The same where the server refuses the number of requests: it said when to come again, as it said to all the others.
-const REFUSALS: u32 = 10;
-
 /// Who is asked.
 pub(super) enum Asked {
     Issuer(Arc<dyn Issuer>),
@@ -104,36 +102,43 @@ impl Job {
 }
 
 impl Inquiry<'_> {
-    async fn once(&self, material: &Material) -> Result<Use, CallError> {
-        self.once_within(material, self.deadline).await
+    fn patience(&self, own: Duration) -> Patience<'_> {
+        Patience::new(self.clock, self.waits.at_most.get(), own)
     }
 
-    /// Uses a credential, and waits for the answer no longer than what `left` leaves: a check that hangs must not
-    /// make the phase last longer than its limit.
-    async fn once_within(&self, material: &Material, left: Duration) -> Result<Use, CallError> {
-        let _place = self.places.acquire().await;
-        match tokio::time::timeout(self.deadline.min(left), self.who.attempt(material)).await {
-            Ok(answer) => answer.map_err(CallError::read_only),
-            Err(_) => Err(CallError::rejected(ErrorKind::NoAnswer, LATE)),
-        }
+    /// Uses a credential.
+    async fn attempt(&self, material: &Material, patience: &Patience<'_>) -> Result<Use, CallError> {
+        self.ask(patience, || self.who.attempt(material)).await
     }
 
-    fn since(&self, start_ms: u64) -> Duration {
-        Duration::from_millis(self.clock.now().mono_ms.saturating_sub(start_ms))
+    /// Asks, and again for as long as the server refuses the number of requests. Waits for the answer no longer than
+    /// there is patience: a check that hangs must not make the phase last longer than its limit.
+    async fn ask<T, F>(&self, patience: &Patience<'_>, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let may_wait = |wait| {
+            let in_time = wait < patience.of_phase();
+            if in_time {
+                patience.throttled(wait);
+            }
+            in_time
+        };
+        unthrottled(self.clock, self.cancel, may_wait, || async {
+            let _place = self.places.acquire().await;
+            let late = |_| CallError::rejected(ErrorKind::NoAnswer, LATE);
+            tokio::time::timeout(self.deadline.min(patience.left()), call()).await.map_err(late)?
+        })
+        .await
     }
 
     async fn pause(&self, asked: Option<Duration>) -> Result<(), CallError> {
-        tokio::select! {
-            biased;
-            () = self.clock.sleep(self.waits.every.get().max(asked.unwrap_or_default())) => Ok(()),
-            () = self.cancel.cancelled() => Err(CallError::rejected(ErrorKind::Cancelled, "stopped while asking")),
-        }
+        pause(self.clock, self.cancel, self.waits.every.get().max(asked.unwrap_or_default())).await
     }
 
     /// Asks until the incoming credential was accepted as often in a row as the phase says.
     pub(super) async fn accepted(&self, incoming: &Material) -> Result<Yield, CallError> {
-        let patience = self.waits.at_most.get().min(VERIFY_PATIENCE);
-        let (row, first) = self.row(incoming, self.waits.times, patience, "new").await?;
+        let (row, first) = self.row(incoming, self.waits.times, VERIFY_PATIENCE, "new").await?;
         let detail = format!("accepted {row} times in a row, first after {} ms", first.as_millis());
         Ok(Yield { checks: vec![Check::pass("new credential", detail)], ..Yield::default() })
     }
@@ -141,8 +146,7 @@ impl Inquiry<'_> {
     /// Uses a credential that is to stay, once, right before what cannot be undone; a refusal is asked
     /// about again for as long as issuers may lag.
     pub(super) async fn still_accepted(&self, material: &Material, which: &str) -> Result<(), CallError> {
-        let patience = self.waits.at_most.get().min(RETURN_PATIENCE);
-        self.row(material, 1, patience, which).await.map(drop)
+        self.row(material, 1, RETURN_PATIENCE, which).await.map(drop)
     }
 
     /// A row of acceptances. No answer is neither acceptance nor refusal: it breaks the row.
@@ -150,19 +154,17 @@ impl Inquiry<'_> {
         &self,
         material: &Material,
         times: u32,
-        patience: Duration,
+        own: Duration,
         which: &str,
     ) -> Result<(u32, Duration), CallError> {
-        let start = self.clock.now().mono_ms;
+        let patience = self.patience(own);
         let (mut row, mut first) = (0, Duration::ZERO);
         let mut why: Option<CallError> = None;
         loop {
-            let answer = self.once_within(material, patience.saturating_sub(self.since(start))).await;
-            let so_far = self.since(start);
-            let error = match answer {
+            let error = match self.attempt(material, &patience).await {
                 Ok(Use::Accepted) => {
                     if row == 0 {
-                        first = so_far;
+                        first = patience.since();
                     }
                     row += 1;
                     if row >= times {
@@ -181,7 +183,7 @@ impl Inquiry<'_> {
             if is_final(&error) {
                 return Err(error);
             }
-            if so_far >= patience {
+            if patience.left().is_zero() {
                 return Err(last_word(why, error));
             }
             let asked = error.retry_after;
@@ -193,10 +195,11 @@ impl Inquiry<'_> {
     /// Asks, before anything is changed, whether outgoing is accepted where it must be refused in the
     /// end. `must` where a refusal shows that the stores hold another value than the one in use.
     pub(super) async fn before(&self, outgoing: &Material, must: bool) -> Result<Yield, CallError> {
+        let patience = self.patience(PROOF_PATIENCE);
         let (mut refusals, mut silences) = (0, 0);
         let (answer, how) = loop {
             let mut asked = None;
-            match self.once(outgoing).await {
+            match self.attempt(outgoing, &patience).await {
                 Ok(Use::Accepted) => break ("accepted", String::new()),
                 Ok(Use::Refused(how)) => {
                     refusals += 1;
@@ -206,8 +209,7 @@ impl Inquiry<'_> {
                 }
                 Err(error) => {
                     silences += 1;
-                    let tries = if error.kind == ErrorKind::Throttled { REFUSALS } else { TRIES };
-                    if is_final(&error) || silences >= tries {
+                    if is_final(&error) || silences >= TRIES || patience.left().is_zero() {
                         // It would have no answer in the end either.
                         let kind = match (&self.who, error.kind) {
                             (Asked::Probe(_), ErrorKind::NoAnswer) => ErrorKind::Unsupported,
@@ -244,41 +246,31 @@ impl Inquiry<'_> {
     /// the run was planned.
     pub(super) async fn gone(&self, outgoing: &str, incoming: Option<&str>) -> Result<Yield, CallError> {
         let Asked::Issuer(issuer) = &self.who else { return Err(bug("only an issuer knows handles")) };
-        let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
-        let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
-        let (mut row, mut first) = (0, opened);
+        let patience = self.patience(PROOF_PATIENCE);
+        let (mut row, mut first) = (0, self.clock.now().wall);
+        let life = |handle| self.ask(&patience, move || issuer.life(handle));
         loop {
             let at = self.clock.now().wall;
-            let place = self.places.acquire().await;
             let lives = async {
-                let old = issuer.life(outgoing).await?;
-                Ok((
-                    old,
-                    match incoming {
-                        Some(incoming) => issuer.life(incoming).await?,
-                        None => Life::Active,
-                    },
-                ))
+                let old = life(outgoing).await?;
+                Ok((old, if let Some(incoming) = incoming { life(incoming).await? } else { Life::Active }))
             };
-            let answer = tokio::time::timeout(self.deadline, lives).await;
-            drop(place);
-            let error = match answer {
-                Ok(Ok((Life::Gone, Life::Active))) => None,
-                Ok(Ok(_)) if is_on(Sabotage::Survivor) => None,
-                Ok(Ok((Life::Gone, _))) => Some(CallError::rejected(
+            let error = match lives.await {
+                Ok((Life::Gone, Life::Active)) => None,
+                Ok(_) if is_on(Sabotage::Survivor) => None,
+                Ok((Life::Gone, _)) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
                     "its issuer does not know the new credential either, so what it says of the old one proves nothing",
                 )),
-                Ok(Ok((Life::Disabled, _))) => Some(CallError::rejected(
+                Ok((Life::Disabled, _)) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
                     "its issuer still knows the old credential, disabled",
                 )),
-                Ok(Ok((Life::Active, _))) => Some(CallError::rejected(
+                Ok((Life::Active, _)) => Some(CallError::rejected(
                     ErrorKind::Declined,
                     "its issuer still knows the old credential, and calls it active",
                 )),
-                Ok(Err(error)) => Some(CallError::read_only(error)),
-                Err(_) => Some(CallError::rejected(ErrorKind::NoAnswer, "no answer in time")),
+                Err(error) => Some(error),
             };
             let asked = match error {
                 None => {
@@ -297,8 +289,7 @@ impl Inquiry<'_> {
                     None
                 }
                 Some(error) => {
-                    let so_far = Duration::from_millis(self.clock.now().mono_ms.saturating_sub(began));
-                    if is_final(&error) || so_far >= patience {
+                    if is_final(&error) || patience.left().is_zero() {
                         return Err(error);
                     }
                     row = 0;
@@ -312,11 +303,9 @@ impl Inquiry<'_> {
     /// Asks until outgoing was refused, and the new one accepted beside it, as often in a row as the
     /// phase says.
     pub(super) async fn refused(&self, outgoing: &Material, incoming: &Material) -> Result<Yield, CallError> {
-        let patience = self.waits.at_most.get().min(PROOF_PATIENCE);
-        let (began, opened) = (self.clock.now().mono_ms, self.clock.now().wall);
-        let (mut row, mut first, mut said) = (0, opened, false);
+        let patience = self.patience(PROOF_PATIENCE);
+        let (mut row, mut first, mut said) = (0, self.clock.now().wall, false);
         let mut why: Option<CallError> = None;
-        let left = || patience.saturating_sub(self.since(began));
         loop {
             // Behind a front that hands requests to its backends in turn, one of which refuses everybody, the old one
             // would meet that backend in every round, were the order always the same. The order of a round is the
@@ -324,12 +313,12 @@ impl Inquiry<'_> {
             // two requests survives two rounds, and none that repeats after three or four survives three. It costs no
             // request, and is the same whenever a schedule is played again.
             let early =
-                if new_goes_first(row) { Some(self.once_within(incoming, left()).await) } else { None };
-            let old = self.once_within(outgoing, left()).await;
+                if new_goes_first(row) { Some(self.attempt(incoming, &patience).await) } else { None };
+            let old = self.attempt(outgoing, &patience).await;
             let at = self.clock.now().wall;
             let new = match (&old, early) {
                 (_, Some(new)) => Some(new),
-                (Ok(Use::Refused(_)), None) => Some(self.once_within(incoming, left()).await),
+                (Ok(Use::Refused(_)), None) => Some(self.attempt(incoming, &patience).await),
                 _ => None,
             };
             let place = &self.place;
@@ -366,7 +355,6 @@ impl Inquiry<'_> {
                     Some(CallError::rejected(ErrorKind::Invalid, "the new credential was not used"))
                 }
             };
-            let so_far = self.since(began);
             let asked = match error {
                 None => {
                     if row == 0 {
@@ -380,7 +368,7 @@ impl Inquiry<'_> {
                 }
                 // What cannot be asked at all will not be answered by asking again.
                 Some(error) if is_final(&error) => return Err(error),
-                Some(error) if so_far >= patience => return Err(last_word(why, error)),
+                Some(error) if patience.left().is_zero() => return Err(last_word(why, error)),
                 Some(error) => {
                     row = 0;
                     let asked = error.retry_after;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::{Job, lost};
+use super::patience::unthrottled;
 use crate::clock::since;
 use crate::domain::{ErrorKind, Life, Observation, Phase, Strategy};
 use crate::engine::safe::{self, Held};
@@ -18,6 +19,8 @@ use crate::secret::Material;
 
 /// For how long a new credential counts as verified once the first of its checks in `verify` has passed.
 const VERIFIED: Duration = Duration::from_millis(500);
+/// How often one question may be refused for the number of requests: with the waits between, 23 s.
+const REFUSALS: u32 = 6;
 
 impl Job {
     /// Looks once more, right before a credential dies: every store hands out the one that is to stay,
@@ -43,7 +46,7 @@ impl Job {
         }
         if self.known.disabled && self.step().phase == Phase::Revoke {
             let handle = self.outgoing_handle()?;
-            if self.issuer().await?.life(handle).await.map_err(CallError::read_only)? == Life::Active {
+            if self.life(handle).await? == Life::Active {
                 let message = format!(
                     "another client enabled the old {name} again after this run disabled it; it was not revoked"
                 );
@@ -53,7 +56,7 @@ impl Job {
         }
         // Last: a check may take its time, and somebody else may write meanwhile.
         for store in 0..credential.stores.len() {
-            let holds = self.holds(store).await.map_err(CallError::read_only)?;
+            let holds = self.holds(store).await?;
             if holds != Holds::Incoming {
                 let target = credential.stores[store].target();
                 let message = match holds {
@@ -70,7 +73,8 @@ impl Job {
                 };
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(self.how_to_rewrite()));
             }
-            self.store(store).await?.in_sync().await.map_err(CallError::read_only)?;
+            let stored = self.store(store).await?;
+            self.read(|| stored.in_sync()).await?;
         }
         self.refuse_stopped()
     }
@@ -145,7 +149,7 @@ impl Job {
             .hint("go forward again: stanch resume --forward")
         };
         if let (Observation::Readable, Some(identity)) = (planned.issuer.change, &planned.outgoing) {
-            match self.issuer().await?.life(&identity.handle).await.map_err(CallError::read_only)? {
+            match self.life(&identity.handle).await? {
                 Life::Gone => return Err(dead("gone".into())),
                 // What this run itself disabled is enabled again further back.
                 Life::Disabled if self.known.disabled => return Ok(()),
@@ -164,13 +168,34 @@ impl Job {
         })
     }
 
+    /// What the issuer says of a credential.
+    pub(super) async fn life(&self, handle: &str) -> Result<Life, CallError> {
+        let issuer = self.issuer().await?;
+        self.read(|| issuer.life(handle)).await
+    }
+
+    /// Asks without changing anything, a few times where the server refuses the number of requests: to begin the step
+    /// anew would ask all the rest again.
+    pub(in crate::engine) async fn read<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let mut refusals = 0;
+        let may_wait = |_| {
+            refusals += 1;
+            refusals <= REFUSALS
+        };
+        unthrottled(self.clock.as_ref(), &self.cancel, may_wait, call).await
+    }
+
     /// What a store hands out.
     pub(super) async fn holds(&self, store: usize) -> Result<Holds, CallError> {
         nothing_is_an_answer(self.compare(store).await)
     }
 
     async fn compare(&self, store: usize) -> Result<Holds, CallError> {
-        let current = self.store(store).await?.read(None).await?;
+        let stored = self.store(store).await?;
+        let current = self.read(|| stored.read(None)).await?;
         let same = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.material.same_as(&current));
         // After a way back the last one that was issued may still be written somewhere.
         let (_, name, _) = self.credential()?;

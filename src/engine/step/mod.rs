@@ -16,6 +16,7 @@ mod issue;
 mod job;
 mod last_look;
 mod own;
+mod patience;
 mod preflight;
 mod promote;
 mod reject;

@@ -61,12 +61,12 @@ impl Job {
         if !told || is_on(Sabotage::Survivor) {
             return Ok(());
         }
-        let mut life = issuer.life(handle).await;
+        let mut life = self.read(|| issuer.life(handle)).await;
         if matches!(life, Ok(Life::Gone)) && self.is_young(handle) {
             // To a view that is older than the credential it was never there, and not even its revocation
             // makes a difference.
             self.clock.sleep(SECOND_LOOK).await;
-            life = issuer.life(handle).await;
+            life = self.read(|| issuer.life(handle)).await;
         }
         match life {
             Ok(Life::Gone) => Ok(()),

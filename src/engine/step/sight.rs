@@ -106,8 +106,8 @@ impl Job {
     }
 
     async fn life_of(&self, handle: Option<&str>) -> Sight {
-        let (Some(handle), Ok(issuer)) = (handle, self.issuer().await) else { return Sight::Unseen };
-        match issuer.life(handle).await {
+        let Some(handle) = handle else { return Sight::Unseen };
+        match self.life(handle).await {
             Ok(Life::Active) => Sight::Alive,
             Ok(Life::Disabled) => Sight::Disabled,
             Ok(Life::Gone) => Sight::Gone,
@@ -117,7 +117,8 @@ impl Job {
 
     /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
     async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
-        let current = self.store(store).await?.observe().await?.current;
+        let stored = self.store(store).await?;
+        let current = self.read(|| stored.observe()).await?.current;
         Ok(match &current {
             None => Holds::Nothing,
             Some(_) if current == known.new => Holds::Incoming,
@@ -130,7 +131,8 @@ impl Job {
     /// from another: a neighbour may have been written, or the own field.
     async fn holds_identity(&self, store: usize, version: &str) -> Result<Holds, CallError> {
         let planned = &self.plan.credentials[self.credential()?.0];
-        let value = match self.store(store).await?.read(Some(version)).await {
+        let stored = self.store(store).await?;
+        let value = match self.read(|| stored.read(Some(version))).await {
             Ok(value) => value,
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(Holds::Nothing),
             Err(error) => return Err(error),
@@ -139,7 +141,8 @@ impl Job {
         if planned.issuer.change != Observation::Readable {
             return Ok(Holds::Incomparable);
         }
-        let Ok(standing) = self.issuer().await?.identify(&value).await else {
+        let issuer = self.issuer().await?;
+        let Ok(standing) = self.read(|| issuer.identify(&value)).await else {
             return Ok(Holds::Incomparable);
         };
         let is = |handle: Option<&str>| {

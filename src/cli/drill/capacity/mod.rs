@@ -48,9 +48,6 @@ pub(super) struct CapacityArgs {
     no_advice: bool,
 }
 
-/// The most that `limits.attempts` can be.
-const ATTEMPTS: u32 = 20;
-
 /// What is played.
 #[derive(Debug, Clone)]
 struct Setting {
@@ -159,11 +156,6 @@ fn instead(setting: &Setting, played: &Played) -> Result<Vec<(String, Played)>, 
             instead.push(at_once(now * 2)?);
         }
         return Ok(instead);
-    }
-    if played.unfinished.is_some() || played.stops > 0 {
-        let mut other = setting.clone();
-        other.runbook.limits.attempts = ATTEMPTS;
-        instead.push((format!("limits.attempts {ATTEMPTS}"), play(&other)?));
     }
     // Fewer and fewer, until a person has nothing to type again.
     let mut concurrency = now / 2;
