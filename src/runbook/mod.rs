@@ -1,10 +1,10 @@
 //! The runbook: from YAML to a checked model, with every mistake found at once.
 //!
 //! Text becomes a tree whose nodes know their places (`tree`); the tree is held against the schema
-//! drawn from the model (`structure`) and against what the schema cannot say (`meaning`); what is
+//! drawn from the model (`structure`) and against what the schema cannot say (`semantics`); what is
 //! free of errors becomes a [`Template`], and with an environment's values a [`model::Runbook`].
 
-mod meaning;
+mod semantics;
 pub mod model;
 mod named;
 pub mod notify;
@@ -15,9 +15,9 @@ mod template;
 mod tests;
 
 #[cfg(feature = "tool")]
-pub(crate) use meaning::placeholders::placeholder;
+pub(crate) use semantics::placeholders::placeholder;
 #[cfg(feature = "tool")]
-pub(crate) use meaning::windows;
+pub(crate) use semantics::windows;
 pub use named::{AllNamed, Named};
 pub use read::finding::{Finding, Severity};
 pub use read::render::{Reported, render, reported};
@@ -72,7 +72,7 @@ pub fn check_notify(source: &Source) -> CheckedNotify {
         Err(finding) => findings.push(finding),
         Ok(tree) => {
             add_unknown(&mut findings, read::secrets::in_tree(&tree));
-            add_unknown(&mut findings, meaning::notify::check(&tree));
+            add_unknown(&mut findings, semantics::notify::check(&tree));
             add_unknown(&mut findings, structure::check_notify(&tree).found);
             if !findings.iter().any(|finding| finding.severity == Severity::Error) {
                 match serde_json::from_value(tree.to_json()) {
@@ -121,7 +121,7 @@ pub fn check(source: &Source) -> Checked {
         // What the text showed already is not said twice.
         add_unknown(&mut findings, read::secrets::in_tree(&tree));
         if let Some(notify) = tree.get("notify") {
-            add_unknown(&mut findings, meaning::notify::literals(notify));
+            add_unknown(&mut findings, semantics::notify::literals(notify));
         }
         if tree.value == read::tree::Value::Null {
             let at = Span { line: 1, column: 1, ..Span::default() };
@@ -132,7 +132,7 @@ pub fn check(source: &Source) -> Checked {
         } else {
             findings.extend(structure::check(&tree).found);
         }
-        findings.extend(meaning::check(&tree, text));
+        findings.extend(semantics::check(&tree, text));
         if !findings.iter().any(|finding| finding.severity == Severity::Error) {
             match Template::new(tree, text) {
                 Ok(template) => runbook = Some(template),

@@ -8,7 +8,7 @@ use super::read::finding::Finding;
 use super::read::tree::Node;
 use super::read::variables::{self, Values};
 use super::read::words::suggest;
-use super::{meaning, model};
+use super::{semantics, model};
 #[cfg(feature = "tool")]
 use crate::domain::Window;
 
@@ -64,7 +64,7 @@ impl Template {
     /// Takes a tree without errors. What the checks let through but the model does not is found
     /// here, so that a runbook that passed can always be used.
     pub(crate) fn new(tree: Node, text: &str) -> Result<Self, Finding> {
-        let environments = meaning::environments(&tree);
+        let environments = semantics::environments(&tree);
         let template = Self { tree, environments, sha256: hex::encode(Sha256::digest(text.as_bytes())) };
         for name in template.environments.keys() {
             template.instantiate(name).map_err(|error| {
@@ -118,7 +118,7 @@ impl Template {
     ) -> Vec<Finding> {
         let tree = self.tree(environment);
         let section = tree.as_ref().and_then(|tree| tree.entry("windows"));
-        section.map(|section| meaning::windows::past(section, is_past, waits)).unwrap_or_default()
+        section.map(|section| semantics::windows::past(section, is_past, waits)).unwrap_or_default()
     }
 
     /// The runbook with the values of one environment in place. `${secret}` stays: it is filled

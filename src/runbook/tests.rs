@@ -99,7 +99,7 @@ fn every_kind_of_finding_has_a_wrong_file() {
     let wanted: Vec<String> =
         files("tests/runbooks/bad").iter().flat_map(|path| expected(&read(path).text)).collect();
     let mut sources = Vec::new();
-    for folder in ["src/runbook", "src/runbook/meaning"] {
+    for folder in ["src/runbook", "src/runbook/semantics"] {
         let entries = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
         sources.extend(entries.filter(|path| path.is_file()));
     }

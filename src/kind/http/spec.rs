@@ -9,6 +9,7 @@ use crate::domain::{HttpMethod, Period};
 use crate::kind::spec::{AttestSpec, GateSpec, Kind, Names, ProbeSpec};
 use crate::kind::{every, one};
 use crate::runbook::read::finding::Finding;
+use crate::runbook::read::span::Span;
 use crate::runbook::read::tree::{Entry, Node, Value};
 
 /// A GET request, to every instance.
@@ -127,15 +128,20 @@ fn check_probe(_: &Entry, http: &Node, found: &mut Vec<Finding>) {
         _ => {}
     }
     carries_to(http.get("url"), found);
-    if let (Some(expect), Some(refuse)) = (http.get("expect"), http.get("refuse")) {
-        let both = refuse.items().iter().find(|status| status.value == expect.value);
-        if let Some(both) = both {
-            found.push(Finding::error(
-                "both-answers",
-                both.span,
-                "this status cannot mean both accepted and refused",
-            ));
+    // Whichever of the two is not written has its default.
+    let expect = http.get("expect").map_or(Some(ok().into()), |node| node.to_json().as_u64());
+    let refuse: Vec<(Option<u64>, Span)> = match http.get("refuse") {
+        Some(refuse) => refuse.items().iter().map(|node| (node.to_json().as_u64(), node.span)).collect(),
+        None => {
+            let at = http.get("expect").map_or(http.span, |node| node.span);
+            refusals().into_iter().map(|status| (Some(status.into()), at)).collect()
         }
+    };
+    if let Some((_, at)) = refuse.iter().find(|(status, _)| status.is_some() && *status == expect) {
+        found.push(
+            Finding::error("both-answers", *at, "this status cannot mean both accepted and refused")
+                .hint("`expect` is 200 and `refuse` is [401, 403] where they are not written: set both"),
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Context, scope, twice};
 use crate::kind::spec::{Expires, Kind};
-use crate::kind::{self, ATTESTATIONS, ISSUERS, PROBES};
+use crate::kind::{self, ATTESTATIONS, ISSUERS, Issuer, PROBES};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node, Value};
 use crate::runbook::read::words::{quote_or, suggest};
@@ -37,6 +37,15 @@ fn issuer(context: &mut Context<'_>, credential: &Entry) {
         Expires::Never => false,
     };
     (kind.check)(credential, issuer, &mut context.found);
+    let spec = serde_json::from_value::<Issuer>(issuer.to_json());
+    if spec.is_ok_and(|spec| spec.traits().replaces()) && context.root.text_of("strategy") != Some("contain") {
+        let at = credential.value.entry("issuer").map_or(credential.at, |entry| entry.at);
+        let message = "this issuer keeps only one value, so the strategy `overlap` cannot be planned";
+        context.add(
+            Finding::warning("one-value", at, message)
+                .hint("set `strategy: contain` and expect an outage, or let the issuer hold two values"),
+        );
+    }
     if kind.scope.expires == Expires::Never {
         scope::unlimited(context, credential, kind.scope.ignored);
     } else {
