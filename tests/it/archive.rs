@@ -156,8 +156,10 @@ fn an_archive_that_is_away_or_changed_shows() {
     fs::write(&path, format!("{}\n", lines[..=before].join("\n"))).expect("written");
     let all = tool.run(&["audit", "verify", "--all"]).expect(30);
     assert!(all.stdout.contains("the end was removed"), "{all:?}");
-    let status = tool.run(&["status", old]).expect(30);
-    assert!(status.stdout.is_empty() && status.stderr.contains("the end is not there"), "{status:?}");
+    for command in ["status", "report", "trace"] {
+        let refused = tool.run(&[command, old]).expect(30);
+        assert!(refused.stdout.is_empty() && refused.stderr.contains("the end is not there"), "{refused:?}");
+    }
     fs::remove_dir_all(to.join(old)).expect("removed");
     let all = tool.run(&["audit", "verify", "--all"]).expect(30);
     assert!(all.stdout.contains("is not there any more"), "{all:?}");

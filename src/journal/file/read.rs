@@ -10,7 +10,7 @@ use crate::journal::key::VerifyingKeys;
 use crate::journal::replay::Folding;
 use crate::journal::verify::{Report, Tail, verify, verify_quickly};
 use crate::journal::{Fault, LedgerError, Record};
-use crate::rotation::State;
+use crate::rotation::{Event, State};
 
 impl StateDir {
     /// The keys that checkpoints are checked with. Needs no private key, and writes nothing.
@@ -29,13 +29,33 @@ impl StateDir {
         let mut folded = Folding::default();
         let (report, _) = self.scan(run, &mut |record, _| folded.push(record))?;
         let state = folded.finish(run, &report)?;
-        // Only what has ended is moved into an archive.
-        if state.end().is_none() && !self.journal_path(run).exists() {
-            let what = "it was moved into an archive after its end, and the end is not there: it was removed";
-            let fault = Fault { line: report.records + 1, what: what.to_owned() };
-            return Err(LedgerError::Invalid { run: run.to_owned(), fault });
-        }
+        self.refuse_shortened(run, &report, state.end().is_some())?;
         Ok((state, report))
+    }
+
+    /// Checks a run's journal as [`StateDir::audit`] does, and refuses one that was shortened in its archive.
+    pub(super) fn read_records(
+        &self,
+        run: &str,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<Report, LedgerError> {
+        let mut has_ended = false;
+        let report = self.audit(run, |record| {
+            has_ended |= matches!(record.event, Event::Closed { .. });
+            each(record);
+        })?;
+        self.refuse_shortened(run, &report, has_ended || report.fault.is_some())?;
+        Ok(report)
+    }
+
+    /// Only what has ended is moved into an archive.
+    fn refuse_shortened(&self, run: &str, report: &Report, has_ended: bool) -> Result<(), LedgerError> {
+        if has_ended || self.journal_path(run).exists() {
+            return Ok(());
+        }
+        let what = "it was moved into an archive after its end, and the end is not there: it was removed";
+        let fault = Fault { line: report.records + 1, what: what.to_owned() };
+        Err(LedgerError::Invalid { run: run.to_owned(), fault })
     }
 
     /// Checks a run's journal, handing every good record to `each`.
