@@ -1,9 +1,12 @@
 //! Findings, as people and programs are shown them.
 
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use super::context::style;
 use super::{CliError, Exit, print_json};
+use crate::runbook::read::tree::Node;
 use crate::runbook::{Finding, Source, render, reported};
 
 /// Shows findings on standard error.
@@ -27,4 +30,14 @@ pub(super) fn refuse(source: &Source, findings: &[Finding], json: bool, what: &s
         show(source, findings);
     }
     CliError::new(Exit::BadRunbook, format!("{} {what}; stanch contacted nothing", source.name))
+}
+
+/// The finding on a file of signers that cannot be read, where a section names one. Whoever checks a file elsewhere than
+/// it is used may not have it: a warning.
+pub(super) fn signers(root: &Node, section: &str, directory: &Path, hint: &str) -> Option<Finding> {
+    let signers = root.get(section)?.get("signers")?;
+    let path = directory.join(signers.text()?);
+    let error = File::open(&path).err()?;
+    let message = format!("cannot read the file of signers {}: {error}", path.display());
+    Some(Finding::warning("no-signers", signers.span, message).hint(hint))
 }

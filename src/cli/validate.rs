@@ -6,10 +6,10 @@ use clap::Args;
 
 pub(super) use super::findings::{refuse, report, show};
 use super::policy::PolicyArgs;
-use super::{CliError, Exit, Global, print_json, windows};
+use super::{CliError, Exit, Global, findings, print_json, windows};
 use crate::clock::{Clock as _, SystemClock};
 use crate::policy::Violation;
-use crate::runbook::{Source, check, reported};
+use crate::runbook::{Finding, Source, check, reported};
 
 /// Find every mistake in runbooks. Contacts nothing.
 #[derive(Debug, Args)]
@@ -35,6 +35,12 @@ pub(super) fn main(global: &Global, args: &ValidateArgs) -> Result<Exit, CliErro
         if let Some(template) = &checked.runbook {
             let past = windows::past(template, template.environments(), template.overlaps(), now);
             checked.findings.extend(past);
+            let hint = "correct `approvals.signers`: a path from the directory in which you plan";
+            let trees = template.environments().filter_map(|environment| template.tree(environment));
+            let signers = |tree| findings::signers(&tree, "approvals", Path::new(""), hint);
+            let mut missing: Vec<Finding> = trees.filter_map(signers).collect();
+            missing.dedup();
+            checked.findings.extend(missing);
             if let Some(policy) = args.policy.load(path, global.json)? {
                 let held = policy.hold_template(template, template.environments(), &args.policy)?;
                 checked.findings.extend(held.violations.iter().map(Violation::finding));

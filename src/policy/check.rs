@@ -32,7 +32,7 @@ pub fn check(source: &Source, is_past: &dyn Fn(&Window) -> bool) -> Checked {
         }
         Ok(tree) => {
             findings.extend(against(&tree, super::schema()).found);
-            findings.extend(meaning(&tree, is_past));
+            findings.extend(semantics(&tree, is_past));
             if !findings.iter().any(|found| found.severity == Severity::Error) {
                 match serde_json::from_value(tree.to_json()) {
                     Ok(read) => policy = Some(read),
@@ -49,7 +49,7 @@ pub fn check(source: &Source, is_past: &dyn Fn(&Window) -> bool) -> Checked {
     Checked { findings, policy }
 }
 
-fn meaning(root: &Node, is_past: &dyn Fn(&Window) -> bool) -> Vec<Finding> {
+fn semantics(root: &Node, is_past: &dyn Fn(&Window) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     changelog(root, &mut found);
     if let Some(section) = root.entry("windows") {
@@ -64,6 +64,14 @@ fn meaning(root: &Node, is_past: &dyn Fn(&Window) -> bool) -> Vec<Finding> {
     }
     let rules = root.get("rules").map(Node::entries).unwrap_or_default();
     for rule in rules {
+        if let Some(reason) = rule.value.entry("reason")
+            && reason.value.text().is_some_and(|text| text.trim().is_empty())
+        {
+            found.push(
+                Finding::error("no-reason", reason.value.span, "this rule has no reason")
+                    .hint("say why it is there: whoever is refused reads it"),
+            );
+        }
         match rule.key.as_str() {
             "max-ttl" => max_ttl(rule, &mut found),
             "approvals" => approvals(rule, &mut found),

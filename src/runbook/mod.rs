@@ -4,20 +4,16 @@
 //! drawn from the model (`structure`) and against what the schema cannot say (`semantics`); what is
 //! free of errors becomes a [`Template`], and with an environment's values a [`model::Runbook`].
 
-mod semantics;
 pub mod model;
 mod named;
 pub mod notify;
 pub(crate) mod read;
+mod semantics;
 mod structure;
 mod template;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "tool")]
-pub(crate) use semantics::placeholders::placeholder;
-#[cfg(feature = "tool")]
-pub(crate) use semantics::windows;
 pub use named::{AllNamed, Named};
 pub use read::finding::{Finding, Severity};
 pub use read::render::{Reported, render, reported};
@@ -25,6 +21,10 @@ pub use read::secrets::in_words as holds_secret;
 pub use read::source::{ReadError, Source};
 pub use read::span::Span;
 pub use read::tree::MAX_BYTES;
+#[cfg(feature = "tool")]
+pub(crate) use semantics::placeholders::placeholder;
+#[cfg(feature = "tool")]
+pub(crate) use semantics::windows;
 #[cfg(feature = "tool")]
 pub(crate) use structure::against;
 pub use structure::{notify_schema, schema};

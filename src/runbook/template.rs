@@ -8,7 +8,7 @@ use super::read::finding::Finding;
 use super::read::tree::Node;
 use super::read::variables::{self, Values};
 use super::read::words::suggest;
-use super::{semantics, model};
+use super::{model, semantics};
 #[cfg(feature = "tool")]
 use crate::domain::Window;
 

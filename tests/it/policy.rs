@@ -462,3 +462,34 @@ fn a_forbidden_name_is_forbidden_however_it_is_spelt() {
         assert!(refused.stderr.contains("is forbidden (rule `scopes`)"), "{name}: {}", refused.stderr);
     }
 }
+
+/// What a policy and a runbook need beside them is missed when they are checked, and not at night.
+#[test]
+fn a_missing_file_of_signers_and_a_rule_without_reason_are_found() {
+    let tool = Tool::new();
+    let policy = at(&tool, "policy.yaml");
+    let missing = tool.run(&["policy", "check", policy.to_str().expect("a path")]).expect(65);
+    assert!(missing.stderr.contains("stanch policy init FILE"), "{missing:?}");
+    fs::write(&policy, [POLICY, WAIVERS].concat()).expect("written");
+    let policy = policy.display().to_string();
+    let checked = tool.run(&["policy", "check", &policy]).expect(0);
+    assert!(checked.stderr.contains("warning[no-signers]"), "{checked:?}");
+    fs::write(at(&tool, "allowed_signers"), "").expect("written");
+    let checked = tool.run(&["policy", "check", &policy]).expect(0);
+    assert!(checked.stderr.contains("no findings"), "{checked:?}");
+    let empty = POLICY.replace("INC-3 was found after a day", "' '");
+    fs::write(&policy, empty).expect("written");
+    let refused = tool.run(&["policy", "check", &policy]).expect(65);
+    assert!(refused.stderr.contains("error[no-reason]"), "{refused:?}");
+
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks/quickstart.yaml");
+    let text = fs::read_to_string(shipped).expect("the quickstart");
+    let approvals = "approvals:
+  signers: nowhere/signers
+  roles: {security: [a@example.com, b@example.com]}
+  phases: {revoke: {count: 1, from: [security], within: 4h}}
+";
+    let runbook = tool.runbook(&[&text, approvals].concat()).display().to_string();
+    let validated = tool.run(&["validate", &runbook]).expect(0);
+    assert_eq!(validated.stderr.matches("warning[no-signers]").count(), 1, "{validated:?}");
+}

@@ -3,14 +3,15 @@
 mod held;
 mod waive;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 pub(super) use held::PolicyArgs;
 
 use super::{CliError, Exit, Global, findings, init, print_json};
-use crate::runbook::{Severity, Source};
+use crate::runbook::read::tree;
+use crate::runbook::{ReadError, Severity, Source};
 
 /// Check the policy of your runbooks, and waive a rule for one of them.
 #[derive(Debug, Args)]
@@ -45,8 +46,17 @@ pub(super) fn main(global: &Global, args: PolicyCommands) -> Result<Exit, CliErr
     match args.command {
         PolicyCommand::Init { file } => init::write(SCAFFOLD, file, "stanch policy check"),
         PolicyCommand::Check { file } => {
-            let source = Source::read(&file)?;
-            let checked = held::checked(&source);
+            let source = Source::read(&file).map_err(|error| match &error {
+                ReadError::Missing { .. } => CliError::from(error)
+                    .hint("name the policy, or write one to start from: stanch policy init FILE"),
+                _ => error.into(),
+            })?;
+            let mut checked = held::checked(&source);
+            let hint = "correct `waivers.signers`: a path from the policy's own directory";
+            let directory = file.parent().unwrap_or(Path::new(""));
+            let tree = tree::parse(&source.text).ok();
+            let signers = tree.and_then(|tree| findings::signers(&tree, "waivers", directory, hint));
+            checked.findings.extend(signers);
             let bad = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
             if bad || global.json {
                 let refused = findings::report(&source, &checked.findings, global.json);

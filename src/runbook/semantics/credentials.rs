@@ -38,7 +38,8 @@ fn issuer(context: &mut Context<'_>, credential: &Entry) {
     };
     (kind.check)(credential, issuer, &mut context.found);
     let spec = serde_json::from_value::<Issuer>(issuer.to_json());
-    if spec.is_ok_and(|spec| spec.traits().replaces()) && context.root.text_of("strategy") != Some("contain") {
+    if spec.is_ok_and(|spec| spec.traits().replaces()) && context.root.text_of("strategy") != Some("contain")
+    {
         let at = credential.value.entry("issuer").map_or(credential.at, |entry| entry.at);
         let message = "this issuer keeps only one value, so the strategy `overlap` cannot be planned";
         context.add(
