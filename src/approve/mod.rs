@@ -6,6 +6,7 @@
 
 mod blob;
 mod certificate;
+mod line;
 mod pattern;
 mod rules;
 mod signature;
@@ -14,9 +15,10 @@ mod statement;
 mod verify;
 mod waiver;
 
+pub use line::Rejected;
 pub use rules::{Approval, Approvals, Lack, Request, Requirement, Standing};
 pub use signature::{Signature, Signer};
-pub use signers::{Fault, Rejected, Signers};
+pub use signers::{Fault, Signers};
 pub use statement::{APPROVAL, Kind, REQUEST, Signed, Statement};
 pub use verify::{Refused, admit, request};
 pub use waiver::{NotWaived, WAIVER, Waiver, waives};

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::line::Rejected;
 use super::rules::{Approval, Approvals, Request, Requirement, Standing};
 use super::signature::Signature;
-use super::signers::{Rejected, Signers};
+use super::signers::Signers;
 use super::statement::{Kind, Signed, Statement};
 use crate::domain::Phase;
 

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::line::Rejected;
 use super::signature::Signature;
-use super::signers::{Rejected, Signers};
+use super::signers::Signers;
 use super::statement::Signed;
 use crate::domain::Period;
 

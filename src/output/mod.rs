@@ -5,6 +5,7 @@
 mod approvals;
 mod json;
 mod lines;
+mod next;
 mod outgoing;
 mod style;
 mod summary;
@@ -16,10 +17,11 @@ use crate::engine::Observer;
 use crate::rotation::State;
 
 pub use approvals::{identities, missing_approvals};
+pub use next::{Around, Seals, next_commands};
 pub use style::Style;
 pub(crate) use style::clock;
 pub(crate) use summary::credential;
-pub use summary::{Around, Seals, next_commands, summary, summary_json};
+pub use summary::{summary, summary_json};
 pub use terminal::Screen;
 pub(crate) use words::describe_op;
 pub use words::{end_word, line, sentence};

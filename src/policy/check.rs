@@ -69,7 +69,7 @@ fn semantics(root: &Node, is_past: &dyn Fn(&Window) -> bool) -> Vec<Finding> {
         {
             found.push(
                 Finding::error("no-reason", reason.value.span, "this rule has no reason")
-                    .hint("say why it is there: whoever is refused reads it"),
+                    .hint("say why it is there: the refusal shows it"),
             );
         }
         match rule.key.as_str() {

@@ -8,6 +8,7 @@ pub mod model;
 mod named;
 pub mod notify;
 pub(crate) mod read;
+mod schema;
 mod semantics;
 mod structure;
 mod template;

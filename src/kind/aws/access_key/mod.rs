@@ -1,6 +1,7 @@
 //! Access keys of IAM users.
 
 #[cfg(feature = "tool")]
+mod keys;
 mod server;
 #[cfg(feature = "tool")]
 mod shape;

@@ -5,6 +5,9 @@ mod checks;
 #[cfg(feature = "tool")]
 mod info;
 #[cfg(feature = "tool")]
+mod logins;
+#[cfg(feature = "tool")]
+mod look;
 mod server;
 mod spec;
 

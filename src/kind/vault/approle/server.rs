@@ -6,21 +6,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::info::{AppRole, Metadata, SecretIdInfo, SecretIdSpec, grant, login, login_name};
+use super::info::{AppRole, Metadata, SecretIdInfo, SecretIdSpec, grant};
+use super::look::{NO_ACCESSOR, is_unknown};
 use super::spec::{ApproleSecretId, split};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_response};
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
-use crate::kind::vault::lookup::{accessors, each, lookup, revoke};
+use crate::kind::vault::lookup::revoke;
 use crate::kind::vault::preflight::known_own_token;
 use crate::kind::vault::shape::sendable;
-use crate::kind::vault::token_info::{RUN, STEP, TokenInfo, seconds};
-use crate::provider::http::transport::Reply;
+use crate::kind::vault::token_info::{RUN, STEP, seconds};
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::runbook::model::Credential;
@@ -46,7 +46,7 @@ pub struct ApproleIssuer {
     pub(super) spec: Arc<SecretIdSpec>,
     role_id: OnceCell<Secret>,
     /// The metadata of the secret ids that were looked up: it never changes.
-    tags: Arc<Keyed<Metadata>>,
+    pub(super) tags: Arc<Keyed<Metadata>>,
 }
 
 impl ApproleIssuer {
@@ -63,95 +63,6 @@ impl ApproleIssuer {
     pub(super) async fn role(&self) -> Result<AppRole, CallError> {
         let path = self.spec.path("");
         data(&self.client.plain(RequestMethod::GET, &path, None, Effect::Read).await?, &path)
-    }
-
-    /// What Vault knows under an accessor of this role; `None` when it knows nothing.
-    pub(super) async fn known(&self, accessor: &str) -> Result<Option<SecretIdInfo>, CallError> {
-        known(&self.client, &self.spec, accessor).await
-    }
-
-    /// The accessors of the role's secret ids. Some of these may have expired.
-    async fn list(&self) -> Result<Vec<String>, CallError> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<String>,
-        }
-        let path = self.spec.path("/secret-id");
-        let reply = self.client.plain_reply(RequestMethod::LIST, &path, None, Effect::Read).await?;
-        if reply.status.as_u16() == 404 && is_empty_list(&reply) {
-            return Ok(Vec::new());
-        }
-        if !reply.status.is_success() {
-            return Err(self.client.fault(&reply, &format!("LIST {path}"), Effect::Read).await);
-        }
-        let Keys { keys } = data(&reply, &path)?;
-        match keys.iter().all(|accessor| is_name(accessor)) {
-            true => Ok(keys),
-            false => Err(malformed_response(&path).read_only()),
-        }
-    }
-
-    /// The living secret ids of the role that are wanted. One request for the list, and one for each that is
-    /// wanted or was not looked up before.
-    async fn living(&self, wanted: impl Fn(&SecretIdInfo) -> bool) -> Result<Vec<SecretIdInfo>, CallError> {
-        let mut list = self.list().await?;
-        list.retain(|accessor| {
-            let seen = self.tags.get(accessor);
-            seen.is_none_or(|metadata| wanted(&SecretIdInfo::of(accessor, metadata)))
-        });
-        let mut living = each(list, |accessor| {
-            let (client, spec, tags) =
-                (Arc::clone(&self.client), Arc::clone(&self.spec), Arc::clone(&self.tags));
-            async move {
-                let found = known(&client, &spec, &accessor).await?;
-                if let Some(info) = &found {
-                    tags.set(&accessor, info.metadata.clone().unwrap_or_default());
-                }
-                Ok(found)
-            }
-        })
-        .await?;
-        living.retain(wanted);
-        Ok(living)
-    }
-
-    /// The handles of the living secret ids whose logins look like those of this one, without itself.
-    pub(super) async fn doubles(&self, handle: &str) -> Result<Vec<String>, CallError> {
-        let (own, digest) = split(handle);
-        let alike = |info: &SecretIdInfo| info.secret_id_accessor != own && split(&info.handle()).1 == digest;
-        Ok(self.living(alike).await?.iter().map(SecretIdInfo::handle).collect())
-    }
-
-    /// The tokens that look like logins of this secret id.
-    pub(super) async fn logins(&self, handle: &str) -> Result<Vec<TokenInfo>, CallError> {
-        let wanted = login_name(&self.spec.login(), &self.spec.role, split(handle).1);
-        let mut list = accessors(&self.client).await?;
-        list.retain(|accessor| {
-            let seen = self.client.facts.logins.get(accessor);
-            seen.is_none_or(|login| login.as_ref() == Some(&wanted))
-        });
-        let tokens = each(list, |accessor| {
-            let client = Arc::clone(&self.client);
-            async move { lookup(&client, &accessor).await }
-        });
-        let mut found = Vec::new();
-        for token in tokens.await? {
-            let login = login(&token);
-            self.client.facts.logins.set(&token.accessor, login.clone());
-            if login.as_ref() == Some(&wanted) {
-                found.push(token);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The logins that a dead secret id left behind. Those that may be another's, which lives, are not among
-    /// them.
-    async fn left(&self, handle: &str) -> Result<Vec<TokenInfo>, CallError> {
-        match self.doubles(handle).await?.is_empty() {
-            true => self.logins(handle).await,
-            false => Ok(Vec::new()),
-        }
     }
 
     /// The role's own id, which a login needs beside the secret id.
@@ -217,55 +128,6 @@ impl ApproleIssuer {
     fn principal(&self) -> String {
         format!("approle {}", self.spec.role)
     }
-}
-
-/// What Vault knows under an accessor of this role; `None` when it knows nothing.
-async fn known(
-    client: &VaultClient,
-    spec: &SecretIdSpec,
-    accessor: &str,
-) -> Result<Option<SecretIdInfo>, CallError> {
-    let path = spec.path("/secret-id-accessor/lookup");
-    let body = json!({ "secret_id_accessor": accessor }).to_string().into_bytes();
-    let reply = client.plain_reply(RequestMethod::POST, &path, Some(body), Effect::Read).await?;
-    match reply.status.as_u16() {
-        200 => {
-            let info: SecretIdInfo = data(&reply, &path)?;
-            if info.secret_id_accessor == accessor {
-                Ok(Some(info))
-            } else {
-                Err(malformed_response(&path).read_only())
-            }
-        }
-        // Of one that has expired (OpenBao), or is another role's.
-        204 => is_unknown(client, spec).await,
-        404 if is_not_found(&reply) => Ok(None),
-        _ => Err(client.fault(&reply, &format!("POST {path}"), Effect::Read).await),
-    }
-}
-
-/// That a secret id is not known, by an answer without a body: believed of a server that shows the role.
-async fn is_unknown<T>(client: &VaultClient, spec: &SecretIdSpec) -> Result<Option<T>, CallError> {
-    let path = spec.path("");
-    let _: AppRole = data(&client.plain(RequestMethod::GET, &path, None, Effect::Read).await?, &path)?;
-    Ok(None)
-}
-
-/// Whether Vault itself says that there is no such accessor: its words stand in `data`, others' do not.
-fn is_not_found(reply: &Reply) -> bool {
-    #[derive(Deserialize)]
-    struct Told {
-        error: String,
-    }
-    data::<Told>(reply, "").is_ok_and(|told| told.error.starts_with(NO_ACCESSOR))
-}
-
-const NO_ACCESSOR: &str = "failed to find accessor entry";
-
-/// Whether Vault itself says that there is nothing to list.
-fn is_empty_list(reply: &Reply) -> bool {
-    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    body["errors"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// The secret id, if its shape is that of one: what is none is sent nowhere.
