@@ -74,11 +74,12 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         if steps.len() > SHOWN {
             writeln!(out, "  … and {} more", steps.len() - SHOWN)?;
         }
-        if waits.waits() {
+        let least = plan.least(waits);
+        let timed = !least.get().is_zero();
+        if timed || waits.waits() {
             write!(out, "  wait")?;
-            let timed = !waits.at_least.get().is_zero();
             if timed {
-                write!(out, " at least {}", waits.at_least)?;
+                write!(out, " at least {least}")?;
             }
             if !waits.until.is_empty() {
                 let gates: Vec<_> = waits.until.iter().map(|g| gate_words(plan, g)).collect();
@@ -298,7 +299,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
 /// The expected outage and exposure, in words.
 pub(crate) fn costs(plan: &Plan) -> (String, String) {
     let waiting = |phases: &[Phase]| -> Duration {
-        plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| p.at_least.get()).sum()
+        plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| plan.least(p).get()).sum()
     };
     let words = |d: Duration| Period::millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).to_string();
     let mut killed = vec![false; plan.credentials.len()];

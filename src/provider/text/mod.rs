@@ -18,7 +18,7 @@ use crate::provider::outcome::CallError;
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
 
-pub(crate) use json::Object;
+pub(crate) use json::{Object, written};
 
 /// How a value is written, as far as its bytes do not follow from the value. Its name is what a file's version
 /// ends with.
