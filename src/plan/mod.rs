@@ -227,7 +227,12 @@ impl Plan {
         if !settling.contains(&phase) {
             return Period::default();
         }
-        self.runbook.credentials.values().map(|credential| credential.issuer.settles()).max().unwrap_or_default()
+        self.runbook
+            .credentials
+            .values()
+            .map(|credential| credential.issuer.settles())
+            .max()
+            .unwrap_or_default()
     }
 
     /// How long a phase lasts at least, however soon its steps are done.

@@ -40,6 +40,7 @@ pub trait Document: Send + Sync {
 
 /// For a write whose condition was lost.
 pub(crate) fn overtaken(shown: &str) -> CallError {
-    let message = format!("{shown} was changed by another program at the same moment; stanch changed nothing");
+    let message =
+        format!("{shown} was changed by another program at the same moment; stanch changed nothing");
     CallError::rejected(crate::domain::ErrorKind::NotReady, message)
 }

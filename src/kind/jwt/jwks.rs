@@ -79,7 +79,8 @@ impl Jwks {
     /// # Errors
     /// When it is not one, or two of its keys have one name: readers differ on which of them they take.
     pub(super) fn read(text: &str) -> Result<Self, CallError> {
-        let not_a_set = || invalid("the document is not a JWKS: a JSON object whose `keys` is a list of objects");
+        let not_a_set =
+            || invalid("the document is not a JWKS: a JSON object whose `keys` is a list of objects");
         let fields = written(text).filter(|_| text.trim_start().starts_with('{')).ok_or_else(not_a_set)?;
         for (at, (name, _)) in fields.iter().enumerate() {
             if fields[..at].iter().any(|(other, _)| other == name) {
@@ -87,16 +88,20 @@ impl Jwks {
             }
         }
         let field = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, raw)| *raw);
-        let list = field("keys").filter(|raw| raw.starts_with('[')).and_then(written).ok_or_else(not_a_set)?;
+        let list =
+            field("keys").filter(|raw| raw.starts_with('[')).and_then(written).ok_or_else(not_a_set)?;
         let keys: Option<Vec<Member>> = list.iter().map(|(_, raw)| Member::read(raw)).collect();
         let keys = keys.ok_or_else(not_a_set)?;
         for (at, key) in keys.iter().enumerate() {
-            if let Some(name) = key.name.as_deref().filter(|name| keys[..at].iter().any(|other| other.is(name))) {
+            if let Some(name) =
+                key.name.as_deref().filter(|name| keys[..at].iter().any(|other| other.is(name)))
+            {
                 return Err(invalid(format!("two keys of the set have the kid {}", sanitize(name))));
             }
         }
         let own = field(OWN).map_or(Ok(Own::default()), serde_json::from_str);
-        let own = own.map_err(|_| invalid(format!("the member `{OWN}` of the document is not stanch's own")))?;
+        let own =
+            own.map_err(|_| invalid(format!("the member `{OWN}` of the document is not stanch's own")))?;
         let retired: Option<Vec<Member>> = own.retired.iter().map(|raw| Member::read(raw.get())).collect();
         let retired = retired.ok_or_else(not_a_set)?;
         let fields = fields.iter().map(|(name, raw)| (name.clone(), (*raw).to_owned())).collect();

@@ -37,8 +37,9 @@ impl SigningKey {
             Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
                 .map(|made| SecretDocument::try_from(made.as_ref())),
             // The form without the public key, which every library reads.
-            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8v1(&random)
-                .map(|made| SecretDocument::try_from(made.as_ref())),
+            Algorithm::EdDsa => {
+                Ed25519KeyPair::generate_pkcs8v1(&random).map(|made| SecretDocument::try_from(made.as_ref()))
+            }
             Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)
                 .and_then(|made| Ok(SecretDocument::try_from(made.as_der()?.as_ref()))),
         };
@@ -65,7 +66,9 @@ impl SigningKey {
             .map(Self::Es256)
             .or_else(|_| Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map(Self::EdDsa))
             .or_else(|_| RsaKeyPair::from_pkcs8(bytes).map(Self::Rs256))
-            .map_err(|_| invalid("the private key is neither of P-256, nor of Ed25519, nor RSA of 2048 bits or more"))
+            .map_err(|_| {
+                invalid("the private key is neither of P-256, nor of Ed25519, nor RSA of 2048 bits or more")
+            })
     }
 
     fn algorithm(&self) -> &'static str {
@@ -91,7 +94,9 @@ impl SigningKey {
             Self::Rs256(pair) => {
                 // RSAPublicKey of RFC 8017, appendix A.1.1.
                 let numbers = SliceReader::new(pair.public_key().as_ref()).and_then(|mut reader| {
-                    reader.sequence(|inner| Ok((inner.decode::<UintRef<'_>>()?, inner.decode::<UintRef<'_>>()?)))
+                    reader.sequence(|inner| {
+                        Ok((inner.decode::<UintRef<'_>>()?, inner.decode::<UintRef<'_>>()?))
+                    })
                 });
                 let (n, e) = numbers.expect("a public key that was just made is in its own form");
                 json!({ "kty": "RSA", "n": BASE64.encode(n.as_bytes()), "e": BASE64.encode(e.as_bytes()) })
@@ -143,9 +148,7 @@ pub(super) fn thumbprint(jwk: &Value) -> Option<String> {
         "RSA" => &["e", "kty", "n"],
         _ => return None,
     };
-    let fields: Option<Vec<String>> = names
-        .iter()
-        .map(|name| Some(format!("\"{name}\":{}", Value::from(jwk[*name].as_str()?))))
-        .collect();
+    let fields: Option<Vec<String>> =
+        names.iter().map(|name| Some(format!("\"{name}\":{}", Value::from(jwk[*name].as_str()?)))).collect();
     Some(BASE64.encode(Sha256::digest(format!("{{{}}}", fields?.join(",")))))
 }

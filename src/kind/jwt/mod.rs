@@ -14,6 +14,6 @@ mod tests;
 #[cfg(feature = "tool")]
 mod token;
 
-pub use spec::{Algorithm, JwtSigningKey, TokenSpec};
 #[cfg(feature = "tool")]
 pub use server::KeyIssuer;
+pub use spec::{Algorithm, JwtSigningKey, TokenSpec};

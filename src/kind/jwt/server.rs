@@ -69,7 +69,8 @@ impl KeyIssuer {
     ) -> Result<(), CallError> {
         let shown = self.set.shown();
         let edit = move |text: &str| {
-            let about = |error: CallError| CallError { message: format!("{shown}: {}", error.message), ..error };
+            let about =
+                |error: CallError| CallError { message: format!("{shown}: {}", error.message), ..error };
             let mut set = Jwks::read(text).map_err(about)?;
             Ok(edit(&mut set)?.then(|| set.text()))
         };
@@ -113,7 +114,10 @@ impl Issuer for KeyIssuer {
                 checks.push(match set.exposed() {
                     Some(kid) => Check::warn(
                         name,
-                        format!("the set holds a private or a symmetric key, {}: whoever reads it can sign", sanitize(kid)),
+                        format!(
+                            "the set holds a private or a symmetric key, {}: whoever reads it can sign",
+                            sanitize(kid)
+                        ),
                     ),
                     None => Check::pass(name, format!("the set holds {}", counted(set.len() as u64, "key"))),
                 });
@@ -142,7 +146,8 @@ impl Issuer for KeyIssuer {
                 .hint("write the kid of the set into the store, then plan again"));
         }
         if name.len() > 200 || sanitize(name) != name {
-            let message = "the key's kid is longer than 200 characters, or holds characters that cannot be shown";
+            let message =
+                "the key's kid is longer than 200 characters, or holds characters that cannot be shown";
             return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
         Ok(Some(Standing { identity: self.identity(name), life: set.life(name), uses_left: None }))
@@ -158,7 +163,8 @@ impl Issuer for KeyIssuer {
         let candidate = candidate
             .ok_or_else(|| CallError::rejected(ErrorKind::Local, "this machine could not make a key pair"))?;
         let (pem, kid) = parts(candidate)?;
-        let (kid, member, call) = (kid.to_owned(), SigningKey::read(pem)?.member(), context.token.to_string());
+        let (kid, member, call) =
+            (kid.to_owned(), SigningKey::read(pem)?.member(), context.token.to_string());
         let name = kid.clone();
         self.change(&kid, Life::Active, move |set| set.publish(&name, &member, &call)).await?;
         Ok(Issued { identity: self.identity(&kid), material: candidate.clone() })

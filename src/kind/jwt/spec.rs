@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{IssuerTraits, Observation, Period, Scope};
 use crate::kind::set::SetPlace;
-use crate::kind::spec::{
-    IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Names, Part, ScopeRules, StandIn,
-};
+use crate::kind::spec::{IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Names, Part, ScopeRules, StandIn};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
 use crate::secret::{Alphabet, Recipe};
@@ -122,7 +120,9 @@ impl IssuerSpec for JwtSigningKey {
         let read = self.set.how_to_read();
         match look.about {
             IssuerDoubt::Issued { known: _ } => {
-                format!("{read}: it took effect if `stanch.issued` names a key that was not in `keys` before the run")
+                format!(
+                    "{read}: it took effect if `stanch.issued` names a key that was not in `keys` before the run"
+                )
             }
             IssuerDoubt::Life { handle, wanted } => format!(
                 "{read}: the key with the kid {} is in `keys` while it is active, in `stanch.retired` while it is disabled, and in neither when it \
@@ -174,9 +174,9 @@ fn check(credential: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
                 .hint("let verifiers read the JWKS more often first"),
         );
     }
-    let asked = ["accepts", "rejects"].iter().any(|checks| {
-        credential.value.get(checks).is_some_and(|checks| !checks.items().is_empty())
-    });
+    let asked = ["accepts", "rejects"]
+        .iter()
+        .any(|checks| credential.value.get(checks).is_some_and(|checks| !checks.items().is_empty()));
     if let Some(token) = issuer.entry("token")
         && !asked
     {

@@ -67,7 +67,9 @@ impl Document for Kv2Document {
         let changed = Material::single(PART, Secret::new(changed));
         fields.patch(&self.layout, &changed).map_err(|error| self.about(error))?;
         match self.store.write(&fields, version).await {
-            Err(error) if error.kind == ErrorKind::Conflict && !error.in_doubt => Err(overtaken(&self.shown())),
+            Err(error) if error.kind == ErrorKind::Conflict && !error.in_doubt => {
+                Err(overtaken(&self.shown()))
+            }
             written => written.map(drop),
         }
     }
