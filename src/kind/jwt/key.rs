@@ -44,7 +44,8 @@ impl SigningKey {
                 .and_then(|made| Ok(SecretDocument::try_from(made.as_der()?.as_ref()))),
         };
         let pem = made.ok()?.ok()?.to_pem(LABEL, LineEnding::LF).ok()?;
-        Some(Secret::new(pem.as_str()))
+        // What some readers would remove.
+        Some(Secret::new(pem.trim_end()))
     }
 
     /// Reads a private key, whatever its algorithm.

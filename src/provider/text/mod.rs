@@ -192,7 +192,9 @@ pub(crate) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
                 "write the credential that is in use there, then plan again",
             );
         }
-        if text.starts_with(is_invisible) || text.ends_with(is_invisible) {
+        // The line that ends a text in PEM may end itself: no reader of PEM takes that for another text.
+        let lines = text.strip_suffix('\n').filter(|text| text.ends_with("-----")).unwrap_or(text);
+        if lines.starts_with(is_invisible) || lines.ends_with(is_invisible) {
             return unclear(
                 "begins or ends with a character that cannot be seen, which some readers remove",
                 "remove the white space or the invisible character, then plan again",
