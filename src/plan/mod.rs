@@ -224,9 +224,11 @@ impl Plan {
             Strategy::Contain => &[Phase::Distribute],
             Strategy::Revoke => &[Phase::Revoke],
         };
-        if !settling.contains(&phase) {
-            return Period::default();
-        }
+        if settling.contains(&phase) { self.lags() } else { Period::default() }
+    }
+
+    /// For how long somebody may go by what they read at an issuer before.
+    pub fn lags(&self) -> Period {
         self.runbook
             .credentials
             .values()

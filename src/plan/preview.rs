@@ -44,7 +44,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for waits in &plan.phases {
         let steps: Vec<&Step> = plan.steps.iter().filter(|s| s.phase == waits.phase).collect();
         let approved = plan.approvals.as_ref().is_some_and(|a| a.needs(waits.phase).next().is_some());
-        if steps.is_empty() && !waits.waits() && !approved {
+        let least = plan.least(waits);
+        let timed = !least.get().is_zero();
+        if steps.is_empty() && !timed && !waits.waits() && !approved {
             continue;
         }
         writeln!(out)?;
@@ -74,8 +76,6 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         if steps.len() > SHOWN {
             writeln!(out, "  … and {} more", steps.len() - SHOWN)?;
         }
-        let least = plan.least(waits);
-        let timed = !least.get().is_zero();
         if timed || waits.waits() {
             write!(out, "  wait")?;
             if timed {
@@ -95,6 +95,11 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let (outage, exposure) = costs(plan);
     writeln!(out, "Expected outage    {outage}")?;
     writeln!(out, "Expected exposure  {exposure}")?;
+    let lags = plan.lags();
+    if !lags.get().is_zero() {
+        let subject = "verifiers may go by what they read before for";
+        writeln!(out, "Expected lag       {subject} {lags}: stanch waits for that where it says `wait`")?;
+    }
     writeln!(out, "Requests           about {}", requests(plan))?;
     let policy = match plan.strategy {
         Strategy::Overlap => "automatic, if a gate fails or a check refuses the new credential",

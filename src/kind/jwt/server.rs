@@ -13,6 +13,7 @@ use super::token::Signed;
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::provider::document::Document;
+use crate::provider::http::transport::Transport;
 use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Probe, Use};
 use crate::runbook::model::Credential;
 use crate::secret::{Material, Secret};
@@ -48,6 +49,12 @@ pub(super) fn parts(material: &Material) -> Result<(&Secret, &str), CallError> {
 }
 
 impl KeyIssuer {
+    /// Keys of the set in this document, as `spec` says. `transport` reaches the addresses that verifiers read.
+    pub fn new(set: Arc<dyn Document>, transport: Arc<Transport>, spec: &JwtSigningKey) -> Self {
+        let readers = Readers { transport, urls: spec.jwks.clone(), cache: spec.cache };
+        Self { set, algorithm: spec.algorithm, readers }
+    }
+
     async fn read(&self) -> Result<Jwks, CallError> {
         Jwks::read(&self.set.read().await?).map_err(|error| self.about(error))
     }
@@ -243,8 +250,7 @@ impl IssuerServer for JwtSigningKey {
         _: &Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        let readers = Readers { transport: at.transport()?, urls: self.jwks.clone(), cache: self.cache };
-        Ok(Arc::new(KeyIssuer { set: self.set.connect(at).await?, algorithm: self.algorithm, readers }))
+        Ok(Arc::new(KeyIssuer::new(self.set.connect(at).await?, at.transport()?, self)))
     }
 
     fn presented_to(&self, probe: Arc<dyn Probe>, at: &RealProvider) -> Arc<dyn Probe> {
