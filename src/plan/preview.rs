@@ -97,8 +97,8 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "Expected exposure  {exposure}")?;
     let lags = plan.lags();
     if !lags.get().is_zero() {
-        let subject = "verifiers may go by what they read before for";
-        writeln!(out, "Expected lag       {subject} {lags}: stanch waits for that where it says `wait`")?;
+        let may = "verifiers may use what they read before for";
+        writeln!(out, "Expected lag       {may} {lags}: stanch waits that long where it says `wait`")?;
     }
     writeln!(out, "Requests           about {}", requests(plan))?;
     let policy = match plan.strategy {

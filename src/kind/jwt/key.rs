@@ -14,10 +14,10 @@ use der::{Reader as _, SecretDocument, SliceReader};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::spec::Algorithm;
+use super::spec::{Algorithm, JwtSigningKey};
 use crate::domain::ErrorKind;
 use crate::provider::CallError;
-use crate::secret::Secret;
+use crate::secret::{Material, Secret};
 
 /// What PEM calls a private key in PKCS #8 (RFC 7468, section 10).
 const LABEL: &str = "PRIVATE KEY";
@@ -138,6 +138,22 @@ impl SigningKey {
         let signature =
             signature.map_err(|_| CallError::rejected(ErrorKind::Local, "a token could not be signed"))?;
         Ok(Secret::new(format!("{signed}.{}", BASE64.encode(signature))))
+    }
+}
+
+/// The private key and the kid of a credential.
+///
+/// # Errors
+/// When one of them is missing.
+pub(super) fn parts(material: &Material) -> Result<(&Secret, &str), CallError> {
+    let part = |name| material.part(name).filter(|part| !part.expose().trim().is_empty());
+    match (part(JwtSigningKey::SECRET), part(JwtSigningKey::KID)) {
+        (Some(pem), Some(kid)) => Ok((pem, kid.expose())),
+        _ => Err(CallError::rejected(
+            ErrorKind::Invalid,
+            "the value cannot be a signing key: its private key or its kid is missing or empty",
+        )
+        .hint("compare the store's fields and `fields` in the runbook")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::jwks::Jwks;
-use super::key::SigningKey;
+use super::key::{SigningKey, parts};
 use super::readers::Readers;
 use super::spec::{Algorithm, JwtSigningKey};
 use super::token::Signed;
@@ -29,22 +29,6 @@ pub struct KeyIssuer {
 impl fmt::Debug for KeyIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyIssuer").field("set", &self.set.shown()).finish_non_exhaustive()
-    }
-}
-
-/// The private key and the kid of a credential.
-///
-/// # Errors
-/// When one of them is missing.
-pub(super) fn parts(material: &Material) -> Result<(&Secret, &str), CallError> {
-    let part = |name| material.part(name).filter(|part| !part.expose().trim().is_empty());
-    match (part(JwtSigningKey::SECRET), part(JwtSigningKey::KID)) {
-        (Some(pem), Some(kid)) => Ok((pem, kid.expose())),
-        _ => Err(CallError::rejected(
-            ErrorKind::Invalid,
-            "the value cannot be a signing key: its private key or its kid is missing or empty",
-        )
-        .hint("compare the store's fields and `fields` in the runbook")),
     }
 }
 
@@ -122,7 +106,7 @@ impl Issuer for KeyIssuer {
                     Some(kid) => Check::warn(
                         name,
                         format!(
-                            "the set holds a private or a symmetric key, {}: whoever reads it can sign",
+                            "the set holds a private or a symmetric key, {}: every reader of the set can sign",
                             sanitize(kid)
                         ),
                     ),

@@ -13,7 +13,7 @@ use crate::runbook::read::tree::{Entry, Node};
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
 
-/// A key that signs JSON Web Tokens. Its public half stands in a JWKS, by which verifiers go. Each rotation adds a new
+/// A key that signs JSON Web Tokens. Its public half is in a JWKS, which verifiers read. Each rotation adds a new
 /// public key to the set, and removes the old one in the end; all other keys stay as they are.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -135,7 +135,7 @@ impl IssuerSpec for JwtSigningKey {
     fn gaps(&self, name: &str, _: &Scope) -> Vec<String> {
         let mut gaps = vec![
             format!(
-                "{name}: a token that the old key signed is refused once verifiers read the JWKS without it, whoever holds it: `overlap` must last as long as \
+                "{name}: a token that the old key signed is refused once verifiers read the JWKS without that key: `overlap` must last as long as \
                  such a token lives, and a rollback does the same to the tokens of the new key"
             ),
             format!(

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use super::key::SigningKey;
-use super::server::parts;
+use super::key::{SigningKey, parts};
 use super::spec::TokenSpec;
 use crate::clock::Clock;
 use crate::domain::Check;
