@@ -53,8 +53,9 @@ struct Served {
     max_age: u64,
     /// Serves this document whatever the set is.
     stale: Mutex<Option<String>>,
-    /// The verifier's copy, and until when it may be used.
-    copy: Mutex<Option<(JwkSet, Instant)>>,
+    /// What each verifier read, and until when it may be used: the one that checks ask, and the one that the consumer's
+    /// requests go to. What one of them knows says nothing about the other.
+    copies: [Mutex<Option<(JwkSet, Instant)>>; 2],
     /// Verifies nothing.
     gullible: AtomicBool,
     verified: AtomicU64,
@@ -91,8 +92,8 @@ impl Served {
     }
 
     /// The set as the verifier knows it: read again only when its copy may not be used any more.
-    async fn known(&self) -> JwkSet {
-        let mut copy = self.copy.lock().await;
+    async fn known(&self, verifier: usize) -> JwkSet {
+        let mut copy = self.copies[verifier].lock().await;
         if let Some((set, until)) = &*copy
             && now() < *until
         {
@@ -105,8 +106,8 @@ impl Served {
     }
 
     /// Whether a token is valid, by the key that its header names.
-    async fn accepts(&self, token: &str) -> bool {
-        let set = self.known().await;
+    async fn accepts(&self, verifier: usize, token: &str) -> bool {
+        let set = self.known(verifier).await;
         let valid = || {
             let header = decode_header(token).ok()?;
             let jwk = set.find(header.kid.as_deref()?)?;
@@ -131,17 +132,20 @@ impl Served {
                 set.document().await,
             )
         };
-        let check = async move |headers: HeaderMap| {
-            let token = headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
-            check.verified.fetch_add(1, Ordering::Relaxed);
-            match token {
-                Some(token) if check.gullible.load(Ordering::Relaxed) || check.accepts(token).await => {
-                    StatusCode::OK
+        let verify = |verifier: usize| {
+            let this = Arc::clone(&check);
+            get(async move |headers: HeaderMap| {
+                let token =
+                    headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+                this.verified.fetch_add(1, Ordering::Relaxed);
+                let believed = this.gullible.load(Ordering::Relaxed);
+                match token {
+                    Some(token) if believed || this.accepts(verifier, token).await => StatusCode::OK,
+                    _ => StatusCode::UNAUTHORIZED,
                 }
-                _ => StatusCode::UNAUTHORIZED,
-            }
+            })
         };
-        axum::Router::new().route("/jwks.json", get(set)).route("/check", get(check))
+        axum::Router::new().route("/check", verify(0)).route("/api", verify(1)).route("/jwks.json", get(set))
     }
 }
 
@@ -214,7 +218,7 @@ impl Keys {
             source,
             max_age,
             stale: Mutex::default(),
-            copy: Mutex::default(),
+            copies: Default::default(),
             gullible: AtomicBool::new(false),
             verified: AtomicU64::new(0),
         });
@@ -283,7 +287,10 @@ impl Keys {
         header.kid = Some(part("kid").to_owned());
         let exp = jsonwebtoken::get_current_timestamp() + 60;
         let token = jsonwebtoken::encode(&header, &json!({ "aud": AUDIENCE, "exp": exp }), &key);
-        self.served.accepts(&token.expect("a token")).await
+        let token = token.expect("a token");
+        let both = [self.served.accepts(0, &token).await, self.served.accepts(1, &token).await];
+        assert_eq!(both[0], both[1], "the verifiers agree");
+        both[0]
     }
 
     /// Panics unless all but stanch's own keys is as it was, to the digit.

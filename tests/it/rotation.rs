@@ -155,7 +155,7 @@ macro_rules! on_each {
             #[ignore = "takes a while: scripts/test"]
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
-                super::$check(crate::worlds::World::jwt(1).await).await;
+                super::$check(crate::worlds::World::jwt(2).await).await;
             })*
         }
         mod jwt_in_vault {
@@ -163,7 +163,7 @@ macro_rules! on_each {
             #[ignore = "needs Vault: scripts/test"]
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
-                super::$check(crate::worlds::World::jwt_in_vault(1).await).await;
+                super::$check(crate::worlds::World::jwt_in_vault(2).await).await;
             })*
         }
         mod redis {

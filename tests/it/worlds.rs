@@ -454,7 +454,7 @@ impl World {
                 Consumer::start(&environment)
             }
             Self::Jwt(keys) => {
-                let check = format!("{}/check", keys.url);
+                let check = format!("{}/api", keys.url);
                 let mut environment = vec![("SOURCE", "jwt"), ("CHECK", check.as_str())];
                 let file;
                 match &keys.place {
