@@ -53,9 +53,10 @@ struct Served {
     max_age: u64,
     /// Serves this document whatever the set is.
     stale: Mutex<Option<String>>,
-    /// What each verifier read, and until when it may be used: the one that checks ask, and the one that the consumer's
-    /// requests go to. What one of them knows says nothing about the other.
-    copies: [Mutex<Option<(JwkSet, Instant)>>; 2],
+    /// What the set was, and since when. The verifier that the consumer's requests go to is always as late as it may be,
+    /// as one that read the set right before it changed; the one that checks ask reads it each time, and so says nothing
+    /// about the other.
+    history: Mutex<Vec<(Instant, JwkSet)>>,
     /// Verifies nothing.
     gullible: AtomicBool,
     verified: AtomicU64,
@@ -91,23 +92,26 @@ impl Served {
         }
     }
 
-    /// The set as the verifier knows it: read again only when its copy may not be used any more.
-    async fn known(&self, verifier: usize) -> JwkSet {
-        let mut copy = self.copies[verifier].lock().await;
-        if let Some((set, until)) = &*copy
-            && now() < *until
-        {
-            return set.clone();
+    async fn set(&self) -> JwkSet {
+        serde_json::from_str(&self.document().await).expect("a verifier reads the set")
+    }
+
+    /// The set as the verifier of the consumer's requests knows it.
+    async fn known_late(&self) -> JwkSet {
+        let mut history = self.history.lock().await;
+        let set = self.set().await;
+        if history.last().is_none_or(|(_, last)| *last != set) {
+            history.push((now(), set));
         }
-        let read = now();
-        let set: JwkSet = serde_json::from_str(&self.document().await).expect("a verifier reads the set");
-        *copy = Some((set.clone(), read + Duration::from_secs(self.max_age)));
-        set
+        // Changes are noticed when a request comes, up to this much late.
+        let late = Duration::from_secs(self.max_age).saturating_sub(Duration::from_millis(500));
+        let old_enough = history.iter().rposition(|(since, _)| *since + late <= now());
+        history[old_enough.unwrap_or(0)].1.clone()
     }
 
     /// Whether a token is valid, by the key that its header names.
-    async fn accepts(&self, verifier: usize, token: &str) -> bool {
-        let set = self.known(verifier).await;
+    async fn accepts(&self, late: bool, token: &str) -> bool {
+        let set = if late { self.known_late().await } else { self.set().await };
         let valid = || {
             let header = decode_header(token).ok()?;
             let jwk = set.find(header.kid.as_deref()?)?;
@@ -132,7 +136,7 @@ impl Served {
                 set.document().await,
             )
         };
-        let verify = |verifier: usize| {
+        let verify = |late: bool| {
             let this = Arc::clone(&check);
             get(async move |headers: HeaderMap| {
                 let token =
@@ -140,12 +144,15 @@ impl Served {
                 this.verified.fetch_add(1, Ordering::Relaxed);
                 let believed = this.gullible.load(Ordering::Relaxed);
                 match token {
-                    Some(token) if believed || this.accepts(verifier, token).await => StatusCode::OK,
+                    Some(token) if believed || this.accepts(late, token).await => StatusCode::OK,
                     _ => StatusCode::UNAUTHORIZED,
                 }
             })
         };
-        axum::Router::new().route("/check", verify(0)).route("/api", verify(1)).route("/jwks.json", get(set))
+        axum::Router::new()
+            .route("/check", verify(false))
+            .route("/api", verify(true))
+            .route("/jwks.json", get(set))
     }
 }
 
@@ -218,7 +225,7 @@ impl Keys {
             source,
             max_age,
             stale: Mutex::default(),
-            copies: Default::default(),
+            history: Mutex::default(),
             gullible: AtomicBool::new(false),
             verified: AtomicU64::new(0),
         });
@@ -288,7 +295,7 @@ impl Keys {
         let exp = jsonwebtoken::get_current_timestamp() + 60;
         let token = jsonwebtoken::encode(&header, &json!({ "aud": AUDIENCE, "exp": exp }), &key);
         let token = token.expect("a token");
-        let both = [self.served.accepts(0, &token).await, self.served.accepts(1, &token).await];
+        let both = [self.served.accepts(false, &token).await, self.served.accepts(true, &token).await];
         assert_eq!(both[0], both[1], "the verifiers agree");
         both[0]
     }
@@ -310,8 +317,16 @@ impl Keys {
         }
     }
 
+    /// Waits until each verifier knows the set as it is.
+    async fn caught_up(&self) {
+        while self.served.known_late().await != self.served.set().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Panics unless the document is as it was.
     pub(crate) async fn is_as_before(&self) {
+        self.caught_up().await;
         let members = |document: &Value| -> (BTreeMap<String, Value>, BTreeMap<String, Value>) {
             let keys = document["keys"].as_array().expect("keys").iter();
             let keys = keys.map(|key| (key["kid"].to_string(), key.clone())).collect();
