@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `redis` or `own`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `redis`, `jwt` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -19,6 +19,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -73,6 +76,11 @@ enum Source {
         file: String,
         check: String,
     },
+    /// A private key with its kid, in a file or in Vault, and an address that verifies its tokens.
+    Jwt {
+        store: KeyStore,
+        check: String,
+    },
     /// A parameter, by its name and perhaps a label.
     Parameter {
         url: String,
@@ -89,6 +97,12 @@ enum Source {
         port: u16,
         user: String,
     },
+}
+
+/// Where a private key is read.
+enum KeyStore {
+    File(String),
+    Vault { address: String, token: String, path: String },
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own")]
@@ -110,6 +124,17 @@ async fn main() {
             role_id: std::env::var("ROLE_ID").ok(),
         },
         "own" => Source::Own { file: variable("FILE"), check: variable("CHECK") },
+        "jwt" => {
+            let store = match std::env::var("FILE") {
+                Ok(file) => KeyStore::File(file),
+                Err(_) => KeyStore::Vault {
+                    address: variable("VAULT_ADDR"),
+                    token: variable("READER_TOKEN"),
+                    path: variable("SECRET"),
+                },
+            };
+            Source::Jwt { store, check: variable("CHECK") }
+        }
         "postgres" => {
             Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
         }
@@ -161,11 +186,7 @@ impl Consumer {
     async fn read(&self) -> Result<Credential, String> {
         match &self.source {
             Source::Vault { address, token, path, role_id } => {
-                let url = format!("{address}/v1/secret/data/{path}");
-                let answer = self.http.get(url).header("x-vault-token", token).send().await;
-                let text = answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?;
-                let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-                let fields = &body["data"]["data"];
+                let fields = self.fields(address, token, path).await?;
                 let Some(role_id) = role_id else {
                     let parts = json!({ "token": fields["token"], "main": fields["token"] });
                     return Ok(Credential { parts, ..Credential::default() });
@@ -206,6 +227,16 @@ impl Consumer {
                 let value = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 Ok(Credential { parts: json!({ "main": value }), ..Credential::default() })
             }
+            Source::Jwt { store: KeyStore::File(file), .. } => {
+                let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                Ok(Credential { parts, ..Credential::default() })
+            }
+            Source::Jwt { store: KeyStore::Vault { address, token, path }, .. } => {
+                let fields = self.fields(address, token, path).await?;
+                let parts = json!({ "private_key": fields["pem"], "kid": fields["kid"] });
+                Ok(Credential { parts, ..Credential::default() })
+            }
             Source::Postgres { file, .. } => {
                 let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
@@ -216,6 +247,15 @@ impl Consumer {
                 Ok(Credential { parts: json!({ "password": text }), ..Credential::default() })
             }
         }
+    }
+
+    /// The fields of a secret in Vault.
+    async fn fields(&self, address: &str, token: &str, path: &str) -> Result<Value, String> {
+        let url = format!("{address}/v1/secret/data/{path}");
+        let answer = self.http.get(url).header("x-vault-token", token).send().await;
+        let text = answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?;
+        let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        Ok(body["data"]["data"].clone())
     }
 
     /// Uses the credential once, for real: the server decides whether it is valid.
@@ -231,6 +271,10 @@ impl Consumer {
                 let value = credential.parts["main"].as_str().unwrap_or_default();
                 accepted(self.http.get(check).bearer_auth(value)).await
             }
+            Source::Jwt { check, .. } => match credential.token() {
+                Ok(token) => accepted(self.http.get(check).bearer_auth(token)).await,
+                Err(why) => Err(why),
+            },
             Source::Aws { .. } | Source::Parameter { .. } => {
                 let sts = credential.sts.as_ref().expect("made with the credential");
                 let answer = sts.get_caller_identity().send().await;
@@ -261,6 +305,17 @@ async fn accepted(request: reqwest::RequestBuilder) -> Result<(), String> {
 }
 
 impl Credential {
+    /// A token that the private key signs now.
+    fn token(&self) -> Result<String, String> {
+        let part = |name: &str| self.parts[name].as_str().unwrap_or_default();
+        let body: String = part("private_key").lines().filter(|line| !line.starts_with("---")).collect();
+        let key = EncodingKey::from_ec_der(&STANDARD.decode(body).map_err(|e| e.to_string())?);
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some(part("kid").to_owned());
+        let claims = json!({ "aud": "app", "exp": jsonwebtoken::get_current_timestamp() + 60 });
+        jsonwebtoken::encode(&header, &claims, &key).map_err(|e| e.to_string())
+    }
+
     /// An access key, and the client that carries it.
     async fn access_key(url: &str, text: &str) -> Result<Self, String> {
         let parts: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
@@ -346,6 +401,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
         Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
         Source::Aws { .. } | Source::Parameter { .. } => &credential.parts["KEY"],
         Source::Postgres { .. } | Source::Redis { .. } => &credential.parts["password"],
+        Source::Jwt { .. } => &credential.parts["private_key"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

@@ -182,7 +182,7 @@ fn too_late(plan: &Plan, when: &Condition, after: Duration, node: Option<&Node>)
     let order = Phase::order(plan.strategy);
     let from = order.iter().position(|p| p == phase)?;
     let rest = plan.phases.iter().filter(|p| order.iter().position(|o| *o == p.phase) >= Some(from));
-    let least: Duration = rest.map(|p| p.at_least.get()).sum();
+    let least: Duration = rest.map(|p| plan.least(p).get()).sum();
     // What the steps themselves take.
     (after > least + Duration::from_secs(5)).then(|| {
         let message = "the run may be over before this happens";

@@ -9,6 +9,7 @@ mod consumer;
 pub mod exec;
 pub mod file;
 pub mod http;
+pub mod jwt;
 pub mod postgres;
 pub mod prometheus;
 pub mod random;
@@ -16,6 +17,7 @@ pub mod random;
 pub mod real;
 pub mod redis;
 pub mod sandbox;
+pub mod set;
 pub mod spec;
 pub mod vault;
 
@@ -102,6 +104,7 @@ macro_rules! issuers {
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
             RedisAclUser => redis::user::RedisAclUser,
+            JwtSigningKey => jwt::JwtSigningKey,
             ; outside of runbooks, PREFIXES:
             VaultPrefix => vault::prefix::VaultPrefix,
             LeasePrefix => vault::prefix::LeasePrefix,

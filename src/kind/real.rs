@@ -75,6 +75,11 @@ pub trait IssuerServer: Send + Sync {
         credential: &model::Credential,
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError>;
+
+    /// A check as it is given a credential of this issuer: by default the credential itself.
+    fn presented_to(&self, probe: Arc<dyn Probe>, _at: &RealProvider) -> Arc<dyn Probe> {
+        probe
+    }
 }
 
 /// How a store is made callable.
@@ -310,10 +315,10 @@ impl Provider for RealProvider {
     async fn probe(
         &self,
         _: &str,
-        _: &model::Credential,
+        credential: &model::Credential,
         probe: &model::Probe,
     ) -> Result<Arc<dyn Probe>, CallError> {
-        probe.server().connect(self)
+        Ok(credential.issuer.server().presented_to(probe.server().connect(self)?, self))
     }
 
     async fn call(&self, call: &model::Call) -> Result<Arc<dyn Call>, CallError> {

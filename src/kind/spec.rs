@@ -337,6 +337,13 @@ pub trait IssuerSpec: Debug + Send + Sync {
     /// What no check covers, or is worth knowing before a run, of the credential with this name: each a sentence.
     fn gaps(&self, name: &str, scope: &Scope) -> Vec<String>;
 
+    /// For how long others may go by what they read at its issuer before, so that a credential is used no sooner than
+    /// this after it was issued, and counts as refused no sooner than this after it was disabled. Nothing, as by
+    /// default, where the issuer itself is asked each time.
+    fn settles(&self) -> Period {
+        Period::default()
+    }
+
     /// What a revocation leaves alive, or is worth knowing before one that replaces nothing: each a sentence. Nothing,
     /// as by default, where everything that came from a credential dies with it.
     fn lasting(&self) -> Vec<String> {

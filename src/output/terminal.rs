@@ -9,7 +9,7 @@ use super::outgoing::exposure;
 use super::style::{Style, clock};
 use super::summary;
 use super::words;
-use crate::clock::{Moment, add, since};
+use crate::clock::{Moment, since};
 use crate::domain::{Phase, Verdict};
 use crate::engine::Observer;
 use crate::plan::Plan;
@@ -149,9 +149,9 @@ impl View {
         bar.set_position(reached as u64);
         let mut message = String::new();
         if let (true, Some(at), Some(waits)) = (current, at, state.plan().phase(phase)) {
-            let until = add(state.entered(), waits.at_least.get());
+            let until = state.earliest(waits);
             if done == steps.len() && at.wall < until {
-                message = format!("{} left of {}", clock(since(until, at.wall)), waits.at_least);
+                message = format!("{} left of {}", clock(since(until, at.wall)), state.plan().least(waits));
             } else if done == steps.len() && !waits.until.is_empty() {
                 message = "waiting for gates".into();
             }

@@ -97,7 +97,7 @@ pub(super) fn window(state: &State, now: Timestamp) -> Option<String> {
 /// What a phase waits for whose steps are done.
 fn phase(state: &State, waits: &PlannedPhase, now: Timestamp) -> Vec<String> {
     let mut parts = Vec::new();
-    let until = add(state.entered(), waits.at_least.get());
+    let until = state.earliest(waits);
     if until > now {
         parts.push(format!("in {} until {}", waits.phase, local(until, now)));
     }

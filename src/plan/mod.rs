@@ -216,6 +216,32 @@ impl Plan {
         self.phases.iter().find(|p| p.phase == phase)
     }
 
+    /// For how long a phase lasts after whatever a step did last, because others may go by what they read before it.
+    pub fn settles(&self, phase: Phase) -> Period {
+        // Under `contain` the kill waits for nothing, so that both waits are before the new credential is used.
+        let settling: &[Phase] = match self.strategy {
+            Strategy::Overlap => &[Phase::Prepare, Phase::Sunset],
+            Strategy::Contain => &[Phase::Distribute],
+            Strategy::Revoke => &[Phase::Revoke],
+        };
+        if settling.contains(&phase) { self.lags() } else { Period::default() }
+    }
+
+    /// For how long somebody may go by what they read at an issuer before.
+    pub fn lags(&self) -> Period {
+        self.runbook
+            .credentials
+            .values()
+            .map(|credential| credential.issuer.settles())
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// How long a phase lasts at least, however soon its steps are done.
+    pub fn least(&self, waits: &PlannedPhase) -> Period {
+        waits.at_least.max(self.settles(waits.phase))
+    }
+
     /// The phase after this one.
     pub fn after(&self, phase: Phase) -> Option<Phase> {
         let at = self.phases.iter().position(|p| p.phase == phase)?;

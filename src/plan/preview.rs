@@ -44,7 +44,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for waits in &plan.phases {
         let steps: Vec<&Step> = plan.steps.iter().filter(|s| s.phase == waits.phase).collect();
         let approved = plan.approvals.as_ref().is_some_and(|a| a.needs(waits.phase).next().is_some());
-        if steps.is_empty() && !waits.waits() && !approved {
+        let least = plan.least(waits);
+        let timed = !least.get().is_zero();
+        if steps.is_empty() && !timed && !waits.waits() && !approved {
             continue;
         }
         writeln!(out)?;
@@ -74,11 +76,10 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         if steps.len() > SHOWN {
             writeln!(out, "  … and {} more", steps.len() - SHOWN)?;
         }
-        if waits.waits() {
+        if timed || waits.waits() {
             write!(out, "  wait")?;
-            let timed = !waits.at_least.get().is_zero();
             if timed {
-                write!(out, " at least {}", waits.at_least)?;
+                write!(out, " at least {least}")?;
             }
             if !waits.until.is_empty() {
                 let gates: Vec<_> = waits.until.iter().map(|g| gate_words(plan, g)).collect();
@@ -94,6 +95,11 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let (outage, exposure) = costs(plan);
     writeln!(out, "Expected outage    {outage}")?;
     writeln!(out, "Expected exposure  {exposure}")?;
+    let lags = plan.lags();
+    if !lags.get().is_zero() {
+        let may = "verifiers may use what they read before for";
+        writeln!(out, "Expected lag       {may} {lags}: stanch waits that long where it says `wait`")?;
+    }
     writeln!(out, "Requests           about {}", requests(plan))?;
     let policy = match plan.strategy {
         Strategy::Overlap => "automatic, if a gate fails or a check refuses the new credential",
@@ -298,7 +304,7 @@ fn undo(plan: &Plan, step: &Step) -> String {
 /// The expected outage and exposure, in words.
 pub(crate) fn costs(plan: &Plan) -> (String, String) {
     let waiting = |phases: &[Phase]| -> Duration {
-        plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| p.at_least.get()).sum()
+        plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| plan.least(p).get()).sum()
     };
     let words = |d: Duration| Period::millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).to_string();
     let mut killed = vec![false; plan.credentials.len()];

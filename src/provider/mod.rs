@@ -14,6 +14,8 @@
 //! (`tests/it/architecture.rs` demands it).
 
 #[cfg(feature = "tool")]
+pub mod document;
+#[cfg(feature = "tool")]
 pub mod exec;
 #[cfg(feature = "tool")]
 pub mod http;

@@ -42,6 +42,9 @@ impl State {
         {
             return Err(illegal(event, "the run".into(), format!("closed ({end})")));
         }
+        if matches!(event, Event::Outcome { .. } | Event::Settled { .. } | Event::Resolved { .. }) {
+            self.moved = at;
+        }
         match event {
             Event::Opened { .. } => return Err(illegal(event, "the run".into(), "open".into())),
             Event::Resumed {} => self.resume(at),

@@ -204,6 +204,13 @@ impl State {
             };
         };
         match &self.direction {
+            // What was enabled again is not used before everybody knows that it is valid.
+            Direction::Back { .. } if phase == Phase::Sunset && now < self.settled(phase) => {
+                match (wishes.no_wait, self.settled(phase)) {
+                    (true, resume_at) => stop(Stop::Waiting { resume_at }),
+                    (false, at) => Next::Sleep(at),
+                }
+            }
             Direction::Back { to, .. } => match self.before(phase) {
                 None => self.rolled_back(),
                 Some(before) if Some(before) == *to => Next::Record(Event::Returned { phase: before }),
@@ -270,7 +277,7 @@ impl State {
         }
         let open = |g: &&String| verdict(g) != Some(Verdict::Pass) && !self.is_vouched(g);
         let missing: Vec<String> = waits.until.iter().filter(open).cloned().collect();
-        let earliest = add(self.entered, waits.at_least.get());
+        let earliest = self.earliest(waits);
         let latest = add(self.patience.max(self.entered), waits.at_most.get()).max(earliest);
         if now >= earliest && missing.is_empty() {
             return self.leave(phase, now, wishes);

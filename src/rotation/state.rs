@@ -11,8 +11,9 @@ use super::seen::Seen;
 use super::step::{Status, StepState};
 use super::work::Work;
 use crate::approve::Standing;
+use crate::clock::add;
 use crate::domain::{Judgement, Opening, Phase, Verdict, Who};
-use crate::plan::{ADOPTED, Action, Plan};
+use crate::plan::{ADOPTED, Action, Plan, PlannedPhase};
 
 /// Which way the run goes.
 #[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
@@ -51,6 +52,8 @@ pub struct State {
     pub(super) opened: Timestamp,
     pub(super) phase: Option<Phase>,
     pub(super) entered: Timestamp,
+    /// When it was last learnt what became of a step.
+    pub(super) moved: Timestamp,
     /// When this session's patience began: entering the phase, or resuming in it.
     pub(super) patience: Timestamp,
     pub(super) direction: Direction,
@@ -101,6 +104,7 @@ impl State {
             opened,
             phase: None,
             entered: opened,
+            moved: opened,
             patience: opened,
             direction: Direction::Forward,
             halted: None,
@@ -144,6 +148,17 @@ impl State {
     /// When the phase began.
     pub fn entered(&self) -> Timestamp {
         self.entered
+    }
+
+    /// When a phase that was entered may be left at the earliest, if nothing else is done in it.
+    pub fn earliest(&self, waits: &PlannedPhase) -> Timestamp {
+        add(self.entered, waits.at_least.get()).max(self.settled(waits.phase))
+    }
+
+    /// When everybody goes by what the phase's last step did.
+    pub(super) fn settled(&self, phase: Phase) -> Timestamp {
+        let settles = self.plan.settles(phase).get();
+        if settles.is_zero() { self.entered } else { add(self.moved, settles) }
     }
 
     /// When this session's patience began: entering the phase, or resuming in it.

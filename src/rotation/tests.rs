@@ -1082,6 +1082,64 @@ fn waits_end_on_time() {
     assert!(matches!(at(&hasty, 1, 0), Next::Wait(_)), "its gates were not asked yet");
 }
 
+const CACHED: (&str, &str) = ("runbooks/jwt-signing-key-in-jwks.yaml", "production");
+
+impl Run {
+    /// When a session that does not wait says that the run goes on.
+    fn resumes_at(&self) -> Timestamp {
+        match self.state.stopped() {
+            Some(Stop::Waiting { resume_at }) => *resume_at,
+            other => panic!("{other:?}\n{}", self.trace),
+        }
+    }
+}
+
+/// Whoever goes by what an issuer said before is waited for, on the way there and back: from the moment at which it is on
+/// record what became of the last step, and not from when the phase began.
+#[test]
+fn nothing_is_used_before_everybody_knows_it() {
+    let cache = SignedDuration::from_mins(10);
+    let lost = [Reply::Unknown, Reply::Found(Found::Applied)];
+    let hasty = |run: Run| run.wishing(|w| w.no_wait = true);
+    let run = hasty(Run::of(CACHED, Strategy::Overlap).when("prepare/login-key/issue", Op::Do, &lost)).go();
+    let at = run.resumes_at();
+    assert!(run.state.moved > run.state.entered(), "a lost reply took its time\n{}", run.trace);
+    assert_eq!((run.state.phase(), at), (Some(Phase::Prepare), run.state.moved + cache));
+    // A process that comes later waits for the same moment, by the record.
+    let again = run.later(60).resume().go();
+    assert_eq!((again.state.phase(), again.resumes_at()), (Some(Phase::Prepare), at));
+    let state = again.resume();
+    let early = state.state.decide(at - SignedDuration::from_millis(1), &state.wishes).next;
+    assert!(matches!(early, Next::Record(Event::Stopped { .. })), "{early:?}");
+    let next = state.state.decide(at, &state.wishes).next;
+    assert!(matches!(next, Next::Record(Event::Entered { phase: Phase::Distribute })), "{next:?}");
+
+    // The old one counts as refused once everybody knows that it is disabled.
+    let disabled = || {
+        let waits = |w: &mut Wishes| (w.no_wait, w.until) = (false, Some(Phase::Overlap));
+        let run = Run::of(CACHED, Strategy::Overlap).wishing(waits).go().resume().wishing(|w| w.until = None);
+        hasty(run.when("sunset/login-key/disable", Op::Do, &lost)).go()
+    };
+    let run = disabled();
+    assert!(run.state.moved > run.state.entered(), "{}", run.trace);
+    assert_eq!((run.state.phase(), run.resumes_at()), (Some(Phase::Sunset), run.state.moved + cache));
+    // On the way back the old one is enabled, and used again no sooner than that.
+    let back = disabled().later(60).resume().turn(None).go();
+    assert_eq!(back.state.phase(), Some(Phase::Sunset), "{}", back.trace);
+    let at = back.resumes_at();
+    assert_eq!(at, back.state.moved + cache);
+    let back = back.resume();
+    let next = back.state.decide(at, &back.wishes).next;
+    assert!(matches!(next, Next::Record(Event::Entered { phase: Phase::Overlap })), "{next:?}");
+
+    // The kill does not wait; what comes after it does.
+    let run = hasty(Run::of(CACHED, Strategy::Contain)).go();
+    assert_eq!((run.state.phase(), run.resumes_at()), (Some(Phase::Distribute), run.state.moved + cache));
+    // Other kinds are asked each time.
+    let run = hasty(Run::overlap()).go();
+    assert_eq!(run.state.phase(), Some(Phase::Overlap), "{}", run.trace);
+}
+
 /// A try that must not come sooner comes at its moment.
 #[test]
 fn a_try_waits_until_its_moment() {

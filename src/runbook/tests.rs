@@ -456,7 +456,7 @@ fn files_that_cannot_be_read_say_what_to_do() {
     assert!(missing.hint().unwrap().contains("stanch init"));
     let folder = Source::read(&root().join("runbooks")).unwrap_err();
     assert!(matches!(folder, ReadError::Directory { .. }), "{folder}");
-    assert!(folder.hint().unwrap().contains("quickstart.yaml"));
+    assert!(folder.hint().unwrap().contains("payments-api-key.yaml"));
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("x.yaml");
     for (bytes, wanted) in [(vec![b'a', 0xff], "not UTF-8"), (vec![b' '; MAX_BYTES + 1], "more than")] {

@@ -55,7 +55,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The parts of credentials that are no secrets.
-const PUBLIC_PARTS: [&str; 2] = ["access_key_id", "username"];
+const PUBLIC_PARTS: [&str; 3] = ["access_key_id", "kid", "username"];
 
 /// Everything that makes up one version of a credential, as named parts: a token has one part,
 /// an AWS access key has two.
@@ -131,7 +131,7 @@ impl Material {
         Ok(Self { parts: parts.into_iter().map(|(k, v)| (k, Secret::new(v))).collect() })
     }
 
-    /// The parts that must not be shown. An access key's id and a user's name are public: people need them to know
+    /// The parts that must not be shown. The id of a key and a user's name are public: people need them to know
     /// which one is meant, and nothing can be done with them alone.
     pub fn secret_parts(&self) -> impl Iterator<Item = &Secret> {
         self.parts.iter().filter(|(name, _)| !PUBLIC_PARTS.contains(&name.as_str())).map(|(_, secret)| secret)

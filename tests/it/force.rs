@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Moto,
     Postgres,
     Redis,
+    Jwt,
+    JwtInVault,
     Own,
 }
 
@@ -78,6 +80,9 @@ impl Kind {
             Self::Moto => World::moto().await,
             Self::Postgres => World::postgres().await,
             Self::Redis => World::redis().await,
+            // Their readers ask each time: nothing is waited for.
+            Self::Jwt => World::jwt(0).await,
+            Self::JwtInVault => World::jwt_in_vault(0).await,
             Self::Own => World::own().await,
         }
     }
@@ -392,6 +397,10 @@ at_every_record! {
     postgres_survives_a_death_at_every_record_of_a_rollback: Postgres Back, "needs PostgreSQL: scripts/test";
     redis_survives_a_death_at_every_record: Redis Forward, "needs Redis: scripts/test";
     redis_survives_a_death_at_every_record_of_a_rollback: Redis Back, "needs Redis: scripts/test";
+    jwt_survives_a_death_at_every_record: Jwt Forward, "takes minutes: scripts/test";
+    jwt_survives_a_death_at_every_record_of_a_rollback: Jwt Back, "takes minutes: scripts/test";
+    jwt_in_vault_survives_a_death_at_every_record: JwtInVault Forward, "needs Vault: scripts/test";
+    jwt_in_vault_survives_a_death_at_every_record_of_a_rollback: JwtInVault Back, "needs Vault: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

@@ -29,6 +29,8 @@ mod force;
 mod hostile;
 mod identify;
 mod journal;
+mod jwt;
+mod jwt_server;
 mod kinds;
 mod language;
 mod manners;

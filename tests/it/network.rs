@@ -296,6 +296,13 @@ async fn aws() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn jwt_in_vault() {
+    let _alone = ALONE.lock().await;
+    every_request_suffers_every_fault(Kind::JwtInVault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn own() {
     let _alone = ALONE.lock().await;

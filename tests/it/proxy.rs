@@ -265,6 +265,10 @@ type Steps = [(&'static str, &'static [&'static str])];
 fn journaled(what: &str) -> Option<&'static Steps> {
     const TABLE: &[(&str, &Steps)] = &[
         ("POST /v1/auth/token/create", &[("/issue", &["do"])]),
+        (
+            "POST /v1/secret/data/set-",
+            &[("/issue", &["do", "undo", "discard"]), ("/disable", &["do", "undo"]), ("/revoke", &["do"])],
+        ),
         ("POST /v1/secret/data/", &[("/promote/", &["do", "undo"])]),
         ("POST /v1/auth/token/revoke", &[("/revoke", &["do"]), ("/issue", &["undo", "discard"])]),
         ("CreateAccessKey", &[("/issue", &["do"])]),

@@ -150,6 +150,22 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::postgres().await).await;
             })*
         }
+        mod jwt {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::jwt(2).await).await;
+            })*
+        }
+        mod jwt_in_vault {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Vault: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::jwt_in_vault(2).await).await;
+            })*
+        }
         mod redis {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "needs Redis: scripts/test"]

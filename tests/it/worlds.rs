@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::jwt_server::{Keys, Place};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
@@ -52,6 +53,8 @@ pub(crate) enum World {
         session: Session,
         folder: tempfile::TempDir,
     },
+    /// A key that signs tokens. Who verifies them goes by a set, and by what it read of it before.
+    Jwt(Keys),
     Own {
         url: String,
         authority: Arc<Authority>,
@@ -352,6 +355,16 @@ impl World {
         Self::Redis { redis, name, address, operator, session, folder }
     }
 
+    /// In files: the set, and the private key. An answer may be used for so many seconds.
+    pub(crate) async fn jwt(max_age: u64) -> Self {
+        Self::Jwt(Keys::in_files(max_age).await)
+    }
+
+    /// The same in the shared Vault.
+    pub(crate) async fn jwt_in_vault(max_age: u64) -> Self {
+        Self::Jwt(Keys::in_vault(max_age).await)
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -374,6 +387,8 @@ impl World {
             Self::Vault { vault, .. } => &vault.address,
             Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
+            Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
+            Self::Jwt(keys) => &keys.url,
         }
     }
 
@@ -384,13 +399,14 @@ impl World {
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
-            Self::Own { .. } => None,
+            Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
+            Self::Own { .. } | Self::Jwt(_) => None,
         }
     }
 
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
-        matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. })
+        matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Jwt(_))
     }
 
     /// A consumer that uses the credential all the time.
@@ -437,6 +453,23 @@ impl World {
                     [("SOURCE", "redis"), ("FILE", &file), ("PORT", &port), ("REDIS_USER", name.as_str())];
                 Consumer::start(&environment)
             }
+            Self::Jwt(keys) => {
+                let check = format!("{}/api", keys.url);
+                let mut environment = vec![("SOURCE", "jwt"), ("CHECK", check.as_str())];
+                let file;
+                match &keys.place {
+                    Place::Files(folder) => {
+                        file = folder.path().join("key.json").display().to_string();
+                        environment.push(("FILE", &file));
+                    }
+                    Place::Vault { vault, key, .. } => environment.extend([
+                        ("VAULT_ADDR", vault.address.as_str()),
+                        ("READER_TOKEN", "root"),
+                        ("SECRET", key),
+                    ]),
+                }
+                Consumer::start(&environment)
+            }
             Self::Aws { store: AwsStore::File { .. }, .. } => unreachable!("it does not read this"),
         }
     }
@@ -466,7 +499,10 @@ impl World {
                 let url = format!("redis://{user}@127.0.0.1:{port}");
                 Tool::new().with("REDIS_URL", &url).with("REDISCLI_AUTH", password)
             }
-            Self::Own { .. } => Tool::new(),
+            Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => {
+                Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
+            }
+            Self::Own { .. } | Self::Jwt(_) => Tool::new(),
         }
     }
 
@@ -541,6 +577,15 @@ impl World {
                 format!("issuer: {{ type: redis-acl-user, connection: cache, user: {name} }}"),
                 format!("{{ type: file, path: {}, format: text }}", folder.path().join("password").display()),
             ),
+            Self::Jwt(keys) => {
+                // type: jwt-signing-key
+                let credential = format!("    {}\n    stores:\n      - {}", keys.issuer(""), keys.store());
+                let connections = match &keys.place {
+                    Place::Files(_) => "",
+                    Place::Vault { .. } => "connections:\n  vault: { type: vault }",
+                };
+                return runbook(connections, &credential, url, phases.unwrap_or(USUAL));
+            }
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -602,6 +647,10 @@ impl World {
                 existing.extend(redis.markers(name).iter().flat_map(|marker| redis.hashes(marker)));
                 existing.iter_mut().for_each(|hash| *hash = format!("{name}:{}", &hash[..12]));
             }
+            Self::Jwt(keys) => {
+                existing.extend(keys.valid().await);
+                existing.extend(keys.retired().await);
+            }
             Self::Own { authority, .. } => {
                 existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
             }
@@ -626,6 +675,10 @@ impl World {
         if let Self::Postgres { pg, .. } = self {
             let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
             alive.retain(|name| logins.contains(name));
+        }
+        if let Self::Jwt(keys) = self {
+            let valid = keys.valid().await;
+            alive.retain(|kid| valid.contains(kid));
         }
         if let Self::Redis { redis, name, .. } = self {
             let valid: Vec<String> =
@@ -656,13 +709,14 @@ impl World {
             Self::Redis { folder, .. } => {
                 json!({ "password": std::fs::read_to_string(folder.path().join("password")).expect("file") })
             }
+            Self::Jwt(keys) => keys.current().await,
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
 
     /// The secret part of a store's value.
     pub(crate) fn secret(value: &Value) -> String {
-        let secret = ["token", "secret_id", "KEY", "secret_access_key", "value", "password"]
+        let secret = ["token", "secret_id", "KEY", "secret_access_key", "value", "password", "private_key"]
             .iter()
             .find_map(|field| value[field].as_str());
         secret.expect("a secret part").to_owned()
@@ -675,10 +729,18 @@ impl World {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
+            Self::Jwt(Keys { place: Place::Vault { vault, key, .. }, .. }) => {
+                let metadata = vault.api("GET", &format!("secret/metadata/{key}"), Value::Null).await;
+                metadata["data"]["current_version"].as_u64()
+            }
             Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
                 ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
             }
-            Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Own { .. } => None,
+            Self::Aws { .. }
+            | Self::Postgres { .. }
+            | Self::Redis { .. }
+            | Self::Jwt(_)
+            | Self::Own { .. } => None,
         }
     }
 
@@ -724,6 +786,7 @@ impl World {
             }
             Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
+            Self::Jwt(keys) => keys.accepts(value).await,
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
@@ -748,6 +811,10 @@ impl World {
         if let Self::Redis { redis, name, session, .. } = self {
             assert!(!session.is_alive().await, "a connection of the old password lives on");
             assert_eq!(redis.markers(name).len(), 1, "what marks the new password, and nothing else");
+        }
+        if let Self::Jwt(keys) = self {
+            keys.neighbours_are_kept().await;
+            assert_eq!(keys.retired().await, Vec::<String>::new(), "nothing is kept of the old key");
         }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
@@ -784,6 +851,9 @@ impl World {
             // The server does not tell its connections from those of the new password, which must not live on.
             assert!(!session.is_alive().await, "connections end with the new password");
             assert_eq!(redis.markers(name), Vec::<String>::new(), "nothing marks or keeps a password");
+        }
+        if let Self::Jwt(keys) = self {
+            keys.is_as_before().await;
         }
     }
 

@@ -13,6 +13,9 @@ use super::work::from_io;
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 
+/// The warning that every user may read it.
+pub(super) const EVERYBODY_READS: &str = "every user of this machine may read it";
+
 /// Tries all of a replacement but the last step: a file of `size` bytes with the target's owner, mode
 /// and attributes is written into its folder and removed again. A warning where a replacement would have
 /// a side effect.
@@ -49,7 +52,7 @@ pub(super) fn check(target: &Path, size: usize) -> Result<Option<String>, CallEr
         return Ok(Some("it has other hard links, which will keep the old text".to_owned()));
     }
     if file.mode() & 0o004 != 0 {
-        return Ok(Some("every user of this machine may read it".to_owned()));
+        return Ok(Some(EVERYBODY_READS.to_owned()));
     }
     Ok(None)
 }

@@ -112,6 +112,12 @@ pub(super) fn quoted(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
+/// The members of the object (by name) or array (by index) that a text is, each as it is written; `None` for anything
+/// else.
+pub(crate) fn written(text: &str) -> Option<Vec<(String, &str)>> {
+    Some(members(text, 0..text.len())?.into_iter().map(|(name, at)| (name, &text[at])).collect())
+}
+
 /// The members of an object by name, those of an array by index; `None` for anything else.
 fn members(text: &str, range: Range<usize>) -> Option<Vec<(String, Range<usize>)>> {
     let mut json = serde_json::Deserializer::from_str(&text[range]);

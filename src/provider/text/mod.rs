@@ -18,7 +18,7 @@ use crate::provider::outcome::CallError;
 use crate::runbook::model::FileFormat;
 use crate::secret::{Material, Secret};
 
-pub(crate) use json::Object;
+pub(crate) use json::{Object, written};
 
 /// How a value is written, as far as its bytes do not follow from the value. Its name is what a file's version
 /// ends with.
@@ -192,7 +192,9 @@ pub(crate) fn refuse_unclear(material: &Material) -> Result<(), CallError> {
                 "write the credential that is in use there, then plan again",
             );
         }
-        if text.starts_with(is_invisible) || text.ends_with(is_invisible) {
+        // The line that ends a text in PEM may end itself: no reader of PEM takes that for another text.
+        let lines = text.strip_suffix('\n').filter(|text| text.ends_with("-----")).unwrap_or(text);
+        if lines.starts_with(is_invisible) || lines.ends_with(is_invisible) {
             return unclear(
                 "begins or ends with a character that cannot be seen, which some readers remove",
                 "remove the white space or the invisible character, then plan again",

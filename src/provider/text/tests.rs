@@ -357,7 +357,15 @@ fn an_unclear_credential_is_refused() {
         let error = check(value).expect_err(value);
         assert!(error.message.contains(why) && !format!("{error:?}").contains("hunter2"), "{error:?}");
     }
-    for value in ["x", "two\nlines", "a\tb", "ünï", "pa${x}y", "é"] {
+    for value in [
+        "x",
+        "-----BEGIN KEY-----\nhunter2\n-----END KEY-----\n",
+        "two\nlines",
+        "a\tb",
+        "ünï",
+        "pa${x}y",
+        "é",
+    ] {
         check(value).expect(value);
     }
 }

@@ -185,6 +185,12 @@ impl Kv2Store {
             .hint("check mount and path; a deleted version comes back with `vault kv undelete`")
     }
 
+    /// The current version's fields, and its number.
+    pub(super) async fn current_fields(&self) -> Result<(Fields, u64), CallError> {
+        let Seen { fields, version, .. } = self.data(None).await?;
+        Ok((fields, version))
+    }
+
     fn version(text: &str) -> Result<u64, CallError> {
         text.parse().map_err(|_| {
             CallError::rejected(ErrorKind::Invalid, format!("`{text}` is not a version of a KV v2 secret"))
@@ -228,7 +234,7 @@ impl Kv2Store {
     }
 
     /// Writes on a version that was just read.
-    async fn write(&self, fields: &Fields, cas: u64) -> Result<u64, CallError> {
+    pub(super) async fn write(&self, fields: &Fields, cas: u64) -> Result<u64, CallError> {
         let what = self.place.api("data");
         let body = serde_json::to_vec(&Write { data: fields, options: Options { cas } })
             .map_err(|_| unsendable(&what))?;
