@@ -128,6 +128,11 @@ impl Service {
         self.inner.lock().expect("lock").asked.clone()
     }
 
+    /// Whether the vendor lets a token be disabled.
+    pub(crate) fn disables(&self) -> bool {
+        matches!(self.dialect, Dialect::Own | Dialect::Cloudflare)
+    }
+
     /// What is before the paths of the calls.
     pub(crate) fn base(&self) -> &'static str {
         match self.dialect {

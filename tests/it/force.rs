@@ -23,6 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::api_server::Dialect;
 use crate::proxy::Proxy;
 use crate::servers::serve;
 use crate::tool::{Tool, limit};
@@ -65,6 +66,7 @@ pub(crate) enum Kind {
     Moto,
     Postgres,
     Redis,
+    Api,
     Own,
 }
 
@@ -78,6 +80,7 @@ impl Kind {
             Self::Moto => World::moto().await,
             Self::Postgres => World::postgres().await,
             Self::Redis => World::redis().await,
+            Self::Api => World::api(Dialect::Own).await,
             Self::Own => World::own().await,
         }
     }
@@ -392,6 +395,8 @@ at_every_record! {
     postgres_survives_a_death_at_every_record_of_a_rollback: Postgres Back, "needs PostgreSQL: scripts/test";
     redis_survives_a_death_at_every_record: Redis Forward, "needs Redis: scripts/test";
     redis_survives_a_death_at_every_record_of_a_rollback: Redis Back, "needs Redis: scripts/test";
+    an_api_survives_a_death_at_every_record: Api Forward, "takes minutes: scripts/test";
+    an_api_survives_a_death_at_every_record_of_a_rollback: Api Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

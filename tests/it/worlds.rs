@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::api_server::{Dialect, Service};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
@@ -50,6 +51,11 @@ pub(crate) enum World {
         address: String,
         operator: (String, String),
         session: Session,
+        folder: tempfile::TempDir,
+    },
+    /// A token of a service with an API, in a file.
+    Api {
+        service: Arc<Service>,
         folder: tempfile::TempDir,
     },
     Own {
@@ -352,6 +358,15 @@ impl World {
         Self::Redis { redis, name, address, operator, session, folder }
     }
 
+    /// In a service of its own: a token in a file.
+    pub(crate) async fn api(dialect: Dialect) -> Self {
+        let (service, old) = Service::start(dialect).await;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("token")).expect("file");
+        std::io::Write::write_all(&mut file, old.value.as_bytes()).expect("file");
+        Self::Api { service, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -373,6 +388,7 @@ impl World {
         match self {
             Self::Vault { vault, .. } => &vault.address,
             Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
+            Self::Api { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
         }
     }
@@ -384,13 +400,17 @@ impl World {
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
+            Self::Api { service, .. } => Some(service.operator.clone()),
             Self::Own { .. } => None,
         }
     }
 
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
-        matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. })
+        match self {
+            Self::Api { service, .. } => service.disables(),
+            _ => matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. }),
+        }
     }
 
     /// A consumer that uses the credential all the time.
@@ -425,6 +445,10 @@ impl World {
                 let (file, port) =
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
                 Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
+            }
+            Self::Api { service, folder } => {
+                let file = folder.path().join("token").display().to_string();
+                Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &service.itself())])
             }
             Self::Own { url, authority } => {
                 let file = authority.file().display().to_string();
@@ -465,6 +489,10 @@ impl World {
                 let port = address.rsplit_once(':').expect("a port").1;
                 let url = format!("redis://{user}@127.0.0.1:{port}");
                 Tool::new().with("REDIS_URL", &url).with("REDISCLI_AUTH", password)
+            }
+            Self::Api { service, .. } => {
+                let address = format!("{address}{}", service.base());
+                Tool::new().with("STANCH_API_ADDRESS", &address).with("STANCH_API_TOKEN", &service.operator)
             }
             Self::Own { .. } => Tool::new(),
         }
@@ -541,6 +569,15 @@ impl World {
                 format!("issuer: {{ type: redis-acl-user, connection: cache, user: {name} }}"),
                 format!("{{ type: file, path: {}, format: text }}", folder.path().join("password").display()),
             ),
+            Self::Api { service, folder } => (
+                "api: { type: api }".to_owned(),
+                format!(
+                    "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                    service.issuer(),
+                    service.scope()
+                ),
+                format!("{{ type: file, path: {}, format: text }}", folder.path().join("token").display()),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -602,6 +639,9 @@ impl World {
                 existing.extend(redis.markers(name).iter().flat_map(|marker| redis.hashes(marker)));
                 existing.iter_mut().for_each(|hash| *hash = format!("{name}:{}", &hash[..12]));
             }
+            Self::Api { service, .. } => {
+                existing.extend(service.tokens().into_iter().map(|token| token.id));
+            }
             Self::Own { authority, .. } => {
                 existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
             }
@@ -622,6 +662,15 @@ impl World {
                         && key.status.as_ref().is_some_and(|s| s.as_str() == "Active")
                 })
             });
+        }
+        if let Self::Api { service, .. } = self {
+            alive = service
+                .tokens()
+                .into_iter()
+                .filter(|token| token.state == "active")
+                .map(|token| token.id)
+                .collect();
+            alive.sort();
         }
         if let Self::Postgres { pg, .. } = self {
             let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
@@ -656,6 +705,9 @@ impl World {
             Self::Redis { folder, .. } => {
                 json!({ "password": std::fs::read_to_string(folder.path().join("password")).expect("file") })
             }
+            Self::Api { folder, .. } => {
+                json!({ "token": std::fs::read_to_string(folder.path().join("token")).expect("file") })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -678,7 +730,7 @@ impl World {
             Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
                 ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
             }
-            Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Own { .. } => None,
+            _ => None,
         }
     }
 
@@ -724,6 +776,7 @@ impl World {
             }
             Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
+            Self::Api { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
