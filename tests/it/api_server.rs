@@ -52,7 +52,7 @@ pub(crate) enum Mode {
     Blocks,
     /// As it answers to whom may not see anything: no token, and an empty list.
     Hides,
-    /// Names have twenty characters at most, and one response to `create` is lost.
+    /// Names are cut, and one response to `create` is lost.
     CutsNames,
 }
 
@@ -121,6 +121,22 @@ impl Service {
 
     pub(crate) fn accepts(&self, value: &str) -> bool {
         self.inner.lock().expect("lock").accepts(value)
+    }
+
+    /// Changes what is kept of a token.
+    pub(crate) fn set(&self, id: &str, field: &str, value: Value) {
+        let mut inner = self.inner.lock().expect("lock");
+        let token = inner.tokens.iter_mut().find(|token| token.id == id).expect("a token");
+        token.body[field] = value;
+    }
+
+    /// Adds a token that is shown like this one.
+    pub(crate) fn twin(&self, id: &str) {
+        let mut inner = self.inner.lock().expect("lock");
+        let like = inner.tokens.iter().find(|token| token.id == id).expect("a token").value.clone();
+        let twin = inner.create(self.dialect, json!({ "name": "twin" })).id;
+        let twin = inner.tokens.iter_mut().find(|token| token.id == twin).expect("a token");
+        twin.value = format!("sk-admin-another-{}", &like[like.len() - 6..]);
     }
 
     /// Every request so far: method and path.
@@ -299,7 +315,7 @@ async fn handle(
             let lost = matches!(inner.mode, Mode::LosesCreate | Mode::CutsNames);
             let mut sent = sent;
             if inner.mode == Mode::CutsNames {
-                let name: String = sent["name"].as_str().expect("a name").chars().take(40).collect();
+                let name: String = sent["name"].as_str().expect("a name").chars().take(20).collect();
                 sent["name"] = name.into();
             }
             let made = inner.create(dialect, sent);

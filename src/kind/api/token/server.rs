@@ -12,8 +12,8 @@ use super::answer::{self, Time, id, is_short_for, shows, time};
 use super::calls::spec::{Calls, Change, List, Query};
 use super::list::{self, Item};
 use super::rules::spec::{DATE, ID, TAG, TIME};
-use super::spec::{TokenApi, tag, tag_of_run};
-use super::template::spec::{Values, texts, variables};
+use super::spec::{TokenApi, mark, tag};
+use super::template::spec::Values;
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, HttpMethod, Identity, IssuerTraits, Life, Standing};
 use crate::kind::api::client::{ApiClient, Ask, at, json, unexpected};
@@ -27,6 +27,8 @@ use crate::text::sanitize;
 
 /// Longer is no token of an API.
 const LONGEST_TOKEN: usize = 8192;
+/// Fewer digits of a mark at the end of a name may be anybody's.
+const LEAST_OF_MARK: usize = 4;
 /// How many tokens of a list are inspected until one shows that `inspect` works.
 const CONTROLS: usize = 3;
 
@@ -177,6 +179,10 @@ impl ApiIssuer {
         {
             return Err(unexpected(&ask, &sign.at, "has a value that is neither acceptance nor refusal"));
         }
+        // A page of something in front of the API is no acceptance.
+        if let Some(pointer) = &itself.id {
+            id(&document, pointer, &ask)?;
+        }
         Ok(Ok((document, ask)))
     }
 
@@ -231,29 +237,22 @@ impl ApiIssuer {
         }
     }
 
-    /// The names that a step's token may have: the texts of the body that carry the tag.
-    fn names(&self, tag: &str) -> Vec<String> {
-        let values = self.values(vec![(TAG, tag.to_owned())]);
-        let tagged = |text: &&str| variables(text).iter().any(|name| name == TAG);
-        let body = self.calls.create.body.values().flat_map(texts);
-        body.filter(tagged).filter_map(|text| values.text(text).ok()).collect()
-    }
-
-    /// The tokens of the list that carry a tag. Where a name is only the beginning of one, the server cut it: then ours are
-    /// not told from others'.
-    async fn tagged(&self, tag: &str) -> Result<Vec<String>, CallError> {
-        let names = self.names(tag);
+    /// The tokens of the list that carry a step's mark.
+    async fn marked(&self, mark: &str) -> Result<Vec<String>, CallError> {
         let mut found = Vec::new();
         for item in self.all().await? {
-            if names.contains(&item.name) || (item.name.contains(tag) && tag.ends_with('-')) {
+            let name = item.name.to_ascii_lowercase();
+            if name.contains(mark) {
                 found.push(item.id);
-            } else if names.iter().any(|name| is_cut(&item.name, name, tag)) {
+            } else if (LEAST_OF_MARK..mark.len())
+                .any(|n| name.contains("stanch") && name.ends_with(&mark[..n]))
+            {
                 let message = format!(
-                    "{} has a token whose name is a changed form of {tag}: stanch cannot tell whose it is",
-                    self.client.place()
+                    "{} cuts the names of tokens: stanch cannot tell whether the token {} is this run's",
+                    self.client.place(),
+                    item.id
                 );
-                return Err(invalid(message)
-                    .hint("look at the server what it does to names, and correct the body of `create`"));
+                return Err(invalid(message).hint("shorten what the body of `create` has before `{tag}`"));
             }
         }
         found.sort();
@@ -315,17 +314,6 @@ impl ApiIssuer {
         }
         checks
     }
-}
-
-/// Whether a name is what a server makes of ours that is short of characters, or changes them.
-fn is_cut(name: &str, ours: &str, tag: &str) -> bool {
-    let plain = |text: &str| -> String {
-        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
-    };
-    let (name, ours, tag) = (plain(name), plain(ours), plain(tag));
-    // A beginning that ends before the random digits of the run is anybody's.
-    let least = ours.find(&tag).unwrap_or_default() + tag.len().saturating_sub("00000000".len());
-    name.len() >= least && ours.starts_with(&name)
 }
 
 /// A variable that has no value, or none that fits. `stanch validate` finds those that are missing.
@@ -420,10 +408,8 @@ impl Issuer for ApiIssuer {
             let message = "nothing at the server says which token is this run's";
             return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
-        let run = context.step.is_empty();
-        let tag = if run { tag_of_run(&context.run) } else { tag(&context.run, &context.step) };
         let mut found = Vec::new();
-        for handle in self.tagged(&tag).await? {
+        for handle in self.marked(&mark(&context.run, &context.step)).await? {
             // Some lists have what is revoked as well.
             if !before.contains(&handle) && self.life(&handle).await? != Life::Gone {
                 found.push(handle);

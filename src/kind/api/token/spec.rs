@@ -39,15 +39,18 @@ pub struct TokenApi {
     pub ttl: Option<Period>,
 }
 
-/// The name that a step gives to its token: the same for every attempt, and found by it.
-pub(super) fn tag(run: &str, step: &str) -> String {
-    // Of one length, so that no name of a run's is the beginning of another one.
-    format!("{}{}", tag_of_run(run), &hex::encode(Sha256::digest(step))[..8])
+/// What tells a step's token from every other: 64 bits of a digest. It is near the beginning of the name, so that a server
+/// may cut the name or change its signs.
+pub(super) fn mark(run: &str, step: &str) -> String {
+    hex::encode(Sha256::digest(format!("{run}\n{step}")))[..MARK].to_owned()
 }
 
-/// What every name begins with that a run gives.
-pub(super) fn tag_of_run(run: &str) -> String {
-    format!("stanch-{run}-")
+/// How many digits a mark has.
+const MARK: usize = 16;
+
+/// The name that a step gives to its token, the same for every attempt. The run is for people.
+pub(super) fn tag(run: &str, step: &str) -> String {
+    format!("stanch-{}-{run}", mark(run, step))
 }
 
 impl TokenApi {
