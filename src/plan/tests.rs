@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 13] = [
+const RUNBOOKS: [(&str, &str); 14] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -22,6 +22,7 @@ const RUNBOOKS: [(&str, &str); 13] = [
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
     ("runbooks/postgres-role-in-kv2.yaml", "production"),
     ("runbooks/redis-acl-user-in-kv2.yaml", "production"),
+    ("runbooks/token-api-in-kv2.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
     ("runbooks/postgres-dev-server.yaml", "dev"),

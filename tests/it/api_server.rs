@@ -294,7 +294,11 @@ async fn handle(
         Mode::RefusesAll => return fail(401),
         _ => {}
     }
-    if !bearer.is_some_and(|value| inner.accepts(value)) {
+    // `verify` answers to a token that is disabled.
+    let verifies = dialect == Dialect::Cloudflare && uri.path().ends_with("/verify");
+    let disabled =
+        |value: &str| inner.tokens.iter().any(|token| token.value == value && token.state == "disabled");
+    if !bearer.is_some_and(|value| inner.accepts(value) || (verifies && disabled(value))) {
         return fail(401);
     }
     let bearer = bearer.unwrap_or_default();
@@ -333,7 +337,12 @@ async fn handle(
         Wish::List => return page(&service, &inner, &uri),
         Wish::Itself => {
             let at = inner.tokens.iter().position(|token| token.value == bearer).expect("accepted");
-            told(dialect, &inner.tokens[at], false)
+            let mut token = inner.tokens[at].clone();
+            if dialect == Dialect::Cloudflare && token.state == "revoked" {
+                // The nearest that it can say.
+                token.state = "disabled";
+            }
+            told(dialect, &token, false)
         }
         Wish::Inspect(_) | Wish::Revoke(_) | Wish::Set(..) if blocked => return fail(404),
         Wish::Inspect(id) => match place(&inner, &id) {

@@ -43,6 +43,15 @@ struct ApiIssuer {
     ttl: Option<Duration>,
 }
 
+/// How a server answers to a token itself.
+enum Introduced {
+    Accepted(Value, Ask),
+    /// It answers, and says that the token is disabled.
+    Disabled(Value, Ask),
+    /// How it refused it.
+    Refused(String),
+}
+
 impl ApiIssuer {
     fn values(&self, more: Vec<(&'static str, String)>) -> Values<'_> {
         Values { with: &self.with, more }
@@ -155,35 +164,35 @@ impl ApiIssuer {
         Err(self.client.fault(&reply, &ask, None))
     }
 
-    /// Uses a token: what does the server return to it? `Err` with how it was refused.
-    async fn introduce(&self, token: &Secret) -> Result<Result<(Value, Ask), String>, CallError> {
+    /// Uses a token.
+    async fn introduce(&self, token: &Secret) -> Result<Introduced, CallError> {
         let itself = &self.calls.itself;
         let ask = self.get(&itself.path, &itself.query, &self.values(Vec::new()))?;
         let reply = self.client.reply_to_as(&ask, token).await?;
         let status = reply.status.as_u16();
         if itself.refuse.contains(&status) {
-            return Ok(Err(format!("{}: {} answered {status}", self.client.place(), ask.what())));
+            let how = format!("{}: {} answered {status}", self.client.place(), ask.what());
+            return Ok(Introduced::Refused(how));
         }
         if !reply.status.is_success() {
             return Err(self.client.fault(&reply, &ask, Some(token)));
         }
         let document = json(&reply, &ask)?;
-        if let Some(sign) = &itself.refused
+        // A page of something in front of the API is no acceptance.
+        if let Some(pointer) = &itself.id {
+            id(&document, pointer, &ask)?;
+        }
+        if let Some(sign) = &itself.disabled
             && shows(&document, sign, &ask)?
         {
-            let how = format!("{}: {} says so at `{}`", self.client.place(), ask.what(), sign.at);
-            return Ok(Err(how));
+            return Ok(Introduced::Disabled(document, ask));
         }
         if let Some(sign) = &itself.accepted
             && !shows(&document, sign, &ask)?
         {
             return Err(unexpected(&ask, &sign.at, "has a value that is neither acceptance nor refusal"));
         }
-        // A page of something in front of the API is no acceptance.
-        if let Some(pointer) = &itself.id {
-            id(&document, pointer, &ask)?;
-        }
-        Ok(Ok((document, ask)))
+        Ok(Introduced::Accepted(document, ask))
     }
 
     /// The id of a token that the server accepts.
@@ -215,8 +224,10 @@ impl ApiIssuer {
         let own = async {
             let own = self.client.own()?;
             match self.introduce(own).await? {
-                Ok((document, ask)) => self.id_of(own, &document, &ask).await.map(Some),
-                Err(_) => Ok(None),
+                Introduced::Accepted(document, ask) | Introduced::Disabled(document, ask) => {
+                    self.id_of(own, &document, &ask).await.map(Some)
+                }
+                Introduced::Refused(_) => Ok(None),
             }
         };
         match own.await {
@@ -351,7 +362,10 @@ impl Issuer for ApiIssuer {
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let token = token(material)?;
-        let Ok((document, ask)) = self.introduce(token).await? else { return Ok(None) };
+        let (document, ask) = match self.introduce(token).await? {
+            Introduced::Accepted(document, ask) | Introduced::Disabled(document, ask) => (document, ask),
+            Introduced::Refused(_) => return Ok(None),
+        };
         let handle = self.id_of(token, &document, &ask).await?;
         // The operator must see it as well: a token of another project or user is accepted too.
         let Some((document, ask)) = self.look(&handle).await? else {
@@ -460,9 +474,25 @@ impl Issuer for ApiIssuer {
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        Ok(match self.introduce(token(material)?).await? {
-            Ok(_) => Use::Accepted,
-            Err(how) => Use::Refused(how),
+        let secret = token(material)?;
+        Ok(match self.introduce(secret).await? {
+            Introduced::Accepted(..) => Use::Accepted,
+            Introduced::Refused(how) => Use::Refused(how),
+            Introduced::Disabled(document, ask) => {
+                let handle = self.id_of(secret, &document, &ask).await?;
+                match self.life(&handle).await? {
+                    Life::Disabled => {
+                        Use::Refused(format!("{}: the token {handle} is disabled", self.client.place()))
+                    }
+                    life => {
+                        let message = format!(
+                            "{} answers the token {handle} that it is disabled, and the operator that it is {life}",
+                            self.client.place()
+                        );
+                        return Err(CallError::rejected(ErrorKind::NoAnswer, message));
+                    }
+                }
+            }
         })
     }
 }
@@ -479,7 +509,10 @@ impl IssuerServer for TokenApi {
         _: &Credential,
         provider: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
-        let calls = self.calls().ok_or_else(|| invalid("the issuer has neither `preset` nor `calls`"))?;
+        let calls = self.calls().ok_or_else(|| {
+            invalid("the issuer has neither `preset` nor `calls`")
+                .hint("`stanch revoke` needs a preset and its values: --set preset=gitlab-project-token --set with.project=ID")
+        })?;
         Ok(Arc::new(ApiIssuer {
             client: provider.client(&self.connection).await?,
             clock: Arc::clone(&provider.clock),

@@ -12,7 +12,8 @@ use super::rules::spec::{DATE, TAG, TIME, creates_with, mistakes, needs};
 use crate::domain::{IssuerTraits, Observation, Period, Scope};
 use crate::kind::api::Api;
 use crate::kind::spec::{
-    Expires, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn, after,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
+    after,
 };
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
@@ -63,8 +64,7 @@ impl TokenApi {
         parts: &[Self::SECRET],
         scope: ScopeRules { expires: Expires::WithTtl, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
-        // The values of `with` are of any type, and a person gives texts.
-        bare: None,
+        bare: Some(Bare { family: "api", needs: &[], rest: &[], handles: Handles::Word }),
         check,
     };
 
@@ -146,6 +146,10 @@ impl IssuerSpec for TokenApi {
             gaps.push(format!("{name}: the scopes of the new token are not compared with the runbook (`scope.policies`, and `scopes` of `inspect`)"));
         }
         gaps
+    }
+
+    fn lasting(&self) -> Vec<String> {
+        vec!["what a token created stays valid: other tokens, keys, sessions".to_owned()]
     }
 
     fn stand_in(&self, scope: &Scope) -> StandIn {

@@ -215,9 +215,10 @@ pub struct Itself {
     /// What a response says of a token that is accepted, where the status 200 alone does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Sign>,
-    /// What it says of one that is refused.
+    /// What it says of one that is disabled. It counts only while `inspect` says so, too: what a success says of itself does not prove
+    /// that a token is dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Sign>,
+    pub disabled: Option<Sign>,
     /// The statuses that mean *refused*. Any other status but 2xx is neither.
     #[serde(default = "unauthorized")]
     pub refuse: Vec<u16>,

@@ -164,7 +164,7 @@ fn pointers(calls: &Calls, found: &mut Vec<Mistake>) {
         (&["enable", "over", "at"], over(enable.as_ref())),
         (&["self", "id"], itself.id.clone()),
         (&["self", "accepted", "at"], sign(&itself.accepted)),
-        (&["self", "refused", "at"], sign(&itself.refused)),
+        (&["self", "disabled", "at"], sign(&itself.disabled)),
         (&["list", "items"], list(|list| Some(list.items.clone()))),
         (&["list", "id"], list(|list| Some(list.id.clone()))),
         (&["list", "name"], list(|list| Some(list.name.clone()))),
@@ -246,6 +246,14 @@ fn lives(calls: &Calls, found: &mut Vec<Mistake>) {
             "add `disabled`, for example {at: /status, is: disabled}",
         ),
         _ => {}
+    }
+    if calls.itself.disabled.is_some() && (inspect.disabled.is_none() || calls.itself.id.is_none()) {
+        push(
+            found,
+            &["self", "disabled"],
+            "a success alone does not show that a token is disabled",
+            "add `id` here, and `disabled` to `inspect`: both must say so",
+        );
     }
     for refuse in &calls.itself.refuse {
         if !(400..=499).contains(refuse) || [408, 429].contains(refuse) {
@@ -340,6 +348,7 @@ mod tests {
             ("", "disable", disable.clone(), "disable"),
             ("", "enable", disable.clone(), "enable"),
             ("/self", "refuse", vec![500].into(), "self.refuse"),
+            ("/self", "disabled", sign("/a", false.into()), "self.disabled"),
             ("/self", "id", Value::Null, "self"),
         ] {
             assert_eq!(with(pointer, key, value.clone()), [at], "{pointer} {key} {value}");
