@@ -44,6 +44,8 @@ pub(crate) enum Mode {
     CutsList,
     /// The first page again and again.
     Repeats,
+    /// A page, and nothing that says whether it is the last one.
+    LosesPaging,
     /// Everything under another name.
     Renames,
     /// A second limit, as GitHub has it.
@@ -117,6 +119,12 @@ impl Service {
         let inner = self.inner.lock().expect("lock");
         let living = |token: &&Token| token.state != "revoked" && token.value != self.operator;
         inner.tokens.iter().filter(living).cloned().collect()
+    }
+
+    /// The operator's token.
+    pub(crate) fn own(&self) -> Token {
+        let inner = self.inner.lock().expect("lock");
+        inner.tokens.iter().find(|token| token.value == self.operator).expect("it is there").clone()
     }
 
     pub(crate) fn accepts(&self, value: &str) -> bool {
@@ -313,7 +321,7 @@ async fn handle(
     let blocked = matches!(inner.mode, Mode::Blocks | Mode::Hides);
     let found = match wish {
         Wish::Create => {
-            if !sent["name"].as_str().is_some_and(|name| !name.is_empty()) {
+            if sent["name"].as_str().is_none_or(str::is_empty) {
                 return fail(400);
             }
             let lost = matches!(inner.mode, Mode::LosesCreate | Mode::CutsNames);
@@ -440,7 +448,7 @@ fn page(service: &Service, inner: &Inner, uri: &Uri) -> Response {
         all.iter().skip(from).take(PAGE).map(|token| told(dialect, token, false)).collect();
     let more = from + items.len() < all.len();
     let last = items.last().map_or(Value::Null, |item| item["id"].clone());
-    let body = match dialect {
+    let mut body = match dialect {
         Dialect::Own => json!({ "tokens": items, "next": more.then_some(last) }),
         Dialect::Gitlab => Value::Array(items),
         Dialect::Cloudflare => json!({
@@ -449,12 +457,16 @@ fn page(service: &Service, inner: &Inner, uri: &Uri) -> Response {
         }),
         Dialect::Openai => json!({ "object": "list", "data": items, "last_id": last, "has_more": more }),
     };
+    let loses = inner.mode == Mode::LosesPaging;
+    if loses && let Some(fields) = body.as_object_mut() {
+        ["next", "result_info", "has_more"].iter().for_each(|field| drop(fields.remove(*field)));
+    }
     if inner.mode == Mode::CutsList {
         let text = body.to_string();
         return text[..text.len() / 2].to_owned().into_response();
     }
     let mut response = answer(inner, body);
-    if dialect == Dialect::Gitlab {
+    if dialect == Dialect::Gitlab && !loses {
         let next = if more { (number + 1).to_string() } else { String::new() };
         response.headers_mut().insert("x-next-page", next.parse().expect("header"));
     }

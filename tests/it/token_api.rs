@@ -122,9 +122,15 @@ async fn a_list_that_is_not_whole_is_an_error_and_not_none() {
         let issuer = issuer(&service).await;
         let step = context();
         issuer.issue(&step, None).await.expect("issue");
-        for mode in
-            [Mode::CutsList, Mode::Repeats, Mode::Renames, Mode::Fails, Mode::RefusesAll, Mode::Throttles]
-        {
+        for mode in [
+            Mode::CutsList,
+            Mode::LosesPaging,
+            Mode::Repeats,
+            Mode::Renames,
+            Mode::Fails,
+            Mode::RefusesAll,
+            Mode::Throttles,
+        ] {
             service.mode(mode);
             let error = issuer.find(&context(), &[]).await.expect_err("no list");
             assert!(!error.in_doubt, "{dialect:?} {mode:?} {error:?}");
@@ -347,4 +353,31 @@ async fn a_lost_token_that_no_list_shows_is_asked_about() {
     service.mode(Mode::LosesCreate);
     let ran = tool.run(&["run", runbook.to_str().expect("path"), "--env", "test", "--yes"]);
     assert_eq!(ran.code, Some(11), "{ran:?}");
+}
+
+/// Without a runbook: the server, the operator and the calls come from the environment and from a preset.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while: scripts/test"]
+async fn a_token_is_revoked_without_a_runbook() {
+    for (dialect, set) in [
+        (Dialect::Gitlab, &["--set", "preset=gitlab-project-token", "--set", "with.project=group/app"][..]),
+        (Dialect::Cloudflare, &["--set", "preset=cloudflare-user-token"]),
+        (Dialect::Openai, &["--set", "preset=openai-admin-key"]),
+    ] {
+        let world = World::api(dialect).await;
+        let World::Api { service, .. } = &world else { panic!("it is this world") };
+        let (tool, before) = (world.tool(), world.current().await);
+        let (old, own) = (world.existing().await, service.own().id);
+        let revoke = |id: &str| {
+            let arguments = [&["revoke", "token-api", id, "--reason", "in a log", "--yes"][..], set].concat();
+            tool.run(&arguments)
+        };
+        let refused = revoke(&own);
+        assert!(refused.code != Some(0) && service.accepts(&service.operator), "its own token: {refused:?}");
+        revoke(&old[0]).expect(0);
+        assert!(!world.accepts(&before).await && world.existing().await.is_empty(), "{dialect:?}");
+    }
+    let tool = World::api(Dialect::Own).await.tool();
+    let ran = tool.run(&["revoke", "token-api", "1", "--reason", "in a log", "--yes"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("--set preset="), "{ran:?}");
 }

@@ -124,8 +124,7 @@ impl ApiClient {
             _ => error,
         };
         let error = if ask.changes { error } else { error.read_only() };
-        let error = self.settings.token.iter().chain(tried).fold(error, without);
-        error
+        self.settings.token.iter().chain(tried).fold(error, without)
     }
 
     async fn exchange(&self, ask: &Ask, token: Option<&Secret>) -> Result<Reply, CallError> {

@@ -55,9 +55,11 @@ impl Settings {
             })
         };
         let header = name(&spec.header, "header")?;
+        let usual = if header == http::header::AUTHORIZATION { "Bearer " } else { "" };
+        let prefix = spec.prefix.clone().unwrap_or_else(|| usual.to_owned());
         let token = env(&variable).map(Secret::new);
         if let Some(token) = &token {
-            sensitive(&format!("{}{}", spec.prefix, token.expose()), &format!("the token in {variable}"))?;
+            sensitive(&format!("{prefix}{}", token.expose()), &format!("the token in {variable}"))?;
         }
         let mut headers = HeaderMap::new();
         for (key, value) in &spec.headers {
@@ -65,7 +67,6 @@ impl Settings {
                 .map_err(|_| local("a value in `headers` of the connection cannot be in a header"))?;
             headers.insert(name(key, "headers")?, value);
         }
-        let prefix = spec.prefix.clone();
         let ca_cert = spec.ca_cert.clone();
         Ok(Self { address: address(&text)?, token, variable, header, prefix, headers, ca_cert })
     }
@@ -129,10 +130,10 @@ mod tests {
         assert_eq!(found.address.as_str(), "https://env.example/api");
         assert_eq!(found.token.as_ref().map(|t| t.expose().to_owned()).as_deref(), Some("canary"));
         assert!(!format!("{found:?}").contains("canary"));
-        let said =
-            r#"{"address":"http://[::1]:8/v1","variable":"STANCH_X","header":"PRIVATE-TOKEN","prefix":""}"#;
+        let said = r#"{"address":"http://[::1]:8/v1","variable":"STANCH_X","header":"PRIVATE-TOKEN"}"#;
         let said = resolve(said, &env).expect("settings");
         assert_eq!((said.address.as_str(), said.token.is_none()), ("http://[::1]:8/v1", true));
+        assert_eq!((found.prefix.as_str(), said.prefix.as_str()), ("Bearer ", ""));
     }
 
     #[test]

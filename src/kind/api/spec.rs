@@ -22,9 +22,9 @@ pub struct Api {
     /// The header that carries a token, the operator's and those that stanch issues.
     #[serde(default = "authorization")]
     pub header: String,
-    /// What is before the token in that header.
-    #[serde(default = "bearer")]
-    pub prefix: String,
+    /// What is before the token in that header; else `Bearer ` in `Authorization`, and nothing in any other header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Other headers that every request has, for example a version of the API. Not for secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -39,10 +39,6 @@ fn token_variable() -> String {
 
 fn authorization() -> String {
     "Authorization".to_owned()
-}
-
-fn bearer() -> String {
-    "Bearer ".to_owned()
 }
 
 impl Family for Api {

@@ -56,10 +56,10 @@ async fn read(client: &ApiClient, list: &List, ask: &Ask) -> Result<(Vec<Item>, 
             return Err(client.fault(&reply, &ask, None));
         }
         let document = json(&reply, &ask)?;
-        let items = at(&document, &list.items, &ask)?;
-        let items = items
-            .as_array()
-            .ok_or_else(|| unexpected(&ask, &list.items, "has something that is not a list"))?;
+        let pointer = list.items.as_deref().unwrap_or_default();
+        let items = at(&document, pointer, &ask)?;
+        let items =
+            items.as_array().ok_or_else(|| unexpected(&ask, pointer, "has something that is not a list"))?;
         for item in items {
             let item = read_item(item, list, &ask)?;
             if !seen.insert(item.id.clone()) {

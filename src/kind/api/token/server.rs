@@ -139,9 +139,10 @@ impl ApiIssuer {
         let mut body = match &call.over {
             Some(over) => {
                 let (document, ask) = self.known(handle).await.map_err(CallError::read_only)?;
-                let fields = at(&document, &over.at, &ask)?.as_object().cloned();
-                let mut fields = fields
-                    .ok_or_else(|| unexpected(&ask, &over.at, "has something that is not an object"))?;
+                let pointer = over.at.as_deref().unwrap_or_default();
+                let fields = at(&document, pointer, &ask)?.as_object().cloned();
+                let mut fields =
+                    fields.ok_or_else(|| unexpected(&ask, pointer, "has something that is not an object"))?;
                 fields.retain(|key, _| !over.without.contains(key));
                 fields
             }
@@ -330,7 +331,7 @@ impl ApiIssuer {
 /// A variable that has no value, or none that fits. `stanch validate` finds those that are missing.
 fn unfilled(name: &str) -> CallError {
     invalid(format!("the calls cannot be made: `{{{}}}` has no value that fits there", sanitize(name)))
-        .hint("correct `with` of the issuer: a path needs a text or a number that is not empty")
+        .hint("correct `with` of the issuer: a path needs a string or a number, and not an empty one")
 }
 
 /// The token, if a header can carry it: what cannot be one is sent nowhere.

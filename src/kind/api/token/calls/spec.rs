@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::domain::HttpMethod;
 use crate::kind::{is_default, yes};
 
-/// The calls of an API that stanch needs for its tokens. In a path, a query and a body `{NAME}` stands for a value of `with`; `{id}`
-/// for the token's id; and in the body of `create` `{tag}` for the name that stanch finds it by, `{expires.date}` and
-/// `{expires.time}` for its end. Pointers are JSON pointers into the response.
+/// The calls of an API that stanch needs for its tokens. In a path, a query and a body `{NAME}` is replaced by a value of `with`, and `{id}`
+/// by the token's id; in the body of `create` `{tag}` by the name that stanch finds it by, `{expires.date}` and
+/// `{expires.time}` by its end. Pointers are JSON pointers into the response.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calls {
@@ -118,7 +118,7 @@ pub struct Sign {
 
 impl Sign {
     /// The values that it stands for.
-    pub(in crate::kind::api::token) fn values(&self) -> &[Value] {
+    pub(in crate::kind) fn values(&self) -> &[Value] {
         match &self.is {
             Value::Array(any) => any,
             one => std::slice::from_ref(one),
@@ -149,8 +149,9 @@ pub struct Change {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Over {
-    /// The pointer to the object.
-    pub at: String,
+    /// The pointer to the object; without it the response is the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// Its fields that are not sent back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
@@ -165,8 +166,9 @@ pub struct List {
     /// The query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub query: Query,
-    /// The pointer to the list of tokens in the response; `""` where the response is the list.
-    pub items: String,
+    /// The pointer to the list of tokens in the response; without it the response is the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<String>,
     /// The pointer to the id, in an item.
     pub id: String,
     /// The pointer to the name that `create` gave to it, in an item.

@@ -9,18 +9,19 @@ use super::super::template::spec::{Piece, pieces, texts, variables};
 
 /// A mistake in the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::kind::api::token) struct Mistake {
+pub(in crate::kind) struct Mistake {
     /// The fields that lead to it, from the calls on.
-    pub(in crate::kind::api::token) at: Vec<&'static str>,
-    pub(in crate::kind::api::token) message: String,
-    pub(in crate::kind::api::token) hint: String,
+    pub(in crate::kind) at: Vec<&'static str>,
+    pub(in crate::kind) message: String,
+    pub(in crate::kind) hint: String,
 }
 
 /// What stanch itself fills in, beside `with`.
-pub(in crate::kind::api::token) const TAG: &str = "tag";
-pub(in crate::kind::api::token) const ID: &str = "id";
-pub(in crate::kind::api::token) const DATE: &str = "expires.date";
-pub(in crate::kind::api::token) const TIME: &str = "expires.time";
+pub(in crate::kind) const TAG: &str = "tag";
+pub(in crate::kind) const ID: &str = "id";
+pub(in crate::kind) const DATE: &str = "expires.date";
+pub(in crate::kind) const TIME: &str = "expires.time";
+const RESERVED: [&str; 4] = [TAG, ID, DATE, TIME];
 
 /// One call, as far as it is filled in.
 struct Filled<'a> {
@@ -76,22 +77,22 @@ fn filled(calls: &Calls) -> Vec<Filled<'_>> {
 }
 
 /// The values of `with` that the calls need.
-pub(in crate::kind::api::token) fn needs(calls: &Calls) -> BTreeSet<String> {
+pub(in crate::kind) fn needs(calls: &Calls) -> BTreeSet<String> {
     let all = filled(calls);
     let names = all.iter().flat_map(|call| {
-        let own = |name: &String| !call.more.contains(&name.as_str());
+        let own = |name: &String| !RESERVED.contains(&name.as_str());
         call.texts().into_iter().flat_map(|(_, text)| variables(text)).filter(own).collect::<Vec<_>>()
     });
     names.collect()
 }
 
 /// Whether `create` fills this in.
-pub(in crate::kind::api::token) fn creates_with(calls: &Calls, name: &str) -> bool {
+pub(in crate::kind) fn creates_with(calls: &Calls, name: &str) -> bool {
     filled(calls).iter().any(|call| call.name == "create" && call.has(name))
 }
 
 /// Every mistake.
-pub(in crate::kind::api::token) fn mistakes(calls: &Calls) -> Vec<Mistake> {
+pub(in crate::kind) fn mistakes(calls: &Calls) -> Vec<Mistake> {
     let mut found = Vec::new();
     for call in filled(calls) {
         texts_of(&call, &mut found);
@@ -121,7 +122,7 @@ fn texts_of(call: &Filled<'_>, found: &mut Vec<Mistake>) {
             push(found, &[call.name, field], "this `{` has no `}`", "write `{{` for a literal `{`");
         }
         for name in variables(text) {
-            let known = [TAG, ID, DATE, TIME].contains(&name.as_str());
+            let known = RESERVED.contains(&name.as_str());
             if known && (!call.more.contains(&name.as_str()) || (field != "body" && name != ID)) {
                 push(
                     found,
@@ -146,10 +147,11 @@ fn texts_of(call: &Filled<'_>, found: &mut Vec<Mistake>) {
 fn pointers(calls: &Calls, found: &mut Vec<Mistake>) {
     let Calls { create, inspect, revoke, disable, enable, list, itself, coexists: _ } = calls;
     let sign = |sign: &Option<Sign>| sign.as_ref().map(|sign| sign.at.clone());
-    let over =
-        |change: Option<&Change>| change.and_then(|change| change.over.as_ref()).map(|over| over.at.clone());
+    let over = |change: Option<&Change>| {
+        change.and_then(|change| change.over.as_ref()).and_then(|over| over.at.clone())
+    };
     let list = |pick: fn(&super::super::calls::spec::List) -> Option<String>| list.as_ref().and_then(pick);
-    let all: [(&[&'static str], Option<String>); 23] = [
+    let all: [(&[&'static str], Option<String>); 22] = [
         (&["create", "secret"], Some(create.secret.clone())),
         (&["create", "id"], Some(create.id.clone())),
         (&["inspect", "alive", "at"], Some(inspect.alive.at.clone())),
@@ -165,19 +167,16 @@ fn pointers(calls: &Calls, found: &mut Vec<Mistake>) {
         (&["self", "id"], itself.id.clone()),
         (&["self", "accepted", "at"], sign(&itself.accepted)),
         (&["self", "disabled", "at"], sign(&itself.disabled)),
-        (&["list", "items"], list(|list| Some(list.items.clone()))),
+        (&["list", "items"], list(|list| list.items.clone())),
         (&["list", "id"], list(|list| Some(list.id.clone()))),
         (&["list", "name"], list(|list| Some(list.name.clone()))),
         (&["list", "shows"], list(|list| list.shows.clone())),
         (&["list", "next", "at"], list(|list| list.next.as_ref()?.at.clone())),
         (&["list", "next", "more"], list(|list| list.next.as_ref()?.more.clone())),
         (&["list", "next", "pages"], list(|list| list.next.as_ref()?.pages.clone())),
-        // What is sent back is an object: the whole response may be one.
-        (&["list", "next"], None),
     ];
     for (at, pointer) in all {
-        let whole = at == ["list", "items"] || at.contains(&"over");
-        if pointer.is_some_and(|pointer| !(pointer.starts_with('/') || pointer.is_empty() && whole)) {
+        if pointer.is_some_and(|pointer| !pointer.starts_with('/')) {
             push(found, at, "this is not a JSON pointer", "begin it with `/`, for example /data/id");
         }
     }
@@ -353,7 +352,7 @@ mod tests {
         ] {
             assert_eq!(with(pointer, key, value.clone()), [at], "{pointer} {key} {value}");
         }
-        let list = |next: Value| serde_json::json!({"path": "/t", "items": "", "id": "/id", "name": "/n", "next": next});
+        let list = |next: Value| serde_json::json!({"path": "/t", "id": "/id", "name": "/n", "next": next});
         for (next, at) in [
             (serde_json::json!({"query": "p"}), &["list.next"][..]),
             (serde_json::json!({"query": "p", "header": "h", "pages": "/p"}), &["list.next"]),

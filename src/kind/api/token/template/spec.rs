@@ -10,7 +10,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// A piece of a text.
 #[derive(Debug, PartialEq)]
-pub(in crate::kind::api::token) enum Piece<'a> {
+pub(in crate::kind) enum Piece<'a> {
     Plain(&'a str),
     Variable(&'a str),
     /// `{` without its `}`.
@@ -18,7 +18,7 @@ pub(in crate::kind::api::token) enum Piece<'a> {
 }
 
 /// The pieces of a text. `{{` is one brace.
-pub(in crate::kind::api::token) fn pieces(text: &str) -> Vec<Piece<'_>> {
+pub(in crate::kind) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -44,7 +44,7 @@ pub(in crate::kind::api::token) fn pieces(text: &str) -> Vec<Piece<'_>> {
 }
 
 /// The variables of a text.
-pub(in crate::kind::api::token) fn variables(text: &str) -> Vec<String> {
+pub(in crate::kind) fn variables(text: &str) -> Vec<String> {
     let name = |piece: Piece<'_>| match piece {
         Piece::Variable(name) => Some(name.to_owned()),
         _ => None,
@@ -53,7 +53,7 @@ pub(in crate::kind::api::token) fn variables(text: &str) -> Vec<String> {
 }
 
 /// Every text of a JSON value, but for the keys.
-pub(in crate::kind::api::token) fn texts(value: &Value) -> Vec<&str> {
+pub(in crate::kind) fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
         Value::Array(items) => items.iter().flat_map(texts).collect(),
@@ -64,9 +64,9 @@ pub(in crate::kind::api::token) fn texts(value: &Value) -> Vec<&str> {
 
 /// The values of the variables.
 #[derive(Debug, Clone)]
-pub(in crate::kind::api::token) struct Values<'a> {
-    pub(in crate::kind::api::token) with: &'a BTreeMap<String, Value>,
-    pub(in crate::kind::api::token) more: Vec<(&'static str, String)>,
+pub(in crate::kind) struct Values<'a> {
+    pub(in crate::kind) with: &'a BTreeMap<String, Value>,
+    pub(in crate::kind) more: Vec<(&'static str, String)>,
 }
 
 impl Values<'_> {
@@ -104,7 +104,7 @@ impl Values<'_> {
     ///
     /// # Errors
     /// As for `join`; also where a value is empty, or dots that lead elsewhere.
-    pub(in crate::kind::api::token) fn path(&self, text: &str) -> Result<String, String> {
+    pub(in crate::kind) fn path(&self, text: &str) -> Result<String, String> {
         self.join(text, |value| {
             let fits = !matches!(value, "" | "." | "..");
             fits.then(|| utf8_percent_encode(value, SEGMENT).to_string())
@@ -115,7 +115,7 @@ impl Values<'_> {
     ///
     /// # Errors
     /// As for `join`.
-    pub(in crate::kind::api::token) fn query(
+    pub(in crate::kind) fn query(
         &self,
         query: &BTreeMap<String, String>,
     ) -> Result<Vec<(String, String)>, String> {
@@ -126,7 +126,7 @@ impl Values<'_> {
     ///
     /// # Errors
     /// As for `join`.
-    pub(in crate::kind::api::token) fn text(&self, text: &str) -> Result<String, String> {
+    pub(in crate::kind) fn text(&self, text: &str) -> Result<String, String> {
         self.join(text, |value| Some(value.to_owned()))
     }
 
@@ -134,7 +134,7 @@ impl Values<'_> {
     ///
     /// # Errors
     /// As for `join`.
-    pub(in crate::kind::api::token) fn json(&self, value: &Value) -> Result<Value, String> {
+    pub(in crate::kind) fn json(&self, value: &Value) -> Result<Value, String> {
         Ok(match value {
             Value::String(text) => match pieces(text)[..] {
                 [Piece::Variable(name)] => self.get(name)?,
