@@ -17,6 +17,8 @@ mod server;
 mod spec;
 mod template {
     //! `{name}` in the paths and bodies of the calls.
+    #[cfg(feature = "tool")]
+    pub(super) mod fill;
     pub(super) mod spec;
 }
 

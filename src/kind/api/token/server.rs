@@ -13,7 +13,7 @@ use super::calls::spec::{Calls, Change, List, Query};
 use super::list::{self, Item};
 use super::rules::spec::{DATE, ID, TAG, TIME};
 use super::spec::{TokenApi, mark, tag};
-use super::template::spec::Values;
+use super::template::fill::Values;
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, HttpMethod, Identity, IssuerTraits, Life, Standing};
 use crate::kind::api::client::{ApiClient, Ask, at, json, unexpected};
