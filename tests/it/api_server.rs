@@ -167,12 +167,13 @@ impl Service {
         }
     }
 
-    /// The path of a request with the token itself.
+    /// The address of a request that a token is used for.
     pub(crate) fn itself(&self) -> String {
         let path = match self.dialect {
             Dialect::Own => "/tokens/self",
             Dialect::Gitlab => "/personal_access_tokens/self",
-            Dialect::Cloudflare => "/user/tokens/verify",
+            // `verify` answers to a token that is disabled.
+            Dialect::Cloudflare => "/user/tokens",
             Dialect::Openai => "/organization/admin_api_keys?limit=1",
         };
         format!("{}{}{path}", self.url, self.base())
