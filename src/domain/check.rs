@@ -66,7 +66,7 @@ impl Check {
         Self { verdict: CheckVerdict::Warn, ..Self::pass(name, detail) }
     }
 
-    /// A check that forbids the run.
+    /// A check that forbids the run. The hint is made printable here, as the detail is.
     pub fn fail(
         name: impl Into<String>,
         kind: ErrorKind,
@@ -75,7 +75,7 @@ impl Check {
     ) -> Self {
         Self {
             verdict: CheckVerdict::Fail,
-            hint: Some(hint.into()),
+            hint: Some(text::sanitize_block(&hint.into())),
             kind: Some(kind),
             ..Self::pass(name, detail)
         }

@@ -64,7 +64,7 @@ pub fn runbook(
         issuer.insert((*field).into(), serde_json::from_str(value).unwrap_or_else(|_| (*value).into()));
     }
     for (field, value) in fields {
-        issuer.insert(field.clone(), value.clone().into());
+        set(&mut issuer, field, value);
     }
     if let Some(field) = bare.needs.iter().find(|field| !issuer.contains_key(**field)) {
         return Err(KillError::Missing { kind: kind.name, field });
@@ -108,6 +108,17 @@ pub fn runbook(
         limits: Limits { concurrency, ..Limits::default() },
         notify: None,
     })
+}
+
+/// Sets a field of the issuer; `with.project` sets `project` in the mapping `with`.
+fn set(issuer: &mut Map<String, Value>, field: &str, value: &str) {
+    if let Some((mapping, key)) = field.split_once('.')
+        && let Value::Object(inner) = issuer.entry(mapping).or_insert_with(|| Map::new().into())
+    {
+        inner.insert(key.to_owned(), value.into());
+    } else {
+        issuer.insert(field.to_owned(), value.into());
+    }
 }
 
 /// Makes the plan remember what is `below` each prefix of such a runbook, and the handles to keep.
@@ -170,6 +181,13 @@ mod tests {
             runbook(kind("vault-token"), &[field("colour", "blue")], &one, 4, "").expect_err("no such field");
         assert!(wrong.to_string().contains("colour"), "{wrong}");
         assert_eq!(runbook(kind("vault-token"), &[], &[], 4, "").expect_err("none"), KillError::Nothing);
+        let of_api = [field("preset", "gitlab-project-token"), field("with.project", "42")];
+        let made = runbook(kind("token-api"), &of_api, &one, 4, "").expect("a mapping is set by its keys");
+        let Issuer::TokenApi(spec) = &made.credentials["h"].issuer else { panic!("another kind") };
+        assert_eq!(spec.with["project"], "42");
+        let wrong =
+            runbook(kind("vault-token"), &[field("ttl.x", "1")], &one, 4, "").expect_err("not a mapping");
+        assert!(matches!(wrong, KillError::Field(_)), "{wrong}");
         assert!(matches!(runbook(kind("random"), &[], &one, 4, ""), Err(KillError::Unnamed { .. })));
     }
 

@@ -3,6 +3,7 @@
 //! Each list below makes the enum that runbooks are read into, and the table that everything else asks. A new
 //! kind is a folder and a line here; what it must answer is in `spec`.
 
+pub mod api;
 pub mod aws;
 #[cfg(feature = "tool")]
 mod consumer;
@@ -83,6 +84,7 @@ macro_rules! families {
             Aws => aws::Aws,
             Postgres => postgres::Postgres,
             Redis => redis::Redis,
+            Api => api::Api,
             Sandbox => sandbox::World,
         }
     };
@@ -105,6 +107,7 @@ macro_rules! issuers {
             PostgresRole => postgres::role::PostgresRole,
             RedisAclUser => redis::user::RedisAclUser,
             JwtSigningKey => jwt::JwtSigningKey,
+            TokenApi => api::token::TokenApi,
             ; outside of runbooks, PREFIXES:
             VaultPrefix => vault::prefix::VaultPrefix,
             LeasePrefix => vault::prefix::LeasePrefix,

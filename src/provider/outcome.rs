@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::{Check, ErrorKind};
+use crate::text::sanitize_block;
 
 /// A call did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,12 +24,13 @@ pub struct CallError {
 }
 
 impl CallError {
-    /// The call definitely changed nothing.
+    /// The call definitely changed nothing. What a server said of itself may be part of the message, and of a hint: both
+    /// are made printable here.
     pub fn rejected(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             in_doubt: false,
-            message: message.into(),
+            message: sanitize_block(&message.into()),
             hint: None,
             request_id: None,
             retry_after: None,
@@ -56,7 +58,7 @@ impl CallError {
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(sanitize_block(&hint.into()));
         self
     }
 

@@ -23,6 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::api_server::Dialect;
 use crate::proxy::Proxy;
 use crate::servers::serve;
 use crate::tool::{Tool, limit};
@@ -67,6 +68,7 @@ pub(crate) enum Kind {
     Redis,
     Jwt,
     JwtInVault,
+    Api,
     Own,
 }
 
@@ -83,6 +85,7 @@ impl Kind {
             // Their readers ask each time: nothing is waited for.
             Self::Jwt => World::jwt(0).await,
             Self::JwtInVault => World::jwt_in_vault(0).await,
+            Self::Api => World::api(Dialect::Own).await,
             Self::Own => World::own().await,
         }
     }
@@ -401,6 +404,8 @@ at_every_record! {
     jwt_survives_a_death_at_every_record_of_a_rollback: Jwt Back, "takes minutes: scripts/test";
     jwt_in_vault_survives_a_death_at_every_record: JwtInVault Forward, "needs Vault: scripts/test";
     jwt_in_vault_survives_a_death_at_every_record_of_a_rollback: JwtInVault Back, "needs Vault: scripts/test";
+    an_api_survives_a_death_at_every_record: Api Forward, "takes minutes: scripts/test";
+    an_api_survives_a_death_at_every_record_of_a_rollback: Api Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a test says what it measured")]
 
 mod anchors;
+mod api_server;
 mod approle;
 mod approve;
 mod architecture;
@@ -54,6 +55,7 @@ mod servers;
 mod signers;
 mod ssh;
 mod storeless;
+mod token_api;
 mod tool;
 mod trace;
 mod unknown;

@@ -174,6 +174,38 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::redis().await).await;
             })*
         }
+        mod api {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::api(crate::api_server::Dialect::Own).await).await;
+            })*
+        }
+        mod gitlab {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::api(crate::api_server::Dialect::Gitlab).await).await;
+            })*
+        }
+        mod cloudflare {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::api(crate::api_server::Dialect::Cloudflare).await).await;
+            })*
+        }
+        mod openai {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::api(crate::api_server::Dialect::Openai).await).await;
+            })*
+        }
     };
 }
 

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::api_server::{Dialect, Service};
 use crate::jwt_server::{Keys, Place};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
@@ -55,6 +56,11 @@ pub(crate) enum World {
     },
     /// A key that signs tokens. Who verifies them goes by a set, and by what it read of it before.
     Jwt(Keys),
+    /// A token of a service with an API, in a file.
+    Api {
+        service: Arc<Service>,
+        folder: tempfile::TempDir,
+    },
     Own {
         url: String,
         authority: Arc<Authority>,
@@ -365,6 +371,15 @@ impl World {
         Self::Jwt(Keys::in_vault(max_age).await)
     }
 
+    /// In a service of its own: a token in a file.
+    pub(crate) async fn api(dialect: Dialect) -> Self {
+        let (service, old) = Service::start(dialect).await;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("token")).expect("file");
+        std::io::Write::write_all(&mut file, old.value.as_bytes()).expect("file");
+        Self::Api { service, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -386,6 +401,7 @@ impl World {
         match self {
             Self::Vault { vault, .. } => &vault.address,
             Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
+            Self::Api { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -400,13 +416,17 @@ impl World {
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
+            Self::Api { service, .. } => Some(service.operator.clone()),
             Self::Own { .. } | Self::Jwt(_) => None,
         }
     }
 
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
-        matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Jwt(_))
+        match self {
+            Self::Api { service, .. } => service.disables(),
+            _ => matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Jwt(_)),
+        }
     }
 
     /// A consumer that uses the credential all the time.
@@ -441,6 +461,10 @@ impl World {
                 let (file, port) =
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
                 Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
+            }
+            Self::Api { service, folder } => {
+                let file = folder.path().join("token").display().to_string();
+                Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &service.itself())])
             }
             Self::Own { url, authority } => {
                 let file = authority.file().display().to_string();
@@ -501,6 +525,10 @@ impl World {
             }
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => {
                 Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
+            }
+            Self::Api { service, .. } => {
+                let address = format!("{address}{}", service.base());
+                Tool::new().with("STANCH_API_ADDRESS", &address).with("STANCH_API_TOKEN", &service.operator)
             }
             Self::Own { .. } | Self::Jwt(_) => Tool::new(),
         }
@@ -586,6 +614,15 @@ impl World {
                 };
                 return runbook(connections, &credential, url, phases.unwrap_or(USUAL));
             }
+            Self::Api { service, folder } => (
+                "api: { type: api }".to_owned(),
+                format!(
+                    "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                    service.issuer(),
+                    service.scope()
+                ),
+                format!("{{ type: file, path: {}, format: text }}", folder.path().join("token").display()),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -651,6 +688,9 @@ impl World {
                 existing.extend(keys.valid().await);
                 existing.extend(keys.retired().await);
             }
+            Self::Api { service, .. } => {
+                existing.extend(service.tokens().into_iter().map(|token| token.id));
+            }
             Self::Own { authority, .. } => {
                 existing.extend(authority.accepted.lock().expect("lock").iter().cloned())
             }
@@ -671,6 +711,15 @@ impl World {
                         && key.status.as_ref().is_some_and(|s| s.as_str() == "Active")
                 })
             });
+        }
+        if let Self::Api { service, .. } = self {
+            alive = service
+                .tokens()
+                .into_iter()
+                .filter(|token| token.state == "active")
+                .map(|token| token.id)
+                .collect();
+            alive.sort();
         }
         if let Self::Postgres { pg, .. } = self {
             let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
@@ -710,6 +759,9 @@ impl World {
                 json!({ "password": std::fs::read_to_string(folder.path().join("password")).expect("file") })
             }
             Self::Jwt(keys) => keys.current().await,
+            Self::Api { folder, .. } => {
+                json!({ "token": std::fs::read_to_string(folder.path().join("token")).expect("file") })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -736,11 +788,7 @@ impl World {
             Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
                 ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
             }
-            Self::Aws { .. }
-            | Self::Postgres { .. }
-            | Self::Redis { .. }
-            | Self::Jwt(_)
-            | Self::Own { .. } => None,
+            _ => None,
         }
     }
 
@@ -787,6 +835,7 @@ impl World {
             Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
+            Self::Api { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
