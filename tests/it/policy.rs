@@ -481,6 +481,7 @@ fn a_missing_file_of_signers_and_a_rule_without_reason_are_found() {
     fs::write(&policy, empty).expect("written");
     let refused = tool.run(&["policy", "check", &policy]).expect(65);
     assert!(refused.stderr.contains("error[no-reason]"), "{refused:?}");
+    fs::remove_file(&policy).expect("removed");
 
     let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks/quickstart.yaml");
     let text = fs::read_to_string(shipped).expect("the quickstart");
