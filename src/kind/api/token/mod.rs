@@ -14,6 +14,8 @@ mod rules {
 }
 #[cfg(feature = "tool")]
 mod server;
+#[cfg(feature = "tool")]
+mod service;
 mod spec;
 mod template {
     //! `{name}` in the paths and bodies of the calls.

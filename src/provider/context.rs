@@ -1,0 +1,33 @@
+//! What every call that changes something carries with it.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::Versions;
+
+/// What every call that changes something carries with it.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// The run's id: the tag on everything that the run creates.
+    pub run: String,
+    /// The step's id within the run.
+    pub step: String,
+    /// The idempotency token: a UUIDv5 of run, step and round. The same for every attempt, so that
+    /// a server which honours it sees one request however often it is sent.
+    pub token: Uuid,
+    /// When the intent of the first attempt was recorded: nothing that the step created is older.
+    pub since: Timestamp,
+    /// When the intent of the last attempt was recorded: nothing that the step created was asked for later.
+    pub last: Timestamp,
+    /// The idempotency tokens of the run's other steps that stage in the same place: a version that
+    /// carries one of them is the run's own and no stranger's.
+    pub siblings: Vec<Uuid>,
+    /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
+    pub before: Versions,
+}
+
+/// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between
+/// runs and rounds, and says nothing about the value.
+pub fn handle(token: Uuid) -> String {
+    format!("random:{}", &token.simple().to_string()[..8])
+}
