@@ -46,6 +46,10 @@ impl IssuerTraits {
         !self.coexists && !self.revokes && !self.disables
     }
 
+    /// A secret that is made here, at a server that lists what belongs to it, says of each credential whether it is
+    /// alive, and takes it back.
+    pub const MADE_HERE: Self = Self { mints: false, disables: true, ..Self::MINTING };
+
     /// A server that makes secrets, lists what it made, and says of each credential whether it is alive.
     pub const MINTING: Self = Self {
         mints: true,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{IssuerTraits, Observation, Period, Scope};
+use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::set::SetPlace;
 use crate::kind::spec::{IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, Names, Part, ScopeRules, StandIn};
 use crate::runbook::read::finding::Finding;
@@ -77,15 +77,7 @@ impl JwtSigningKey {
     pub(super) const KID: Part = "kid";
 
     /// The key pair is made here, and sealed before its public half is published.
-    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
-        mints: false,
-        disables: true,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits::MADE_HERE;
 
     pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
         name: "jwt-signing-key",

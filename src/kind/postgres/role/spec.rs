@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{IssuerTraits, Observation, Scope};
+use crate::domain::{IssuerTraits, Scope};
 use crate::kind::postgres::Postgres;
 use crate::kind::spec::{
     Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
@@ -85,15 +85,7 @@ pub enum EndSessions {
 
 impl PostgresRole {
     /// The password is made here, and sealed before the role is created with it.
-    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
-        mints: false,
-        disables: true,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits::MADE_HERE;
 
     pub(super) const USERNAME: Part = "username";
     pub(super) const SECRET: Part = "password";

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{IssuerTraits, Observation, Scope};
+use crate::domain::{IssuerTraits, Scope};
 use crate::kind::redis::Redis;
 use crate::kind::spec::{
     Bare, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
@@ -45,15 +45,7 @@ pub enum EndConnections {
 
 impl RedisAclUser {
     /// The password is made here, and sealed before its hash is sent.
-    pub(super) const TRAITS: IssuerTraits = IssuerTraits {
-        mints: false,
-        disables: true,
-        revokes: true,
-        coexists: true,
-        tries: true,
-        issue: Observation::Listable,
-        change: Observation::Readable,
-    };
+    pub(super) const TRAITS: IssuerTraits = IssuerTraits::MADE_HERE;
 
     pub(super) const SECRET: Part = "password";
 
