@@ -222,6 +222,15 @@ pub trait Issuer: Send + Sync {
         Ok(None)
     }
 
+    /// Which credential this is, where a use of it tells: an issuer may return one credential and the name of another.
+    /// Nothing, as by default, where it cannot tell, or where the response to `issue` cannot mix up two.
+    ///
+    /// # Errors
+    /// When the issuer cannot be asked.
+    async fn shown_handle(&self, _material: &Material) -> Result<Option<String>, CallError> {
+        Ok(None)
+    }
+
     /// Tries the credential itself: identity, and nothing more.
     ///
     /// # Errors

@@ -31,7 +31,8 @@ impl State {
         self.forget_work(step);
         self.changed |= self.plan.steps[step].is_effect();
         let known = &mut self.steps[step];
-        (known.conflict, known.told, known.refusals) = (None, None, 0);
+        let told = known.told.take().filter(|_| op == Op::Discard);
+        (known.conflict, known.refusals) = (None, 0);
         match op {
             Op::Do => {
                 if !facts.is_empty() {
@@ -59,6 +60,9 @@ impl State {
                 if self.direction != Direction::Forward {
                     self.steps[step].status = Status::Undone;
                     self.finish(step);
+                } else if let Some(told) = told.filter(|told| told.is_definite()) {
+                    // The response came, and cannot be used: the next would be like it.
+                    self.fail(step, Op::Do, *told);
                 } else if attempt > self.plan.runbook.limits.attempts {
                     self.fail(step, Op::Do, exhausted("the response to every attempt was lost"));
                 } else {

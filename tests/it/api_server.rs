@@ -56,6 +56,16 @@ pub(crate) enum Mode {
     Hides,
     /// Names are cut, and one response to `create` is lost.
     CutsNames,
+    /// Creates nothing, and returns the first token.
+    ReturnsOld,
+    /// Returns the id of the new token, and the value of the first.
+    ReturnsOldValue,
+    /// Returns the id of the new token, and the value of the operator's.
+    MixesUpValues,
+    /// Returns the value of the new token, and the id of the operator's.
+    MixesUpIds,
+    /// Returns the new token as its own id.
+    ReturnsTokenAsId,
 }
 
 /// A token, as it is told and as it is.
@@ -331,7 +341,25 @@ async fn handle(
                 let name: String = sent["name"].as_str().expect("a name").chars().take(20).collect();
                 sent["name"] = name.into();
             }
-            let made = inner.create(dialect, sent);
+            let first = inner.tokens.iter().find(|token| token.value != service.operator).cloned();
+            let first = first.expect("the old token");
+            let operator = inner.tokens.iter().find(|token| token.value == service.operator).cloned();
+            let operator = operator.expect("the operator's token");
+            if inner.mode == Mode::ReturnsOld {
+                return answer(&inner, told(dialect, &first, true));
+            }
+            let mut made = inner.create(dialect, sent);
+            match inner.mode {
+                Mode::ReturnsOldValue => made.value = first.value,
+                Mode::MixesUpValues => made.value = operator.value,
+                Mode::MixesUpIds => made.id = operator.id,
+                Mode::ReturnsTokenAsId => {
+                    let own = inner.tokens.last_mut().expect("it was just made");
+                    own.id.clone_from(&own.value);
+                    made.id.clone_from(&made.value);
+                }
+                _ => {}
+            }
             if lost {
                 inner.mode = Mode::Honest;
                 return fail(502);

@@ -328,6 +328,32 @@ async fn a_server_that_lies_about_a_revocation_ends_no_run_as_done() {
     runs.join_all().await;
 }
 
+/// What it returns is another token than the one that was asked for: it is neither taken for the new one, nor revoked.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while: scripts/test"]
+async fn what_create_mixes_up_is_no_new_token() {
+    for (mode, said) in [
+        (Mode::ReturnsOld, "shows another token under it"),
+        (Mode::ReturnsOldValue, "returned the old app-key as the new one"),
+        (Mode::MixesUpValues, "one of them belongs to something else"),
+        (Mode::MixesUpIds, "shows another token under it"),
+        (Mode::ReturnsTokenAsId, "is the token itself; stanch revoked it"),
+    ] {
+        let (world, tool, before, ran) = played(Dialect::Own, mode).await;
+        let World::Api { service, .. } = &world else { panic!("it is this world") };
+        assert!(ran.code != Some(0) && ran.stderr.contains(said), "{mode:?}: {ran:?}");
+        assert_ne!(tool.status()["end"], "done", "{mode:?}");
+        assert!(world.accepts(&before).await && world.current().await == before, "{mode:?}: {ran:?}");
+        assert!(service.accepts(&service.operator), "{mode:?}: {ran:?}");
+        let values: Vec<String> = service.tokens().into_iter().map(|token| token.value).collect();
+        search(&tool.state(), &values);
+        assert!(
+            values.iter().all(|v| !ran.stdout.contains(v) && !ran.stderr.contains(v)),
+            "{mode:?}: {ran:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a while: scripts/test"]
 async fn a_run_whose_new_token_was_lost_revokes_it_and_issues_another() {

@@ -304,7 +304,7 @@ impl Inquiry<'_> {
     /// phase says.
     pub(super) async fn refused(&self, outgoing: &Material, incoming: &Material) -> Result<Yield, CallError> {
         let patience = self.patience(PROOF_PATIENCE);
-        let (mut row, mut first, mut said) = (0, self.clock.now().wall, false);
+        let (mut row, mut first, mut said, mut refused) = (0, self.clock.now().wall, false, false);
         let mut why: Option<CallError> = None;
         loop {
             // Behind a front that hands requests to its backends in turn, one of which refuses everybody, the old one
@@ -337,12 +337,15 @@ impl Inquiry<'_> {
                         format!("the old credential is still accepted by {place}"),
                     ))
                 }
-                (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => Some(CallError::rejected(
-                    ErrorKind::NoAnswer,
-                    format!(
+                (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => {
+                    let message = format!(
                         "{place} also refuses the new credential ({how}), so its refusal of the old one proves nothing"
-                    ),
-                )),
+                    );
+                    if !std::mem::replace(&mut refused, true) {
+                        (self.say)(message.clone());
+                    }
+                    Some(CallError::rejected(ErrorKind::NoAnswer, message))
+                }
                 (Ok(Use::Refused(_)), Some(Err(error))) => Some(CallError {
                     message: format!(
                         "{place} refused the old credential, but gave no answer for the new one: {}",

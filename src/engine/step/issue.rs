@@ -14,7 +14,7 @@ use crate::engine::yields::{Yield, facts};
 use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
-use crate::provider::{CallError, Issuer, Use};
+use crate::provider::{CallError, Issued, Issuer, Use};
 use crate::rotation::{Facts, Found};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -41,6 +41,7 @@ impl Effect for Issue {
         if issued.material.is_blank() {
             return Err(CallError::unknown("the issuer returned an empty credential"));
         }
+        job.refuse_the_old_one(&issued)?;
         let fingerprint = job.safe.fingerprint(&issued.material).to_string();
         let handle = issued.identity.handle.clone();
         let sealed = job
@@ -119,6 +120,26 @@ impl Effect for Issue {
 }
 
 impl Job {
+    /// Some issuers return what is there already when they are asked for a new credential: revoked as the old one, it
+    /// would be the end of both. Nothing is looked for and revoked after such an answer.
+    fn refuse_the_old_one(&self, issued: &Issued) -> Result<(), CallError> {
+        let (c, name, credential) = self.credential()?;
+        let outgoing = self.plan.credentials[c].outgoing.as_ref();
+        let named = outgoing.is_some_and(|outgoing| outgoing.handle == issued.identity.handle);
+        let held = (0..credential.stores.len())
+            .any(|store| self.outgoing(store).is_ok_and(|old| old.material.same_as(&issued.material)));
+        if !named && !held {
+            return Ok(());
+        }
+        let same = if named { "under its own name" } else { "with its value" };
+        let message = format!(
+            "its issuer returned the old {name} as the new one, {same} ({}); nothing was revoked",
+            issued.identity.handle
+        );
+        Err(CallError::rejected(ErrorKind::Invalid, message)
+            .hint("make the issuer create another credential, then resume; it may have made one that only you can find"))
+    }
+
     /// A value that is made here is sealed before the first call that carries it, and every later attempt
     /// sends the same one.
     pub(in crate::engine) async fn seal_candidate(&self) -> Result<Option<SealedEntry>, SafeError> {

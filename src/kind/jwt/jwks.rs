@@ -77,7 +77,7 @@ impl Jwks {
     /// Reads a set.
     ///
     /// # Errors
-    /// When it is not one, or two of its keys have one name: readers differ on which of them they take.
+    /// When it is not one, two of its keys have one name (readers differ on which of them they take), or one key has two.
     pub(super) fn read(text: &str) -> Result<Self, CallError> {
         let not_a_set =
             || invalid("the document is not a JWKS: a JSON object whose `keys` is a list of objects");
@@ -104,6 +104,18 @@ impl Jwks {
             own.map_err(|_| invalid(format!("the member `{OWN}` of the document is not stanch's own")))?;
         let retired: Option<Vec<Member>> = own.retired.iter().map(|raw| Member::read(raw.get())).collect();
         let retired = retired.ok_or_else(not_a_set)?;
+        let all: Vec<&Member> = keys.iter().chain(&retired).collect();
+        for (at, key) in all.iter().enumerate() {
+            // Removed under one name, it would be valid under the other.
+            let twin = |other: &&&Member| key.thumbprint.is_some() && other.thumbprint == key.thumbprint;
+            if let Some(other) = all[..at].iter().find(twin).filter(|other| other.name != key.name) {
+                let names = [other, key].map(|key| sanitize(key.name.as_deref().unwrap_or_default()));
+                return Err(invalid(format!(
+                    "{} and {} in the set are the same public key",
+                    names[0], names[1]
+                )));
+            }
+        }
         let fields = fields.iter().map(|(name, raw)| (name.clone(), (*raw).to_owned())).collect();
         Ok(Self { fields, keys, retired, issued: own.issued })
     }

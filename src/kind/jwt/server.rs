@@ -209,6 +209,14 @@ impl Issuer for KeyIssuer {
         let thumbprint = SigningKey::read(pem)?.kid();
         let mut all = self.readers.served().await?;
         all.push((self.set.shown(), self.read().await?));
+        for (place, set) in &all {
+            if let Some(name) = set.name_of(&thumbprint).filter(|name| *name != kid) {
+                let message =
+                    format!("{} has its public key under another kid, {}", sanitize(place), sanitize(name));
+                return Err(CallError::rejected(ErrorKind::NoAnswer, message)
+                    .hint("remove that member: a verifier accepts tokens of the key under that kid"));
+            }
+        }
         let (offering, lacking): (Vec<_>, Vec<_>) =
             all.iter().partition(|(_, set)| set.offers(kid, &thumbprint));
         let places = |sets: &[&(String, Jwks)]| {

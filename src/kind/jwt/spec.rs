@@ -169,6 +169,15 @@ fn check(credential: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
     let asked = ["accepts", "rejects"]
         .iter()
         .any(|checks| credential.value.get(checks).is_some_and(|checks| !checks.items().is_empty()));
+    if !asked && issuer.get("jwks").is_none_or(|urls| urls.items().is_empty()) {
+        let at = issuer.entry("set").map_or(issuer.span, |set| set.at);
+        let message =
+            "nothing shows what verifiers are given, so nothing could prove that the old key is dead";
+        found.push(
+            Finding::error("no-verifier", at, message)
+                .hint("name the address that verifiers read under `jwks`, or add a check under `accepts`"),
+        );
+    }
     if let Some(token) = issuer.entry("token")
         && !asked
     {

@@ -156,3 +156,24 @@ fn what_verifiers_read_differently_is_refused() {
     assert_eq!(set(r#"{"keys": [{"kty":"oct","kid":"s","k":"x"}]}"#).exposed(), Some("s"));
     assert_eq!(set(TEXT).exposed(), None);
 }
+
+/// Removed under one name, a key would be valid under the other.
+#[test]
+fn a_key_under_two_names_is_refused() {
+    let pem = SigningKey::generate(Algorithm::Es256).expect("a key");
+    let member: Value = serde_json::from_str(&SigningKey::read(&pem).expect("a key").member()).expect("JSON");
+    let (mut alias, mut nameless) = (member.clone(), member.clone());
+    alias["kid"] = "alias".into();
+    nameless.as_object_mut().expect("an object").remove("kid");
+    let old = json!({ "kid": "old-1", "kty": member["kty"], "crv": member["crv"], "x": member["x"], "y": member["y"] });
+    for document in [
+        json!({ "keys": [member, alias] }),
+        json!({ "keys": [old, nameless] }),
+        json!({ "keys": [alias], "stanch": { "retired": [member] } }),
+    ] {
+        let error = Jwks::read(&document.to_string()).expect_err("two names");
+        assert!(error.message.contains("are the same public key"), "{error:?}");
+    }
+    Jwks::read(&json!({ "keys": [member], "stanch": { "retired": [member] } }).to_string())
+        .expect("one name");
+}

@@ -99,10 +99,19 @@ impl Issuer for ApiIssuer {
         let material =
             material.ok_or_else(|| unexpected(&ask, &create.secret, "has something that is not a token"))?;
         let handle = id(&document, &create.id, &ask)?;
-        // Handles are shown and recorded.
+        // Handles are shown and recorded. Found by its name, this one would be as well: it is revoked at once.
         if material.scrub(&handle) != handle {
-            return Err(unexpected(&ask, &create.id, "has the token itself"));
+            let revoked = self.change(&self.calls.revoke, &handle, true).await.is_ok();
+            let what = if revoked { "stanch revoked it" } else { "revoke it yourself: stanch could not" };
+            let message = format!(
+                "{}: the id that {} returned at `{}` is the token itself; {what}",
+                self.client.place(),
+                ask.what(),
+                create.id
+            );
+            return Err(invalid(message).hint("name the field that has the id of the token, not the token"));
         }
+        self.refuse_a_strangers(&handle, &mark(&context.run, &context.step)).await?;
         Ok(Issued { identity: self.identity(handle), material })
     }
 
@@ -160,6 +169,14 @@ impl Issuer for ApiIssuer {
 
     async fn revoke(&self, _: &CallContext, handle: &str, _: Option<&Material>) -> Result<(), CallError> {
         self.change(&self.calls.revoke, handle, true).await
+    }
+
+    async fn shown_handle(&self, material: &Material) -> Result<Option<String>, CallError> {
+        let secret = token(material)?;
+        match (&self.calls.itself.id, self.introduce(secret).await?) {
+            (Some(pointer), Introduced::Accepted(document, ask)) => id(&document, pointer, &ask).map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {

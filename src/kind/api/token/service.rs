@@ -12,7 +12,7 @@ use super::list::{self, Item};
 use super::rules::spec::ID;
 use super::template::fill::Values;
 use crate::clock::Clock;
-use crate::domain::{Check, ErrorKind, HttpMethod, Identity, IssuerTraits, Life};
+use crate::domain::{Check, ErrorKind, HttpMethod, Identity, IssuerTraits, Life, Observation};
 use crate::kind::api::client::{ApiClient, Ask, at, json, unexpected};
 use crate::kind::real::invalid;
 use crate::provider::Grant;
@@ -267,6 +267,27 @@ impl ApiIssuer {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Refuses an id that the list shows under a name which is not this step's: whoever goes by it revokes a stranger's
+    /// token in a rollback.
+    pub(super) async fn refuse_a_strangers(&self, handle: &str, mark: &str) -> Result<(), CallError> {
+        if self.traits.issue != Observation::Listable {
+            return Ok(());
+        }
+        let items = self.all().await.map_err(CallError::doubtful)?;
+        let Some(item) = items.iter().find(|item| item.id == handle) else { return Ok(()) };
+        let name = item.name.to_ascii_lowercase();
+        // A name that was cut still has its beginning.
+        if name.contains(mark) || name.contains("stanch") {
+            return Ok(());
+        }
+        let message = format!(
+            "{} returned the id {handle} for the new token, and its list shows another token under it",
+            self.client.place()
+        );
+        let error = CallError { kind: ErrorKind::Invalid, ..CallError::unknown(message) };
+        Err(error.hint("correct `id` of the call `create`: it must be that of the token that was created"))
     }
 
     pub(super) fn grant(&self, document: &Value, ask: &Ask) -> Result<Grant, CallError> {
