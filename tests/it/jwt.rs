@@ -12,7 +12,7 @@ use stanch::kind::jwt::{JwtSigningKey, KeyIssuer};
 use stanch::kind::vault::kv2::{Kv2Document, Kv2Place};
 use stanch::provider::document::{Document, Edit};
 use stanch::provider::http::transport::Transport;
-use stanch::provider::{CallError, Issuer as _, Use};
+use stanch::provider::{CallError, Issuer as _};
 use stanch::secret::{Material, Secret};
 
 use crate::conformance::issuer_keeps_its_promises;
