@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tool")]
 mod keys;
+#[cfg(feature = "tool")]
 mod server;
 #[cfg(feature = "tool")]
 mod shape;

@@ -8,6 +8,7 @@ mod info;
 mod logins;
 #[cfg(feature = "tool")]
 mod look;
+#[cfg(feature = "tool")]
 mod server;
 mod spec;
 
