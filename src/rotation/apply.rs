@@ -228,7 +228,7 @@ impl State {
                 known.irrevocable |= self.plan.steps[step].irreversible;
             }
         }
-        if attempt == 1 {
+        if attempt == 1 && op != Op::Discard {
             // An earlier session's tries were told something else.
             self.steps[step].told = None;
         }

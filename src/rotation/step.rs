@@ -126,8 +126,11 @@ impl StepState {
         }
     }
 
-    /// Keeps what a try was told.
-    pub(super) fn tell(&mut self, said: &Failure) {
+    /// Keeps what a try was told. What is said when something that it left is revoked is about that.
+    pub(super) fn tell(&mut self, op: Op, said: &Failure) {
+        if op == Op::Discard {
+            return;
+        }
         if said.is_definite() || !self.told.as_ref().is_some_and(|told| told.is_definite()) {
             self.told = Some(Box::new(said.clone()));
         }

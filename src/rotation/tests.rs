@@ -451,6 +451,14 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .go(),
         ),
         (
+            // A response that came and cannot be used: what it left is revoked, and nothing is asked for again.
+            "unusable-response",
+            Run::overlap()
+                .when("prepare/demo-key/issue", Do, &[Reply::Doubt(ErrorKind::Invalid), orphans()])
+                .when("prepare/demo-key/issue", Discard, &[Reply::Doubt(ErrorKind::Denied), Ok])
+                .go(),
+        ),
+        (
             // A refusal for the number of requests is no attempt: far more of them than the runbook has attempts.
             "refused-for-their-number",
             Run::overlap()

@@ -108,14 +108,14 @@ impl State {
         let refusals = self.steps[step].refusals;
         if passing && failure.kind == ErrorKind::Throttled && refusals < REFUSALS {
             let known = &mut self.steps[step];
-            known.tell(&failure);
+            known.tell(op, &failure);
             known.refusals += 1;
             let wait = wait((u32::from(refusals) + 1).min(LAST_DOUBLING), &failure);
             self.retry(step, op, attempt, Some(add(at, wait)));
             return;
         }
         if passing && attempt < self.plan.runbook.limits.attempts {
-            self.steps[step].tell(&failure);
+            self.steps[step].tell(op, &failure);
             self.retry(step, op, attempt + 1, Some(add(at, wait(attempt, &failure))));
             return;
         }
@@ -175,7 +175,7 @@ impl State {
         at: Timestamp,
     ) {
         if let Some(said) = said {
-            self.steps[step].tell(said);
+            self.steps[step].tell(op, said);
             // What is in the way is there at the next try, too.
             if said.kind == ErrorKind::Conflict && op != Op::Discard {
                 self.steps[step].conflict = Some(Box::new(said.clone()));
