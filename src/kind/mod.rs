@@ -6,6 +6,8 @@
 pub mod api;
 pub mod aws;
 #[cfg(feature = "tool")]
+mod clocks;
+#[cfg(feature = "tool")]
 mod consumer;
 pub mod exec;
 pub mod file;

@@ -1,5 +1,6 @@
 //! TLS by rustls, for protocols other than HTTP: the server's certificate and its name are always verified.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -9,9 +10,20 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
+use crate::provider::own_file::{self, SMALL};
 
 /// A file in PEM, and where it was read.
 pub(crate) type Pem = (Vec<u8>, String);
+
+/// A file of certificates that a connection names. `hint` says what names it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read(path: &Path, hint: impl Into<String>) -> Result<Pem, CallError> {
+    let pem = own_file::read(path, SMALL)
+        .map_err(|error| local(format!("cannot read {}: {error}", path.display())).hint(hint))?;
+    Ok((pem, path.display().to_string()))
+}
 
 fn local(message: impl Into<String>) -> CallError {
     CallError::rejected(ErrorKind::Local, message)

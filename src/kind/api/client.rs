@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, HttpMethod};
-use crate::kind::vault::skew;
+use crate::kind::clocks::skew;
 use crate::provider::http::transport::{Reply, Transport};
 use crate::provider::http::{judge, sensitive};
 use crate::provider::outcome::CallError;

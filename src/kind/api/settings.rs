@@ -1,5 +1,7 @@
 //! How a service is reached: the runbook's words first, then the environment.
 
+use std::path::Path;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::spec::Api;
@@ -7,7 +9,7 @@ use crate::domain::ErrorKind;
 use crate::provider::http::sensitive;
 use crate::provider::http::transport::is_loopback;
 use crate::provider::outcome::CallError;
-use crate::provider::own_file::{self, SMALL};
+use crate::provider::tls::{self, Pem};
 use crate::secret::Secret;
 
 /// What the names of the operator's variables begin with: what programs do not inherit (`provider::exec`).
@@ -75,12 +77,9 @@ impl Settings {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn roots(&self) -> Result<Option<(Vec<u8>, String)>, CallError> {
-        let Some(path) = &self.ca_cert else { return Ok(None) };
-        let pem = own_file::read(std::path::Path::new(path), SMALL).map_err(|error| {
-            local(format!("cannot read {path}: {error}")).hint("correct `ca_cert` of the connection")
-        })?;
-        Ok(Some((pem, path.clone())))
+    pub(super) fn roots(&self) -> Result<Option<Pem>, CallError> {
+        let path = self.ca_cert.as_ref().map(Path::new);
+        path.map(|path| tls::read(path, "correct `ca_cert` of the connection")).transpose()
     }
 }
 

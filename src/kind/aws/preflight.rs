@@ -3,7 +3,7 @@
 use super::client::AwsClient;
 use crate::clock::Clock;
 use crate::domain::{Check, CheckVerdict, ErrorKind};
-use crate::kind::vault::skew;
+use crate::kind::clocks::skew;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
 

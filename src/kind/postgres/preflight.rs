@@ -6,7 +6,7 @@ use super::client::PgClient;
 use super::spec::SslMode;
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind};
-use crate::kind::vault::skew;
+use crate::kind::clocks::skew;
 use crate::text::sanitize;
 
 /// What the views and functions that are used here need.

@@ -7,7 +7,7 @@ use super::password_file;
 use super::spec::{Postgres, SslMode};
 use crate::provider::http::transport::is_loopback;
 use crate::provider::outcome::CallError;
-use crate::provider::own_file::{self, SMALL};
+use crate::provider::tls::{self, Pem};
 use crate::secret::Secret;
 
 /// What PostgreSQL's tools read and stanch does not, though it may change which server is asked, or as whom.
@@ -97,15 +97,9 @@ impl Settings {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn roots(&self) -> Result<Option<(Vec<u8>, String)>, CallError> {
-        let Some(path) = self.ca_cert.as_ref().filter(|path| path.as_os_str() != "system") else {
-            return Ok(None);
-        };
-        let pem = own_file::read(path, SMALL).map_err(|error| {
-            local(format!("cannot read {}: {error}", path.display()))
-                .hint("correct `ca_cert` of the connection, or PGSSLROOTCERT")
-        })?;
-        Ok(Some((pem, path.display().to_string())))
+    pub(super) fn roots(&self) -> Result<Option<Pem>, CallError> {
+        let path = self.ca_cert.as_ref().filter(|path| path.as_os_str() != "system");
+        path.map(|path| tls::read(path, "correct `ca_cert` of the connection, or PGSSLROOTCERT")).transpose()
     }
 }
 

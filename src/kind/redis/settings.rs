@@ -1,6 +1,6 @@
 //! How the nodes are reached: the runbook's words first, then the environment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
@@ -8,8 +8,7 @@ use super::fault::local;
 use super::spec::Redis;
 use crate::provider::http::transport::is_loopback;
 use crate::provider::outcome::CallError;
-use crate::provider::own_file::{self, SMALL};
-use crate::provider::tls::Pem;
+use crate::provider::tls::{self, Pem};
 use crate::secret::Secret;
 
 const PORT: u16 = 6379;
@@ -127,18 +126,12 @@ impl Settings {
     /// # Errors
     /// When a file cannot be read.
     pub(super) fn certificates(&self) -> Result<(Option<Pem>, Option<Pem>), CallError> {
-        let read =
-            |path: &Option<PathBuf>, field: &str| path.as_deref().map(|path| file(path, field)).transpose();
+        let read = |path: &Option<PathBuf>, field: &str| {
+            let hint = || format!("correct `{field}` of the connection");
+            path.as_deref().map(|path| tls::read(path, hint())).transpose()
+        };
         Ok((read(&self.ca_cert, "ca_cert")?, read(&self.client_cert, "client_cert")?))
     }
-}
-
-fn file(path: &Path, field: &str) -> Result<Pem, CallError> {
-    let read = own_file::read(path, SMALL).map_err(|error| {
-        local(format!("cannot read {}: {error}", path.display()))
-            .hint(format!("correct `{field}` of the connection"))
-    })?;
-    Ok((read, path.display().to_string()))
 }
 
 /// Reads `redis://` or `rediss://`, with a user and a password where they are in it. Quotes nothing of it.

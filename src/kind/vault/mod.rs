@@ -37,7 +37,5 @@ pub use client::VaultClient;
 #[cfg(feature = "tool")]
 pub use preflight::preflight;
 #[cfg(feature = "tool")]
-pub(crate) use preflight::skew;
-#[cfg(feature = "tool")]
 pub use settings::{More, Settings};
 pub use spec::Vault;

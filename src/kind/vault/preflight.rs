@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
@@ -12,16 +12,13 @@ use super::lookup::look_up;
 use super::token_info::TokenInfo;
 use crate::clock::Clock;
 use crate::domain::{Check, CheckVerdict, ErrorKind};
+use crate::kind::clocks::skew;
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::text::is_name;
 
 /// A run may have to wait for an overlap: a token that dies within the hour is worth a word.
 const SHORT_LIFE: Duration = Duration::from_secs(3600);
-/// Dates have whole seconds and travel: less than this says nothing.
-const SKEW_WARN: SignedDuration = SignedDuration::from_secs(2);
-/// With more than this, times to live and the journal's times cannot be relied on.
-const SKEW_FAIL: SignedDuration = SignedDuration::from_secs(60);
 
 /// What a Vault says of itself. Without the first two it is none that says it.
 #[derive(Deserialize)]
@@ -146,27 +143,6 @@ fn server(client: &VaultClient, health: &Health, status: u16) -> Check {
         "server",
         format!("{place} is unsealed and active, version {}", client.quoted(&health.version)),
     )
-}
-
-/// Whether two clocks agree well enough.
-pub(crate) fn skew(place: &str, theirs: Option<Timestamp>, ours: Timestamp) -> Check {
-    let Some(theirs) = theirs else {
-        return Check::warn("clock", format!("{place} does not tell its time"));
-    };
-    let skew = theirs.duration_since(ours).abs();
-    let detail = format!("the clocks of this machine and of {place} differ by {} s", skew.as_secs());
-    if skew > SKEW_FAIL {
-        return Check::fail(
-            "clock",
-            ErrorKind::Invalid,
-            detail,
-            "set this machine's clock (NTP), then plan again",
-        );
-    }
-    if skew > SKEW_WARN {
-        return Check::warn("clock", detail);
-    }
-    Check::pass("clock", format!("the clocks of this machine and of {place} agree"))
 }
 
 async fn whoami(client: &VaultClient) -> Check {
@@ -308,16 +284,5 @@ mod tests {
         assert_eq!(other.kind, Some(ErrorKind::Invalid));
         let standby = r#"{"initialized":true,"sealed":false,"standby":true,"version":"1.0"}"#;
         assert_eq!(server_check(429, None, standby).await.verdict, CheckVerdict::Warn);
-    }
-
-    #[test]
-    fn clocks_far_apart_forbid_a_run() {
-        let now = Timestamp::from_second(1_000_000).expect("timestamp");
-        let verdict = |s: i64| skew("v", Timestamp::from_second(1_000_000 + s).ok(), now).verdict;
-        assert_eq!(verdict(1), CheckVerdict::Pass);
-        assert_eq!(verdict(-30), CheckVerdict::Warn);
-        assert_eq!(verdict(61), CheckVerdict::Fail);
-        assert_eq!(verdict(-61), CheckVerdict::Fail);
-        assert_eq!(skew("v", None, now).verdict, CheckVerdict::Warn);
     }
 }
