@@ -41,6 +41,10 @@ pub enum Sabotage {
     Sweep,
     /// 2: a value that its issuer does not know is taken for one that needs no revocation.
     Unknown,
+    /// 2: what a credential made is neither ended with it nor looked for.
+    Descendants,
+    /// 1: nobody waits until others have read a set anew.
+    Settle,
 }
 
 #[cfg(feature = "simulation")]

@@ -11,6 +11,8 @@ pub enum Life {
     Active,
     /// Refused, reversibly.
     Disabled,
+    /// Refused for good, and something that was made with it (a login, a session) lives on.
+    Deleted,
     /// Refused for good, or never existed.
     Gone,
 }

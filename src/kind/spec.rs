@@ -275,6 +275,9 @@ pub struct StandIn {
     pub coexist: Option<usize>,
     /// What a generated value is made of; else the issuer mints.
     pub recipe: Option<Recipe>,
+    /// Whether who uses one gets a login of its own, which lives on when the credential is deleted, and is ended by
+    /// itself.
+    pub logins: bool,
 }
 
 /// A program or an address that the runbook names.

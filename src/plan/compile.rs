@@ -218,12 +218,12 @@ pub fn compile(runbook: Runbook, request: &Request, observed: Observed) -> Resul
         };
         match seen.outgoing {
             Outgoing::Known(standing) => {
-                planned.disabled = standing.life == Life::Disabled;
+                planned.disabled = standing.life != Life::Active;
                 planned.uses_left = standing.uses_left;
                 planned.outgoing = Some(standing.identity);
             }
             Outgoing::Named(standing) => {
-                planned.disabled = standing.life == Life::Disabled;
+                planned.disabled = standing.life != Life::Active;
                 planned.named = true;
                 planned.outgoing = Some(standing.identity);
             }
@@ -318,6 +318,10 @@ fn gaps(
     match &seen.outgoing {
         Outgoing::Known(standing) if standing.life == Life::Disabled => unchecked.push(format!(
             "{name}: the old credential {} is already disabled; stanch will still revoke it",
+            standing.identity.handle
+        )),
+        Outgoing::Known(standing) if standing.life == Life::Deleted => unchecked.push(format!(
+            "{name}: the old credential {} is already deleted, and what was made with it lives on; stanch will still revoke that",
             standing.identity.handle
         )),
         Outgoing::Known(Standing { uses_left: Some(left), identity, .. }) => unchecked.push(format!(

@@ -112,8 +112,10 @@ pub trait Issuer: Send + Sync {
     ) -> Result<Vec<String>, CallError> {
         let found = self.find(context, before).await?;
         for handle in expected.iter().filter(|handle| !found.contains(handle)) {
-            if self.life(handle).await? != Life::Gone {
-                return Err(CallError::lagging(handle));
+            match self.life(handle).await? {
+                // What lives on of a deleted one is in no list of credentials.
+                Life::Gone | Life::Deleted => {}
+                Life::Active | Life::Disabled => return Err(CallError::lagging(handle)),
             }
         }
         Ok(found)

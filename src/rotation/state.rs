@@ -14,6 +14,7 @@ use crate::approve::Standing;
 use crate::clock::add;
 use crate::domain::{Judgement, Opening, Phase, Verdict, Who};
 use crate::plan::{ADOPTED, Action, Plan, PlannedPhase};
+use crate::sabotage::{Sabotage, is_on};
 
 /// Which way the run goes.
 #[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
@@ -158,7 +159,7 @@ impl State {
     /// When everybody goes by what the phase's last step did.
     pub(super) fn settled(&self, phase: Phase) -> Timestamp {
         let settles = self.plan.settles(phase).get();
-        if settles.is_zero() { self.entered } else { add(self.moved, settles) }
+        if settles.is_zero() || is_on(Sabotage::Settle) { self.entered } else { add(self.moved, settles) }
     }
 
     /// When this session's patience began: entering the phase, or resuming in it.

@@ -47,7 +47,7 @@ struct Args {
     /// Play a schedule from a file (as a failing seed prints it), and print what happens.
     #[arg(long)]
     replay: Option<std::path::PathBuf>,
-    /// Break the code in each of sixteen ways, and demand that each is caught, as the invariant that it hurts.
+    /// Break the code in each of eighteen ways, and demand that each is caught, as the invariant that it hurts.
     #[arg(long)]
     breaks: bool,
     /// For `cargo test`, which passes filters and flags of its own; not used.
@@ -193,7 +193,7 @@ fn report(seed: u64, violation: &model::Violation, script: Script) {
 
 /// A harness that catches nothing proves nothing: each break must be caught, and as what it is.
 fn every_break_is_caught() -> bool {
-    const BREAKS: [(Sabotage, u8); 16] = [
+    const BREAKS: [(Sabotage, u8); 18] = [
         (Sabotage::Outage, 1),
         (Sabotage::Survivor, 2),
         (Sabotage::Orphan, 3),
@@ -210,6 +210,8 @@ fn every_break_is_caught() -> bool {
         (Sabotage::Absence, 2),
         (Sabotage::Sweep, 3),
         (Sabotage::Unknown, 2),
+        (Sabotage::Descendants, 2),
+        (Sabotage::Settle, 1),
     ];
     const SEEDS: u64 = 20_000;
     let mut all = true;

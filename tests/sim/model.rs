@@ -10,7 +10,10 @@ use stanch::domain::{Check, ErrorKind, Life, Strategy};
 use stanch::plan::{Action, Plan};
 use stanch::provider::sandbox::{Change, Witness};
 use stanch::rotation::{End, Ended, Event, Found, Outgoing, Sight, State, Status};
+use stanch::runbook::model::Issuer;
 use tokio::time::Instant;
+
+use super::script::whose;
 
 /// How long before an effect its looks may have been, where calls answer at once.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -31,6 +34,11 @@ struct Credential {
     principal: String,
     life: Option<Life>,
     tag: Option<String>,
+    /// How many logins that it made live.
+    logins: u32,
+    /// When it came to be, and since when it is accepted, or not.
+    made: Instant,
+    since: Instant,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +89,10 @@ struct Books {
     clients: BTreeMap<String, Vec<Option<String>>>,
     /// Consumers that hold on to what they read.
     caching: BTreeSet<String>,
+    /// Whose credentials are members of a set that others may have read so long ago.
+    sets: BTreeMap<String, Duration>,
+    /// Whether the machine's clock was ever wrong: across a restart it alone says how long something lasts.
+    jumped: bool,
     /// The world before the run.
     before: Option<Box<(Credentials, Stores)>>,
     /// Which steps a call may belong to, by its name and its target.
@@ -131,6 +143,11 @@ impl Model {
         books.run = run.to_owned();
         books.overlap = plan.strategy == Strategy::Overlap;
         books.caching = caching;
+        let members = plan.runbook.credentials.iter().filter_map(|(name, credential)| {
+            let Issuer::JwtSigningKey(key) = &credential.issuer else { return None };
+            Some((name.clone(), key.cache.get()))
+        });
+        books.sets = members.collect();
         books.before = Some(Box::new((books.credentials.clone(), books.stores.clone())));
         for step in &plan.steps {
             let Some(c) = step.action.credential() else {
@@ -147,9 +164,13 @@ impl Model {
                 Action::Issue { .. } => {
                     books.allow("issue", &principal, &step.id);
                     books.allow("revoke", &principal, &step.id);
+                    books.allow("logout", &principal, &step.id);
                     books.allow("restore", &principal, &step.id);
                 }
-                Action::Revoke { .. } | Action::Sweep { .. } => books.allow("revoke", &principal, &step.id),
+                Action::Revoke { .. } | Action::Sweep { .. } => {
+                    books.allow("revoke", &principal, &step.id);
+                    books.allow("logout", &principal, &step.id);
+                }
                 Action::Disable { .. } => {
                     books.allow("disable", &principal, &step.id);
                     books.allow("enable", &principal, &step.id);
@@ -188,6 +209,11 @@ impl Model {
         self.books().touched.contains_key(path)
     }
 
+    /// The machine's clock is set.
+    pub(crate) fn jumps(&self) {
+        self.books().jumped = true;
+    }
+
     /// A server starts again, and has lost what it had not flushed.
     pub(crate) fn forgets(&self) {
         self.books().forgot = Some(Instant::now());
@@ -215,12 +241,17 @@ impl Model {
             let incoming = books.record.incoming.get(&planned.name).cloned();
             let current = |path: &&String| incoming.is_some() && books.stores[*path].current == incoming;
             let holding = paths[c].iter().filter(current).count();
-            let life = planned.outgoing.as_ref().and_then(|o| books.credentials[&o.handle].life);
+            let told = |c: &Credential| match c.life {
+                // What it made lives on, and so its issuer does not call it gone.
+                Some(Life::Gone) if c.logins > 0 => Some(Life::Deleted),
+                life => life,
+            };
+            let life = planned.outgoing.as_ref().and_then(|o| told(&books.credentials[&o.handle]));
             let fits = match truth.outgoing {
                 // Its issuer cannot be asked: the summary tells what the steps saw.
                 _ if seen.outgoing == Sight::Unseen => true,
                 Outgoing::Accepted => life == Some(Life::Active),
-                Outgoing::Disabled => life == Some(Life::Disabled),
+                Outgoing::Disabled => matches!(life, Some(Life::Disabled | Life::Deleted)),
                 Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked | Outgoing::Replaced => {
                     life == Some(Life::Gone)
                 }
@@ -276,9 +307,9 @@ impl Model {
 
     /// A call begins. Invariants 5 and 6.
     pub(crate) fn called(&self, op: &'static str, target: &str) {
-        const EFFECTS: [&str; 11] = [
-            "issue", "restore", "revoke", "disable", "enable", "stage", "retire", "promote", "destroy",
-            "reload", "call",
+        const EFFECTS: [&str; 12] = [
+            "issue", "restore", "revoke", "logout", "disable", "enable", "stage", "retire", "promote",
+            "destroy", "reload", "call",
         ];
         if !EFFECTS.contains(&op) {
             return;
@@ -289,7 +320,8 @@ impl Model {
         if !recorded {
             books.blame(5, format!("{op} on {target} without a durable intent"));
         }
-        if books.latched {
+        // The logins of a credential end with it: the effect began before.
+        if books.latched && op != "logout" {
             books.blame(6, format!("{op} on {target} began under the latch"));
         }
     }
@@ -338,6 +370,17 @@ impl Model {
                 if now.life != Some(Life::Gone) && end == End::Done {
                     wrong.push((2, format!("{handle} of {} is {:?} after the end", old.principal, now.life)));
                 }
+                if now.logins > 0 && end == End::Done {
+                    let what = format!("{} logins of {handle} live after the end", now.logins);
+                    wrong.push((2, what));
+                }
+                let cached = books.sets.get(&old.principal).filter(|_| !books.jumped && untouched(handle));
+                if cached.is_some_and(|cache| old.life != now.life && now.since.elapsed() < *cache)
+                    && end == End::Done
+                {
+                    let what = format!("{handle} left the set {:?} before the end", now.since.elapsed());
+                    wrong.push((2, what));
+                }
                 let living =
                     books.credentials.iter().filter(|(_, c)| c.principal == old.principal && alive(c));
                 let living: Vec<&String> = living.map(|(h, _)| h).filter(|h| untouched(h)).collect();
@@ -381,6 +424,9 @@ impl Model {
                     && !books.record.handles.contains(handle);
                 if alive(credential) && !told {
                     wrong.push((3, format!("{handle} of {step} lives after {end:?}")));
+                }
+                if credential.logins > 0 && untouched(handle) {
+                    wrong.push((3, format!("a login of {handle} of {step} lives after {end:?}")));
                 }
             }
             let caching = |n: &String| books.caching.contains(n) && !books.hands;
@@ -452,15 +498,20 @@ impl Witness for Model {
     fn changed(&self, change: Change) {
         let mut books = self.books();
         match change {
-            Change::Credential { handle, principal, life, tag } => {
-                books.credential(handle, principal, life, tag)
+            Change::Credential { handle, principal, life, tag, logins } => {
+                let (now, principal) = (Instant::now(), whose(&principal).to_owned());
+                books.credential(handle, Credential { principal, life, tag, logins, made: now, since: now })
             }
             Change::Store { path, current, previous, pending } => {
                 let before = books.stores.get(&path).and_then(|l| l.current.clone());
+                let moved = before != current;
                 books.stores.insert(path.clone(), Labels { current, previous, pending });
                 if books.by_hand {
                     books.touched.insert(path, Instant::now());
                 } else {
+                    if moved {
+                        books.is_known(&path);
+                    }
                     let lived = before.is_some_and(|h| books.is_active(&h));
                     books.is_handed_out(&path, lived);
                 }
@@ -525,11 +576,21 @@ impl Books {
     }
 
     /// Invariants 1 and 4.
-    fn credential(&mut self, handle: String, principal: String, life: Option<Life>, tag: Option<String>) {
-        let fresh = !self.credentials.contains_key(&handle);
-        let lived = fresh || self.is_active(&handle);
-        let whose = principal.clone();
-        self.credentials.insert(handle.clone(), Credential { principal, life, tag: tag.clone() });
+    fn credential(&mut self, handle: String, mut now: Credential) {
+        let known = self.credentials.get(&handle);
+        let (fresh, lived) = (known.is_none(), known.is_none_or(|known| known.life == Some(Life::Active)));
+        if let Some(known) = known {
+            now.made = known.made;
+            if lived == (now.life == Some(Life::Active)) {
+                now.since = known.since;
+            }
+            if known.life == now.life {
+                self.credentials.insert(handle, now);
+                return;
+            }
+        }
+        let (life, tag, whose) = (now.life, now.tag.clone(), now.principal.clone());
+        self.credentials.insert(handle.clone(), now);
         if self.by_hand {
             self.touched.insert(handle, Instant::now());
             return;
@@ -571,6 +632,18 @@ impl Books {
         let fresh = current.as_ref().is_some_and(|h| self.is_fresh(h)) || self.is_fresh(path);
         if life != Some(Life::Active) && !fresh {
             self.blame(1, format!("{path} hands out {current:?}, which is {life:?}"));
+        }
+    }
+
+    /// Invariant 1: what a store hands out was in its set for so long that everybody has read it there.
+    fn is_known(&mut self, path: &str) {
+        let current = self.stores[path].current.as_ref();
+        let ours = self.ours().find(|(handle, ..)| current == Some(*handle));
+        let Some((handle, credential, _)) = ours else { return };
+        let young = |cache: &Duration| credential.made.elapsed() < *cache;
+        if !self.jumped && self.sets.get(&credential.principal).is_some_and(young) {
+            let what = format!("{path} hands out {handle}, made {:?} ago", credential.made.elapsed());
+            self.blame(1, what);
         }
     }
 

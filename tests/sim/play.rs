@@ -26,7 +26,7 @@ use stanch::secret::Sealer;
 use tokio::sync::{Notify, watch};
 
 use crate::model::{Model, Violation};
-use crate::script::{self, AtCall, AtCommit, Before, Deed, Hand, Script, Session, Weather};
+use crate::script::{self, AtCall, AtCommit, Before, Deed, Hand, Script, Session, Weather, whose};
 
 /// How long servers take to flush what they acknowledged.
 const UNFLUSHED: Duration = Duration::from_millis(300);
@@ -172,6 +172,7 @@ impl Shared {
 
     /// What befalls the next call.
     fn befall(&self, op: &'static str, target: &str) -> Option<Fault> {
+        let target = whose(target);
         self.model.called(op, target);
         let reads = matches!(
             op,
@@ -208,7 +209,7 @@ impl Shared {
             Some(AtCall::Panic) if fate.script.hands && op != "answer" => {
                 ("the program crashed", Fault::Panic)
             }
-            Some(AtCall::Hollow) if fate.script.hands && op == "revoke" && told => {
+            Some(AtCall::Hollow) if fate.script.hands && matches!(op, "revoke" | "logout") && told => {
                 ("answered, and not done", Fault::Hollow)
             }
             Some(AtCall::Lie) if fate.script.hands && op == "answer" => {
@@ -294,6 +295,8 @@ impl Shared {
         let write = |handle: Option<String>| {
             path.zip(handle).map(|(p, h)| self.world.write_by_hand(p, &h, &[]).expect("world")).is_some()
         };
+        let log_in =
+            |handle: Option<String>| handle.map(|h| self.world.log_in_by_hand(&h).expect("world")).is_some();
         let mint = || Some(self.world.mint_by_hand(&planned.name, credential).expect("world"));
         let (name, done) = self.model.by_hand(|| match hand.what {
             Deed::DeleteOld => ("hand: deleted the old one", change(old, Life::Gone)),
@@ -304,6 +307,8 @@ impl Shared {
             Deed::Mint => ("hand: made another one", mint().is_some()),
             Deed::WriteOld => ("hand: wrote the old one into a store", write(old)),
             Deed::WriteNew => ("hand: wrote the new one into a store", write(new)),
+            Deed::LogInOld => ("hand: logged in with the old one", log_in(old)),
+            Deed::LogInNew => ("hand: logged in with the new one", log_in(new)),
             Deed::WriteStranger => ("hand: wrote another one into a store", write(mint())),
         });
         if done { name } else { "hand: nothing there" }
@@ -719,6 +724,7 @@ impl Run {
             if session.jump_ms != 0 {
                 let way = if session.jump_ms > 0 { "ahead" } else { "back" };
                 self.shared.fate().count(format!("clock: jump {way}"));
+                self.shared.model.jumps();
             }
             tokio::time::sleep(Duration::from_millis(session.pause_ms)).await;
             let clock = self.clock(session.jump_ms);
@@ -1045,12 +1051,7 @@ impl Run {
         // All minted values begin alike, which spares looking for each.
         let suspicious = text.contains("\"sbx-")
             || text.contains(" sbx-")
-            || self
-                .plan
-                .runbook
-                .credentials
-                .values()
-                .any(|c| matches!(c.issuer, stanch::runbook::model::Issuer::Random(_)));
+            || self.plan.runbook.credentials.values().any(|c| !c.issuer.traits().mints);
         if suspicious && let Some(leak) = secrets.iter().find(|s| text.contains(s.expose())) {
             let at = text.find(leak.expose()).unwrap_or_default();
             let line = text[..at].matches('\n').count();

@@ -35,6 +35,9 @@ pub(crate) struct Script {
     pub(crate) sessions: BTreeMap<u32, Session>,
 }
 
+/// For how long a verifier goes by the set that it read.
+pub(crate) const CACHE: Period = Period::seconds(5);
+
 /// One credential of the runbook.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spec {
@@ -79,10 +82,13 @@ pub(crate) enum Deed {
     WriteOld,
     WriteNew,
     WriteStranger,
+    /// Who has the leaked one logs in with it.
+    LogInOld,
+    LogInNew,
 }
 
 impl Deed {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::DeleteOld,
         Self::DisableOld,
         Self::EnableOld,
@@ -92,11 +98,13 @@ impl Deed {
         Self::WriteOld,
         Self::WriteNew,
         Self::WriteStranger,
+        Self::LogInOld,
+        Self::LogInNew,
     ];
 }
 
 /// The issuers that the sandbox stands in for: listable and readable, with and without a reversible
-/// disable, with a limit, and one whose secrets are made here.
+/// disable, with a limit, one whose logins outlive it, a member of a set, and one whose secrets are made here.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum IssuerKind {
     Plain {
@@ -104,7 +112,11 @@ pub(crate) enum IssuerKind {
         coexist: Option<u32>,
     },
     Vault,
+    /// Its logins outlive it.
+    Approle,
     Iam,
+    /// A member of a set, which others may have read a while ago.
+    Jwt,
     Random,
     /// As `Random`, at an issuer that keeps one value only. Under `contain` alone.
     Replacing,
@@ -256,6 +268,13 @@ impl Script {
                 }
             }
         }
+        for (at, spec) in (seed..).zip(&mut credentials) {
+            match spec.issuer {
+                IssuerKind::Vault if at % 2 == 0 => spec.issuer = IssuerKind::Approle,
+                IssuerKind::Plain { can_disable: true, .. } if at % 3 == 0 => spec.issuer = IssuerKind::Jwt,
+                _ => {}
+            }
+        }
         let own = (0..[0, 0, 0, 1, 1, 2][rng.gen_range(0..6)]).map(|_| own(&mut rng, strategy)).collect();
         let mut script = Self {
             seed,
@@ -386,6 +405,11 @@ pub(crate) fn name(at: usize) -> String {
     format!("c{at:02}")
 }
 
+/// The credential that a call's target or a principal speaks of.
+pub(crate) fn whose(target: &str) -> &str {
+    target.strip_prefix("approle ").unwrap_or(target)
+}
+
 impl Spec {
     fn credential(&self, at: usize) -> model::Credential {
         let policies = vec!["read".to_owned()];
@@ -408,6 +432,21 @@ impl Spec {
                 num_uses: 0,
                 bound_cidrs: vec![],
             }),
+            IssuerKind::Approle => model::Issuer::ApproleSecretId(kind::vault::approle::ApproleSecretId {
+                connection: "vault".into(),
+                mount: "approle".into(),
+                role: name(at),
+                ttl: Some(ttl),
+                num_uses: 0,
+                cidr_list: vec![],
+            }),
+            IssuerKind::Jwt => model::Issuer::JwtSigningKey(kind::jwt::JwtSigningKey {
+                set: kind::set::SetPlace::File(format!("{}.json", name(at))),
+                algorithm: kind::jwt::Algorithm::default(),
+                jwks: vec![],
+                cache: CACHE,
+                token: None,
+            }),
             IssuerKind::Iam => model::Issuer::IamAccessKey(kind::aws::access_key::IamAccessKey {
                 connection: "aws".into(),
                 user: name(at),
@@ -420,7 +459,7 @@ impl Spec {
             }),
         };
         // A value that is made here carries no policies and never expires.
-        let scoped = !matches!(self.issuer, IssuerKind::Random | IssuerKind::Replacing);
+        let scoped = !matches!(self.issuer, IssuerKind::Random | IssuerKind::Replacing | IssuerKind::Jwt);
         let stores = self.stores.iter().enumerate().map(|(s, kind)| kind.store(at, s, self.issuer)).collect();
         let consumers = self.consumers.iter().enumerate().map(|(c, kind)| model::Consumer {
             name: format!("app{c}"),
@@ -455,16 +494,15 @@ impl Spec {
 impl StoreKind {
     fn store(self, at: usize, s: usize, issuer: IssuerKind) -> model::Store {
         let place = format!("{}-{s}", name(at));
-        // An access key has two parts, so a store keeps them in two fields.
-        let two = matches!(issuer, IssuerKind::Iam);
-        let fields: BTreeMap<String, String> = if two {
-            [("access_key_id", "ID"), ("secret_access_key", "KEY")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into()
-        } else {
-            BTreeMap::new()
+        // What has two parts is kept in two fields.
+        let parts = match issuer {
+            IssuerKind::Iam => &[("access_key_id", "ID"), ("secret_access_key", "KEY")][..],
+            IssuerKind::Jwt => &[("kid", "ID"), ("private_key", "KEY")],
+            _ => &[],
         };
-        let field = (!two).then(|| "value".to_owned());
+        let fields: BTreeMap<String, String> =
+            parts.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let field = fields.is_empty().then(|| "value".to_owned());
         match self {
             Self::Sandbox { labels } => model::Store::Sandbox(kind::sandbox::SandboxStore {
                 connection: "world".into(),

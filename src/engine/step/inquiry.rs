@@ -266,6 +266,10 @@ impl Inquiry<'_> {
                     ErrorKind::NoAnswer,
                     "its issuer still knows the old credential, disabled",
                 )),
+                Ok((Life::Deleted, _)) => Some(CallError::rejected(
+                    ErrorKind::NoAnswer,
+                    "the old credential was deleted, and what was made with it lives on: a login, or a session",
+                )),
                 Ok((Life::Active, _)) => Some(CallError::rejected(
                     ErrorKind::Declined,
                     "its issuer still knows the old credential, and calls it active",

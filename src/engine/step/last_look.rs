@@ -150,7 +150,7 @@ impl Job {
         };
         if let (Observation::Readable, Some(identity)) = (planned.issuer.change, &planned.outgoing) {
             match self.life(&identity.handle).await? {
-                Life::Gone => return Err(dead("gone".into())),
+                life @ (Life::Gone | Life::Deleted) => return Err(dead(life.to_string())),
                 // What this run itself disabled is enabled again further back.
                 Life::Disabled if self.known.disabled => return Ok(()),
                 Life::Disabled => return Err(dead("disabled".into())),

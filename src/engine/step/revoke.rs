@@ -10,7 +10,7 @@ use crate::clock;
 use crate::domain::{Life, Observation};
 use crate::engine::yields::Yield;
 use crate::provider::{CallError, Issuer};
-use crate::rotation::SETTLE;
+use crate::rotation::{Facts, Found, SETTLE};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -38,7 +38,16 @@ impl Effect for Revoke {
     }
 
     async fn observe(&self, job: &Job) -> Observed {
-        job.observe_outgoing(Life::Gone).await
+        if is_on(Sabotage::Survivor) {
+            return applied(true);
+        }
+        let issuer = job.issuer().await?;
+        match issuer.life(job.outgoing_handle()?).await? {
+            Life::Gone => applied(true),
+            // The way back is closed, and the rest is to be done.
+            Life::Deleted => Ok((Found::Repeatable, Facts::new())),
+            Life::Active | Life::Disabled => applied(false),
+        }
     }
 
     async fn observe_undo(&self, _: &Job) -> Observed {

@@ -109,7 +109,7 @@ impl Job {
         let Some(handle) = handle else { return Sight::Unseen };
         match self.life(handle).await {
             Ok(Life::Active) => Sight::Alive,
-            Ok(Life::Disabled) => Sight::Disabled,
+            Ok(Life::Disabled | Life::Deleted) => Sight::Disabled,
             Ok(Life::Gone) => Sight::Gone,
             Err(_) => Sight::Unseen,
         }

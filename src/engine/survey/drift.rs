@@ -28,7 +28,7 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
             }
         }
         let (identity, disabled) = match &seen.outgoing {
-            Outgoing::Known(s) | Outgoing::Named(s) => (Some(&s.identity), s.life == Life::Disabled),
+            Outgoing::Known(s) | Outgoing::Named(s) => (Some(&s.identity), s.life != Life::Active),
             Outgoing::Gone { .. } | Outgoing::Waived(_) => (None, false),
         };
         let name = &planned.name;

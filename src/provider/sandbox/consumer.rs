@@ -41,12 +41,17 @@ impl SandboxConsumer {
         world.put_client(&self.name, client);
     }
 
-    fn read_again(&self, world: &World, client: &mut Client) {
+    fn read_again(&self, world: &mut World, client: &mut Client) {
         let current: Option<Value> = world
             .secrets(&self.path)
             .and_then(|s| s.labels.current.as_ref().and_then(|v| s.versions.get(v)))
             .cloned();
         if let Some(current) = current {
+            // Who goes on with the same value goes on with the same login.
+            let anew = client.instances.iter().filter(|held| **held != current).count();
+            if anew > 0 {
+                world.log_in(&current, anew);
+            }
             client.instances.fill(current);
         }
     }

@@ -34,6 +34,7 @@ impl Sandbox {
             if issuer.traits.replaces() {
                 world.end_all(&issuer.principal);
             }
+            let logins = issuer.logins();
             let (handle, value) = world.mint(issuer.parts);
             world.put_credential(
                 &handle,
@@ -46,9 +47,23 @@ impl Sandbox {
                     audience: credential.scope.audience.clone(),
                     tag: None,
                     used: true,
+                    logins,
                 },
             );
             handle
+        })
+    }
+
+    /// Somebody who has a credential's value logs in with it, where that makes a login.
+    ///
+    /// # Errors
+    /// When the world cannot be written.
+    #[cfg(feature = "simulation")]
+    pub fn log_in_by_hand(&self, handle: &str) -> Result<(), CallError> {
+        self.transact(|world| {
+            if let Some(value) = world.credential(handle).map(|c| c.value.clone()) {
+                world.log_in(&value, 1);
+            }
         })
     }
 

@@ -8,6 +8,7 @@ use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::spec::StandIn;
 use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Use};
 use crate::runbook::model;
+use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{Material, Recipe};
 
 /// What the sandbox's issuer is like, in place of which real one.
@@ -20,13 +21,16 @@ pub(super) struct IssuerSpec {
     /// How many may be alive at once.
     coexist: Option<usize>,
     recipe: Option<Recipe>,
+    /// Whether what uses one gets a login, which outlives it.
+    logs_in: bool,
 }
 
 impl IssuerSpec {
     pub(super) fn of(name: &str, credential: &model::Credential) -> Self {
         let millis = |p: crate::domain::Period| u64::try_from(p.get().as_millis()).unwrap_or(u64::MAX);
         let issuer = &credential.issuer;
-        let StandIn { principal, policies, ttl, coexist, recipe } = issuer.stand_in(&credential.scope);
+        let StandIn { principal, policies, ttl, coexist, recipe, logins } =
+            issuer.stand_in(&credential.scope);
         Self {
             principal: principal.unwrap_or_else(|| name.to_owned()),
             parts: issuer.parts(),
@@ -35,7 +39,13 @@ impl IssuerSpec {
             traits: issuer.traits(),
             coexist,
             recipe,
+            logs_in: logins,
         }
+    }
+
+    /// The logins of a credential that was just made.
+    pub(super) fn logins(&self) -> Option<u32> {
+        self.logs_in.then_some(0)
     }
 }
 
@@ -63,6 +73,29 @@ impl SandboxIssuer {
                 };
                 let credential = Credential { life, ..credential.clone() };
                 world.put_credential(handle, credential);
+                Ok(())
+            })
+            .await
+    }
+
+    /// How many logins that a credential made live.
+    async fn living_logins(&self, handle: &str) -> Result<u32, CallError> {
+        self.sandbox
+            .call("list", &self.spec.principal, |world| {
+                Ok(world.credential(handle).and_then(|c| c.logins).unwrap_or_default())
+            })
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    /// Ends one of the logins that a credential made. Succeeds when there is none.
+    async fn end_login(&self, handle: &str) -> Result<(), CallError> {
+        self.sandbox
+            .call("logout", &self.spec.principal, |world| {
+                if let Some(credential) = world.credential(handle).cloned() {
+                    let logins = credential.logins.map(|logins| logins.saturating_sub(1));
+                    world.put_credential(handle, Credential { logins, ..credential });
+                }
                 Ok(())
             })
             .await
@@ -172,6 +205,7 @@ impl Issuer for SandboxIssuer {
                     audience: self.audience.clone(),
                     tag: Some(tag(context)),
                     used: false,
+                    logins: self.spec.logins(),
                 };
                 if self.spec.traits.replaces() {
                     world.end_all(&self.spec.principal);
@@ -228,7 +262,8 @@ impl Issuer for SandboxIssuer {
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
         self.sandbox
             .call("life", &self.spec.principal, |world| {
-                Ok(world.credential(handle).map_or(Life::Gone, |c| c.life))
+                let told = |c: &Credential| if is_on(Sabotage::Descendants) { c.life } else { c.told() };
+                Ok(world.credential(handle).map_or(Life::Gone, told))
             })
             .await
             .map_err(CallError::read_only)
@@ -250,7 +285,16 @@ impl Issuer for SandboxIssuer {
         handle: &str,
         _material: Option<&Material>,
     ) -> Result<(), CallError> {
-        self.set("revoke", handle, Life::Gone).await
+        self.set("revoke", handle, Life::Gone).await?;
+        if !self.spec.logs_in || is_on(Sabotage::Descendants) {
+            return Ok(());
+        }
+        // First the credential, so that it makes no more logins; then each of those that it made, as a real server's
+        // clients must.
+        for _ in 0..self.living_logins(handle).await.map_err(CallError::doubtful)? {
+            self.end_login(handle).await.map_err(CallError::doubtful)?;
+        }
+        Ok(())
     }
 
     async fn restore(&self, _context: &CallContext, outgoing: &Material) -> Result<(), CallError> {

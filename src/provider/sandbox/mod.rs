@@ -211,6 +211,7 @@ impl Sandbox {
                         audience: credential.scope.audience.clone(),
                         tag: None,
                         used: true,
+                        logins: issuer.logins(),
                     },
                 );
                 value
@@ -232,6 +233,7 @@ impl Sandbox {
                 let client = client_name(name, consumer);
                 let instances = vec![value.clone(); instances(consumer)];
                 if world.client(&client).is_none_or(|c| c.instances.len() != instances.len()) {
+                    world.log_in(&value, instances.len());
                     world.put_client(&client, Client { instances, ..Client::default() });
                 }
             }

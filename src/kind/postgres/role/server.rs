@@ -177,7 +177,7 @@ impl Issuer for RoleIssuer {
             Some(role) if role.logs_in => Life::Active,
             Some(_) => Life::Disabled,
             // Dropped by someone else, it leaves its sessions behind.
-            None if sessions(&self.client, &handle).await?.0 > 0 => Life::Disabled,
+            None if sessions(&self.client, &handle).await?.0 > 0 => Life::Deleted,
             None => Life::Gone,
         })
     }

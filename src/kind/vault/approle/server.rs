@@ -272,7 +272,7 @@ impl Issuer for ApproleIssuer {
                 return Err(CallError::rejected(ErrorKind::Invalid, message).hint("use this handle"));
             }
             None if self.left(handle).await?.is_empty() => Life::Gone,
-            None => Life::Disabled,
+            None => Life::Deleted,
         })
     }
 

@@ -120,6 +120,7 @@ impl IssuerSpec for ApproleSecretId {
             principal: Some(format!("approle {}", self.role)),
             policies: scope.policies.clone().unwrap_or_default(),
             ttl: self.ttl,
+            logins: true,
             ..StandIn::default()
         }
     }

@@ -111,6 +111,7 @@ mod tests {
                         audience: None,
                         tag: None,
                         used: false,
+                        logins: None,
                     };
                     w.put_credential(&handle, credential);
                     let mut secrets = w.secrets("path").cloned().unwrap_or_default();

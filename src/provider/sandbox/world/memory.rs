@@ -30,6 +30,8 @@ pub enum Change {
         life: Option<Life>,
         /// The run and the step that made it, as `RUN STEP`.
         tag: Option<String>,
+        /// How many logins that it made live.
+        logins: u32,
     },
     /// A store's labels moved. Versions are named by the handle of the credential that they hold.
     Store {
@@ -154,6 +156,7 @@ impl World {
                 principal: c.principal.clone(),
                 life: Some(c.life),
                 tag: c.tag.clone(),
+                logins: c.logins.unwrap_or_default(),
             },
             Line::Secrets(path, secrets) => {
                 let of = |label: &Option<String>| {
@@ -294,7 +297,8 @@ impl World {
         for (at, before, line) in due {
             let stands = match (&before, self.before(&line)) {
                 (Before::Credential(_, was), Before::Credential(_, is)) => {
-                    was.as_ref().map(|c| c.life) == is.map(|c| c.life)
+                    let state = |c: Box<Credential>| (c.life, c.logins);
+                    was.clone().map(state) == is.map(state)
                 }
                 (Before::Secrets(_, was), Before::Secrets(_, is)) => {
                     was.as_ref().map(|s| &s.labels) == is.as_ref().map(|s| &s.labels)
@@ -345,6 +349,7 @@ impl World {
                         principal: known.map(|c| c.principal.clone()).unwrap_or_default(),
                         life: is.map(|c| c.life),
                         tag: known.and_then(|c| c.tag.clone()),
+                        logins: is.and_then(|c| c.logins).unwrap_or_default(),
                         handle,
                     }
                 }

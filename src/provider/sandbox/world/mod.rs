@@ -61,6 +61,19 @@ pub(super) struct Credential {
     pub(super) tag: Option<String>,
     #[serde(default)]
     pub(super) used: bool,
+    /// How many logins that it made live; `None` where what uses it gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) logins: Option<u32>,
+}
+
+impl Credential {
+    /// Its life, as its issuer tells it: what is deleted is gone once all that it made is.
+    pub(super) fn told(&self) -> Life {
+        match self.life {
+            Life::Gone if self.logins.is_some_and(|logins| logins > 0) => Life::Deleted,
+            life => life,
+        }
+    }
 }
 
 /// A secret in a store.
@@ -360,6 +373,18 @@ impl World {
 
     pub(super) fn put_credential(&mut self, handle: &str, credential: Credential) {
         self.write(Line::Credential(handle.to_owned(), credential));
+    }
+
+    /// Somebody logs in with what stands for a value, so many times. What is dead makes no login.
+    pub(super) fn log_in(&mut self, value: &Value, times: usize) {
+        let material = self.material(value);
+        let found = self.credential_of(&material).map(|(handle, c)| (handle.to_owned(), c.clone()));
+        if let Some((handle, credential)) = found.filter(|(_, c)| c.life == Life::Active)
+            && let Some(logins) = credential.logins
+        {
+            let logins = Some(logins.saturating_add(u32::try_from(times).unwrap_or(u32::MAX)));
+            self.put_credential(&handle, Credential { logins, ..credential });
+        }
     }
 
     /// Ends every credential of a principal whose issuer keeps one value: another takes its place.
