@@ -145,7 +145,7 @@ async fn logins_die_with_their_secret_id_and_others_do_not() {
     // The process dies between the secret id and its sessions: that is not taken for done.
     let accessor = handle.split('.').next().expect("accessor");
     vault.api("POST", &destroy, json!({ "secret_id_accessor": accessor })).await;
-    assert_eq!(issuer.life(&handle).await.expect("life"), Life::Disabled);
+    assert_eq!(issuer.life(&handle).await.expect("life"), Life::Deleted);
     issuer.revoke(&context(), &handle, None).await.expect("revoke");
     assert_eq!(issuer.life(&handle).await.expect("life"), Life::Gone);
     let mut alive = Vec::new();
@@ -387,4 +387,41 @@ async fn a_destruction_that_did_not_happen_is_not_done() {
 #[ignore = "needs Vault: scripts/test"]
 async fn a_secret_id_that_is_said_to_be_gone_and_still_logs_in_is_not_done() {
     does_not_end_as_done(true).await;
+}
+
+/// The way back destroys the new secret id, and is cut off before the logins that consumers made with it. It ends later
+/// all the same, and leaves none of them.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_rollback_that_was_cut_off_before_the_logins_ends() {
+    let world = World::approle().await;
+    let World::Vault { vault, role, .. } = &world else { unreachable!("it is in a Vault") };
+    let (cut, mended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (destroyed, is_mended) = (Arc::clone(&cut), Arc::clone(&mended));
+    let between = through(vault, move |path, _| {
+        destroyed.fetch_or(path.ends_with("/destroy"), Ordering::SeqCst);
+        let refused = path.ends_with("auth/token/revoke-accessor")
+            && destroyed.load(Ordering::SeqCst)
+            && !is_mended.load(Ordering::SeqCst);
+        refused.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    })
+    .await;
+    let consumer = world.consumer().await;
+    let tool = world.tool_through(&between.address);
+    let runbook = world.runbook(&consumer.url, Some("overlap: { until: [adopted] }"));
+    let runbook = tool.runbook(&(runbook + "limits: { attempts: 1 }\n"));
+    let before = world.current().await;
+    let run = ["run", runbook.to_str().expect("path"), "--env", "test", "--yes", "--until", "cutover"];
+    let ran = tool.done(&run).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let new = world.current().await;
+    let login = vault.log_in(role, &World::secret(&new)).await.expect("a login");
+    let back = tool.done(&["rollback", "--yes"]).await;
+    assert!(matches!(back.code, Some(11 | 14)), "{back:?}");
+    assert!(cut.load(Ordering::SeqCst) && vault.accepts(&login).await, "it was cut off before the logins");
+    mended.store(true, Ordering::SeqCst);
+    let ended = tool.done(&["resume"]).await;
+    assert_eq!(tool.status()["end"], "rolled-back", "{ended:?}");
+    assert!(!vault.accepts(&login).await, "the login lives");
+    assert!(!world.accepts(&new).await && world.accepts(&before).await, "{ended:?}");
 }

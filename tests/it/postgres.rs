@@ -623,7 +623,7 @@ async fn a_role_is_told_by_its_number_and_not_by_its_name() {
     let handle = one.full_handle(&gone).await.expect("an answer");
     let session = pg.log_in(&gone, theirs, "postgres").await.expect("a session");
     pg.execute(&format!("drop role \"{gone}\"")).await;
-    assert_eq!(one.life(&handle).await.expect("life"), Life::Disabled, "its session lives on");
+    assert_eq!(one.life(&handle).await.expect("life"), Life::Deleted, "its session lives on");
     one.revoke(&context(), &handle, None).await.expect_err("it may not end that session");
     pg.execute(&format!("grant pg_signal_backend to \"{user}\"")).await;
     let may = RoleIssuer::new(pg.client_as(&user, &word), spec(&prefix, "")).expect("an issuer");
