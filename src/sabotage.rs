@@ -41,7 +41,7 @@ pub enum Sabotage {
     Sweep,
     /// 2: a value that its issuer does not know is taken for one that needs no revocation.
     Unknown,
-    /// 2: what a credential made is neither ended with it nor looked for.
+    /// 2: a credential counts as gone although what it made lives on.
     Descendants,
     /// 1: nobody waits until others have read a set anew.
     Settle,

@@ -172,6 +172,9 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         inside.sort();
         files.extend(inside);
     }
+    // A file that is named twice, or once by itself and once with its directory, is one runbook.
+    let mut seen = BTreeSet::new();
+    files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
     Ok(files)
 }
 

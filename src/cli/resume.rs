@@ -46,7 +46,13 @@ pub(super) async fn main(context: &Context, global: &Global, args: &ResumeArgs) 
     let hurry = args.hurry.event(context, args.reason.as_deref(), seen.plan(), Some(&seen))?;
     let opens = windows::of(seen.plan())?;
     let said = glass.into_iter().chain(hurry).collect();
-    let (journal, state) = take_up(context, &run, said, change(args, context)).await?;
+    let taken = take_up(context, &run, said, change(args, context)).await;
+    let (journal, state) = taken.map_err(|error| match args.hurry.now && error.exit == Exit::Locked {
+        true => error.hint(format!(
+            "it may be the process that waits for the deployment window: end it with Ctrl-C, then: stanch resume {run} --now --reason TEXT"
+        )),
+        false => error,
+    })?;
     let provider = context.provider_of(state.plan())?;
     let conduct = args.session.conduct(global, opens);
     let driven = drive(context, global, provider, journal, state, conduct, &args.session).await?;

@@ -64,8 +64,9 @@ pub(super) fn waiting(state: &State, now: Timestamp) -> Option<String> {
     for (at, step) in steps.iter().enumerate() {
         match (state.status(at), not_before(state.status(at))) {
             (Status::Started { .. }, _) => {
-                let long = state.since(at).map(|begun| clock(since(now, begun))).unwrap_or_default();
-                begun.push(format!("{} ({long})", step.id));
+                // A step that only asks has no moment at which it took effect.
+                let long = state.since(at).map(|begun| format!(" ({})", clock(since(now, begun))));
+                begun.push(format!("{}{}", step.id, long.unwrap_or_default()));
             }
             (_, Some(then)) if then > now => later.push((then, step.id.clone())),
             _ => {}

@@ -303,6 +303,16 @@ fn undo(plan: &Plan, step: &Step) -> String {
 
 /// The expected outage and exposure, in words.
 pub(crate) fn costs(plan: &Plan) -> (String, String) {
+    let (outage, exposure, ends) = until_killed(plan);
+    let lags = plan.lags();
+    match ends && !lags.get().is_zero() {
+        true => (outage, format!("{exposure}; verifiers may accept it for {lags} after that")),
+        false => (outage, exposure),
+    }
+}
+
+/// What it costs where everybody refuses the old credential as soon as its issuer does, and whether it then does.
+fn until_killed(plan: &Plan) -> (String, String, bool) {
     let waiting = |phases: &[Phase]| -> Duration {
         plan.phases.iter().filter(|p| phases.contains(&p.phase)).map(|p| plan.least(p).get()).sum()
     };
@@ -332,6 +342,7 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
             living[..shown].join(", ")
         )
     });
+    let ends = none.is_none() && unbounded.is_none();
     match plan.strategy {
         Strategy::Overlap => {
             let before = [Phase::Prepare, Phase::Distribute, Phase::Verify, Phase::Cutover, Phase::Overlap];
@@ -353,12 +364,14 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
             (
                 "none: the old and the new credential are both valid until every consumer has moved".into(),
                 exposure,
+                ends,
             )
         }
         Strategy::Revoke => (
             "for programs that still use these credentials, until they get others: stanch replaces none"
                 .into(),
             none.or(unbounded).unwrap_or_else(|| "stanch revokes them at once".into()),
+            ends,
         ),
         Strategy::Contain => (
             format!(
@@ -368,6 +381,7 @@ pub(crate) fn costs(plan: &Plan) -> (String, String) {
             none.or(unbounded).unwrap_or_else(|| {
                 "stanch kills the old credential as soon as the new one is issued, or after 2s".into()
             }),
+            ends,
         ),
     }
 }

@@ -56,6 +56,7 @@ fn a_done_run_is_evidence_and_one_that_was_rolled_back_is_not() {
 fn a_table_a_feed_and_json_say_the_same() {
     let tool = ran(&[], 0);
     let path = paced(&tool, "90d Europe/Berlin");
+    assert_eq!(entries(&tool, &[&path, &path]).len(), 1, "a file that is named twice is one runbook");
     let due = entries(&tool, &[&path])[0]["due"].as_str().expect("due")[..10].to_owned();
     let table = tool.run(&["calendar", &path, "--env", "sandbox"]).expect(0).stdout;
     assert!(table.starts_with("UPCOMING") && table.contains(&format!("{due} Europe/Berlin")), "{table}");

@@ -131,6 +131,11 @@ async fn what_is_wrong_is_found_before_anything_is_changed() {
     );
     let nowhere = format!(r#","jwks":["{}/none.json"]"#, keys.url);
     assert!(refused(&in_file(&keys, &nowhere)).await.contains("answered 404 in place of a JWKS"));
+    // One that is down keeps nobody from the kill.
+    let down = in_file(&keys, &jwks("http://127.0.0.1:9"));
+    assert_eq!(refused(&down).await, "");
+    let told = down.preflight(None).await;
+    assert!(told.iter().any(|c| c.name == "jwks" && c.verdict == CheckVerdict::Warn), "{told:?}");
     let none = issuer(FileDocument::new("/nowhere/jwks.json"), "");
     assert!(refused(&none).await.contains("NotFound"));
     // What is served is another set.

@@ -115,6 +115,20 @@ fn a_persons_word_begins_cutover_now_and_stays_on_the_record() {
     assert!(none.stderr.contains("waits for no deployment window"), "{none:?}");
 }
 
+/// The process that waits has the run: a person who does not want to wait is told to end it first.
+#[test]
+fn a_word_to_begin_now_names_the_process_that_waits() {
+    let tool = Tool::new();
+    let path = runbook(&tool, &on_day(3));
+    let waits = tool.start(&["run", &path, "--env", "sandbox", "--yes"]);
+    tool.wait_for("\"phase\":\"verify\"");
+    let now = tool.run(&["resume", "--now", "--reason", "INC-7"]).expect(21);
+    assert!(now.stderr.contains("end it with Ctrl-C, then: stanch resume"), "{now:?}");
+    waits.signal("INT");
+    waits.wait().expect(130);
+    tool.run(&["resume", "--now", "--reason", "INC-7"]).expect(0);
+}
+
 #[test]
 fn who_contains_a_leak_waits_for_no_window() {
     for windows in [on_day(3), OVER.to_owned()] {

@@ -204,8 +204,8 @@ pub(super) async fn send(context: &Context, global: &Global, args: &SendArgs) ->
         Some(Delivery::Waiting | Delivery::Sending) => {}
     }
     let until = add(context.clock.now().wall, PATIENCE);
-    notify::send(&outbox, &channels, &context.clock, Budget { deadline: DEADLINE, until, at_once: true })
-        .await?;
+    let budget = Budget { deadline: DEADLINE, until, at_once: true };
+    notify::send(&outbox, &channels, Some(&args.channel), &context.clock, budget).await?;
     let entries = outbox.entries()?;
     let delivery = entries.iter().find(is_this).map_or(Delivery::Waiting, |entry| entry.delivery);
     super::list::report_wrong(&run, &outbox)?;

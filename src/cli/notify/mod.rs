@@ -193,7 +193,7 @@ async fn flush_one(context: &Context, run: &str, again: bool) -> Result<Flushed,
     let before = count(&outbox, Delivery::Sent)?;
     let until = add(context.clock.now().wall, PATIENCE);
     let budget = Budget { deadline: DEADLINE, until, at_once: true };
-    let open = notify::send(&outbox, &channels, &context.clock, budget).await?;
+    let open = notify::send(&outbox, &channels, None, &context.clock, budget).await?;
     let sent = count(&outbox, Delivery::Sent)? - before;
     let bad = count(&outbox, Delivery::Refused)? + count(&outbox, Delivery::InDoubt)?;
     list::report_wrong(run, &outbox)?;

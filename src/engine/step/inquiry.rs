@@ -258,6 +258,7 @@ impl Inquiry<'_> {
             let error = match lives.await {
                 Ok((Life::Gone, Life::Active)) => None,
                 Ok(_) if is_on(Sabotage::Survivor) => None,
+                Ok((Life::Deleted, _)) if is_on(Sabotage::Descendants) => None,
                 Ok((Life::Gone, _)) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
                     "its issuer does not know the new credential either, so what it says of the old one proves nothing",

@@ -277,6 +277,6 @@ impl Following {
 
     async fn send(&self, until: Timestamp, at_once: bool) -> Result<usize, NotifyError> {
         let budget = Budget { deadline: DEADLINE, until, at_once };
-        Ok(send(&self.outbox, &self.channels, &self.clock, budget).await?)
+        Ok(send(&self.outbox, &self.channels, None, &self.clock, budget).await?)
     }
 }

@@ -33,18 +33,21 @@ pub struct Budget {
     pub at_once: bool,
 }
 
-/// Tries each message that waits, once. Returns how many are still to be sent.
+/// Tries each message that waits, once; where a channel is named, those of that channel alone. Returns how many are
+/// still to be sent.
 ///
 /// # Errors
 /// When the outbox fails.
 pub async fn send(
     outbox: &Outbox,
     channels: &Channels,
+    to: Option<&str>,
     clock: &Arc<dyn Clock>,
     budget: Budget,
 ) -> Result<usize, OutboxError> {
     let mut waiting: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    for entry in outbox.entries()?.into_iter().filter(Entry::is_open) {
+    let wanted = |entry: &Entry| entry.is_open() && to.is_none_or(|to| to == entry.message.channel);
+    for entry in outbox.entries()?.into_iter().filter(wanted) {
         waiting.entry(entry.message.channel.clone()).or_default().push(entry);
     }
     let mut tasks = tokio::task::JoinSet::new();

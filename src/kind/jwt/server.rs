@@ -115,7 +115,12 @@ impl Issuer for KeyIssuer {
             }
             Err(error) => checks.push(error.to_check("public keys")),
         }
-        checks.extend(self.served(outgoing).await.unwrap_or_else(|error| vec![error.to_check("jwks")]));
+        checks.extend(self.served(outgoing).await.unwrap_or_else(|error| match error.kind {
+            // A server that is down must not keep a leaked key alive: each address is asked again before the new key
+            // is delivered, and at the end.
+            ErrorKind::Unreachable => vec![Check::warn("jwks", error.message)],
+            _ => vec![error.to_check("jwks")],
+        }));
         checks
     }
 

@@ -8,7 +8,6 @@ use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::spec::StandIn;
 use crate::provider::{CallContext, CallError, Grant, Issued, Issuer, Use};
 use crate::runbook::model;
-use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{Material, Recipe};
 
 /// What the sandbox's issuer is like, in place of which real one.
@@ -262,8 +261,7 @@ impl Issuer for SandboxIssuer {
     async fn life(&self, handle: &str) -> Result<Life, CallError> {
         self.sandbox
             .call("life", &self.spec.principal, |world| {
-                let told = |c: &Credential| if is_on(Sabotage::Descendants) { c.life } else { c.told() };
-                Ok(world.credential(handle).map_or(Life::Gone, told))
+                Ok(world.credential(handle).map_or(Life::Gone, Credential::told))
             })
             .await
             .map_err(CallError::read_only)
@@ -286,7 +284,7 @@ impl Issuer for SandboxIssuer {
         _material: Option<&Material>,
     ) -> Result<(), CallError> {
         self.set("revoke", handle, Life::Gone).await?;
-        if !self.spec.logs_in || is_on(Sabotage::Descendants) {
+        if !self.spec.logs_in {
             return Ok(());
         }
         // First the credential, so that it makes no more logins; then each of those that it made, as a real server's
