@@ -7,7 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{ErrorKind, Period};
-use crate::kind::vault::token_info::{TokenInfo, network};
+use crate::kind::vault::logins::Login;
+use crate::kind::vault::token_info::network;
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
@@ -127,9 +128,8 @@ pub(super) fn login_name(path: &str, role: &str, digest: &str) -> String {
 }
 
 /// The same of a token; `None` of one that no AppRole's login made.
-pub(super) fn login(token: &TokenInfo) -> Option<String> {
-    let meta = token.meta.as_ref()?;
-    Some(login_name(&token.path, meta.get(ROLE)?, &digest(meta.iter())))
+pub(super) fn login(token: &Login) -> Option<String> {
+    Some(login_name(&token.path, token.meta.get(ROLE)?, &digest(token.meta.iter())))
 }
 
 /// What Vault says of a role.
@@ -239,7 +239,7 @@ mod tests {
         let login = |meta: &str| {
             let text =
                 format!(r#"{{"accessor":"t","expire_time":null,"path":"auth/approle/login","meta":{meta}}}"#);
-            login(&serde_json::from_str(&text).expect("a token"))
+            Login::of(&serde_json::from_str(&text).expect("a token")).as_ref().and_then(login)
         };
         assert_eq!(handle("null"), "a");
         assert_eq!(handle("{}"), "a");
