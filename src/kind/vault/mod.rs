@@ -33,6 +33,7 @@ mod spec;
 pub mod token;
 #[cfg(feature = "tool")]
 mod token_info;
+pub mod userpass;
 
 #[cfg(feature = "tool")]
 pub use client::VaultClient;

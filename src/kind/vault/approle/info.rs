@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::{ErrorKind, Period};
 use crate::kind::vault::logins::Login;
+use crate::kind::vault::shape::{is_segment, mount};
 use crate::kind::vault::token_info::network;
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
@@ -37,17 +38,12 @@ impl SecretIdSpec {
     /// # Errors
     /// When they cannot.
     pub(super) fn checked(mut self) -> Result<Self, CallError> {
-        let plain = |text: &str| {
-            !matches!(text, "" | "." | "..")
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b))
-        };
-        self.mount = self.mount.trim_matches('/').to_owned();
         // Vault keeps the names of roles in lower case.
         self.role = self.role.to_ascii_lowercase();
-        let wrong = match (self.mount.split('/').all(plain), plain(&self.role)) {
-            (true, true) => return Ok(self),
-            (false, _) => format!("`{}` is not the path of an auth method", sanitize(&self.mount)),
-            (true, false) => format!("`{}` is not the name of a role", sanitize(&self.role)),
+        let wrong = match (mount(&self.mount), is_segment(&self.role)) {
+            (Some(mount), true) => return Ok(Self { mount, ..self }),
+            (None, _) => format!("`{}` is not the path of an auth method", sanitize(&self.mount)),
+            (Some(_), false) => format!("`{}` is not the name of a role", sanitize(&self.role)),
         };
         Err(CallError::rejected(ErrorKind::Invalid, wrong).hint("correct `mount` or `role` in the runbook"))
     }

@@ -6,12 +6,13 @@ use rustify::enums::RequestMethod;
 use serde::Deserialize;
 
 use super::info::{SecretIdInfo, login, login_name};
-use super::look::{is_empty_list, known};
+use super::look::known;
 use super::server::ApproleIssuer;
 use super::spec::split;
 use crate::kind::vault::client::{Effect, data, malformed_response};
 use crate::kind::vault::logins::logins;
 use crate::kind::vault::lookup::each;
+use crate::kind::vault::shape::is_empty_list;
 use crate::kind::vault::token_info::TokenInfo;
 use crate::provider::outcome::CallError;
 use crate::text::is_name;
