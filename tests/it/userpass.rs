@@ -15,7 +15,7 @@ use stanch::secret::{Material, Secret};
 use crate::approle::{in_front, through};
 use crate::conformance::issuer_keeps_its_promises;
 use crate::servers::{Vault, context, failures, plain_http, serve, unique};
-use crate::tool::search;
+use crate::tool::{Tool, search};
 use crate::worlds::World;
 
 /// Users called `name`, with these fields of the issuer as well.
@@ -359,6 +359,37 @@ async fn an_unclear_answer_is_an_error() {
     }
     let nowhere = Vault { address: serve(axum::Router::new()).await, root: "root".to_owned() };
     assert!(issuer(&nowhere, "app").life(&old).await.is_err(), "a server that is none of Vault's");
+}
+
+/// The bare kill: by the name, with the user's logins, and no secret anywhere.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_user_dies_by_its_name() {
+    let vault = Vault::shared();
+    let (old, password) = another(&vault, json!({ "token_policies": "any", "token_ttl": "2h" })).await;
+    let session = vault.log_in_user(&old, &password).await.expect("a login");
+    let rules = r#"path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }"#;
+    let operator = vault.token(rules).await;
+    let tool = Tool::new().with("VAULT_ADDR", &vault.address).with("VAULT_TOKEN", &operator);
+    let typed = old.to_uppercase();
+    let ran = tool
+        .done(&["revoke", "vault-userpass", &typed, "never-was", "--reason", "in a log", "--yes"])
+        .await
+        .expect(0);
+    assert!(ran.stdout.contains("gone, as its issuer says"), "{ran:?}");
+    assert!(ran.stdout.contains("never-was: unknown to its issuer"), "{ran:?}");
+    assert!(!vault.accepts(&session).await, "its login lives on");
+    assert_eq!(vault.log_in_user(&old, &password).await, Err(400));
+    search(&tool.state(), &[password, operator, session]);
+    // Who works with a login of the user is told so, and the user is left as it is.
+    let policy = unique("policy");
+    vault.api("PUT", &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+    let (own, password) = another(&vault, json!({ "token_policies": policy })).await;
+    let login = vault.log_in_user(&own, &password).await.expect("a login");
+    let tool = Tool::new().with("VAULT_ADDR", &vault.address).with("VAULT_TOKEN", &login);
+    let ran = tool.done(&["revoke", "vault-userpass", &own, "--reason", "x", "--yes"]).await;
+    assert!(ran.code != Some(0) && ran.stderr.contains("is a login of the old user"), "{ran:?}");
+    vault.log_in_user(&own, &password).await.expect("it is as it was");
 }
 
 /// How a server lies.

@@ -9,8 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::acl::Acl;
 use super::kv2_secret::{Metadata, Mount, MountConfig, Seen};
-use super::logins::Login;
-use super::token_info::{Birth, Role, TokenInfo};
+use super::token_info::{Birth, Login, Role, TokenInfo};
 use crate::provider::outcome::CallError;
 
 /// The answers that are kept, for as long as the client: one run. Only good answers are: whoever asks

@@ -1,31 +1,16 @@
 //! Logins: tokens that an auth method gave out for a credential. They outlive the credential, and are revoked with it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::client::{VaultClient, auth};
 use super::lookup::{ACCESSORS, LOOKUP, REVOKE, accessors, each, lookup, revoke};
 use super::permissions::Need;
-use super::token_info::{OPERATOR_USES, TokenInfo, not_a_descendant};
+use super::token_info::{Login, OPERATOR_USES, TokenInfo, not_a_descendant};
 use crate::domain::{Check, ErrorKind};
 use crate::provider::Use;
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::text::is_name;
-
-/// What tells whose login a token is. It never changes.
-pub(super) struct Login {
-    /// Where it was made.
-    pub(super) path: String,
-    pub(super) meta: HashMap<String, String>,
-}
-
-impl Login {
-    /// What a token is told by; `None` of one that carries nothing of a credential.
-    pub(super) fn of(token: &TokenInfo) -> Option<Self> {
-        Some(Self { path: token.path.clone(), meta: token.meta.clone()? })
-    }
-}
 
 /// The tokens that are wanted logins.
 ///

@@ -4,11 +4,11 @@ use super::info::{AppRole, login_name};
 use super::server::ApproleIssuer;
 use super::spec::split;
 use crate::domain::{Check, ErrorKind, Identity, Period};
-use crate::kind::vault::logins::{Login, needs, own_check};
+use crate::kind::vault::logins::{needs, own_check};
 use crate::kind::vault::network;
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::TokenInfo;
+use crate::kind::vault::token_info::{Login, TokenInfo};
 use crate::provider::outcome::CallError;
 use crate::text::counted;
 

@@ -7,9 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{ErrorKind, Period};
-use crate::kind::vault::logins::Login;
 use crate::kind::vault::shape::{is_segment, mount};
-use crate::kind::vault::token_info::network;
+use crate::kind::vault::token_info::{Login, network};
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;

@@ -4,11 +4,11 @@ use super::entity::Method;
 use super::server::UserIssuer;
 use super::user::{User, settings};
 use crate::domain::{Check, ErrorKind};
-use crate::kind::vault::logins::{self, Login};
+use crate::kind::vault::logins;
 use crate::kind::vault::network;
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::TokenInfo;
+use crate::kind::vault::token_info::{Login, TokenInfo};
 use crate::provider::CallError;
 use crate::text::{counted, sanitize, sanitize_long};
 

@@ -45,7 +45,7 @@ pub struct VaultUserpass {
     /// The longest that a login lives, renewals counted; else as long as the auth method says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<Period>,
-    /// The same, whatever the auth method says.
+    /// The longest that a login lives, renewals counted: neither the auth method nor a period extends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explicit_max_ttl: Option<Period>,
     /// The period of the logins: renewed in time, they never expire.
