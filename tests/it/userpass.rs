@@ -403,6 +403,24 @@ enum Lie {
     Logins,
 }
 
+/// A success of something in front of the server is none.
+#[tokio::test]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_page_in_place_of_a_write_is_not_a_success() {
+    let vault = Vault::shared();
+    let (old, _) = another(&vault, json!({})).await;
+    let front = in_front(&vault, |parts, _| {
+        let wrote = parts.method == "POST" && parts.uri.path().contains("/users/");
+        wrote.then(|| "<html>log in</html>".into_response())
+    })
+    .await;
+    let (one, step) = (issuer(&front, &unique("app")), context());
+    let error = one.issue(&step, one.candidate(&step).as_ref()).await.expect_err("a page");
+    assert!(error.in_doubt, "{error:?}");
+    let error = one.disable(&step, &old).await.expect_err("a page");
+    assert!(error.in_doubt, "{error:?}");
+}
+
 /// A whole run against such a server: it is not done, and no secret is seen.
 async fn does_not_end_as_done(lie: Lie) {
     let world = World::userpass().await;

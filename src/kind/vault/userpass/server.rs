@@ -1,6 +1,7 @@
 //! Users with a password: made under a name that says whose they are, disabled by their networks, deleted by name, with
 //! their logins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -122,11 +123,28 @@ impl UserIssuer {
         Ok(())
     }
 
-    /// Lets a user log in from these networks only.
-    async fn bind(&self, user: &str, networks: &[String]) -> Result<(), CallError> {
-        let path = self.path(user)?;
-        // A user that is gone is not made by this: there is no password.
-        self.client.plain(RequestMethod::POST, &path, Some(bound_to(networks)), Effect::Write).await.map(drop)
+    /// Writes fields of a user, and returns what the server shows of it then: a success of something in front of the
+    /// server is none.
+    async fn write(&self, user: &str, fields: &BTreeMap<String, Value>) -> Result<User, CallError> {
+        let (path, body) = (self.path(user)?, json!(fields).to_string().into_bytes());
+        // A user that is gone is not made again where the fields lack a password.
+        self.client.plain(RequestMethod::POST, &path, Some(body), Effect::Write).await?;
+        let shown = self.user(user).await.map_err(CallError::doubtful)?;
+        shown.ok_or_else(|| {
+            let (place, user) = (self.client.place(), sanitize(user));
+            CallError::unknown(format!(
+                "{place} took what was written of the user {user}, and has no such user"
+            ))
+        })
+    }
+
+    /// Lets a user log in from these networks only, and so leads to this.
+    async fn bind(&self, user: &str, networks: &[String], to: Life) -> Result<(), CallError> {
+        if self.write(user, &bound_to(networks)).await?.life() == to {
+            return Ok(());
+        }
+        let message = format!("{} took the networks of the user, and shows others", self.client.place());
+        Err(CallError::unknown(message))
     }
 
     /// Logs in, and revokes the login.
@@ -241,7 +259,6 @@ impl Issuer for UserIssuer {
             CallError::rejected(ErrorKind::Invalid, "there is no password to make a user with")
         })?;
         let pair = pair(candidate)?;
-        let path = self.path(&pair.user)?;
         let issued = || Issued {
             identity: Identity { handle: pair.user.clone(), principal: self.principal() },
             material: candidate.clone(),
@@ -258,10 +275,9 @@ impl Issuer for UserIssuer {
                 }
             };
         }
-        let mut body = settings(&self.spec);
-        body.insert("password".to_owned(), Value::from(pair.password.expose()));
-        let body = json!(body).to_string().into_bytes();
-        let made = self.client.plain(RequestMethod::POST, &path, Some(body), Effect::Write).await;
+        let mut fields = settings(&self.spec);
+        fields.insert("password".to_owned(), Value::from(pair.password.expose()));
+        let made = self.write(&pair.user, &fields).await;
         made.map(|_| issued()).map_err(|error| scrubbed(error, candidate))
     }
 
@@ -323,7 +339,7 @@ impl Issuer for UserIssuer {
                 return Err(CallError::rejected(ErrorKind::Conflict, message)
                     .hint("set them as in `bound_cidrs`, then resume; or revoke the user at once"));
             }
-            self.bind(handle, &[format!("{NOWHERE}/32")]).await?;
+            self.bind(handle, &[format!("{NOWHERE}/32")], Life::Disabled).await?;
         }
         match self.spec.end_logins {
             EndLogins::Sunset => self.end_logins(handle).await.map_err(CallError::doubtful),
@@ -333,7 +349,7 @@ impl Issuer for UserIssuer {
 
     async fn enable(&self, _: &CallContext, handle: &str) -> Result<(), CallError> {
         match self.known(handle).await?.life() {
-            Life::Disabled => self.bind(handle, &self.spec.bound_cidrs).await,
+            Life::Disabled => self.bind(handle, &self.spec.bound_cidrs, Life::Active).await,
             _ => Ok(()),
         }
     }

@@ -123,8 +123,8 @@ pub(super) fn settings(spec: &VaultUserpass) -> BTreeMap<String, Value> {
 }
 
 /// What disables a user, or enables it again.
-pub(super) fn bound_to(cidrs: &[String]) -> Vec<u8> {
-    json!({ CIDRS: cidrs }).to_string().into_bytes()
+pub(super) fn bound_to(cidrs: &[String]) -> BTreeMap<String, Value> {
+    BTreeMap::from([(CIDRS.to_owned(), json!(cidrs))])
 }
 
 /// Whether a name can be a user's, and a part of a path. Vault keeps names in lower case.
