@@ -449,7 +449,8 @@ async fn does_not_end_as_done(lie: Lie) {
                 Some((StatusCode::NOT_FOUND, r#"{"errors":[]}"#).into_response())
             }
             _ if disabled.load(Ordering::SeqCst) => {
-                let shown = json!({ "data": { "token_bound_cidrs": ["255.255.255.255"] } });
+                let shown =
+                    json!({ "data": { "token_bound_cidrs": ["255.255.255.255"], "token_policies": [] } });
                 Some(shown.to_string().into_response())
             }
             _ => None,

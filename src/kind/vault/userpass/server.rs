@@ -88,7 +88,14 @@ impl UserIssuer {
         let path = self.path(name)?;
         let reply = self.client.plain_reply(RequestMethod::GET, &path, None, Effect::Read).await?;
         match reply.status.as_u16() {
-            200 => data(&reply, &path).map(|fields| Some(User(fields))),
+            200 => {
+                let user = User(data(&reply, &path)?);
+                // Servers show it of every user, and of nothing else.
+                match user.0.contains_key("token_policies") {
+                    true => Ok(Some(user)),
+                    false => Err(malformed_response(&path).read_only()),
+                }
+            }
             404 if is_empty_list(&reply) => Ok(None),
             _ => Err(self.client.fault(&reply, &format!("GET {path}"), Effect::Read).await),
         }
@@ -293,15 +300,15 @@ impl Issuer for UserIssuer {
             404 if is_empty_list(&reply) => Vec::new(),
             _ => return Err(self.client.fault(&reply, &format!("LIST {path}"), Effect::Read).await),
         };
+        if !found.iter().all(|name| is_user(name)) {
+            return Err(malformed_response(&path).read_only());
+        }
         let names = self.spec.names_of(&context.run);
         match context.step.is_empty() {
             true => found.retain(|name| name.starts_with(&names)),
             false => found.retain(|name| *name == format!("{names}{}", digest(context.token.as_bytes()))),
         }
-        match found.iter().all(|name| is_user(name)) {
-            true => Ok(found),
-            false => Err(malformed_response(&path).read_only()),
-        }
+        Ok(found)
     }
 
     async fn existing(&self) -> Result<Vec<String>, CallError> {
