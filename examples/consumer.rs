@@ -60,7 +60,8 @@ struct Credential {
 const SESSION: u32 = 25;
 
 enum Source {
-    /// With the id of an AppRole, what is read is a secret id, and its login is what is used.
+    /// With the id of an AppRole, what is read is a secret id, and its login is what is used. So it is of a user with a
+    /// password.
     Vault {
         address: String,
         token: String,
@@ -187,17 +188,26 @@ impl Consumer {
         match &self.source {
             Source::Vault { address, token, path, role_id } => {
                 let fields = self.fields(address, token, path).await?;
-                let Some(role_id) = role_id else {
-                    let parts = json!({ "token": fields["token"], "main": fields["token"] });
-                    return Ok(Credential { parts, ..Credential::default() });
+                let (at, main, body) = match (role_id, fields["username"].as_str()) {
+                    (Some(role_id), _) => {
+                        let secret_id = &fields["secret_id"];
+                        let body = json!({ "role_id": role_id, "secret_id": secret_id });
+                        ("approle/login".to_owned(), secret_id, body)
+                    }
+                    (None, Some(user)) => {
+                        let password = &fields["password"];
+                        (format!("userpass/login/{user}"), password, json!({ "password": password }))
+                    }
+                    (None, None) => {
+                        let parts = json!({ "token": fields["token"], "main": fields["token"] });
+                        return Ok(Credential { parts, ..Credential::default() });
+                    }
                 };
-                let secret_id = &fields["secret_id"];
-                let login = self.http.post(format!("{address}/v1/auth/approle/login"));
-                let login = login.body(json!({ "role_id": role_id, "secret_id": secret_id }).to_string());
+                let login = self.http.post(format!("{address}/v1/auth/{at}")).body(body.to_string());
                 let text = login.send().await.map_err(|e| e.to_string())?.text().await;
                 let body: Value =
                     serde_json::from_str(&text.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-                let parts = json!({ "token": body["auth"]["client_token"], "main": secret_id });
+                let parts = json!({ "token": body["auth"]["client_token"], "main": main });
                 Ok(Credential { parts, ..Credential::default() })
             }
             Source::Aws { url, secret } => {

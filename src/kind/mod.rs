@@ -105,6 +105,7 @@ macro_rules! issuers {
             Random => random::Random,
             VaultToken => vault::token::VaultToken,
             ApproleSecretId => vault::approle::ApproleSecretId,
+            VaultUserpass => vault::userpass::VaultUserpass,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
             RedisAclUser => redis::user::RedisAclUser,

@@ -72,8 +72,8 @@ pub trait Issuer: Send + Sync {
     /// [`ErrorKind::Invalid`] when the value cannot be such a credential; it was then sent nowhere.
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError>;
 
-    /// A candidate for `issue`, where the secret is made here and not by the server.
-    fn candidate(&self) -> Option<Material>;
+    /// A candidate for `issue` with this context, where the secret is made here and not by the server.
+    fn candidate(&self, context: &CallContext) -> Option<Material>;
 
     /// Makes the incoming credential. `candidate` is what [`Issuer::candidate`] made, the same for
     /// every attempt.

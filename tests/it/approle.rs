@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use stanch::domain::{Check, CheckVerdict, ErrorKind, Life};
@@ -62,13 +63,21 @@ pub(crate) async fn through<F>(vault: &Vault, answer: F) -> Vault
 where
     F: Fn(&str, &[u8]) -> Option<Response> + Clone + Send + Sync + 'static,
 {
+    in_front(vault, move |parts, body| answer(parts.uri.path(), body)).await
+}
+
+/// The same, where the method counts as well.
+pub(crate) async fn in_front<F>(vault: &Vault, answer: F) -> Vault
+where
+    F: Fn(&Parts, &[u8]) -> Option<Response> + Clone + Send + Sync + 'static,
+{
     let target = vault.address.clone();
     let router = axum::Router::new().fallback(move |request: Request| {
         let (target, answer) = (target.clone(), answer.clone());
         async move {
             let (mut parts, body) = request.into_parts();
             let body = axum::body::to_bytes(body, 1 << 20).await.expect("body");
-            if let Some(answer) = answer(parts.uri.path(), &body) {
+            if let Some(answer) = answer(&parts, &body) {
                 return answer;
             }
             parts.headers.remove("host");

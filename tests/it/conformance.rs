@@ -134,7 +134,7 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
     let step = context();
     // Another step of the same run: both tags count.
     let other = CallContext { run: step.run.clone(), step: "other/prepare/issue".to_owned(), ..context() };
-    let candidate = issuer.candidate();
+    let candidate = issuer.candidate(&step);
     assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
@@ -168,7 +168,7 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
         );
     }
     let second = if traits.coexists {
-        let candidate = issuer.candidate();
+        let candidate = issuer.candidate(&other);
         let second = issuer.issue(&other, candidate.as_ref()).await.expect("a second one");
         assert_ne!(second.identity.handle, handle);
         assert_eq!(issuer.find(&other, &now).await.expect("find"), [second.identity.handle.as_str()]);

@@ -397,7 +397,7 @@ async fn a_generated_value_is_told_to_its_authority() {
         revoked.display()
     );
     let issuer = provider.issuer("c", &credential(&yaml)).await.expect("issuer");
-    let candidate = issuer.candidate().expect("candidate");
+    let candidate = issuer.candidate(&context()).expect("candidate");
     let issued = issuer.issue(&context(), Some(&candidate)).await.expect("issue");
     let text = candidate.part("value").expect("value").expose();
     assert_eq!(text.len(), 48);

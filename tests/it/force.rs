@@ -61,6 +61,7 @@ async fn consumer(world: &Arc<World>) -> String {
 pub(crate) enum Kind {
     Vault,
     Approle,
+    Userpass,
     Aws,
     Ssm,
     Moto,
@@ -77,6 +78,7 @@ impl Kind {
         match self {
             Self::Vault => World::vault().await,
             Self::Approle => World::approle().await,
+            Self::Userpass => World::userpass().await,
             Self::Aws => World::aws().await,
             Self::Ssm => World::ssm().await,
             Self::Moto => World::moto().await,
@@ -390,6 +392,8 @@ at_every_record! {
     vault_survives_a_death_at_every_record_of_a_rollback: Vault Back, "needs Vault: scripts/test";
     approle_survives_a_death_at_every_record: Approle Forward, "needs Vault: scripts/test";
     approle_survives_a_death_at_every_record_of_a_rollback: Approle Back, "needs Vault: scripts/test";
+    userpass_survives_a_death_at_every_record: Userpass Forward, "needs Vault: scripts/test";
+    userpass_survives_a_death_at_every_record_of_a_rollback: Userpass Back, "needs Vault: scripts/test";
     aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
     ssm_survives_a_death_at_every_record: Ssm Forward, "needs ministack: scripts/test";

@@ -17,6 +17,7 @@ use stanch::kind::real::RealProvider;
 use stanch::kind::vault::VaultClient;
 use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
 use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
+use stanch::kind::vault::userpass::UserIssuer;
 use stanch::provider::layout::Layout;
 use stanch::provider::{CallError, Issuer, Provider, Store};
 use stanch::runbook::model;
@@ -237,7 +238,21 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
     let place = Kv2Place::new("secret", "app").expect("place");
     let store = Kv2Store::new(Arc::clone(&client), place, layout, true);
     let context = context();
-    vec![
+    let users = UserIssuer::new(Arc::clone(&client), words("{connection: vault, name: app}")).expect("users");
+    let user = users.candidate(&context).expect("a candidate");
+    let mut results = vec![
+        ("users", checked(users.preflight(None).await)),
+        ("make a user", shown(users.issue(&context, Some(&user)).await)),
+        ("find users", shown(users.find(&context, &[]).await)),
+        ("identify a user", shown(users.identify(&user).await)),
+        ("inspect a user", shown(users.inspect("app").await)),
+        ("life of a user", shown(users.life("app").await)),
+        ("disable a user", shown(users.disable(&context, "app").await)),
+        ("enable a user", shown(users.enable(&context, "app").await)),
+        ("revoke a user", shown(users.revoke(&context, "app", None).await)),
+        ("log in", shown(users.attempt(&user).await)),
+    ];
+    results.extend([
         ("connection", checked(stanch::kind::vault::preflight(&client, &SystemClock::new()).await)),
         ("permission", checked(issuer.preflight(None).await)),
         ("mount", checked(store.preflight().await)),
@@ -252,7 +267,8 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         ("read", shown(store.read(None).await)),
         ("promote", shown(store.promote(&context, &token(), &token(), None).await)),
         ("destroy", shown(store.destroy(&context, "1", &token()).await)),
-    ]
+    ]);
+    results
 }
 
 /// Every call to AWS.

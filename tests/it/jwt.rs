@@ -163,7 +163,7 @@ async fn what_is_wrong_is_found_before_anything_is_changed() {
         one.identify(&Material::single("private_key", Secret::new("hunter2"))).await.expect_err("no kid");
     assert!(error.kind == ErrorKind::Invalid && !format!("{error:?}").contains("hunter2"), "{error:?}");
     // A stranger's key.
-    let stranger = one.candidate().expect("a key");
+    let stranger = one.candidate(&context()).expect("a key");
     assert_eq!(one.identify(&stranger).await.expect("an answer"), None);
     keys.is_as_before().await;
 }
@@ -205,7 +205,7 @@ async fn a_set_that_says_yes_and_does_nothing_is_not_believed() {
     let file = FileDocument::new(folder.path().join("jwks.json"));
     let one = issuer(Yes(file, Arc::clone(&lies)), "");
     let kid = one.identify(&material(&keys).await).await.expect("an answer").expect("known").identity.handle;
-    let (step, candidate) = (context(), one.candidate());
+    let (step, candidate) = (context(), one.candidate(&context()));
     lies.store(true, Ordering::SeqCst);
     let mut errors = vec![
         one.issue(&step, candidate.as_ref()).await.expect_err("nothing was published"),

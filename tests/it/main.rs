@@ -59,6 +59,7 @@ mod token_api;
 mod tool;
 mod trace;
 mod unknown;
+mod userpass;
 mod vault;
 mod vault_targets;
 mod ways;

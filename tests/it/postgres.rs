@@ -192,7 +192,7 @@ async fn what_the_runbook_declares_a_new_role_gets() {
     );
     let same = issuer(&pg, &prefix, &more).await;
     assert_eq!(refused(&same, &old).await, "");
-    let new = same.issue(&context(), same.candidate().as_ref()).await.expect("issue");
+    let new = same.issue(&context(), same.candidate(&context()).as_ref()).await.expect("issue");
     let part = |name: &str| new.material.part(name).expect("part").expose().to_owned();
     let session = pg.log_in(&part("username"), &part("password"), "postgres").await.expect("a session");
     session.batch_execute("create table made (id int)").await.expect("it may create");
@@ -311,7 +311,7 @@ async fn only_a_refused_password_is_a_refusal() {
     let down = RoleIssuer::new(down.client_as("u", "p"), spec(&prefix, "")).expect("an issuer");
     assert_eq!(kind_of(down.attempt(&pair(&old, &password)).await), ErrorKind::Unreachable);
     assert_eq!(kind_of(down.life(&old).await), ErrorKind::Unreachable);
-    let error = down.issue(&context(), down.candidate().as_ref()).await.expect_err("down");
+    let error = down.issue(&context(), down.candidate(&context()).as_ref()).await.expect_err("down");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false));
 }
 
@@ -322,7 +322,7 @@ async fn a_repeated_issue_makes_one_role() {
     let (pg, prefix) = (Pg::shared(), unique("app"));
     pg.app(&prefix).await;
     let (one, step) = (issuer(&pg, &prefix, "").await, context());
-    let candidate = one.candidate();
+    let candidate = one.candidate(&context());
     let first = one.issue(&step, candidate.as_ref()).await.expect("issue");
     let again = one.issue(&step, candidate.as_ref()).await.expect("issue again");
     assert_eq!(first.identity, again.identity);
@@ -367,7 +367,7 @@ async fn no_password_is_in_the_servers_log() {
     let (pg, prefix) = (&own.pg, unique("app"));
     let (old, password) = pg.app(&prefix).await;
     let one = issuer(pg, &prefix, "").await;
-    let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
+    let new = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect("issue");
     assert_eq!(one.attempt(&new.material).await.expect("an answer"), Use::Accepted);
     assert!(matches!(one.attempt(&pair(&old, "Wrong-Canary-Password")).await, Ok(Use::Refused(_))));
     one.revoke(&context(), &new.identity.handle, None).await.expect("revoke");
@@ -393,7 +393,7 @@ async fn a_standby_is_refused_and_never_written_to() {
     let server = checks.iter().find(|check| check.name == "server").expect("a check");
     assert!(server.verdict == CheckVerdict::Fail && server.detail.contains("standby"), "{checks:?}");
     let one = RoleIssuer::new(client, spec(&prefix, "")).expect("an issuer");
-    let error = one.issue(&context(), one.candidate().as_ref()).await.expect_err("a standby");
+    let error = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect_err("a standby");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotReady, false), "{error:?}");
     assert!(error.hint.is_some_and(|hint| hint.contains("primary")));
     let good = preflight(&primary.pg.client_as(&user, &word), &SystemClock::new()).await;

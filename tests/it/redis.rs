@@ -100,7 +100,8 @@ async fn what_is_missing_is_found_before_anything_is_changed() {
     }
     let nobody = UserIssuer::new(client, spec("never-was", "")).expect("an issuer");
     assert!(refused(&nobody, None).await.contains("has no user never-was"));
-    let error = nobody.issue(&context(), nobody.candidate().as_ref()).await.expect_err("no such user");
+    let error =
+        nobody.issue(&context(), nobody.candidate(&context()).as_ref()).await.expect_err("no such user");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotFound, false), "{error:?}");
     assert_eq!(redis.hashes("never-was"), Vec::<String>::new(), "no user was made");
 
@@ -118,7 +119,8 @@ async fn what_is_missing_is_found_before_anything_is_changed() {
     redis.set(&["ACL", "SETUSER", &lame, "-acl|save"]);
     redis.app(&user);
     let lame = UserIssuer::new(redis.client_as(&lame, &lames), spec(&user, "")).expect("an issuer");
-    let error = lame.issue(&context(), lame.candidate().as_ref()).await.expect_err("it may not save");
+    let error =
+        lame.issue(&context(), lame.candidate(&context()).as_ref()).await.expect_err("it may not save");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Denied, false), "{error:?}");
     assert_eq!((redis.hashes(&user).len(), redis.markers(&user).len()), (1, 0), "none of it was performed");
 }
@@ -133,7 +135,7 @@ async fn little_is_told_of_a_password_that_stanch_did_not_make() {
     let one = issuer(&redis, &user, "");
     let known = one.identify(&word(&first)).await.expect("an answer").expect("it is known");
     assert_eq!(known.identity.handle, format!("{user}:{}", &hash(&first)[..2]));
-    let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
+    let new = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect("issue");
     let made = new.material.main().expect("a password").expose().to_owned();
     assert_eq!(new.identity.handle, format!("{user}:{}", &hash(&made)[..12]));
     let checks = one.preflight(Some(&known.identity)).await;
@@ -198,7 +200,7 @@ async fn a_repeated_issue_makes_one_password() {
     let (redis, user) = (Redis::shared(), unique("app"));
     redis.app(&user);
     let (one, step) = (issuer(&redis, &user, ""), context());
-    let candidate = one.candidate();
+    let candidate = one.candidate(&context());
     let first = one.issue(&step, candidate.as_ref()).await.expect("issue");
     let again = one.issue(&step, candidate.as_ref()).await.expect("issue again");
     assert_eq!(first.identity, again.identity);
@@ -217,7 +219,7 @@ async fn a_change_lasts_over_a_restart() {
         let first = own.redis.app("shop");
         let one = issuer(&own.redis, "shop", "");
         let old = one.full_handle("shop").await.expect("a handle");
-        let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
+        let new = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect("issue");
         let made = new.material.main().expect("a password").expose().to_owned();
         own.restart().await;
         assert!(
@@ -255,7 +257,7 @@ async fn what_cannot_be_saved_is_not_hidden() {
     let one = issuer(&own.redis, "shop", "");
     let old = one.full_handle("shop").await.expect("a handle");
     std::fs::remove_dir_all(own.folder.path().join("users")).expect("its folder");
-    let error = one.issue(&context(), one.candidate().as_ref()).await.expect_err("it cannot save");
+    let error = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect_err("it cannot save");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotReady, false), "{error:?}");
     assert!(error.message.contains("removed again") && error.hint.is_some(), "{error:?}");
     assert_eq!((own.redis.hashes("shop").len(), own.redis.markers("shop").len()), (1, 0));
@@ -297,7 +299,7 @@ async fn a_change_is_made_on_every_node_and_a_node_that_is_not_named_is_found() 
     assert_eq!(failures(&preflight(&both).await), Vec::<String>::new());
     let one = UserIssuer::new(both, spec("shop", "")).expect("an issuer");
     let old = one.full_handle("shop").await.expect("a handle");
-    let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
+    let new = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect("issue");
     assert_eq!(one.attempt(&new.material).await.expect("an answer"), Use::Accepted);
     one.disable(&context(), &old).await.expect("disable");
     assert!(matches!(one.attempt(&word(&first)).await, Ok(Use::Refused(_))));
@@ -315,7 +317,7 @@ async fn a_change_is_made_on_every_node_and_a_node_that_is_not_named_is_found() 
     replica.kill();
     assert_eq!(one.attempt(&word(&first)).await.expect_err("down").kind, ErrorKind::Unreachable);
     assert_eq!(one.life(&old).await.expect_err("down").kind, ErrorKind::Unreachable);
-    let error = one.issue(&context(), one.candidate().as_ref()).await.expect_err("down");
+    let error = one.issue(&context(), one.candidate(&context()).as_ref()).await.expect_err("down");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false), "{error:?}");
 }
 
@@ -381,7 +383,7 @@ async fn only_a_refused_password_is_a_refusal() {
     let down = Redis { port: closed_port().port(), password: String::new() };
     let down = UserIssuer::new(down.client_as("u", "p"), spec(&user, "")).expect("an issuer");
     assert_eq!(down.attempt(&word(&first)).await.expect_err("down").kind, ErrorKind::Unreachable);
-    let error = down.issue(&context(), down.candidate().as_ref()).await.expect_err("down");
+    let error = down.issue(&context(), down.candidate(&context()).as_ref()).await.expect_err("down");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false));
     // A server without a free connection, for real.
     let full = OwnRedis::start(Keeps::Nowhere, &["--maxclients", "1"]).await;

@@ -36,7 +36,9 @@ async fn contains(world: World) {
     // A session that began before would outlive the kill, and nothing would fail.
     let (kind, ends) = ("type: postgres-role,", "type: postgres-role, end_sessions: sunset,");
     let (user, cuts) = ("type: redis-acl-user,", "type: redis-acl-user, end_connections: sunset,");
-    let text = world.runbook_of(&consumer, None).replace(kind, ends).replace(user, cuts);
+    let (login, stops) = ("type: vault-userpass,", "type: vault-userpass, end_logins: sunset,");
+    let text =
+        world.runbook_of(&consumer, None).replace(kind, ends).replace(user, cuts).replace(login, stops);
     let runbook = tool.runbook(&text);
     let before = world.current().await;
     let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--strategy", "contain", "--yes"];
@@ -116,6 +118,14 @@ macro_rules! on_each {
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
                 super::$check(crate::worlds::World::approle().await).await;
+            })*
+        }
+        mod userpass {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Vault: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::userpass().await).await;
             })*
         }
         mod aws {

@@ -131,8 +131,17 @@ impl Vault {
 
     /// Switches the auth method for AppRoles on, unless another test did.
     pub(crate) async fn with_approle(&self) {
-        let request = plain_http().post(format!("{}/v1/sys/auth/approle", self.address));
-        let request = request.header("x-vault-token", &self.root).body(r#"{"type":"approle"}"#);
+        self.with_method("approle").await;
+    }
+
+    /// The same for users with a password.
+    pub(crate) async fn with_userpass(&self) {
+        self.with_method("userpass").await;
+    }
+
+    async fn with_method(&self, kind: &str) {
+        let request = plain_http().post(format!("{}/v1/sys/auth/{kind}", self.address));
+        let request = request.header("x-vault-token", &self.root).body(json!({ "type": kind }).to_string());
         let response = request.send().await.expect("Vault answers");
         let (status, text) = (response.status(), response.text().await.expect("body"));
         assert!(status.is_success() || text.contains("already in use"), "{status} {text}");
@@ -148,6 +157,23 @@ impl Vault {
         let (status, text) = (response.status(), response.text().await.expect("body"));
         if !status.is_success() {
             assert!(text.contains("invalid role or secret ID"), "{status} {text}");
+            return Err(status.as_u16());
+        }
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        Ok(body["auth"]["client_token"].as_str().expect("token").to_owned())
+    }
+
+    /// A login as a user: the token, or the status of the refusal.
+    pub(crate) async fn log_in_user(&self, user: &str, password: &str) -> Result<String, u16> {
+        let request = plain_http().post(format!("{}/v1/auth/userpass/login/{user}", self.address));
+        let body = json!({ "password": password }).to_string();
+        let response = request.body(body).send().await.expect("Vault answers");
+        let (status, text) = (response.status(), response.text().await.expect("body"));
+        if !status.is_success() {
+            assert!(
+                text.contains("invalid username or password") || text.contains("permission denied"),
+                "{status} {text}"
+            );
             return Err(status.as_u16());
         }
         let body: Value = serde_json::from_str(&text).expect("JSON");

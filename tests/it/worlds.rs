@@ -29,6 +29,14 @@ pub(crate) enum World {
         operator: String,
         session: Option<String>,
     },
+    /// A user with a password, in the same place. A login of the old one is under way.
+    Userpass {
+        vault: Vault,
+        name: String,
+        path: String,
+        operator: String,
+        session: String,
+    },
     Aws {
         url: String,
         user: String,
@@ -267,6 +275,29 @@ impl World {
         Self::Vault { vault, role, path, operator, session: Some(session.expect("a login")) }
     }
 
+    /// In the shared Vault: a user with a password in KV v2. A login of the old one is under way.
+    pub(crate) async fn userpass() -> Self {
+        let (vault, name, path) = (Vault::shared(), unique("user"), unique("app"));
+        vault.with_userpass().await;
+        let (user, password) = (format!("{name}-first"), unique("first-password"));
+        let users = "auth/userpass/users";
+        let body = json!({ "password": password, "token_policies": name, "token_ttl": "1h" });
+        vault.api("POST", &format!("{users}/{user}"), body).await;
+        let session = vault.log_in_user(&user, &password).await.expect("a login");
+        let first = json!({ "username": user, "password": password, "url": "kept" });
+        vault.api("POST", &format!("secret/data/{path}"), json!({ "data": first })).await;
+        let operator = vault
+            .token(&format!(
+                r#"path "{users}" {{ capabilities = ["list"] }}
+                   path "{users}/{name}-*" {{ capabilities = ["create", "read", "update", "delete"] }}
+                   path "identity/lookup/entity" {{ capabilities = ["update"] }}
+                   {}"#,
+                tokens_and_secret(&path)
+            ))
+            .await;
+        Self::Userpass { vault, name, path, operator, session }
+    }
+
     /// In ministack: an access key in Secrets Manager.
     pub(crate) async fn aws() -> Self {
         let secret = unique("secret");
@@ -399,7 +430,7 @@ impl World {
     /// The server's address.
     pub(crate) fn server(&self) -> &str {
         match self {
-            Self::Vault { vault, .. } => &vault.address,
+            Self::Vault { vault, .. } | Self::Userpass { vault, .. } => &vault.address,
             Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
             Self::Api { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
@@ -411,7 +442,7 @@ impl World {
     /// The operator's secret, which must not be seen anywhere.
     pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
-            Self::Vault { operator, .. } => Some(operator.clone()),
+            Self::Vault { operator, .. } | Self::Userpass { operator, .. } => Some(operator.clone()),
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
@@ -425,7 +456,14 @@ impl World {
     pub(crate) fn disables(&self) -> bool {
         match self {
             Self::Api { service, .. } => service.disables(),
-            _ => matches!(self, Self::Aws { .. } | Self::Postgres { .. } | Self::Redis { .. } | Self::Jwt(_)),
+            _ => matches!(
+                self,
+                Self::Aws { .. }
+                    | Self::Postgres { .. }
+                    | Self::Redis { .. }
+                    | Self::Userpass { .. }
+                    | Self::Jwt(_)
+            ),
         }
     }
 
@@ -450,6 +488,12 @@ impl World {
                 environment.extend(id["data"]["role_id"].as_str().map(|id| ("ROLE_ID", id)));
                 Consumer::start(&environment)
             }
+            Self::Userpass { vault, path, .. } => Consumer::start(&[
+                ("SOURCE", "vault"),
+                ("VAULT_ADDR", &vault.address),
+                ("READER_TOKEN", "root"),
+                ("SECRET", path),
+            ]),
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
             }
@@ -506,7 +550,7 @@ impl World {
     /// The same, with another address of the server: a proxy's.
     pub(crate) fn tool_through(&self, address: &str) -> Tool {
         match self {
-            Self::Vault { operator, .. } => {
+            Self::Vault { operator, .. } | Self::Userpass { operator, .. } => {
                 Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
             }
             Self::Aws { operator: (id, key), .. } => Tool::new()
@@ -562,6 +606,14 @@ impl World {
                      scope: {{ max_ttl: 1h, policies: [{role}], audience: app }}"
                 ),
                 format!("{{ connection: vault, type: kv2, mount: secret, path: {path}, field: token }}"),
+            ),
+            Self::Userpass { name, path, .. } => (
+                "vault: { type: vault }".to_owned(),
+                format!(
+                    "issuer: {{ type: vault-userpass, connection: vault, name: {name}, policies: [{name}], ttl: 1h }}\n    \
+                     scope: {{ policies: [{name}] }}"
+                ),
+                format!("{{ connection: vault, type: kv2, mount: secret, path: {path} }}"),
             ),
             Self::Aws { user, store, .. } => {
                 let (account, store) = match store {
@@ -669,6 +721,12 @@ impl World {
                     }
                 }
             }
+            Self::Userpass { vault, name, .. } => {
+                let list = vault.api("LIST", "auth/userpass/users", Value::Null).await;
+                let users = list["data"]["keys"].as_array().expect("users").iter();
+                let users = users.map(|user| user.as_str().expect("text").to_owned());
+                existing.extend(users.filter(|user| user.starts_with(&format!("{name}-"))));
+            }
             Self::Aws { user, sdk, .. } => {
                 let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
                 existing.extend(keys.access_key_metadata.into_iter().filter_map(|key| key.access_key_id));
@@ -712,6 +770,15 @@ impl World {
                 })
             });
         }
+        if let Self::Userpass { vault, .. } = self {
+            for user in self.existing().await {
+                let path = format!("auth/userpass/users/{user}");
+                let found = vault.api("GET", &path, Value::Null).await;
+                if found["data"]["token_bound_cidrs"] != json!([]) {
+                    alive.retain(|name| *name != user);
+                }
+            }
+        }
         if let Self::Api { service, .. } = self {
             alive = service
                 .tokens()
@@ -740,7 +807,7 @@ impl World {
     /// What the store's current version holds.
     pub(crate) async fn current(&self) -> Value {
         match self {
-            Self::Vault { vault, path, .. } => {
+            Self::Vault { vault, path, .. } | Self::Userpass { vault, path, .. } => {
                 vault.api("GET", &format!("secret/data/{path}"), Value::Null).await["data"]["data"].clone()
             }
             Self::Aws { store: AwsStore::Secret(secret), sdk, .. } => {
@@ -777,7 +844,7 @@ impl World {
     /// How often the store's value was written, where the store counts that.
     pub(crate) async fn writes(&self) -> Option<u64> {
         match self {
-            Self::Vault { vault, path, .. } => {
+            Self::Vault { vault, path, .. } | Self::Userpass { vault, path, .. } => {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
@@ -812,6 +879,12 @@ impl World {
         match self {
             Self::Vault { vault, role, session: Some(_), .. } => {
                 let Ok(login) = vault.log_in(role, &part("secret_id")).await else { return false };
+                vault.api("POST", "auth/token/revoke", json!({ "token": login })).await;
+                true
+            }
+            Self::Userpass { vault, .. } => {
+                let login = vault.log_in_user(&part("username"), &part("password")).await;
+                let Ok(login) = login else { return false };
                 vault.api("POST", "auth/token/revoke", json!({ "token": login })).await;
                 true
             }
@@ -854,6 +927,9 @@ impl World {
         if let Self::Vault { vault, session: Some(session), .. } = self {
             assert!(!vault.accepts(session).await, "a session of the old secret id lives on");
         }
+        if let Self::Userpass { vault, session, .. } = self {
+            assert!(!vault.accepts(session).await, "a login of the old user lives on");
+        }
         if let Self::Postgres { session, .. } = self {
             assert!(session.simple_query("select 1").await.is_err(), "a session of the old role lives on");
         }
@@ -893,6 +969,9 @@ impl World {
         if let Self::Vault { vault, session: Some(session), .. } = self {
             assert!(vault.accepts(session).await, "a session of the old secret id was revoked");
         }
+        if let Self::Userpass { vault, session, .. } = self {
+            assert!(vault.accepts(session).await, "a login of the old user was revoked");
+        }
         if let Self::Postgres { session, .. } = self {
             session.simple_query("select 1").await.expect("a session of the old role was ended");
         }
@@ -921,6 +1000,13 @@ impl World {
             for user in markers.iter().chain([name, operator]) {
                 redis.cli(&["ACL", "DELUSER", user]);
             }
+            return;
+        }
+        if let Self::Userpass { vault, operator, .. } = &self {
+            for user in self.existing().await {
+                vault.api("DELETE", &format!("auth/userpass/users/{user}"), Value::Null).await;
+            }
+            vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
             return;
         }
         let Self::Vault { vault, operator, role, session, .. } = &self else { return };

@@ -151,7 +151,7 @@ impl Job {
         }
         // An issuer that cannot be made now cannot be made for the call either, and says so there.
         let Ok(issuer) = self.provider.issuer(&planned.name, spec).await else { return Ok(None) };
-        issuer.candidate().map(|candidate| self.safe.put(&name, candidate, None)).transpose()
+        issuer.candidate(&self.context).map(|candidate| self.safe.put(&name, candidate, None)).transpose()
     }
 
     /// Sets the old value again where the new one took its place, once the stores hand the old one out, and uses it.

@@ -149,7 +149,7 @@ impl Issuer for KeyIssuer {
         Ok(Some(Standing { identity: self.identity(name), life: set.life(name), uses_left: None }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         let pem = SigningKey::generate(self.algorithm)?;
         let kid = SigningKey::read(&pem).ok()?.kid();
         Some(Material::single(JwtSigningKey::SECRET, pem).with(JwtSigningKey::KID, Secret::new(kid)))

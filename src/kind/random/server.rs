@@ -55,7 +55,7 @@ impl Issuer for RandomIssuer {
         Ok(Some(Standing { identity, life: Life::Active, uses_left: None }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         Some(Material::single(PART, self.recipe.generate()))
     }
 

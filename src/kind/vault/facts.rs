@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::acl::Acl;
 use super::kv2_secret::{Metadata, Mount, MountConfig, Seen};
-use super::token_info::{Birth, Role, TokenInfo};
+use super::token_info::{Birth, Login, Role, TokenInfo};
 use crate::provider::outcome::CallError;
 
 /// The answers that are kept, for as long as the client: one run. Only good answers are: whoever asks
@@ -47,8 +47,8 @@ pub(super) struct Facts {
     pub(super) strangers: OnceCell<()>,
     /// Which step of which run a token was made for; `None` of another's. It never changes.
     pub(super) tags: Keyed<Option<(String, String)>>,
-    /// Whose login a token is; `None` of one that is not a login of an AppRole. It never changes.
-    pub(super) logins: Keyed<Option<String>>,
+    /// What tells whose login a token is; `None` of one that carries nothing of a credential. It never changes.
+    pub(super) logins: Keyed<Option<Arc<Login>>>,
 }
 
 /// One answer a key.

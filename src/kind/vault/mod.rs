@@ -13,6 +13,8 @@ pub mod kv2;
 #[cfg(feature = "tool")]
 mod kv2_secret;
 #[cfg(feature = "tool")]
+mod logins;
+#[cfg(feature = "tool")]
 mod lookup;
 #[cfg(feature = "tool")]
 mod network;
@@ -31,6 +33,7 @@ mod spec;
 pub mod token;
 #[cfg(feature = "tool")]
 mod token_info;
+pub mod userpass;
 
 #[cfg(feature = "tool")]
 pub use client::VaultClient;

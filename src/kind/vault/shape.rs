@@ -1,6 +1,9 @@
-//! What can be a value at all, before it is sent anywhere.
+//! What can be a value at all, before it is sent anywhere; and what an empty answer is.
+
+use serde_json::Value;
 
 use crate::domain::ErrorKind;
+use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::secret::{Material, Secret};
 
@@ -33,4 +36,23 @@ pub(super) fn sendable<'a>(
     } else {
         Ok(secret)
     }
+}
+
+/// Whether Vault itself says that it has nothing here: an error without a word. What is in front of it says more, and
+/// so does Vault of a path that it does not know.
+pub(super) fn is_empty_list(reply: &Reply) -> bool {
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    body["errors"].as_array().is_some_and(Vec::is_empty)
+}
+
+/// The path of a mount in its one spelling, without the slashes around it; `None` of a text that would lead elsewhere.
+pub(super) fn mount(text: &str) -> Option<String> {
+    let path = text.trim_matches('/');
+    path.split('/').all(is_segment).then(|| path.to_owned())
+}
+
+/// Whether a text can be one part of a path.
+pub(super) fn is_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b))
 }

@@ -94,6 +94,20 @@ impl TokenInfo {
     }
 }
 
+/// What tells whose login a token is. It never changes.
+pub(super) struct Login {
+    /// Where it was made.
+    pub(super) path: String,
+    pub(super) meta: HashMap<String, String>,
+}
+
+impl Login {
+    /// What a token is told by; `None` of one that carries nothing of a credential.
+    pub(super) fn of(token: &TokenInfo) -> Option<Self> {
+        Some(Self { path: token.path.clone(), meta: token.meta.clone()? })
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Role {

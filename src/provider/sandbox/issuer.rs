@@ -167,7 +167,7 @@ impl Issuer for SandboxIssuer {
             .map_err(CallError::read_only)
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         let recipe = self.spec.recipe?;
         let parts = self.spec.parts.iter();
         Some(parts.fold(Material::default(), |all, part| all.with(part, recipe.generate())))

@@ -68,7 +68,7 @@ impl Issuer for ApiIssuer {
         Ok(Some(Standing { identity: self.identity(handle), life, uses_left: None }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         None
     }
 

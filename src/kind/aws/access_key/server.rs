@@ -197,7 +197,7 @@ impl Issuer for AccessKeyIssuer {
         }
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         None
     }
 

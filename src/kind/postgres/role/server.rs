@@ -105,7 +105,7 @@ impl Issuer for RoleIssuer {
         }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         material(&new_login(&self.spec.name, self.recipe), self.spec.uri.as_deref()).ok()
     }
 

@@ -136,7 +136,7 @@ impl Issuer for UserIssuer {
         Ok(Some(Standing { identity, life, uses_left: None }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         Some(Material::single(RedisAclUser::SECRET, self.recipe.generate()))
     }
 

@@ -4,11 +4,11 @@ use super::info::{AppRole, login_name};
 use super::server::ApproleIssuer;
 use super::spec::split;
 use crate::domain::{Check, ErrorKind, Identity, Period};
-use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, REVOKE};
+use crate::kind::vault::logins::{needs, own_check};
 use crate::kind::vault::network;
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;
-use crate::kind::vault::token_info::{OPERATOR_USES, TokenInfo, not_a_descendant};
+use crate::kind::vault::token_info::{Login, TokenInfo};
 use crate::provider::outcome::CallError;
 use crate::text::counted;
 
@@ -68,7 +68,7 @@ impl ApproleIssuer {
         sends.extend((spec.num_uses > 0).then_some("num_uses"));
         sends.extend((!spec.cidr_list.is_empty()).then_some("cidr_list"));
         let need = |rest: &str, why| Need::new(spec.path(rest), UPDATE, why);
-        vec![
+        let own = [
             Need::new(spec.path(""), &["read"], "read the role"),
             Need::new(spec.path("/role-id"), &["read"], "read the role's id, to log in"),
             need("/secret-id", "create the secret id").sending(&sends),
@@ -76,14 +76,8 @@ impl ApproleIssuer {
             need("/secret-id/lookup", "look at the old secret id").sending(&["secret_id"]),
             need("/secret-id-accessor/lookup", "look at secret ids by accessor").sending(ACCESSOR),
             need("/secret-id-accessor/destroy", "destroy secret ids by accessor").sending(ACCESSOR),
-            Need::listing(
-                ACCESSORS,
-                &["list", "sudo"],
-                "list tokens, to find the logins of the old secret id",
-            ),
-            Need::new(LOOKUP, UPDATE, "look at logins by accessor").sending(&["accessor"]),
-            Need::new(REVOKE, UPDATE, "revoke logins by accessor").sending(&["accessor"]),
-        ]
+        ];
+        own.into_iter().chain(needs()).collect()
     }
 
     fn role_check(&self, role: Result<AppRole, CallError>) -> Check {
@@ -212,37 +206,10 @@ impl ApproleIssuer {
 
     /// Whether this run outlives the logins that it revokes.
     pub(super) fn own_check(&self, own: &TokenInfo, outgoing: Option<&str>, logins: &[TokenInfo]) -> Check {
-        const NAME: &str = "own token";
-        let fail = |why: String, hint: &str| Check::fail(NAME, ErrorKind::Invalid, why, hint);
-        if own.num_uses != 0 && own.num_uses < OPERATOR_USES {
-            return fail(
-                format!(
-                    "the token that stanch uses may be used {} more times; a run that runs out of them stops half way",
-                    own.num_uses.max(0)
-                ),
-                "log in with a token without such a limit (`vault login`)",
-            );
-        }
         let digest = outgoing.map(|handle| split(handle).1);
         let theirs = digest.map(|digest| login_name(&self.spec.login(), &self.spec.role, digest));
-        if theirs.is_some() && super::info::login(own) == theirs {
-            return fail(
-                "the token that stanch uses is a login of the old secret id, and is revoked with it"
-                    .to_owned(),
-                "log in by other means (`vault login`), then plan again",
-            );
-        }
-        let child =
-            |login: &TokenInfo| not_a_descendant(&own.birth(), own.role.is_some(), &login.birth()).is_err();
-        if !own.orphan && logins.iter().any(child) {
-            return fail(
-                "the token that stanch uses may be a child of a login of the old secret id: revoking that would revoke \
-                 it, too, in the middle of this run"
-                    .to_owned(),
-                "log in (`vault login`), or have an orphan made: `vault token create -orphan -policy=…`; then plan again",
-            );
-        }
-        Check::pass(NAME, "it outlives the old secret id and its logins")
+        let is_theirs = theirs.is_some() && Login::of(own).as_ref().and_then(super::info::login) == theirs;
+        own_check(own, is_theirs, logins, "old secret id")
     }
 }
 

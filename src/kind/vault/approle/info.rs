@@ -7,7 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{ErrorKind, Period};
-use crate::kind::vault::token_info::{TokenInfo, network};
+use crate::kind::vault::shape::{is_segment, mount};
+use crate::kind::vault::token_info::{Login, network};
 use crate::provider::Grant;
 use crate::provider::outcome::CallError;
 use crate::text::sanitize;
@@ -36,17 +37,12 @@ impl SecretIdSpec {
     /// # Errors
     /// When they cannot.
     pub(super) fn checked(mut self) -> Result<Self, CallError> {
-        let plain = |text: &str| {
-            !matches!(text, "" | "." | "..")
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b))
-        };
-        self.mount = self.mount.trim_matches('/').to_owned();
         // Vault keeps the names of roles in lower case.
         self.role = self.role.to_ascii_lowercase();
-        let wrong = match (self.mount.split('/').all(plain), plain(&self.role)) {
-            (true, true) => return Ok(self),
-            (false, _) => format!("`{}` is not the path of an auth method", sanitize(&self.mount)),
-            (true, false) => format!("`{}` is not the name of a role", sanitize(&self.role)),
+        let wrong = match (mount(&self.mount), is_segment(&self.role)) {
+            (Some(mount), true) => return Ok(Self { mount, ..self }),
+            (None, _) => format!("`{}` is not the path of an auth method", sanitize(&self.mount)),
+            (Some(_), false) => format!("`{}` is not the name of a role", sanitize(&self.role)),
         };
         Err(CallError::rejected(ErrorKind::Invalid, wrong).hint("correct `mount` or `role` in the runbook"))
     }
@@ -127,9 +123,8 @@ pub(super) fn login_name(path: &str, role: &str, digest: &str) -> String {
 }
 
 /// The same of a token; `None` of one that no AppRole's login made.
-pub(super) fn login(token: &TokenInfo) -> Option<String> {
-    let meta = token.meta.as_ref()?;
-    Some(login_name(&token.path, meta.get(ROLE)?, &digest(meta.iter())))
+pub(super) fn login(token: &Login) -> Option<String> {
+    Some(login_name(&token.path, token.meta.get(ROLE)?, &digest(token.meta.iter())))
 }
 
 /// What Vault says of a role.
@@ -239,7 +234,7 @@ mod tests {
         let login = |meta: &str| {
             let text =
                 format!(r#"{{"accessor":"t","expire_time":null,"path":"auth/approle/login","meta":{meta}}}"#);
-            login(&serde_json::from_str(&text).expect("a token"))
+            Login::of(&serde_json::from_str(&text).expect("a token")).as_ref().and_then(login)
         };
         assert_eq!(handle("null"), "a");
         assert_eq!(handle("{}"), "a");

@@ -6,11 +6,13 @@ use rustify::enums::RequestMethod;
 use serde::Deserialize;
 
 use super::info::{SecretIdInfo, login, login_name};
-use super::look::{is_empty_list, known};
+use super::look::known;
 use super::server::ApproleIssuer;
 use super::spec::split;
 use crate::kind::vault::client::{Effect, data, malformed_response};
-use crate::kind::vault::lookup::{accessors, each, lookup};
+use crate::kind::vault::logins::logins;
+use crate::kind::vault::lookup::each;
+use crate::kind::vault::shape::is_empty_list;
 use crate::kind::vault::token_info::TokenInfo;
 use crate::provider::outcome::CallError;
 use crate::text::is_name;
@@ -79,24 +81,7 @@ impl ApproleIssuer {
     /// The tokens that look like logins of this secret id.
     pub(super) async fn logins(&self, handle: &str) -> Result<Vec<TokenInfo>, CallError> {
         let wanted = login_name(&self.spec.login(), &self.spec.role, split(handle).1);
-        let mut list = accessors(&self.client).await?;
-        list.retain(|accessor| {
-            let seen = self.client.facts.logins.get(accessor);
-            seen.is_none_or(|login| login.as_ref() == Some(&wanted))
-        });
-        let tokens = each(list, |accessor| {
-            let client = Arc::clone(&self.client);
-            async move { lookup(&client, &accessor).await }
-        });
-        let mut found = Vec::new();
-        for token in tokens.await? {
-            let login = login(&token);
-            self.client.facts.logins.set(&token.accessor, login.clone());
-            if login.as_ref() == Some(&wanted) {
-                found.push(token);
-            }
-        }
-        Ok(found)
+        logins(&self.client, |token| login(token).as_ref() == Some(&wanted)).await
     }
 
     /// The logins that a dead secret id left behind. Those that may be another's, which lives, are not among

@@ -2,7 +2,7 @@
 
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::info::{AppRole, SecretIdInfo, SecretIdSpec};
 use crate::kind::vault::client::{Effect, VaultClient, data, malformed_response};
@@ -51,9 +51,3 @@ fn is_not_found(reply: &Reply) -> bool {
 }
 
 pub(super) const NO_ACCESSOR: &str = "failed to find accessor entry";
-
-/// Whether Vault itself says that there is nothing to list.
-pub(super) fn is_empty_list(reply: &Reply) -> bool {
-    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    body["errors"].as_array().is_some_and(Vec::is_empty)
-}

@@ -14,9 +14,10 @@ use super::look::{NO_ACCESSOR, is_unknown};
 use super::spec::{ApproleSecretId, split};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
-use crate::kind::vault::client::{Effect, VaultClient, auth, data, malformed_response};
+use crate::kind::vault::client::{Effect, VaultClient, data, malformed_response};
 use crate::kind::vault::facts::Keyed;
 use crate::kind::vault::fault::scrubbed;
+use crate::kind::vault::logins::end;
 use crate::kind::vault::lookup::revoke;
 use crate::kind::vault::preflight::known_own_token;
 use crate::kind::vault::shape::sendable;
@@ -106,23 +107,7 @@ impl ApproleIssuer {
             }
             _ => return Err(self.client.fault(&reply, &format!("POST {path}"), Effect::Read).await),
         }
-        let made = auth(&reply, &path).map_err(CallError::read_only)?;
-        if !is_name(&made.accessor) {
-            return Err(unclear(
-                "the secret id was accepted, but its login is a batch token or waits for a second factor: stanch \
-                 cannot revoke such a login"
-                    .to_owned(),
-            ));
-        }
-        // As the operator: the login itself may lack the policy for it, or be bound to other networks.
-        revoke(&self.client, &made.accessor).await.map_err(|error| CallError {
-            message: format!(
-                "the secret id was accepted, but the login that stanch tried it with (accessor {}) was not revoked: {}",
-                made.accessor, error.message
-            ),
-            ..error
-        })?;
-        Ok(Use::Accepted)
+        end(&self.client, &reply, &path, "the secret id").await
     }
 
     fn principal(&self) -> String {
@@ -192,7 +177,7 @@ impl Issuer for ApproleIssuer {
         }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         None
     }
 

@@ -249,7 +249,7 @@ impl Issuer for PrefixIssuer {
         Err(unsupported())
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         None
     }
 

@@ -258,7 +258,7 @@ impl Issuer for TokenIssuer {
         }))
     }
 
-    fn candidate(&self) -> Option<Material> {
+    fn candidate(&self, _: &CallContext) -> Option<Material> {
         None
     }
 
