@@ -102,7 +102,7 @@ pub(super) async fn accounts(client: &MysqlClient, user: &str) -> Result<Vec<Fou
         LIMITS.iter().map(|(field, _)| format!("json_value(Priv, '$.{field}')")).collect();
     let sql = format!(
         "select Host, coalesce(json_value(Priv, '$.account_locked'), '0') = '1', json_value(Priv, '$.default_role'),
-                coalesce(json_value(Priv, '$.plugin'), 'mysql_native_password'), json_exists(Priv, '$.auth_or'),
+                coalesce(json_value(Priv, '$.plugin'), 'mysql_native_password'), coalesce(json_length(Priv, '$.auth_or'), 0) > 1,
                 coalesce(json_value(Priv, '$.ssl_type'), '0'), coalesce(json_value(Priv, '$.max_user_connections'), '0'),
                 {}
          from mysql.global_priv

@@ -69,11 +69,11 @@ pub(super) fn failed(said: &Said, place: &str, what: &str) -> CallError {
 fn kind(code: u16) -> ErrorKind {
     match code {
         1045 | 1698 => ErrorKind::Refused,
-        1044 | 1142 | 1143 | 1211 | 1227 | 1370 | 1410 => ErrorKind::Denied,
+        1044 | 1095 | 1142 | 1143 | 1211 | 1227 | 1370 | 1410 => ErrorKind::Denied,
         1040 | 1203 | 1226 => ErrorKind::Throttled,
         1129 | 1130 | 4151 | 1862 => ErrorKind::NoAnswer,
         1053 | 1205 | 1213 | 1290 | 1836 => ErrorKind::NotReady,
-        1049 | 1141 | 1959 => ErrorKind::NotFound,
+        1049 | 1094 | 1141 | 1959 => ErrorKind::NotFound,
         1396 => ErrorKind::Conflict,
         _ => ErrorKind::Invalid,
     }

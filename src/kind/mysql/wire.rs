@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use mysql_common::constants::{CapabilityFlags, StatusFlags};
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{
-    AuthPlugin, AuthSwitchRequest, ErrPacket, HandshakePacket, HandshakeResponse, OkPacketDeserializer,
-    CommonOkPacket, SslRequest,
+    AuthPlugin, CommonOkPacket, ErrPacket, HandshakePacket, HandshakeResponse, OkPacketDeserializer,
+    SslRequest,
 };
 use mysql_common::proto::codec::PacketCodec;
 use mysql_common::proto::{MyDeserialize, MySerialize};
@@ -26,6 +26,9 @@ const LARGEST: usize = 1 << 24;
 const MOST_COLUMNS: u64 = 64;
 /// UTF-8, in the number that the protocol has for it.
 const UTF8MB4: u8 = 45;
+/// How long nonces are. A zero may follow that is no part of them.
+const NATIVE: usize = 20;
+const ED25519: usize = 32;
 const QUIT: u8 = 1;
 const QUERY: u8 = 3;
 
@@ -82,7 +85,7 @@ impl Wire {
         }
         let hello: HandshakePacket<'_> = parse(&packet, ())?;
         Ok(Ok(Greeting {
-            nonce: nonce(&hello.nonce()),
+            nonce: hello.nonce(),
             speaks_tls: hello.capabilities().contains(CapabilityFlags::CLIENT_SSL),
         }))
     }
@@ -135,9 +138,8 @@ impl Wire {
                     return said.map(Err).ok_or_else(|| invalid("an empty error"));
                 }
                 Some(0xfe) => {
-                    let asked: AuthSwitchRequest<'_> = parse(&packet, ())?;
-                    let answer = proof(&asked.auth_plugin(), password, &nonce(asked.plugin_data()))?;
-                    self.write(&answer).await?;
+                    let (plugin, nonce) = switch(&packet)?;
+                    self.write(&proof(&plugin, password, nonce)?).await?;
                 }
                 _ => return Err(invalid("an unknown step of a login")),
             }
@@ -247,10 +249,12 @@ fn parse<'a, T: MyDeserialize<'a>>(packet: &'a [u8], context: T::Ctx) -> io::Res
     ParseBuf(packet).parse(context).map_err(|error| invalid(&error.to_string()))
 }
 
-/// The nonce of a login: twenty bytes, after which a zero may follow; of ed25519, thirty-two.
-fn nonce(bytes: &[u8]) -> Vec<u8> {
-    let most = if bytes.len() >= 32 { 32 } else { 20 };
-    bytes[..bytes.len().min(most)].to_vec()
+/// The way to log in that a server asks for, and its nonce. `AuthSwitchRequest` takes a zero at the end for no part of it,
+/// which it is in one of 256 nonces of ed25519.
+fn switch(packet: &[u8]) -> io::Result<(AuthPlugin<'_>, &[u8])> {
+    let rest = packet.get(1..).unwrap_or_default();
+    let end = rest.iter().position(|byte| *byte == 0).ok_or_else(|| invalid("a login without a name"))?;
+    Ok((AuthPlugin::from_bytes(&rest[..end]), &rest[end + 1..]))
 }
 
 /// What shows a server that one knows the password, where the way is one that does not send it.
@@ -259,9 +263,13 @@ fn proof(plugin: &AuthPlugin<'_>, password: Option<&Secret>, nonce: &[u8]) -> io
     let password = password.expose().as_bytes();
     match plugin {
         AuthPlugin::MysqlNativePassword => {
+            let nonce = nonce.get(..NATIVE).ok_or_else(|| invalid("a nonce that is too short"))?;
             Ok(scramble_native(nonce, password).map(|proof| proof.to_vec()).unwrap_or_default())
         }
-        AuthPlugin::Ed25519 => Ok(create_response_for_ed25519(password, nonce).to_vec()),
+        AuthPlugin::Ed25519 => {
+            let nonce = nonce.get(..ED25519).ok_or_else(|| invalid("a nonce that is too short"))?;
+            Ok(create_response_for_ed25519(password, nonce).to_vec())
+        }
         other => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("it asks for a login by {}, which stanch does not use", String::from_utf8_lossy(other.as_bytes())),
@@ -295,4 +303,35 @@ fn row(packet: &[u8], columns: u64) -> io::Result<Row> {
             Ok(Some(String::from_utf8_lossy(text).into_owned()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nonces are random: one of 256 ends with a zero, and is answered in full.
+    #[test]
+    fn a_nonce_may_end_with_a_zero() {
+        let packet = [b"\xfeclient_ed25519\0".to_vec(), vec![7; 31], vec![0]].concat();
+        let (plugin, nonce) = switch(&packet).expect("a way to log in");
+        assert_eq!((plugin.as_bytes(), nonce.len()), (&b"client_ed25519"[..], ED25519));
+        let secret = Secret::new("secret");
+        let answer = proof(&plugin, Some(&secret), nonce).expect("an answer");
+        assert_eq!(answer, create_response_for_ed25519(b"secret", nonce));
+        let native = AuthPlugin::MysqlNativePassword;
+        let nonce = [vec![7; 20], vec![0]].concat();
+        let answer = proof(&native, Some(&secret), &nonce).expect("an answer");
+        assert_eq!(Some(answer), scramble_native(&nonce[..20], b"secret").map(|proof| proof.to_vec()));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_response() {
+        assert!(switch(b"\xfeclient_ed25519").is_err() && switch(b"").is_err());
+        for plugin in [AuthPlugin::MysqlNativePassword, AuthPlugin::Ed25519] {
+            assert!(proof(&plugin, Some(&Secret::new("secret")), &[7; 19]).is_err());
+        }
+        assert!(row(b"\x05abc", 1).is_err() && row(b"", 1).is_err());
+        assert_eq!(row(b"\xfb\x01a", 2).expect("a row"), [None, Some("a".to_owned())]);
+        assert!(error(b"\xff", CAPABILITIES).is_err());
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn end_sessions(client: &MysqlClient, account: &Account) -> Res
             let ended = client.perform("the end of a session (KILL)", &format!("KILL CONNECTION {number}")).await;
             // A number that is not there any more is what is wanted.
             if let Err(error) = ended
-                && error.kind != ErrorKind::Invalid
+                && error.kind != ErrorKind::NotFound
             {
                 return Err(error.doubtful());
             }

@@ -22,7 +22,8 @@ pub(super) fn marked(mark: &str) -> Option<&str> {
 }
 
 /// Makes a user, in one request: with its mark from before, and locked until it has everything. Where it fails, nothing
-/// is left. Whatever else ends it on the way leaves a user that is marked and locked.
+/// is left. Whatever else ends it on the way leaves a user that is marked and locked. Where the user is there already nothing is
+/// done: the mark of another step would make it that step's.
 pub(super) fn create(spec: &MysqlUser, account: &Account, hash: &str, mark: &str) -> String {
     let (user, mark) = (account.quoted(), name(&format!("{mark}{}", account.user)));
     let plugin = spec.authentication.plugin();
@@ -37,6 +38,9 @@ pub(super) fn create(spec: &MysqlUser, account: &Account, hash: &str, mark: &str
              IF NOT EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = {}) THEN DROP ROLE IF EXISTS {mark}; END IF;\n    \
              RESIGNAL;\n  \
            END;\n  \
+           IF EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = {}) THEN\n    \
+             SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1396, MESSAGE_TEXT = 'the user is there already';\n  \
+           END IF;\n  \
            CREATE ROLE IF NOT EXISTS {mark};\n  \
            CREATE USER {user} IDENTIFIED VIA {plugin} USING {}{require}{limit} ACCOUNT LOCK;\n  \
            BEGIN\n    \
@@ -44,6 +48,7 @@ pub(super) fn create(spec: &MysqlUser, account: &Account, hash: &str, mark: &str
              {complete}  \
            END;\n\
          END",
+        text(&account.user),
         text(&account.user),
         text(hash),
     )
