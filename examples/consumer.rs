@@ -471,7 +471,9 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let main = match &consumer.source {
         Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
         Source::Aws { .. } | Source::Parameter { .. } => &credential.parts["KEY"],
-        Source::Postgres { .. } | Source::Mysql { .. } | Source::Redis { .. } => &credential.parts["password"],
+        Source::Postgres { .. } | Source::Mysql { .. } | Source::Redis { .. } => {
+            &credential.parts["password"]
+        }
         Source::Jwt { .. } => &credential.parts["private_key"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))

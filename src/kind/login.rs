@@ -55,8 +55,10 @@ impl Form {
     /// The credential that a login is.
     pub(super) fn material(&self, login: &Login, uri: Option<&str>) -> Result<Material, CallError> {
         match uri {
-            None => Ok(Material::single(USERNAME, Secret::new(&login.user))
-                .with(PASSWORD, login.password.clone())),
+            None => {
+                Ok(Material::single(USERNAME, Secret::new(&login.user))
+                    .with(PASSWORD, login.password.clone()))
+            }
             Some(uri) => Ok(Material::single(URI, self.written(login, uri)?)),
         }
     }

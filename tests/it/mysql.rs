@@ -41,7 +41,8 @@ async fn refused(issuer: &UserIssuer, outgoing: &str) -> String {
     let outgoing = Identity { handle: outgoing.to_owned(), principal: "the old one".to_owned() };
     let checks = issuer.preflight(Some(&outgoing)).await;
     let failed = checks.iter().filter(|check| check.verdict == CheckVerdict::Fail);
-    let told = failed.map(|check| format!("{}: {} ({:?}); {:?}", check.name, check.detail, check.kind, check.hint));
+    let told =
+        failed.map(|check| format!("{}: {} ({:?}); {:?}", check.name, check.detail, check.kind, check.hint));
     told.collect::<Vec<_>>().join("\n")
 }
 
@@ -76,22 +77,62 @@ async fn a_user_that_has_more_than_a_new_one_gets_is_refused() {
     assert_eq!(refused(&one, &handle(&old)).await, "");
     for (more, less, said) in [
         ("grant delete on `{p}`.* to {who}", "revoke delete on `{p}`.* from {who}", "DELETE on "),
-        ("grant select on *.* to {who} with grant option", "revoke select, grant option on *.* from {who}", "SELECT on *.* with grant option"),
+        (
+            "grant select on *.* to {who} with grant option",
+            "revoke select, grant option on *.* from {who}",
+            "SELECT on *.* with grant option",
+        ),
         ("grant update on `{p}`.t to {who}", "revoke update on `{p}`.t from {who}", "UPDATE on "),
         ("grant update (id) on `{p}`.t to {who}", "revoke update (id) on `{p}`.t from {who}", ".t.id"),
-        ("grant execute on procedure `{p}`.p to {who}", "revoke execute on procedure `{p}`.p from {who}", "EXECUTE on "),
+        (
+            "grant execute on procedure `{p}`.p to {who}",
+            "revoke execute on procedure `{p}`.p from {who}",
+            "EXECUTE on ",
+        ),
         ("grant `{p}_more` to {who}", "revoke `{p}_more` from {who}", "_more"),
-        ("grant `{p}_app` to {who} with admin option", "revoke admin option for `{p}_app` from {who}", "admin option"),
-        ("grant proxy on 'nobody-else'@'%' to {who}", "revoke proxy on 'nobody-else'@'%' from {who}", "GRANT PROXY"),
+        (
+            "grant `{p}_app` to {who} with admin option",
+            "revoke admin option for `{p}_app` from {who}",
+            "admin option",
+        ),
+        (
+            "grant proxy on 'nobody-else'@'%' to {who}",
+            "revoke proxy on 'nobody-else'@'%' from {who}",
+            "GRANT PROXY",
+        ),
         ("alter user {who} require ssl", "alter user {who} require none", "require_tls: true"),
         ("alter user {who} require subject '/CN=app'", "alter user {who} require none", "certificate"),
-        ("alter user {who} identified via ed25519 using password('x')", "alter user {who} identified by 'x'", "authentication: ed25519"),
-        ("alter user {who} identified via ed25519 using password('x') or unix_socket", "alter user {who} identified by 'x'", "one password"),
+        (
+            "alter user {who} identified via ed25519 using password('x')",
+            "alter user {who} identified by 'x'",
+            "authentication: ed25519",
+        ),
+        (
+            "alter user {who} identified via ed25519 using password('x') or unix_socket",
+            "alter user {who} identified by 'x'",
+            "one password",
+        ),
         ("create definer = {who} view `{p}`.v as select 1", "drop view `{p}`.v", "definer of view"),
-        ("create definer = {who} trigger `{p}`.tr before insert on `{p}`.t for each row set new.id = 1", "drop trigger `{p}`.tr", "definer of trigger"),
-        ("create definer = {who} function `{p}`.f() returns int return 1", "drop function `{p}`.f", "definer of function"),
-        ("create definer = {who} event `{p}`.e on schedule every 1 year do select 1", "drop event `{p}`.e", "definer of event"),
-        ("create user {name}@'10.0.0.5' identified by 'x'", "drop user {name}@'10.0.0.5'", "would leave alive"),
+        (
+            "create definer = {who} trigger `{p}`.tr before insert on `{p}`.t for each row set new.id = 1",
+            "drop trigger `{p}`.tr",
+            "definer of trigger",
+        ),
+        (
+            "create definer = {who} function `{p}`.f() returns int return 1",
+            "drop function `{p}`.f",
+            "definer of function",
+        ),
+        (
+            "create definer = {who} event `{p}`.e on schedule every 1 year do select 1",
+            "drop event `{p}`.e",
+            "definer of event",
+        ),
+        (
+            "create user {name}@'10.0.0.5' identified by 'x'",
+            "drop user {name}@'10.0.0.5'",
+            "would leave alive",
+        ),
     ] {
         let sql = |template: &str| {
             template.replace("{p}", &prefix).replace("{who}", &who).replace("{name}", &text(&old)) + ";"
@@ -105,7 +146,9 @@ async fn a_user_that_has_more_than_a_new_one_gets_is_refused() {
     let narrow = issuer(&maria, &prefix, r#","host":"10.0.0.%""#);
     assert!(refused(&narrow, &handle(&old)).await.contains("set `host: \"%\"`"));
     // What the runbook's role has need not be granted to the user.
-    maria.execute(&format!("grant delete on `{prefix}`.* to {who}; grant delete on `{prefix}`.* to `{prefix}_app`;"));
+    maria.execute(&format!(
+        "grant delete on `{prefix}`.* to {who}; grant delete on `{prefix}`.* to `{prefix}_app`;"
+    ));
     assert_eq!(refused(&one, &handle(&old)).await, "");
 }
 
@@ -139,7 +182,9 @@ async fn sessions_do_not_outlive_a_user_and_what_it_defines_is_not_broken() {
     assert!(error.message.contains("CREATE OR REPLACE DEFINER"), "{error}");
     assert_eq!(plain.life(&handle(&old)).await.expect("life"), Life::Disabled, "not gone, and of no use");
     assert!(!session.is_alive() && !busy.is_alive());
-    maria.execute(&format!("create or replace definer = root@'127.0.0.1' view `{prefix}`.kept as select id from `{prefix}`.t;"));
+    maria.execute(&format!(
+        "create or replace definer = root@'127.0.0.1' view `{prefix}`.kept as select id from `{prefix}`.t;"
+    ));
     for _ in 0..2 {
         plain.revoke(&context(), &handle(&old), None).await.expect("revoke, twice");
     }
@@ -215,7 +260,8 @@ async fn a_role_that_cannot_be_granted_and_the_own_user_are_refused() {
     assert_eq!(maria.accounts(&format!("{prefix}_"), false), [old], "nothing is left of either");
     assert_eq!(maria.marks(&prefix), Vec::<String>::new());
     // A wrong password of the operator's is no refusal of the app's.
-    let wrong = UserIssuer::new(maria.client_as(&user, "wrong-password"), spec(&prefix, "")).expect("an issuer");
+    let wrong =
+        UserIssuer::new(maria.client_as(&user, "wrong-password"), spec(&prefix, "")).expect("an issuer");
     let error = wrong.life("x@%").await.expect_err("not let in");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Refused, false), "{error:?}");
     assert!(!format!("{error:?}").contains("wrong-password"), "{error:?}");
@@ -285,7 +331,8 @@ async fn what_is_no_server_gets_no_password_and_no_file() {
             heard
         });
         let maria = Maria { port, password: String::new() };
-        let one = UserIssuer::new(maria.client_as("ops", "Canary-Password"), spec("app", "")).expect("an issuer");
+        let one =
+            UserIssuer::new(maria.client_as("ops", "Canary-Password"), spec("app", "")).expect("an issuer");
         let error = one.life("x@%").await.expect_err("it is no server");
         assert!(error.message.contains(asks), "{asks}: {error:?}");
         assert!(!error.in_doubt, "{error:?}");
@@ -338,14 +385,20 @@ async fn a_repeated_issue_makes_one_user() {
 async fn a_new_user_may_do_what_the_role_may() {
     let (maria, prefix) = (Maria::shared(), unique("app"));
     maria.app(&prefix);
-    for (more, plugin) in [("", "mysql_native_password"), (r#","authentication":"ed25519","max_user_connections":2"#, "ed25519")] {
+    for (more, plugin) in [
+        ("", "mysql_native_password"),
+        (r#","authentication":"ed25519","max_user_connections":2"#, "ed25519"),
+    ] {
         let one = issuer(&maria, &prefix, more);
         let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
         let part = |name: &str| new.material.part(name).expect("a part").expose().to_owned();
         let session = maria.log_in(&part("username"), &part("password"));
         session.send(&format!("insert into `{prefix}`.t values (1)"));
         assert!(session.is_alive(), "{plugin}");
-        let row = maria.lines(&format!("select plugin, max_user_connections from mysql.user where User = '{}';", part("username")));
+        let row = maria.lines(&format!(
+            "select plugin, max_user_connections from mysql.user where User = '{}';",
+            part("username")
+        ));
         assert_eq!(row, [format!("{plugin}\t{}", if more.is_empty() { 0 } else { 2 })]);
     }
     assert_eq!(maria.lines(&format!("select count(*) from `{prefix}`.t;")), ["2"]);
@@ -357,7 +410,8 @@ async fn a_new_user_may_do_what_the_role_may() {
 async fn any_password_is_the_password() {
     let (maria, prefix) = (Maria::shared(), unique("app"));
     maria.app(&prefix);
-    let (pairs, uris) = (issuer(&maria, &prefix, ""), issuer(&maria, &prefix, r#","uri":"mysql://db.internal/app""#));
+    let (pairs, uris) =
+        (issuer(&maria, &prefix, ""), issuer(&maria, &prefix, r#","uri":"mysql://db.internal/app""#));
     let name = format!("{prefix} o'Neil\\\"@x");
     let who = format!("{}@'%'", text(&name));
     maria.execute(&format!("create user {who} identified by 'x';"));
@@ -368,13 +422,22 @@ async fn any_password_is_the_password() {
         ("'; drop user x; -- ", "%27%3B%20drop%20user%20x%3B%20--%20"),
     ] {
         for plugin in ["mysql_native_password", "ed25519"] {
-            maria.execute(&format!("alter user {who} identified via {plugin} using password({});", text(password)));
-            let uri = format!("mysql://{}:{written}@db.internal/app?x=1", "{user}".replace("{user}", &escaped(&name)));
-            for (one, material) in [
-                (&pairs, pair(&name, password)),
-                (&uris, Material::single("uri", Secret::new(uri))),
-            ] {
-                assert_eq!(one.attempt(&material).await.expect("an answer"), Use::Accepted, "{password} {plugin}");
+            maria.execute(&format!(
+                "alter user {who} identified via {plugin} using password({});",
+                text(password)
+            ));
+            let uri = format!(
+                "mysql://{}:{written}@db.internal/app?x=1",
+                "{user}".replace("{user}", &escaped(&name))
+            );
+            for (one, material) in
+                [(&pairs, pair(&name, password)), (&uris, Material::single("uri", Secret::new(uri)))]
+            {
+                assert_eq!(
+                    one.attempt(&material).await.expect("an answer"),
+                    Use::Accepted,
+                    "{password} {plugin}"
+                );
                 let standing = one.identify(&material).await.expect("identify").expect("known");
                 assert_eq!(standing.identity.handle, format!("{name}@%"));
             }
@@ -406,10 +469,17 @@ async fn no_password_is_in_the_servers_log() {
         assert_eq!(one.attempt(&new.material).await.expect("an answer"), Use::Accepted);
         assert!(matches!(one.attempt(&pair(&old, "Wrong-Canary-Password")).await, Ok(Use::Refused(_))));
         one.revoke(&context(), &new.identity.handle, None).await.expect("revoke");
-        let (log, made) = (own.statements(), new.material.part("password").expect("a password").expose().to_owned());
+        let (log, made) =
+            (own.statements(), new.material.part("password").expect("a password").expose().to_owned());
         let user = new.material.part("username").expect("a name").expose();
-        assert!(log.contains(&format!("CREATE USER '{user}'")) && log.contains(&format!("DROP USER '{user}'")), "it logs statements");
-        assert!(!log.contains(&made) && !log.contains("Wrong-Canary-Password"), "a password is in the server's log");
+        assert!(
+            log.contains(&format!("CREATE USER '{user}'")) && log.contains(&format!("DROP USER '{user}'")),
+            "it logs statements"
+        );
+        assert!(
+            !log.contains(&made) && !log.contains("Wrong-Canary-Password"),
+            "a password is in the server's log"
+        );
     }
     assert!(maria.accepts(&old, &password));
 }
@@ -483,7 +553,8 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
             ..own.maria.settings(&user, &word)
         };
         let client = MysqlClient::new(settings, DEADLINE).expect("a client");
-        let one = UserIssuer::new(Arc::new(client), spec(&prefix, r#","require_tls":true"#)).expect("an issuer");
+        let one =
+            UserIssuer::new(Arc::new(client), spec(&prefix, r#","require_tls":true"#)).expect("an issuer");
         match (one.attempt(&pair(&old, &password)).await, one.life(&handle(&old)).await, said) {
             (Ok(Use::Accepted), Ok(Life::Active), None) => {
                 let new = one.issue(&context(), one.candidate().as_ref()).await.expect("issue");
@@ -511,18 +582,25 @@ async fn a_user_dies_by_its_name() {
     let session = maria.log_in(&old, &password);
     let (user, word) = maria.operator(&prefix);
     let port = maria.port.to_string();
-    let tool = Tool::new().with("MYSQL_HOST", "127.0.0.1").with("MYSQL_TCP_PORT", &port).with("MYSQL_USER", &user);
+    let tool =
+        Tool::new().with("MYSQL_HOST", "127.0.0.1").with("MYSQL_TCP_PORT", &port).with("MYSQL_USER", &user);
     let tool = tool.with("MYSQL_PWD", &word).with("MYSQL_SSL_MODE", "DISABLED");
     let reason = ["--reason", "in a log", "--yes"];
     maria.execute(&format!("create user '{old}'@'10.0.0.5' identified by 'x';"));
     let elsewhere = format!("{old}@10.0.0.5");
-    let shown = tool.done(&["revoke", "mysql-user", &elsewhere, "--reason", "x", "--dry-run"]).await.expect(0);
-    assert!(shown.stdout.contains("same user name, and stay") && shown.stdout.contains(&format!("stanch revoke mysql-user {old}@%")), "{shown:?}");
+    let shown =
+        tool.done(&["revoke", "mysql-user", &elsewhere, "--reason", "x", "--dry-run"]).await.expect(0);
+    assert!(
+        shown.stdout.contains("same user name, and stay")
+            && shown.stdout.contains(&format!("stanch revoke mysql-user {old}@%")),
+        "{shown:?}"
+    );
     tool.done(&[&["revoke", "mysql-user", &elsewhere], &reason[..]].concat()).await.expect(0);
     assert!(maria.accepts(&old, &password), "the other account stays");
     assert!(!session.is_alive(), "a server does not say which account let a session in");
     let session = maria.log_in(&old, &password);
-    let ran = tool.done(&[&["revoke", "mysql-user", &old, "never-was"], &reason[..]].concat()).await.expect(0);
+    let ran =
+        tool.done(&[&["revoke", "mysql-user", &old, "never-was"], &reason[..]].concat()).await.expect(0);
     assert!(ran.stdout.contains(&format!("{old}: gone, as its issuer says")), "{ran:?}");
     assert!(ran.stdout.contains("never-was: unknown to its issuer"), "{ran:?}");
     assert!(!maria.accepts(&old, &password));
@@ -625,7 +703,10 @@ async fn a_server_that_lies_is_never_the_end_of_a_leak() {
         assert!(ran.code != Some(0) && !ran.stdout.contains("DONE"), "{lie:?}: {ran:?}");
         assert_ne!(tool.status()["end"], "done", "{lie:?}");
         let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
-        assert!(ran.stdout.contains(said) || ran.stderr.contains(said) || journal.contains(said), "{lie:?}: {ran:?}");
+        assert!(
+            ran.stdout.contains(said) || ran.stderr.contains(said) || journal.contains(said),
+            "{lie:?}: {ran:?}"
+        );
         search(&tool.state(), &[World::secret(&before), world.operator_secret().expect("it has one")]);
     }
 }

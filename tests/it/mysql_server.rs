@@ -113,8 +113,7 @@ impl Maria {
 
     /// The lines that a question of the administrator's returns.
     pub(crate) fn lines(&self, sql: &str) -> Vec<String> {
-        let said =
-            self.asked("root", &self.password, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let said = self.asked("root", &self.password, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         said.lines().map(str::to_owned).collect()
     }
 
@@ -253,7 +252,10 @@ impl OwnMaria {
         let child = crate::postgres_server::unprivileged(&programs().join("mariadbd"))
             .arg(home.path())
             .args([format!("--port={}", maria.port), "--bind-address=127.0.0.1".to_owned()])
-            .args(["--general-log=ON".to_owned(), format!("--general-log-file={}", path("general.log").display())])
+            .args([
+                "--general-log=ON".to_owned(),
+                format!("--general-log-file={}", path("general.log").display()),
+            ])
             .args(options)
             .stderr(log)
             .spawn()

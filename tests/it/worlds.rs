@@ -423,7 +423,9 @@ impl World {
     pub(crate) fn server(&self) -> &str {
         match self {
             Self::Vault { vault, .. } => &vault.address,
-            Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => address,
+            Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
+                address
+            }
             Self::Api { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
@@ -449,7 +451,11 @@ impl World {
     pub(crate) fn disables(&self) -> bool {
         match self {
             Self::Api { service, .. } => service.disables(),
-            Self::Aws { .. } | Self::Postgres { .. } | Self::Mysql { .. } | Self::Redis { .. } | Self::Jwt(_) => true,
+            Self::Aws { .. }
+            | Self::Postgres { .. }
+            | Self::Mysql { .. }
+            | Self::Redis { .. }
+            | Self::Jwt(_) => true,
             Self::Vault { .. } | Self::Own { .. } => false,
         }
     }

@@ -141,9 +141,12 @@ mod tests {
 
     #[test]
     fn a_handle_is_a_user_and_its_hosts() {
-        for (handle, user, host) in
-            [("app@%", "app", "%"), ("a@b@10.0.%", "a@b", "10.0.%"), ("app", "app", "%"), ("app@::1", "app", "::1")]
-        {
+        for (handle, user, host) in [
+            ("app@%", "app", "%"),
+            ("a@b@10.0.%", "a@b", "10.0.%"),
+            ("app", "app", "%"),
+            ("app@::1", "app", "::1"),
+        ] {
             let account = Account::read(handle);
             assert_eq!((account.user.as_str(), account.host.as_str()), (user, host), "{handle}");
         }

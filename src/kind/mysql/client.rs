@@ -71,8 +71,9 @@ impl MysqlClient {
         let place = self.place();
         let unreachable = |error: io::Error| fault::unreachable(&place, &error.to_string());
         let no_tls = |why: String| fault::no_tls(&place, &why);
-        let stream =
-            TcpStream::connect((self.settings.host.as_str(), self.settings.port)).await.map_err(unreachable)?;
+        let stream = TcpStream::connect((self.settings.host.as_str(), self.settings.port))
+            .await
+            .map_err(unreachable)?;
         // What is sent is one small piece. Where the system does not allow this, it is merely slower.
         let _ = stream.set_nodelay(true);
         let mut wire = Wire::new(Box::new(stream));
@@ -160,7 +161,8 @@ impl MysqlClient {
 
     async fn answer(&self, wire: &mut Wire, what: &str, sql: &str) -> Result<Vec<Row>, CallError> {
         let place = self.place();
-        let lost = |why: &str| CallError::unknown(format!("no answer to {what} from MariaDB at {place}: {why}"));
+        let lost =
+            |why: &str| CallError::unknown(format!("no answer to {what} from MariaDB at {place}: {why}"));
         match tokio::time::timeout(self.timeout, wire.query(sql)).await {
             Ok(Ok(Ok(rows))) => Ok(rows),
             Ok(Ok(Err(said))) => Err(fault::failed(&said, &place, what)),

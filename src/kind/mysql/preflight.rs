@@ -12,8 +12,7 @@ use crate::text::sanitize;
 /// `CONNECTION ADMIN`, and what else is asked for here, is from this version on.
 const OLDEST: (u16, u16) = (10, 5);
 
-const FACTS: &str =
-    "select @@version, @@version_comment, @@global.read_only, current_user(), round(unix_timestamp(now(6)) * 1000)";
+const FACTS: &str = "select @@version, @@version_comment, @@global.read_only, current_user(), round(unix_timestamp(now(6)) * 1000)";
 
 /// Looks, read-only, at the server and at the operator.
 pub async fn preflight(client: &MysqlClient, clock: &dyn Clock) -> Vec<Check> {

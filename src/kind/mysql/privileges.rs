@@ -38,7 +38,8 @@ impl Privilege {
         let reaches = if self.on.len() == other.on.len() {
             self.on == other.on
         } else {
-            self.on.len() < other.on.len() && self.on.iter().map(plain).eq(other.on.iter().take(self.on.len()).cloned())
+            self.on.len() < other.on.len()
+                && self.on.iter().map(plain).eq(other.on.iter().take(self.on.len()).cloned())
         };
         self.word == other.word && self.grantable >= other.grantable && same_sort && reaches
     }
@@ -61,7 +62,8 @@ impl Roles {
     /// # Errors
     /// When the server cannot be asked.
     pub(super) async fn read(client: &MysqlClient) -> Result<Self, CallError> {
-        let sql = "select concat('''', User, '''@''', Host, ''''), Role, Admin_option from mysql.roles_mapping";
+        let sql =
+            "select concat('''', User, '''@''', Host, ''''), Role, Admin_option from mysql.roles_mapping";
         let rows = client.rows("the question which roles are granted", sql).await?;
         let word = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         Ok(Self(rows.iter().map(|row| (word(row, 0), word(row, 1), word(row, 2) == "Y")).collect()))
@@ -136,8 +138,11 @@ pub(super) async fn granted(
     for row in rows {
         let mut fields = row.into_iter();
         let mut field = || fields.next().flatten();
-        let (words, grantable, routine) =
-            (field().unwrap_or_default(), field().is_some_and(|word| word == "YES"), field().unwrap_or_default());
+        let (words, grantable, routine) = (
+            field().unwrap_or_default(),
+            field().is_some_and(|word| word == "YES"),
+            field().unwrap_or_default(),
+        );
         let on: Vec<String> = fields.flatten().collect();
         // Those of a routine stand in one field.
         let words = words.split(',').filter(|word| *word != "GRANT" || routine.is_empty());
@@ -179,7 +184,9 @@ pub(super) async fn demand(client: &MysqlClient, what: &str, wanted: &[Privilege
 pub(super) fn grants(lacking: &[&Privilege], account: &super::account::Account) -> String {
     let statements: Vec<String> = lacking
         .iter()
-        .map(|privilege| format!("GRANT {} TO {}", privilege.shown().replace(" on ", " ON "), sanitize(&account.quoted())))
+        .map(|privilege| {
+            format!("GRANT {} TO {}", privilege.shown().replace(" on ", " ON "), sanitize(&account.quoted()))
+        })
         .collect();
     format!("as an administrator: `{}`", statements.join("; "))
 }
@@ -222,7 +229,8 @@ mod tests {
     #[test]
     fn roles_of_roles_count_and_circles_end() {
         let row = |to: &str, role: &str| (to.to_owned(), role.to_owned(), false);
-        let roles = Roles(vec![row("'a'@''", "b"), row("'b'@''", "c"), row("'c'@''", "a"), row("'x'@'%'", "y")]);
+        let roles =
+            Roles(vec![row("'a'@''", "b"), row("'b'@''", "c"), row("'c'@''", "a"), row("'x'@'%'", "y")]);
         let found: Vec<String> = roles.closure("a").into_iter().collect();
         assert_eq!(found, ["a", "b", "c"]);
         assert_eq!(roles.of("'x'@'%'"), [("y", false)]);

@@ -39,8 +39,10 @@ pub(super) async fn sessions(client: &MysqlClient, user: &str) -> Result<(u64, V
 /// As for [`sessions`].
 pub(super) async fn numbers(client: &MysqlClient, user: &str) -> Result<Vec<u64>, CallError> {
     demand(client, "the sessions of other users", &[needed("PROCESS", &[])]).await?;
-    let sql =
-        format!("select ID from information_schema.PROCESSLIST where binary USER = {} order by 1", text(user));
+    let sql = format!(
+        "select ID from information_schema.PROCESSLIST where binary USER = {} order by 1",
+        text(user)
+    );
     let rows = client.rows("the question about the sessions of the user", &sql).await?;
     Ok(rows.into_iter().filter_map(|row| row.into_iter().next()??.parse().ok()).collect())
 }

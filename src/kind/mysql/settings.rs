@@ -43,10 +43,10 @@ impl Settings {
                 .hint("set MYSQL_HOST, or `host` of the connection in the runbook")
         })?;
         if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@,[]".contains(c)) {
-            return Err(
-                local("`host` of the connection to MariaDB is not the name or the address of a server")
-                    .hint("stanch connects to one host, over TCP: set it to the primary"),
-            );
+            return Err(local(
+                "`host` of the connection to MariaDB is not the name or the address of a server",
+            )
+            .hint("stanch connects to one host, over TCP: set it to the primary"));
         }
         let port = match (spec.port, env("MYSQL_TCP_PORT")) {
             (Some(port), _) => port,

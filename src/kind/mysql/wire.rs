@@ -272,7 +272,10 @@ fn proof(plugin: &AuthPlugin<'_>, password: Option<&Secret>, nonce: &[u8]) -> io
         }
         other => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("it asks for a login by {}, which stanch does not use", String::from_utf8_lossy(other.as_bytes())),
+            format!(
+                "it asks for a login by {}, which stanch does not use",
+                String::from_utf8_lossy(other.as_bytes())
+            ),
         )),
     }
 }
@@ -282,7 +285,9 @@ fn error(packet: &[u8], capabilities: CapabilityFlags) -> io::Result<Option<Said
     if packet.first() != Some(&0xff) {
         return Ok(None);
     }
-    let ErrPacket::Error(said) = parse(packet, capabilities)? else { return Err(invalid("a progress report")) };
+    let ErrPacket::Error(said) = parse(packet, capabilities)? else {
+        return Err(invalid("a progress report"));
+    };
     Ok(Some(Said { code: said.error_code(), message: said.message_str().into_owned() }))
 }
 

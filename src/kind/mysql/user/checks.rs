@@ -34,7 +34,11 @@ impl UserIssuer {
             checks.push(self.namesakes(&account).await?);
             checks.push(self.same(&old, &roles).await?);
             if !old.limits.is_empty() {
-                let detail = format!("{} has limits that a new user will not have: {}", account.shown(), old.limits.join(", "));
+                let detail = format!(
+                    "{} has limits that a new user will not have: {}",
+                    account.shown(),
+                    old.limits.join(", ")
+                );
                 checks.push(Check::warn("limits", detail));
             }
             checks.push(self.live(&account).await?);
@@ -83,9 +87,9 @@ impl UserIssuer {
             ));
         }
         let mine = std::iter::once(me.grantee()).chain(my_roles.iter().map(|role| format!("'{role}'@''")));
-        let admin = mine.into_iter().any(|grantee| {
-            roles.of(&grantee).iter().any(|(role, admin)| *admin && *role == self.spec.role)
-        });
+        let admin = mine
+            .into_iter()
+            .any(|grantee| roles.of(&grantee).iter().any(|(role, admin)| *admin && *role == self.spec.role));
         Ok(match admin {
             true => Check::pass(check, format!("{} may grant {shown}", me.shown())),
             false => Check::fail(
@@ -108,7 +112,9 @@ impl UserIssuer {
                    where PLUGIN_STATUS = 'ACTIVE' and PLUGIN_TYPE in ('PASSWORD VALIDATION', 'AUTHENTICATION')
                    union all select 'strict', if(@@global.strict_password_validation, 'on', 'off')";
         let rows = self.client.rows("the question which plugins are active", sql).await?;
-        let has = |at: usize, word: &str| rows.iter().any(|row| row.get(at).is_some_and(|f| f.as_deref() == Some(word)));
+        let has = |at: usize, word: &str| {
+            rows.iter().any(|row| row.get(at).is_some_and(|f| f.as_deref() == Some(word)))
+        };
         if self.spec.authentication == Authentication::Ed25519 && !has(0, "ed25519") {
             return Ok(Check::fail(
                 check,
@@ -133,7 +139,10 @@ impl UserIssuer {
         let check = "other hosts";
         let others = self.others(account).await?;
         if others.is_empty() {
-            return Ok(Check::pass(check, format!("{} is the only account of this user name", account.shown())));
+            return Ok(Check::pass(
+                check,
+                format!("{} is the only account of this user name", account.shown()),
+            ));
         }
         let detail = format!(
             "these are accounts of the same user name, which this run would leave alive: {}",
@@ -185,8 +194,11 @@ impl UserIssuer {
             "",
             "correct the runbook, or move the privileges to its role; then plan again",
         );
-        check.detail =
-            sanitize_long(&format!("a new user would not take the place of {}: {}", account.shown(), found.join("; ")));
+        check.detail = sanitize_long(&format!(
+            "a new user would not take the place of {}: {}",
+            account.shown(),
+            found.join("; ")
+        ));
         Ok(check)
     }
 
@@ -218,7 +230,8 @@ impl UserIssuer {
             }
             let others = self.others(&account).await?;
             if !others.is_empty() {
-                let commands: Vec<String> = others.iter().map(|other| shell_word(&other.replace('\'', ""))).collect();
+                let commands: Vec<String> =
+                    others.iter().map(|other| shell_word(&other.replace('\'', ""))).collect();
                 notes.push(format!(
                     "these are accounts of the same user name, and stay: {} (`stanch revoke mysql-user {}`); their sessions end as well",
                     others.join(", "),

@@ -49,7 +49,8 @@ pub(super) fn differences(spec: &MysqlUser, seen: &Seen<'_>) -> Vec<String> {
     match (old.max_user_connections, spec.max_user_connections) {
         (0, Some(most)) => found.push(format!("it may have any number of sessions, a new user {most}")),
         (had, Some(most)) if most < had => {
-            found.push(format!("it may have {had} sessions, a new user {most}: raise `max_user_connections`"));
+            found
+                .push(format!("it may have {had} sessions, a new user {most}: raise `max_user_connections`"));
         }
         _ => {}
     }
@@ -60,13 +61,19 @@ pub(super) fn differences(spec: &MysqlUser, seen: &Seen<'_>) -> Vec<String> {
         .map(|(role, admin)| format!("{}{}", sanitize(role), if *admin { " with admin option" } else { "" }))
         .collect();
     if !missing.is_empty() {
-        found.push(format!("it has roles that {role} does not have ({}): grant them to {role}", missing.join(", ")));
+        found.push(format!(
+            "it has roles that {role} does not have ({}): grant them to {role}",
+            missing.join(", ")
+        ));
     }
     let own = lacking(seen.privileges, seen.new_privileges);
     if !own.is_empty() {
         let named: Vec<String> = own.iter().take(NAMED).map(|privilege| privilege.shown()).collect();
         let more = if own.len() > NAMED { ", …" } else { "" };
-        found.push(format!("it has privileges that {role} does not have ({}{more}): grant these to {role}", named.join(", ")));
+        found.push(format!(
+            "it has privileges that {role} does not have ({}{more}): grant these to {role}",
+            named.join(", ")
+        ));
     }
     if seen.proxies {
         found.push("it may act as another user (GRANT PROXY), which a role cannot give".to_owned());
@@ -93,12 +100,19 @@ mod tests {
         }
     }
 
-    fn compared(spec: &str, old: &Found, roles: &[(&str, bool)], privileges: &[Privilege], proxies: bool) -> Vec<String> {
+    fn compared(
+        spec: &str,
+        old: &Found,
+        roles: &[(&str, bool)],
+        privileges: &[Privilege],
+        proxies: bool,
+    ) -> Vec<String> {
         let spec = format!(r#"{{"connection":"db","name":"a","role":"app"{spec}}}"#);
         let spec: MysqlUser = serde_json::from_str(&spec).expect("an issuer");
         let new_roles = BTreeSet::from(["app".to_owned(), "reader".to_owned()]);
         let new_privileges = [needed("SELECT", &["shop"])];
-        let seen = Seen { old, roles, privileges, new_roles: &new_roles, new_privileges: &new_privileges, proxies };
+        let seen =
+            Seen { old, roles, privileges, new_roles: &new_roles, new_privileges: &new_privileges, proxies };
         differences(&spec, &seen)
     }
 

@@ -34,7 +34,9 @@ pub(super) async fn defined(client: &MysqlClient, account: &Account) -> Result<O
     if rows.is_empty() {
         return Ok(None);
     }
-    let words = |row: &[Option<String>]| row.iter().flatten().map(|word| sanitize(word)).collect::<Vec<_>>().join(" ");
+    let words = |row: &[Option<String>]| {
+        row.iter().flatten().map(|word| sanitize(word)).collect::<Vec<_>>().join(" ")
+    };
     let named: Vec<String> = rows.iter().take(NAMED).map(|row| words(row)).collect();
     let more = if rows.len() > NAMED { ", …" } else { "" };
     Ok(Some(format!(

@@ -42,9 +42,6 @@ mod tests {
             hash(Authentication::MysqlNativePassword, &secret),
             "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7"
         );
-        assert_eq!(
-            hash(Authentication::Ed25519, &secret),
-            "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY"
-        );
+        assert_eq!(hash(Authentication::Ed25519, &secret), "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY");
     }
 }

@@ -25,7 +25,8 @@ pub(super) async fn end_sessions(client: &MysqlClient, account: &Account) -> Res
     let mut left = first.clone();
     while !left.is_empty() {
         for number in &left {
-            let ended = client.perform("the end of a session (KILL)", &format!("KILL CONNECTION {number}")).await;
+            let ended =
+                client.perform("the end of a session (KILL)", &format!("KILL CONNECTION {number}")).await;
             // A number that is not there any more is what is wanted.
             if let Err(error) = ended
                 && error.kind != ErrorKind::NotFound
@@ -67,7 +68,9 @@ pub(super) async fn remove(client: &MysqlClient, account: &Account) -> Result<()
                 "the user {} was not dropped: {kept}; it cannot log in, and its sessions are ended",
                 account.shown()
             );
-            return Err(CallError::rejected(ErrorKind::Conflict, message).hint("do that, then resume").doubtful());
+            return Err(CallError::rejected(ErrorKind::Conflict, message)
+                .hint("do that, then resume")
+                .doubtful());
         }
         client.perform("DROP USER", &statement::drop_user(account)).await.map_err(CallError::doubtful)?;
     }

@@ -47,7 +47,8 @@ impl UserIssuer {
                 return Err(invalid(format!("`{field}` of the issuer is not a name: {}", sanitize(value))));
             }
         }
-        let recipe = Recipe::new(Alphabet::Alphanumeric, LENGTH).map_err(|error| invalid(error.to_string()))?;
+        let recipe =
+            Recipe::new(Alphabet::Alphanumeric, LENGTH).map_err(|error| invalid(error.to_string()))?;
         FORM.material(&new_login(&spec.name, recipe), spec.uri.as_deref())?;
         Ok(Self { client, spec, recipe })
     }
@@ -111,7 +112,8 @@ impl Issuer for UserIssuer {
         })?;
         let new = FORM.login(candidate)?;
         let account = Account { user: new.user, host: self.spec.host.clone() };
-        let sql = create(&self.spec, &account, &hash(self.spec.authentication, &new.password), &mark(context));
+        let sql =
+            create(&self.spec, &account, &hash(self.spec.authentication, &new.password), &mark(context));
         let issued = || Issued { identity: self.identity(&account), material: candidate.clone() };
         match self.client.perform("CREATE USER", &sql).await {
             Ok(_) => Ok(issued()),
@@ -121,7 +123,10 @@ impl Issuer for UserIssuer {
                     return Err(error);
                 }
                 for statement in complete(&self.spec, &account) {
-                    self.client.perform("what a new user gets", &statement).await.map_err(CallError::doubtful)?;
+                    self.client
+                        .perform("what a new user gets", &statement)
+                        .await
+                        .map_err(CallError::doubtful)?;
                 }
                 Ok(issued())
             }
@@ -161,7 +166,8 @@ impl Issuer for UserIssuer {
             .collect();
         policies.sort();
         let own = granted(&self.client, Some(&account.grantee()), []).await?;
-        let mut wider: Vec<String> = own.iter().map(|privilege| format!("it has {}", privilege.shown())).collect();
+        let mut wider: Vec<String> =
+            own.iter().map(|privilege| format!("it has {}", privilege.shown())).collect();
         if found.default_role.as_deref() != Some(self.spec.role.as_str()) {
             wider.push("its default role is not the one of the runbook".to_owned());
         }

@@ -28,8 +28,10 @@ pub(super) fn create(spec: &MysqlUser, account: &Account, hash: &str, mark: &str
     let (user, mark) = (account.quoted(), name(&format!("{mark}{}", account.user)));
     let plugin = spec.authentication.plugin();
     let require = if spec.require_tls { " REQUIRE SSL" } else { "" };
-    let limit =
-        spec.max_user_connections.map(|most| format!(" WITH MAX_USER_CONNECTIONS {most}")).unwrap_or_default();
+    let limit = spec
+        .max_user_connections
+        .map(|most| format!(" WITH MAX_USER_CONNECTIONS {most}"))
+        .unwrap_or_default();
     let complete: String =
         complete(spec, account).iter().map(|statement| format!("      {statement};\n")).collect();
     format!(
@@ -57,11 +59,7 @@ pub(super) fn create(spec: &MysqlUser, account: &Account, hash: &str, mark: &str
 /// What a new user gets after it was created. Harmless to repeat.
 pub(super) fn complete(spec: &MysqlUser, account: &Account) -> [String; 3] {
     let (user, role) = (account.quoted(), name(&spec.role));
-    [
-        format!("GRANT {role} TO {user}"),
-        format!("SET DEFAULT ROLE {role} FOR {user}"),
-        lock(account, false),
-    ]
+    [format!("GRANT {role} TO {user}"), format!("SET DEFAULT ROLE {role} FOR {user}"), lock(account, false)]
 }
 
 /// Locks an account, or unlocks it.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::postgres::Postgres;
 use crate::kind::spec::{
-    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, ScopeRules, StandIn, URI,
-    USERNAME, no_findings,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, ScopeRules,
+    StandIn, URI, USERNAME, no_findings,
 };
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
