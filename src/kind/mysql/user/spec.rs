@@ -68,6 +68,7 @@ pub enum Authentication {
 
 impl Authentication {
     /// The plugin's name on the server.
+    #[cfg(feature = "tool")]
     pub(super) fn plugin(self) -> &'static str {
         match self {
             Self::MysqlNativePassword => "mysql_native_password",
