@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `redis`, `jwt` or `own`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `mysql`, `redis`, `jwt` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -52,8 +52,17 @@ struct Credential {
     sts: Option<aws_sdk_sts::Client>,
     /// A session with PostgreSQL, and how often it was used: as a pool does, it is made anew from time to time.
     session: Mutex<Option<(tokio_postgres::Client, u32)>>,
+    /// The same with MariaDB, by its own client.
+    client: Mutex<Option<(Client, u32)>>,
     /// The same with Redis.
     connection: Mutex<Option<(BufReader<TcpStream>, u32)>>,
+}
+
+/// A client of MariaDB's that goes on: what it is sent, and what it says. Ends with its session.
+struct Client {
+    sends: tokio::process::ChildStdin,
+    says: BufReader<tokio::process::ChildStdout>,
+    _child: tokio::process::Child,
 }
 
 /// How often a session is used.
@@ -91,6 +100,12 @@ enum Source {
     Postgres {
         file: String,
         port: u16,
+    },
+    /// The same, and the client to use it with.
+    Mysql {
+        file: String,
+        port: u16,
+        client: String,
     },
     /// A file with the password of a user.
     Redis {
@@ -139,6 +154,11 @@ async fn main() {
         "postgres" => {
             Source::Postgres { file: variable("FILE"), port: variable("PORT").parse().expect("a port") }
         }
+        "mysql" => Source::Mysql {
+            file: variable("FILE"),
+            port: variable("PORT").parse().expect("a port"),
+            client: variable("CLIENT"),
+        },
         "redis" => Source::Redis {
             file: variable("FILE"),
             port: variable("PORT").parse().expect("a port"),
@@ -247,7 +267,7 @@ impl Consumer {
                 let parts = json!({ "private_key": fields["pem"], "kid": fields["kid"] });
                 Ok(Credential { parts, ..Credential::default() })
             }
-            Source::Postgres { file, .. } => {
+            Source::Postgres { file, .. } | Source::Mysql { file, .. } => {
                 let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
                 Ok(Credential { parts, ..Credential::default() })
@@ -291,6 +311,7 @@ impl Consumer {
                 answer.map(drop).map_err(|e| format!("{e:?}").chars().take(300).collect())
             }
             Source::Postgres { port, .. } => credential.query(*port).await,
+            Source::Mysql { port, client, .. } => credential.select(*port, client).await,
             Source::Redis { port, user, .. } => credential.ping(*port, user).await,
         };
         drop(credential);
@@ -352,6 +373,39 @@ impl Credential {
         };
         client.simple_query("select 1").await.map_err(|e| format!("{e:?}"))?;
         *session = Some((client, used + 1));
+        Ok(())
+    }
+}
+
+impl Credential {
+    /// Asks MariaDB something, in a session that was made with this credential.
+    async fn select(&self, port: u16, program: &str) -> Result<(), String> {
+        let mut session = self.client.lock().await;
+        let (mut client, used) = match session.take().filter(|(_, used)| *used < SESSION) {
+            Some(session) => session,
+            None => {
+                let part = |name: &str| self.parts[name].as_str().unwrap_or_default();
+                let mut child = tokio::process::Command::new(program)
+                    .args(["--batch", "--skip-column-names", "--unbuffered", "--skip-reconnect"])
+                    .args([format!("--port={port}"), format!("--user={}", part("username"))])
+                    .env("MYSQL_PWD", part("password"))
+                    .stdin(std::process::Stdio::piped())
+                    .stdout(std::process::Stdio::piped())
+                    .kill_on_drop(true)
+                    .spawn()
+                    .map_err(|e| e.to_string())?;
+                let sends = child.stdin.take().ok_or("no input")?;
+                let says = BufReader::new(child.stdout.take().ok_or("no output")?);
+                (Client { sends, says, _child: child }, 0)
+            }
+        };
+        client.sends.write_all(b"select 1;\n").await.map_err(|e| e.to_string())?;
+        let mut line = String::new();
+        match client.says.read_line(&mut line).await {
+            Ok(count) if count > 0 => *session = Some((client, used + 1)),
+            Ok(_) => return Err("MariaDB ended the session, or refused it".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
         Ok(())
     }
 }
@@ -427,7 +481,9 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let main = match &consumer.source {
         Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
         Source::Aws { .. } | Source::Parameter { .. } => &credential.parts["KEY"],
-        Source::Postgres { .. } | Source::Redis { .. } => &credential.parts["password"],
+        Source::Postgres { .. } | Source::Mysql { .. } | Source::Redis { .. } => {
+            &credential.parts["password"]
+        }
         Source::Jwt { .. } => &credential.parts["private_key"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))

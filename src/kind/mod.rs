@@ -13,6 +13,9 @@ pub mod exec;
 pub mod file;
 pub mod http;
 pub mod jwt;
+#[cfg(feature = "tool")]
+mod login;
+pub mod mysql;
 pub mod postgres;
 pub mod prometheus;
 pub mod random;
@@ -85,6 +88,7 @@ macro_rules! families {
             Vault => vault::Vault,
             Aws => aws::Aws,
             Postgres => postgres::Postgres,
+            Mysql => mysql::Mysql,
             Redis => redis::Redis,
             Api => api::Api,
             Sandbox => sandbox::World,
@@ -108,6 +112,7 @@ macro_rules! issuers {
             VaultUserpass => vault::userpass::VaultUserpass,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
+            MysqlUser => mysql::user::MysqlUser,
             RedisAclUser => redis::user::RedisAclUser,
             JwtSigningKey => jwt::JwtSigningKey,
             TokenApi => api::token::TokenApi,

@@ -19,6 +19,13 @@ use crate::secret::Recipe;
 /// A part that an issuer's credentials are made of. Stores and probes rely on its name.
 pub type Part = &'static str;
 
+/// The user name of a login.
+pub(in crate::kind) const USERNAME: Part = "username";
+/// The password of a login.
+pub(in crate::kind) const PASSWORD: Part = "password";
+/// A login in one URI.
+pub(in crate::kind) const URI: Part = "uri";
+
 /// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of a kind in it. The node may
 /// have any shape: what the schema says of it is reported elsewhere.
 pub(crate) type Mistakes = fn(&Entry, &Node, &mut Vec<Finding>);

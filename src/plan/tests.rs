@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 16] = [
+const RUNBOOKS: [(&str, &str); 17] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -22,6 +22,7 @@ const RUNBOOKS: [(&str, &str); 16] = [
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
     ("runbooks/vault-userpass-in-kv2.yaml", "production"),
     ("runbooks/postgres-role-in-kv2.yaml", "production"),
+    ("runbooks/mysql-user-in-kv2.yaml", "production"),
     ("runbooks/jwt-signing-key-in-jwks.yaml", "production"),
     ("runbooks/redis-acl-user-in-kv2.yaml", "production"),
     ("runbooks/token-api-in-kv2.yaml", "production"),
@@ -275,7 +276,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
             },
             "its steps do not follow",
         ),
-        ("an order", &|p| p["steps"][9]["after"] = json!([]), "its steps do not follow"),
+        ("an order", &|p| p["steps"][10]["after"] = json!([]), "its steps do not follow"),
         ("the strategy", &|p| p["strategy"] = json!("contain"), "its phases do not follow"),
         ("a wait", &|p| p["phases"][5]["at_least"] = json!("0s"), "its phases do not follow"),
         (

@@ -31,12 +31,13 @@ const LAST_LINES: usize = 4096;
 const GRACE: Duration = Duration::from_secs(1);
 /// What a child must not inherit: the operator's own keys. Programs that need Vault or AWS use a
 /// login of their own (a profile, a role, an agent, a file of passwords).
-const WITHHELD: [&str; 9] = [
+const WITHHELD: [&str; 10] = [
     "VAULT_TOKEN",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_ACCESS_KEY_ID",
     "PGPASSWORD",
+    "MYSQL_PWD",
     "REDISCLI_AUTH",
     // It may hold a password.
     "REDIS_URL",

@@ -66,6 +66,7 @@ pub(crate) enum Kind {
     Ssm,
     Moto,
     Postgres,
+    Mysql,
     Redis,
     Jwt,
     JwtInVault,
@@ -83,6 +84,7 @@ impl Kind {
             Self::Ssm => World::ssm().await,
             Self::Moto => World::moto().await,
             Self::Postgres => World::postgres().await,
+            Self::Mysql => World::mysql().await,
             Self::Redis => World::redis().await,
             // Their readers ask each time: nothing is waited for.
             Self::Jwt => World::jwt(0).await,
@@ -402,6 +404,8 @@ at_every_record! {
     two_keys_are_enough_for_a_death_at_every_record_of_a_rollback: Moto Back, "needs moto: scripts/test";
     postgres_survives_a_death_at_every_record: Postgres Forward, "needs PostgreSQL: scripts/test";
     postgres_survives_a_death_at_every_record_of_a_rollback: Postgres Back, "needs PostgreSQL: scripts/test";
+    mysql_survives_a_death_at_every_record: Mysql Forward, "needs MariaDB: scripts/test";
+    mysql_survives_a_death_at_every_record_of_a_rollback: Mysql Back, "needs MariaDB: scripts/test";
     redis_survives_a_death_at_every_record: Redis Forward, "needs Redis: scripts/test";
     redis_survives_a_death_at_every_record_of_a_rollback: Redis Back, "needs Redis: scripts/test";
     jwt_survives_a_death_at_every_record: Jwt Forward, "takes minutes: scripts/test";

@@ -36,6 +36,8 @@ mod kinds;
 mod language;
 mod manners;
 mod metrics;
+mod mysql;
+mod mysql_server;
 mod network;
 mod notify;
 mod outside;

@@ -133,7 +133,11 @@ pub(crate) struct OwnPg {
 
 /// A program of PostgreSQL's, which does not run as root.
 fn program(name: &str) -> Command {
-    let path = Path::new(&server("STANCH_POSTGRES_BIN")).join(name);
+    unprivileged(&Path::new(&server("STANCH_POSTGRES_BIN")).join(name))
+}
+
+/// A program of a server that does not run as root.
+pub(crate) fn unprivileged(path: &Path) -> Command {
     let mut command = if rustix::process::getuid().is_root() {
         let (uid, gid) = someone();
         let mut command = Command::new("setpriv");

@@ -2,7 +2,7 @@
 //!
 //! Vault is trusted for tokens, KV v2 and refusals. Of the AWS servers ministack is trusted here,
 //! for signatures, refused unknown, inactive and deleted keys, policies, labels that move, and versions and labels of
-//! Parameter Store. PostgreSQL is trusted for everything, and so is Redis: they are the real ones.
+//! Parameter Store. PostgreSQL is trusted for everything, and so are MariaDB and Redis: they are the real ones.
 //! What a kill at every record does to such a rotation is in `force.rs`.
 
 use crate::tool::search;
@@ -35,10 +35,11 @@ async fn contains(world: World) {
     let tool = world.tool();
     // A session that began before would outlive the kill, and nothing would fail.
     let (kind, ends) = ("type: postgres-role,", "type: postgres-role, end_sessions: sunset,");
+    let (login, kills) = ("type: mysql-user,", "type: mysql-user, end_sessions: sunset,");
     let (user, cuts) = ("type: redis-acl-user,", "type: redis-acl-user, end_connections: sunset,");
-    let (login, stops) = ("type: vault-userpass,", "type: vault-userpass, end_logins: sunset,");
-    let text =
-        world.runbook_of(&consumer, None).replace(kind, ends).replace(user, cuts).replace(login, stops);
+    let (userpass, stops) = ("type: vault-userpass,", "type: vault-userpass, end_logins: sunset,");
+    let text = world.runbook_of(&consumer, None).replace(kind, ends).replace(user, cuts);
+    let text = text.replace(login, kills).replace(userpass, stops);
     let runbook = tool.runbook(&text);
     let before = world.current().await;
     let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--strategy", "contain", "--yes"];
@@ -158,6 +159,14 @@ macro_rules! on_each {
             async fn $name() {
                 let _alone = super::ALONE.lock().await;
                 super::$check(crate::worlds::World::postgres().await).await;
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs MariaDB: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::mysql().await).await;
             })*
         }
         mod jwt {

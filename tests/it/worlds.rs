@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::api_server::{Dialect, Service};
 use crate::jwt_server::{Keys, Place};
+use crate::mysql_server::{self, Maria};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
@@ -51,6 +52,15 @@ pub(crate) enum World {
         address: String,
         operator: (String, String),
         session: tokio_postgres::Client,
+        folder: tempfile::TempDir,
+    },
+    /// A user, whose name and password are in a file. A session of the old one is under way.
+    Mysql {
+        maria: Maria,
+        name: String,
+        address: String,
+        operator: (String, String),
+        session: mysql_server::Session,
         folder: tempfile::TempDir,
     },
     /// A user, whose password is in a file. A connection with the old one is under way.
@@ -376,6 +386,19 @@ impl World {
         Self::Postgres { pg, name, address, operator, session, folder }
     }
 
+    /// In the shared MariaDB: a user in a file.
+    pub(crate) async fn mysql() -> Self {
+        let (maria, name) = (Maria::shared(), unique("app"));
+        let (user, password) = maria.app(&name);
+        let folder = tempfile::tempdir().expect("folder");
+        let first = json!({ "password": password, "username": user });
+        let mut file = std::fs::File::create(folder.path().join("login.json")).expect("file");
+        std::io::Write::write_all(&mut file, first.to_string().as_bytes()).expect("file");
+        let session = maria.log_in(&user, &password);
+        let (operator, address) = (maria.operator(&name), format!("http://127.0.0.1:{}", maria.port));
+        Self::Mysql { maria, name, address, operator, session, folder }
+    }
+
     /// In the shared Redis: a password in a file.
     pub(crate) async fn redis() -> Self {
         Self::in_redis(Redis::shared()).await
@@ -431,7 +454,9 @@ impl World {
     pub(crate) fn server(&self) -> &str {
         match self {
             Self::Vault { vault, .. } | Self::Userpass { vault, .. } => &vault.address,
-            Self::Postgres { address, .. } | Self::Redis { address, .. } => address,
+            Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
+                address
+            }
             Self::Api { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
@@ -445,6 +470,7 @@ impl World {
             Self::Vault { operator, .. } | Self::Userpass { operator, .. } => Some(operator.clone()),
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
+            | Self::Mysql { operator: (_, secret), .. }
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
             Self::Api { service, .. } => Some(service.operator.clone()),
@@ -460,6 +486,7 @@ impl World {
                 self,
                 Self::Aws { .. }
                     | Self::Postgres { .. }
+                    | Self::Mysql { .. }
                     | Self::Redis { .. }
                     | Self::Userpass { .. }
                     | Self::Jwt(_)
@@ -505,6 +532,12 @@ impl World {
                 let (file, port) =
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
                 Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
+            }
+            Self::Mysql { maria, folder, .. } => {
+                let (file, port) =
+                    (folder.path().join("login.json").display().to_string(), maria.port.to_string());
+                let client = mysql_server::client_program();
+                Consumer::start(&[("SOURCE", "mysql"), ("FILE", &file), ("PORT", &port), ("CLIENT", &client)])
             }
             Self::Api { service, folder } => {
                 let file = folder.path().join("token").display().to_string();
@@ -561,6 +594,10 @@ impl World {
             Self::Postgres { operator: (user, password), .. } => {
                 let port = address.rsplit_once(':').expect("a port").1;
                 Tool::new().with("PGPORT", port).with("PGUSER", user).with("PGPASSWORD", password)
+            }
+            Self::Mysql { operator: (user, password), .. } => {
+                let port = address.rsplit_once(':').expect("a port").1;
+                Tool::new().with("MYSQL_TCP_PORT", port).with("MYSQL_USER", user).with("MYSQL_PWD", password)
             }
             Self::Redis { operator: (user, password), .. } => {
                 let port = address.rsplit_once(':').expect("a port").1;
@@ -652,6 +689,17 @@ impl World {
                     folder.path().join("login.json").display()
                 ),
             ),
+            Self::Mysql { name, folder, .. } => (
+                "db: { type: mysql, host: 127.0.0.1, tls: false }".to_owned(),
+                format!(
+                    "issuer: {{ type: mysql-user, connection: db, name: {name}, role: {name}_app }}\n    \
+                     scope: {{ policies: [{name}_app] }}"
+                ),
+                format!(
+                    "{{ type: file, path: {}, format: text }}",
+                    folder.path().join("login.json").display()
+                ),
+            ),
             Self::Redis { name, folder, .. } => (
                 "cache: { type: redis }".to_owned(),
                 format!("issuer: {{ type: redis-acl-user, connection: cache, user: {name} }}"),
@@ -737,6 +785,7 @@ impl World {
                 );
                 existing.extend(pg.column(&sql).await);
             }
+            Self::Mysql { maria, name, .. } => existing.extend(maria.accounts(&format!("{name}_"), false)),
             Self::Redis { redis, name, .. } => {
                 existing.extend(redis.hashes(name));
                 existing.extend(redis.markers(name).iter().flat_map(|marker| redis.hashes(marker)));
@@ -792,6 +841,9 @@ impl World {
             let logins = pg.column("select rolname::text from pg_roles where rolcanlogin").await;
             alive.retain(|name| logins.contains(name));
         }
+        if let Self::Mysql { maria, name, .. } = self {
+            alive = maria.accounts(&format!("{name}_"), true);
+        }
         if let Self::Jwt(keys) = self {
             let valid = keys.valid().await;
             alive.retain(|kid| valid.contains(kid));
@@ -818,7 +870,7 @@ impl World {
             Self::Aws { store: AwsStore::File { path, .. }, .. } => {
                 serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
             }
-            Self::Postgres { folder, .. } => {
+            Self::Postgres { folder, .. } | Self::Mysql { folder, .. } => {
                 let text = std::fs::read_to_string(folder.path().join("login.json")).expect("file");
                 serde_json::from_str(&text).expect("JSON")
             }
@@ -906,6 +958,7 @@ impl World {
                 self.alive().await.contains(&part("access_key_id"))
             }
             Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
+            Self::Mysql { maria, .. } => maria.accepts(&part("username"), &part("password")),
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
             Self::Api { service, .. } => service.accepts(&part("token")),
@@ -932,6 +985,10 @@ impl World {
         }
         if let Self::Postgres { session, .. } = self {
             assert!(session.simple_query("select 1").await.is_err(), "a session of the old role lives on");
+        }
+        if let Self::Mysql { maria, name, session, .. } = self {
+            assert!(!session.is_alive(), "a session of the old user lives on");
+            assert_eq!(maria.marks(name).len(), 1, "what marks the new user, and nothing else");
         }
         if let Self::Redis { redis, name, session, .. } = self {
             assert!(!session.is_alive().await, "a connection of the old password lives on");
@@ -975,6 +1032,10 @@ impl World {
         if let Self::Postgres { session, .. } = self {
             session.simple_query("select 1").await.expect("a session of the old role was ended");
         }
+        if let Self::Mysql { maria, name, session, .. } = self {
+            assert!(session.is_alive(), "a session of the old user was ended");
+            assert_eq!(maria.marks(name), Vec::<String>::new(), "nothing marks a user");
+        }
         if let Self::Redis { redis, name, session, .. } = self {
             // The server does not tell its connections from those of the new password, which must not live on.
             assert!(!session.is_alive().await, "connections end with the new password");
@@ -993,6 +1054,12 @@ impl World {
             for role in roles {
                 pg.execute(&format!("drop role \"{role}\"")).await;
             }
+            return;
+        }
+        if let Self::Mysql { maria, name, operator: (operator, _), .. } = &self {
+            let mut users = self.existing().await;
+            users.push(operator.clone());
+            maria.forget(name, &users);
             return;
         }
         if let Self::Redis { redis, name, operator: (operator, _), .. } = &self {

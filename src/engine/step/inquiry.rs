@@ -269,7 +269,7 @@ impl Inquiry<'_> {
                 )),
                 Ok((Life::Deleted, _)) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
-                    "the old credential was deleted, and what was made with it lives on: a login, or a session",
+                    "the old credential was deleted, but something that belongs to it is left, such as a login or a session",
                 )),
                 Ok((Life::Active, _)) => Some(CallError::rejected(
                     ErrorKind::Declined,

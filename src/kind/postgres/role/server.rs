@@ -7,10 +7,11 @@ use tokio::sync::OnceCell;
 
 use super::compare::role;
 use super::remove::{end_sessions, remove};
-use super::shape::{checked_prefix, login, material, new_login};
-use super::spec::{EndSessions, PASSWORD, PostgresRole};
+use super::shape::{FORM, checked_prefix};
+use super::spec::{EndSessions, LENGTH, PostgresRole};
 use super::statement::{alter_login, create, leave, tag};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::login::new_login;
 use crate::kind::postgres::client::PgClient;
 use crate::kind::postgres::fault;
 use crate::kind::postgres::handle::Handle;
@@ -47,8 +48,8 @@ impl RoleIssuer {
             )));
         }
         let recipe =
-            Recipe::new(Alphabet::Alphanumeric, PASSWORD).map_err(|error| invalid(error.to_string()))?;
-        material(&new_login(&spec.name, recipe), spec.uri.as_deref())?;
+            Recipe::new(Alphabet::Alphanumeric, LENGTH).map_err(|error| invalid(error.to_string()))?;
+        FORM.material(&new_login(&spec.name, recipe), spec.uri.as_deref())?;
         Ok(Self { client, spec, recipe, version: OnceCell::new() })
     }
 
@@ -96,7 +97,7 @@ impl Issuer for RoleIssuer {
     }
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
-        let found = login(material)?;
+        let found = FORM.login(material)?;
         let role = Handle::named(&found.user).find(&self.client).await?;
         Ok(role.map(|role| Standing {
             identity: Identity { handle: role.handle(), principal: self.principal() },
@@ -106,14 +107,14 @@ impl Issuer for RoleIssuer {
     }
 
     fn candidate(&self, _: &CallContext) -> Option<Material> {
-        material(&new_login(&self.spec.name, self.recipe), self.spec.uri.as_deref()).ok()
+        FORM.material(&new_login(&self.spec.name, self.recipe), self.spec.uri.as_deref()).ok()
     }
 
     async fn issue(&self, context: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
         let candidate = candidate.ok_or_else(|| {
             CallError::rejected(ErrorKind::Invalid, "there is no password to create a role with")
         })?;
-        let new = login(candidate)?;
+        let new = FORM.login(candidate)?;
         let issued = |handle: String| Issued {
             identity: Identity { handle, principal: self.principal() },
             material: candidate.clone(),
@@ -212,7 +213,7 @@ impl Issuer for RoleIssuer {
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        let found = login(material)?;
+        let found = FORM.login(material)?;
         let database = self.spec.database.as_deref().unwrap_or(&self.client.settings().dbname);
         let Err(error) = self.client.log_in(&found.user, &found.password, database).await? else {
             return Ok(Use::Accepted);

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::postgres::Postgres;
 use crate::kind::spec::{
-    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
-    no_findings,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, ScopeRules,
+    StandIn, URI, USERNAME, no_findings,
 };
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
 
 /// How many characters a password has: about 238 bits.
-pub(super) const PASSWORD: usize = 40;
+pub(super) const LENGTH: usize = 40;
 
 /// A login role of PostgreSQL, with a password. Each rotation makes a new role beside the old one, and drops the old
 /// one in the end.
@@ -87,15 +87,11 @@ impl PostgresRole {
     /// The password is made here, and sealed before the role is created with it.
     pub(super) const TRAITS: IssuerTraits = IssuerTraits::MADE_HERE;
 
-    pub(super) const USERNAME: Part = "username";
-    pub(super) const SECRET: Part = "password";
-    pub(super) const URI: Part = "uri";
-
     pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
         name: "postgres-role",
         page: include_str!("page.md"),
         scaffold: include_str!("../../../../templates/runbooks/postgres-role.yaml"),
-        parts: &[Self::USERNAME, Self::SECRET],
+        parts: &[USERNAME, PASSWORD],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
         bare: Some(Bare {
@@ -114,7 +110,7 @@ impl IssuerSpec for PostgresRole {
     }
 
     fn parts(&self) -> &'static [Part] {
-        if self.uri.is_some() { &[Self::URI] } else { Self::KIND.parts }
+        if self.uri.is_some() { &[URI] } else { Self::KIND.parts }
     }
 
     fn connection(&self) -> Option<&str> {
@@ -175,7 +171,7 @@ impl IssuerSpec for PostgresRole {
         StandIn {
             principal: Some(self.name.clone()),
             policies: self.member_of.clone(),
-            recipe: Recipe::new(Alphabet::Alphanumeric, PASSWORD).ok(),
+            recipe: Recipe::new(Alphabet::Alphanumeric, LENGTH).ok(),
             ..StandIn::default()
         }
     }

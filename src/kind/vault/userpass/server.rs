@@ -330,7 +330,7 @@ impl Issuer for UserIssuer {
         Ok(match self.user(handle).await? {
             Some(user) => user.life(),
             None if self.logins(handle).await?.is_empty() => Life::Gone,
-            None => Life::Disabled,
+            None => Life::Deleted,
         })
     }
 
