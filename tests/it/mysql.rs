@@ -203,7 +203,7 @@ async fn sessions_of_a_user_that_was_dropped_beside_the_run_are_ended() {
     let session = maria.log_in(&old, &password);
     maria.execute(&format!("drop user '{old}'@'%';"));
     assert!(session.is_alive(), "DROP USER ends no session");
-    assert_eq!(one.life(&handle(&old)).await.expect("life"), Life::Disabled);
+    assert_eq!(one.life(&handle(&old)).await.expect("life"), Life::Deleted);
     one.revoke(&context(), &handle(&old), None).await.expect("revoke");
     assert!(!session.is_alive());
     assert_eq!(one.life(&handle(&old)).await.expect("life"), Life::Gone);
@@ -373,7 +373,7 @@ async fn a_repeated_issue_makes_one_user() {
     // A mark whose user was never made is nobody's credential, and is no hindrance.
     maria.execute(&format!("drop user '{user}'@'%';"));
     assert_eq!(one.find(&whole, &[]).await.expect("find"), Vec::<String>::new());
-    assert_eq!(one.life(&first.identity.handle).await.expect("life"), Life::Disabled, "its mark is left");
+    assert_eq!(one.life(&first.identity.handle).await.expect("life"), Life::Deleted, "its mark is left");
     one.issue(&step, candidate.as_ref()).await.expect("issue once more");
     one.revoke(&step, &first.identity.handle, None).await.expect("revoke");
     assert_eq!(one.life(&first.identity.handle).await.expect("life"), Life::Gone);

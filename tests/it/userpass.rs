@@ -99,7 +99,7 @@ async fn logins_die_with_their_user_and_others_do_not() {
     assert!(told.detail.contains("2 logins"), "{told:?}");
     // The process dies between the user and its logins.
     delete(&vault, &old).await;
-    assert_eq!(issuer.life(&old).await.expect("life"), Life::Disabled);
+    assert_eq!(issuer.life(&old).await.expect("life"), Life::Deleted);
     issuer.revoke(&context(), &old, None).await.expect("revoke");
     assert_eq!(issuer.life(&old).await.expect("life"), Life::Gone);
     let mut alive = Vec::new();
