@@ -4,7 +4,7 @@
 //! patterns* of GitHub and *Token prefixes* of GitLab.
 
 use std::ops::Range;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 
 use regex_lite::Regex;
 
@@ -121,8 +121,7 @@ pub const SHAPES: &[Shape] = &[
 ];
 
 /// The pattern of each shape. Compiled when its needle is met first: a command that reads a runbook meets few.
-static COMPILED: LazyLock<Vec<(&Shape, OnceLock<Option<Regex>>)>> =
-    LazyLock::new(|| SHAPES.iter().map(|shape| (shape, OnceLock::new())).collect());
+static COMPILED: [OnceLock<Option<Regex>>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
 
 /// A test compiles every pattern, so none is lost here.
 fn compiled(shape: &Shape) -> Option<Regex> {
@@ -141,7 +140,8 @@ pub fn all(text: &str) -> Vec<(Range<usize>, &'static Shape)> {
 
 fn find(text: &str, wanted: impl Fn(&Shape) -> bool) -> Vec<(Range<usize>, &'static Shape)> {
     let mut found: Vec<(Range<usize>, &'static Shape)> = Vec::new();
-    for (shape, regex) in COMPILED.iter().filter(|(shape, _)| wanted(shape) && text.contains(shape.needle)) {
+    let shapes = SHAPES.iter().zip(&COMPILED);
+    for (shape, regex) in shapes.filter(|(shape, _)| wanted(shape) && text.contains(shape.needle)) {
         let Some(regex) = regex.get_or_init(|| compiled(shape)) else { continue };
         for captures in regex.captures_iter(text) {
             if let Some(hit) = captures.get(1).or_else(|| captures.get(0)) {
