@@ -45,6 +45,7 @@ impl Effect for Revoke {
         match issuer.life(job.outgoing_handle()?).await? {
             Life::Gone => applied(true),
             // The way back is closed, and the rest is to be done.
+            Life::Deleted if is_on(Sabotage::Descendants) => applied(true),
             Life::Deleted => Ok((Found::Repeatable, Facts::new())),
             Life::Active | Life::Disabled => applied(false),
         }

@@ -109,6 +109,7 @@ impl Job {
         let Some(handle) = handle else { return Sight::Unseen };
         match self.life(handle).await {
             Ok(Life::Active) => Sight::Alive,
+            Ok(Life::Deleted) if is_on(Sabotage::Descendants) => Sight::Gone,
             Ok(Life::Disabled | Life::Deleted) => Sight::Disabled,
             Ok(Life::Gone) => Sight::Gone,
             Err(_) => Sight::Unseen,
