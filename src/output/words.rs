@@ -180,7 +180,7 @@ pub fn sentence(stop: &Stop) -> String {
             credentials.join(", ")
         ),
         Stop::LetIn { credentials } => format!(
-            "every step is done, but a check accepts the old credential again: {}; the run stays open. Find out what let it in (a custom step behind the proof?) and undo that",
+            "every step is done, but the old credential is not dead: {}; the run stays open. A check accepts it again, or its issuer does not call it gone: find out why (a custom step behind the proof? a login at the last moment?) and undo that",
             credentials.join(", ")
         ),
         Stop::FellBack { consumers } => format!(

@@ -300,7 +300,7 @@ impl State {
     }
 
     /// Whether a kill that is done can be done once more, on the word of a person: its server said that it did it,
-    /// and a check accepts the old credential all the same.
+    /// and a check accepts the old credential all the same, or something that was made with it lives on.
     pub fn may_repeat(&self, step: usize) -> bool {
         let (Action::Disable { credential: killed } | Action::Revoke { credential: killed }) =
             self.plan.steps[step].action
@@ -311,12 +311,13 @@ impl State {
         idle && self.direction == Direction::Forward
             && self.end.is_none()
             && self.steps[step].status == Status::Done
-            && self
-                .plan
-                .steps
-                .iter()
-                .enumerate()
-                .any(|(at, ask)| ask.action.credential() == Some(killed) && self.is_let_in(at))
+            && (self.lives_on(&self.plan.credentials[killed].name)
+                || self
+                    .plan
+                    .steps
+                    .iter()
+                    .enumerate()
+                    .any(|(at, ask)| ask.action.credential() == Some(killed) && self.is_let_in(at)))
     }
 
     /// A kill is done once more, and what it is to prove is asked once more. There is no way back from it.

@@ -75,7 +75,7 @@ pub enum Stop {
         /// The credentials.
         credentials: Vec<String>,
     },
-    /// Every step is done, and a check accepts the old credential again.
+    /// Every step is done, and a check accepts the old credential again, or its issuer does not call it gone.
     LetIn {
         /// The credentials.
         credentials: Vec<String>,

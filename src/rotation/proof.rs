@@ -66,6 +66,19 @@ impl State {
         self.seen(credential).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
     }
 
+    /// Whether its issuer did not call the old credential gone when the world was last looked at, although it was revoked:
+    /// something that was made with it, at the last moment, lives on.
+    pub fn lives_on(&self, credential: &str) -> bool {
+        let revoked = self.plan.steps.iter().enumerate().any(|(at, step)| {
+            matches!(step.action, Action::Revoke { credential: c } if self.plan.credentials[c].name == credential)
+                && self.is_in_effect(at)
+        });
+        revoked
+            && self
+                .seen(credential)
+                .is_some_and(|(_, seen)| matches!(seen.outgoing, Sight::Alive | Sight::Disabled))
+    }
+
     /// When the last outgoing version was first refused by the last check of it, as far as that is
     /// proved: until then it counts as usable.
     pub fn exposed_until(&self) -> Option<Timestamp> {

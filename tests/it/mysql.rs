@@ -204,9 +204,31 @@ async fn sessions_of_a_user_that_was_dropped_beside_the_run_are_ended() {
     maria.execute(&format!("drop user '{old}'@'%';"));
     assert!(session.is_alive(), "DROP USER ends no session");
     assert_eq!(one.life(&handle(&old)).await.expect("life"), Life::Deleted);
+    let known = one.identify(&pair(&old, &password)).await.expect("an answer").expect("its session is left");
+    assert_eq!((known.life, known.identity.handle), (Life::Deleted, handle(&old)));
     one.revoke(&context(), &handle(&old), None).await.expect("revoke");
     assert!(!session.is_alive());
     assert_eq!(one.life(&handle(&old)).await.expect("life"), Life::Gone);
+    assert!(one.identify(&pair(&old, &password)).await.expect("an answer").is_none());
+}
+
+/// Who refuses before a login was tried has read no password, and has not shown who it is: that proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_place_of_a_greeting_is_no_verdict() {
+    for code in [1045_u16, 1698, 1044, 1049] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let said = [b"\xff".to_vec(), code.to_le_bytes().to_vec(), b"#28000Access denied".to_vec()].concat();
+        let length = u8::try_from(said.len()).expect("short");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            stream.write_all(&[&[length, 0, 0, 0][..], &said].concat()).await.expect("sent");
+        });
+        let maria = Maria { port, password: String::new() };
+        let one = UserIssuer::new(maria.client_as("ops", "secret"), spec("app", "")).expect("an issuer");
+        let error = one.attempt(&pair("app_0123456789", "secret")).await.expect_err("neither");
+        assert_eq!(error.kind, ErrorKind::NoAnswer, "{code}: {error:?}");
+    }
 }
 
 /// Each permission that is missing is named, with the statement that grants it; and none of them is taken for an empty answer.

@@ -90,7 +90,9 @@ async fn logins_die_with_their_user_and_others_do_not() {
     let (other, others) = another(&vault, json!({})).await;
     let issuer = issuer(&vault, "app");
     let mut sessions = Vec::new();
-    for (user, password) in [(&old, &password), (&old, &password), (&other, &others)] {
+    // The server knows a user however its name is spelled, and writes it into the login as it was spelled.
+    let spelled = old.to_uppercase();
+    for (user, password) in [(&old, &password), (&spelled, &password), (&other, &others)] {
         sessions.push(vault.log_in_user(user, password).await.expect("a login"));
     }
     let checks = issuer.preflight(Some(&identity(&old))).await;
@@ -100,6 +102,9 @@ async fn logins_die_with_their_user_and_others_do_not() {
     // The process dies between the user and its logins.
     delete(&vault, &old).await;
     assert_eq!(issuer.life(&old).await.expect("life"), Life::Deleted);
+    let known =
+        issuer.identify(&material(&old, &password)).await.expect("an answer").expect("logins are left");
+    assert_eq!(known.life, Life::Deleted);
     issuer.revoke(&context(), &old, None).await.expect("revoke");
     assert_eq!(issuer.life(&old).await.expect("life"), Life::Gone);
     let mut alive = Vec::new();

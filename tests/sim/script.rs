@@ -115,6 +115,8 @@ pub(crate) enum IssuerKind {
     /// Its logins outlive it.
     Approle,
     Iam,
+    /// The same, and it can be disabled.
+    Userpass,
     /// A member of a set, which others may have read a while ago.
     Jwt,
     Random,
@@ -270,6 +272,7 @@ impl Script {
         }
         for (at, spec) in (seed..).zip(&mut credentials) {
             match spec.issuer {
+                IssuerKind::Vault if at % 4 == 0 => spec.issuer = IssuerKind::Userpass,
                 IssuerKind::Vault if at % 2 == 0 => spec.issuer = IssuerKind::Approle,
                 IssuerKind::Plain { can_disable: true, .. } if at % 3 == 0 => spec.issuer = IssuerKind::Jwt,
                 _ => {}
@@ -440,6 +443,20 @@ impl Spec {
                 num_uses: 0,
                 cidr_list: vec![],
             }),
+            IssuerKind::Userpass => model::Issuer::VaultUserpass(kind::vault::userpass::VaultUserpass {
+                connection: "vault".into(),
+                mount: "userpass".into(),
+                name: name(at),
+                policies: policies.clone(),
+                no_default_policy: false,
+                ttl: None,
+                max_ttl: None,
+                explicit_max_ttl: None,
+                period: None,
+                num_uses: 0,
+                bound_cidrs: vec![],
+                end_logins: kind::vault::userpass::EndLogins::default(),
+            }),
             IssuerKind::Jwt => model::Issuer::JwtSigningKey(kind::jwt::JwtSigningKey {
                 set: kind::set::SetPlace::File(format!("{}.json", name(at))),
                 algorithm: kind::jwt::Algorithm::default(),
@@ -498,6 +515,7 @@ impl StoreKind {
         let parts = match issuer {
             IssuerKind::Iam => &[("access_key_id", "ID"), ("secret_access_key", "KEY")][..],
             IssuerKind::Jwt => &[("kid", "ID"), ("private_key", "KEY")],
+            IssuerKind::Userpass => &[("username", "ID"), ("password", "KEY")],
             _ => &[],
         };
         let fields: BTreeMap<String, String> =

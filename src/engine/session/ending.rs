@@ -60,10 +60,10 @@ impl Session {
         (!self.silent.is_empty()).then(|| Stop::Silent { consumers: self.silent.clone() })
     }
 
-    /// The credentials whose old value was just accepted.
+    /// The credentials whose old value was just accepted, or just was not gone.
     fn let_in(&self) -> Vec<String> {
         let names = self.plan.credentials.iter().map(|planned| planned.name.clone());
-        names.filter(|name| self.state.was_let_in(name)).collect()
+        names.filter(|name| self.state.was_let_in(name) || self.state.lives_on(name)).collect()
     }
 
     /// The credentials of which a store could not be read at the last look.

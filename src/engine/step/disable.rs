@@ -24,13 +24,14 @@ impl Effect for Disable {
         let issuer = job.issuer().await?;
         job.look_before_the_end().await?;
         match issuer.disable(&job.context, handle).await {
-            // One that is gone is as good as disabled.
-            Err(e) if e.kind == ErrorKind::NotFound && issuer.life(handle).await? == Life::Gone => {
-                Ok(Yield {
-                    checks: vec![Check::warn("old credential", "it is already gone")],
+            // One that is gone is as good as disabled; what it made ends when it is revoked.
+            Err(e) if e.kind == ErrorKind::NotFound => match issuer.life(handle).await? {
+                life @ (Life::Gone | Life::Deleted) => Ok(Yield {
+                    checks: vec![Check::warn("old credential", format!("it is already {life}"))],
                     ..Yield::default()
-                })
-            }
+                }),
+                Life::Active | Life::Disabled => Err(e),
+            },
             other => other.map(nothing),
         }
     }

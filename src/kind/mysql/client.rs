@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::fault;
+use super::fault::{self, DATABASE, REFUSED};
 use super::settings::Settings;
 use super::wire::{Greeting, Row, Said, Wire};
 use crate::clock::{Clock as _, SystemClock};
@@ -79,6 +79,12 @@ impl MysqlClient {
         let mut wire = Wire::new(Box::new(stream));
         let greeting = match wire.greeting().await.map_err(unreachable)? {
             Ok(greeting) => greeting,
+            // Nothing was asked yet, and who answers was not shown: this is no word on a password.
+            Err(said) if REFUSED.contains(&said.code) || DATABASE.contains(&said.code) => {
+                let message = format!("{place} refused before a login was tried: {}", fault::words(&said));
+                return Err(CallError::rejected(ErrorKind::NoAnswer, message)
+                    .hint("find out what answers there: a server says this after a login, and not before"));
+            }
             Err(said) => return Ok(Err(said)),
         };
         let Some(tls) = &self.tls else { return Ok(Ok((wire, greeting))) };

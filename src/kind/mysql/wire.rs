@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use crate::text::sanitize;
 
 /// More than any answer to what is asked here.
 const LARGEST: usize = 1 << 24;
@@ -154,9 +155,10 @@ impl Wire {
         packet.push(QUERY);
         packet.extend_from_slice(sql.as_bytes());
         self.write(&packet).await?;
-        let mut rows = Vec::new();
+        let (mut rows, mut size) = (Vec::new(), 0);
         loop {
             let packet = self.read().await?;
+            bounded(&mut size, packet.len())?;
             let status = match packet.first() {
                 Some(0x00) => status_of_ok(&packet)?,
                 Some(0xff) => {
@@ -165,7 +167,7 @@ impl Wire {
                 }
                 // It asks for a file of this machine's.
                 Some(0xfb) | None => return Err(invalid("a request for a file")),
-                Some(_) => match self.rows(&packet, &mut rows).await? {
+                Some(_) => match self.rows(&packet, &mut rows, &mut size).await? {
                     Ok(status) => status,
                     Err(said) => return Ok(Err(said)),
                 },
@@ -176,21 +178,25 @@ impl Wire {
         }
     }
 
-    /// The rows of one result, whose first packet has the number of columns.
-    async fn rows(&mut self, first: &[u8], rows: &mut Vec<Row>) -> io::Result<Result<StatusFlags, Said>> {
-        let columns = ParseBuf(first).checked_eat_lenenc_int().filter(|count| *count <= MOST_COLUMNS);
-        let columns = columns.ok_or_else(|| invalid("too many columns"))?;
+    /// The rows of one result, whose first packet has the number of columns. `size` is what the statement has returned
+    /// so far.
+    async fn rows(
+        &mut self,
+        first: &[u8],
+        rows: &mut Vec<Row>,
+        size: &mut usize,
+    ) -> io::Result<Result<StatusFlags, Said>> {
+        let columns = ParseBuf(first).checked_eat_lenenc_int();
+        let columns = columns.filter(|count| (1..=MOST_COLUMNS).contains(count));
+        let columns = columns.ok_or_else(|| invalid("no columns, or too many"))?;
         for _ in 0..columns {
-            self.read().await?;
+            let packet = self.read().await?;
+            bounded(size, packet.len())?;
         }
-        let mut size = 0;
         let mut ended = 0;
         loop {
             let packet = self.read().await?;
-            size += packet.len();
-            if size > LARGEST {
-                return Err(invalid("too much of it"));
-            }
+            bounded(size, packet.len())?;
             match packet.first() {
                 Some(0xff) => {
                     let said = error(&packet, CAPABILITIES)?;
@@ -205,7 +211,11 @@ impl Wire {
                     }
                 }
                 _ if ended == 0 => return Err(invalid("a row before its columns end")),
-                _ => rows.push(row(&packet, columns)?),
+                _ => {
+                    // A field that is empty costs memory, too.
+                    bounded(size, size_of::<Option<String>>() * columns as usize)?;
+                    rows.push(row(&packet, columns)?);
+                }
             }
         }
     }
@@ -274,10 +284,16 @@ fn proof(plugin: &AuthPlugin<'_>, password: Option<&Secret>, nonce: &[u8]) -> io
             io::ErrorKind::Unsupported,
             format!(
                 "it asks for a login by {}, which stanch does not use",
-                String::from_utf8_lossy(other.as_bytes())
+                sanitize(&String::from_utf8_lossy(other.as_bytes()))
             ),
         )),
     }
+}
+
+/// Adds to what a statement has returned, which is bounded.
+fn bounded(size: &mut usize, more: usize) -> io::Result<()> {
+    *size += more;
+    if *size > LARGEST { Err(invalid("too much of it")) } else { Ok(()) }
 }
 
 /// The error that a packet is, if it is one.

@@ -25,6 +25,8 @@ pub(super) struct Need {
     pub(super) why: &'static str,
     /// The parameters that the request sends.
     pub(super) sends: Vec<&'static str>,
+    /// What a policy names where the path is one of many, of which the next run uses another.
+    pattern: Option<String>,
 }
 
 impl Need {
@@ -33,7 +35,7 @@ impl Need {
         capabilities: &'static [&'static str],
         why: &'static str,
     ) -> Self {
-        Self { path: path.into(), capabilities, lists: false, why, sends: Vec::new() }
+        Self { path: path.into(), capabilities, lists: false, why, sends: Vec::new(), pattern: None }
     }
 
     /// To list what is at a path. The accessors of tokens need `sudo` as well.
@@ -43,6 +45,17 @@ impl Need {
         why: &'static str,
     ) -> Self {
         Self { lists: true, ..Self::new(path, capabilities, why) }
+    }
+
+    /// The path stands for all that begin so: each run uses another one.
+    #[must_use]
+    pub(super) fn of_all(self, pattern: &str) -> Self {
+        Self { pattern: Some(pattern.to_owned()), ..self }
+    }
+
+    /// What a policy names.
+    fn shown(&self) -> &str {
+        self.pattern.as_deref().unwrap_or(&self.path)
     }
 
     /// The paths to ask about.
@@ -85,15 +98,15 @@ pub(super) async fn check(client: &VaultClient, what: &str, needs: &[Need]) -> C
         let held;
         (held, rest) = rest.split_at(need.paths().len().min(rest.len()));
         if !need.is_met(held) {
-            missing.push(format!("{} ({})", need.why, need.path));
+            missing.push(format!("{} ({})", need.why, need.shown()));
             let wanted = &need.capabilities[..if need.lists { need.capabilities.len() } else { 1 }];
-            policy.entry(&need.path).or_default().extend(wanted);
+            policy.entry(need.shown()).or_default().extend(wanted);
         } else if !need.sends.is_empty()
             && !held.iter().any(|held| holds(held, "root"))
             && let Some(why) = acl.as_ref().and_then(|acl| acl.forbids(&need.path, &need.sends))
         {
-            missing.push(format!("{why} to {}", need.path));
-            narrow.push(need.path.as_str());
+            missing.push(format!("{why} to {}", need.shown()));
+            narrow.push(need.shown());
         }
     }
     if missing.is_empty() {

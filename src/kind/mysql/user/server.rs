@@ -95,11 +95,17 @@ impl Issuer for UserIssuer {
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let login = FORM.login(material)?;
-        Ok(self.of_name(&login.user).await?.map(|found| Standing {
-            identity: self.identity(&found.account),
-            life: if found.locked { Life::Disabled } else { Life::Active },
-            uses_left: None,
-        }))
+        let (account, life) = match self.of_name(&login.user).await? {
+            Some(found) => (found.account, if found.locked { Life::Disabled } else { Life::Active }),
+            // Of one that was dropped by hand, sessions may be left to end.
+            None => {
+                let account = Account { user: login.user.clone(), host: self.spec.host.clone() };
+                let life = self.life(&account.handle()).await?;
+                (account, life)
+            }
+        };
+        let standing = Standing { identity: self.identity(&account), life, uses_left: None };
+        Ok((life != Life::Gone).then_some(standing))
     }
 
     fn candidate(&self, _: &CallContext) -> Option<Material> {

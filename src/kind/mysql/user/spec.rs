@@ -7,8 +7,10 @@ use crate::domain::{IssuerTraits, Scope};
 use crate::kind::mysql::Mysql;
 use crate::kind::spec::{
     Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, ScopeRules,
-    StandIn, URI, USERNAME, no_findings,
+    StandIn, URI, USERNAME,
 };
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
 
@@ -105,8 +107,39 @@ impl MysqlUser {
             rest: &[("name", "\"stanch\""), ("role", "\"stanch\"")],
             handles: Handles::Text,
         }),
-        check: no_findings,
+        check,
     };
+}
+
+/// The most characters of a user's name, and of a host.
+const LONGEST: (usize, usize) = (80, 255);
+
+fn check(_: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
+    // `_` and ten digits follow.
+    let room = LONGEST.0 - 11;
+    if let Some(name) = issuer.get("name")
+        && name.text().is_some_and(|text| !text.contains("${") && text.chars().count() > room)
+    {
+        let message = format!("the name of a new user would be longer than {} characters", LONGEST.0);
+        found.push(
+            Finding::error("long-name", name.span, message).hint(format!("use at most {room} characters")),
+        );
+    }
+    let fits = |text: &str| {
+        // What an environment fills in is seen when the run is planned.
+        text.contains("${")
+            || text.len() <= LONGEST.1
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "%_-.:/".contains(c))
+    };
+    if let Some(host) = issuer.get("host")
+        && host.text().is_some_and(|text| !fits(text))
+    {
+        let message = "MariaDB takes no host of this name";
+        found.push(
+            Finding::error("bad-host", host.span, message)
+                .hint("use `%`, an address, a network such as `10.0.0.0/255.0.0.0`, or a name"),
+        );
+    }
 }
 
 impl IssuerSpec for MysqlUser {
@@ -173,6 +206,7 @@ impl IssuerSpec for MysqlUser {
             principal: Some(self.name.clone()),
             policies: vec![self.role.clone()],
             recipe: Recipe::new(Alphabet::Alphanumeric, LENGTH).ok(),
+            logins: true,
             ..StandIn::default()
         }
     }

@@ -172,6 +172,7 @@ impl IssuerSpec for PostgresRole {
             principal: Some(self.name.clone()),
             policies: self.member_of.clone(),
             recipe: Recipe::new(Alphabet::Alphanumeric, LENGTH).ok(),
+            logins: true,
             ..StandIn::default()
         }
     }

@@ -60,6 +60,7 @@ impl UserIssuer {
         let spec = &self.spec;
         // The names differ at their ends alone, and rules for them end in a `*`.
         let new = spec.path(&format!("{}0", spec.names_of("")));
+        let any = spec.path(&format!("{}-*", spec.name.to_ascii_lowercase()));
         let all = settings(spec);
         let known = [
             "token_ttl",
@@ -75,9 +76,9 @@ impl UserIssuer {
         sends.extend(known.into_iter().filter(|name| all.contains_key(*name)));
         let mut needs = vec![
             Need::listing(spec.path(""), &["list"], "list users"),
-            Need::new(new.clone(), &["read"], "read the new user"),
-            Need::new(new.clone(), &["create"], "create the new user").sending(&sends),
-            Need::new(new, &["delete"], "delete the new user in a rollback"),
+            Need::new(new.clone(), &["read"], "read the new user").of_all(&any),
+            Need::new(new.clone(), &["create"], "create the new user").sending(&sends).of_all(&any),
+            Need::new(new, &["delete"], "delete the new user in a rollback").of_all(&any),
         ];
         if let Some(old) = outgoing {
             let old = spec.path(old);

@@ -113,9 +113,10 @@ impl UserIssuer {
         logins(&self.client, |login| self.is_login_of(login, user)).await
     }
 
-    /// Whether a token is a login of this user.
+    /// Whether a token is a login of this user. The server writes the name as the program that logged in spelled it, and
+    /// compares it without case.
     pub(super) fn is_login_of(&self, login: &Login, user: &str) -> bool {
-        login.path == self.login(user)
+        login.path.to_lowercase() == self.login(user).to_lowercase()
     }
 
     /// Where a user logs in.
@@ -248,11 +249,10 @@ impl Issuer for UserIssuer {
 
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let Pair { user, .. } = pair(material)?;
-        Ok(self.user(&user).await?.map(|found| Standing {
-            identity: Identity { handle: user, principal: self.principal() },
-            life: found.life(),
-            uses_left: None,
-        }))
+        // Of one that was deleted by hand, logins may be left to end.
+        let life = self.life(&user).await?;
+        let identity = Identity { handle: user, principal: self.principal() };
+        Ok((life != Life::Gone).then_some(Standing { identity, life, uses_left: None }))
     }
 
     fn candidate(&self, context: &CallContext) -> Option<Material> {

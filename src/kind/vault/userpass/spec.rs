@@ -8,9 +8,10 @@ use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_default;
 use crate::kind::spec::{
     Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
-    no_findings,
 };
 use crate::kind::vault::Vault;
+use crate::runbook::read::finding::Finding;
+use crate::runbook::read::tree::{Entry, Node};
 use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
 
@@ -97,7 +98,7 @@ impl VaultUserpass {
             rest: &[("name", "\"stanch\"")],
             handles: Handles::Word,
         }),
-        check: no_findings,
+        check,
     };
 
     /// The path of a user, or, without one, of all of them.
@@ -108,6 +109,25 @@ impl VaultUserpass {
     /// What the names of a run's users begin with: a user has no other place for a tag.
     pub(super) fn names_of(&self, run: &str) -> String {
         format!("{}-{}-", self.name.to_ascii_lowercase(), digest(run.as_bytes()))
+    }
+}
+
+/// A server takes names of letters, digits, `_`, `-`, `.` and `@` alone, whose first is a letter, a digit or `_`.
+fn check(_: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
+    let Some(name) = issuer.get("name") else { return };
+    let fits = |text: &str| {
+        // What an environment fills in is seen when the run is planned, and a placeholder is told elsewhere.
+        text.contains("${")
+            || text.starts_with('<')
+            || text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.@".contains(c))
+    };
+    if name.text().is_some_and(|text| !fits(text)) {
+        let message = "Vault takes no user of this name";
+        found.push(
+            Finding::error("bad-name", name.span, message)
+                .hint("use letters, digits, `_`, `-`, `.` and `@`, with a letter or a digit first"),
+        );
     }
 }
 
@@ -178,6 +198,7 @@ impl IssuerSpec for VaultUserpass {
             principal: Some(self.name.clone()),
             policies: self.policies.clone(),
             recipe: Recipe::new(Alphabet::Alphanumeric, PASSWORD).ok(),
+            logins: true,
             ..StandIn::default()
         }
     }
