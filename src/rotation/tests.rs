@@ -1660,6 +1660,26 @@ fn a_run_is_not_done_before_its_proof() {
     assert!(run.state.clone().apply(&done, run.now).is_ok());
 }
 
+/// What its issuer does not call gone after it was revoked is killed again on the word of a person: a login that was let
+/// in at the last moment, which the look at the end sees.
+#[test]
+fn what_lives_on_after_its_revocation_can_be_killed_again() {
+    let seen = |until, outgoing| {
+        let mut run = Run::overlap().wishing(|w| w.until = Some(until)).go();
+        let revoke = run.state.step("revoke/demo-key/revoke").expect("a step");
+        let look = Seen { stores: vec![Holds::Incoming], outgoing, incoming: Sight::Alive };
+        run.state.see("demo-key", run.now, look);
+        (run.state.lives_on("demo-key"), run.state.may_repeat(revoke))
+    };
+    for outgoing in [Sight::Alive, Sight::Disabled] {
+        assert_eq!(seen(Phase::Proof, outgoing), (true, true), "{outgoing:?}");
+        assert_eq!(seen(Phase::Sunset, outgoing), (false, false), "it was not revoked: {outgoing:?}");
+    }
+    for outgoing in [Sight::Gone, Sight::Refused, Sight::Unseen] {
+        assert_eq!(seen(Phase::Proof, outgoing), (false, false), "{outgoing:?}");
+    }
+}
+
 /// Whoever stops a run stops it in the middle of a phase, too: nothing that could begin begins.
 #[test]
 fn nothing_begins_in_a_run_that_stops() {
