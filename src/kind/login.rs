@@ -2,13 +2,11 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::spec::{PASSWORD, URI, USERNAME};
+use super::spec::{PASSWORD, RANDOM, URI, USERNAME};
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::secret::{Alphabet, Material, Recipe, Secret};
 
-/// How many characters of a new name are random. Of sixteen each: two logins never get the same name.
-pub(super) const RANDOM: usize = 10;
 /// What needs no escape in the user information of a URI (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 

@@ -25,6 +25,8 @@ pub(in crate::kind) const USERNAME: Part = "username";
 pub(in crate::kind) const PASSWORD: Part = "password";
 /// A login in one URI.
 pub(in crate::kind) const URI: Part = "uri";
+/// How many characters of a new login's name are random. Of sixteen each: two logins never get the same name.
+pub(in crate::kind) const RANDOM: usize = 10;
 
 /// Finds mistakes that the schema cannot say, in the credential (or gate) and the node of a kind in it. The node may
 /// have any shape: what the schema says of it is reported elsewhere.

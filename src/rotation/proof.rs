@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::seen::Sight;
+use super::seen::{Seen, Sight};
 use super::state::State;
 use super::step::Status;
 use crate::plan::Action;
@@ -69,14 +69,13 @@ impl State {
     /// Whether its issuer did not call the old credential gone when the world was last looked at, although it was revoked:
     /// something that was made with it, at the last moment, lives on.
     pub fn lives_on(&self, credential: &str) -> bool {
-        let revoked = self.plan.steps.iter().enumerate().any(|(at, step)| {
-            matches!(step.action, Action::Revoke { credential: c } if self.plan.credentials[c].name == credential)
-                && self.is_in_effect(at)
-        });
-        revoked
-            && self
-                .seen(credential)
-                .is_some_and(|(_, seen)| matches!(seen.outgoing, Sight::Alive | Sight::Disabled))
+        let known = |(_, seen): &(Timestamp, Seen)| matches!(seen.outgoing, Sight::Alive | Sight::Disabled);
+        // Seldom, and so the steps are gone through for few.
+        self.seen(credential).is_some_and(known)
+            && self.plan.steps.iter().enumerate().any(|(at, step)| {
+                matches!(step.action, Action::Revoke { credential: c } if self.plan.credentials[c].name == credential)
+                    && self.is_in_effect(at)
+            })
     }
 
     /// When the last outgoing version was first refused by the last check of it, as far as that is

@@ -150,11 +150,10 @@ impl Job {
         };
         if let (Observation::Readable, Some(identity)) = (planned.issuer.change, &planned.outgoing) {
             match self.life(&identity.handle).await? {
-                life @ (Life::Gone | Life::Deleted) => return Err(dead(life.to_string())),
+                Life::Active => {}
                 // What this run itself disabled is enabled again further back.
                 Life::Disabled if self.known.disabled => return Ok(()),
-                Life::Disabled => return Err(dead("disabled".into())),
-                Life::Active => {}
+                life => return Err(dead(life.to_string())),
             }
         }
         if planned.uses_left.is_some() {

@@ -3,7 +3,7 @@
 
 use super::client::MysqlClient;
 use super::wire::Row;
-use crate::domain::ErrorKind;
+use crate::domain::{ErrorKind, Life};
 use crate::provider::CallError;
 use crate::text::sanitize;
 
@@ -82,6 +82,13 @@ pub(super) struct Found {
     pub(super) max_user_connections: u32,
     /// Other limits, each as the statement that sets it has it.
     pub(super) limits: Vec<String>,
+}
+
+impl Found {
+    /// Whether it can log in.
+    pub(super) fn life(&self) -> Life {
+        if self.locked { Life::Disabled } else { Life::Active }
+    }
 }
 
 /// Fields that limit an account, with their words.

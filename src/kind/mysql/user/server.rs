@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::password::hash;
 use super::remove::{end_sessions, marks, remove, roles};
-use super::spec::{EndSessions, LENGTH, MysqlUser};
+use super::spec::{EndSessions, LENGTH, LONGEST_NEW, MysqlUser};
 use super::statement::{MARK, complete, create, lock, mark, marked};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::login::{Form, checked_prefix, new_login};
@@ -24,8 +24,6 @@ use crate::text::sanitize;
 
 /// What MariaDB takes as a login.
 const FORM: Form = Form { product: "MariaDB", schemes: &["mysql", "mariadb", "mysql2"], longest: 128 };
-/// The name of a new user stands in its mark, beside a run and a token.
-const LONGEST_NEW: usize = 47;
 
 /// Issues users.
 pub struct UserIssuer {
@@ -96,7 +94,10 @@ impl Issuer for UserIssuer {
     async fn identify(&self, material: &Material) -> Result<Option<Standing>, CallError> {
         let login = FORM.login(material)?;
         let (account, life) = match self.of_name(&login.user).await? {
-            Some(found) => (found.account, if found.locked { Life::Disabled } else { Life::Active }),
+            Some(found) => {
+                let life = found.life();
+                (found.account, life)
+            }
             // Of one that was dropped by hand, sessions may be left to end.
             None => {
                 let account = Account { user: login.user.clone(), host: self.spec.host.clone() };
@@ -184,7 +185,7 @@ impl Issuer for UserIssuer {
         let account = Account::read(handle);
         let all = accounts(&self.client, &account.user).await?;
         if let Some(found) = all.iter().find(|found| found.account == account) {
-            return Ok(if found.locked { Life::Disabled } else { Life::Active });
+            return Ok(found.life());
         }
         // Dropped by someone else, it leaves its sessions behind; its mark goes last.
         let left = (all.is_empty() && sessions(&self.client, &account.user).await?.0 > 0)

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{IssuerTraits, Scope};
 use crate::kind::mysql::Mysql;
 use crate::kind::spec::{
-    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, ScopeRules,
-    StandIn, URI, USERNAME,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, Part, RANDOM,
+    ScopeRules, StandIn, URI, USERNAME,
 };
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node};
@@ -111,24 +111,24 @@ impl MysqlUser {
     };
 }
 
-/// The most characters of a user's name, and of a host.
-const LONGEST: (usize, usize) = (80, 255);
+/// The longest name of a new user, in bytes: it stands in its mark, beside a run and a token.
+pub(super) const LONGEST_NEW: usize = 47;
+/// The longest name of a host, in bytes.
+const LONGEST_HOST: usize = 255;
 
 fn check(_: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
-    // `_` and ten digits follow.
-    let room = LONGEST.0 - 11;
+    // `_` and the random digits follow.
+    let room = LONGEST_NEW - 1 - RANDOM;
     if let Some(name) = issuer.get("name")
-        && name.text().is_some_and(|text| !text.contains("${") && text.chars().count() > room)
+        && name.text().is_some_and(|text| !text.contains("${") && text.len() > room)
     {
-        let message = format!("the name of a new user would be longer than {} characters", LONGEST.0);
-        found.push(
-            Finding::error("long-name", name.span, message).hint(format!("use at most {room} characters")),
-        );
+        let message = format!("the name of a new user would be longer than {LONGEST_NEW} bytes");
+        found.push(Finding::error("long-name", name.span, message).hint(format!("use at most {room} bytes")));
     }
     let fits = |text: &str| {
         // What an environment fills in is seen when the run is planned.
         text.contains("${")
-            || text.len() <= LONGEST.1
+            || text.len() <= LONGEST_HOST
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || "%_-.:/".contains(c))
     };
     if let Some(host) = issuer.get("host")

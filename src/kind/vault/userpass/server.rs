@@ -9,10 +9,11 @@ use rustify::enums::RequestMethod;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::spec::{EndLogins, PASSWORD, VaultUserpass, digest};
-use super::user::{NOWHERE, User, bound_to, is_user, settings};
+use super::spec::{EndLogins, LENGTH, VaultUserpass, can_begin, digest, is_user};
+use super::user::{NOWHERE, User, bound_to, settings};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
+use crate::kind::spec::{PASSWORD, USERNAME};
 use crate::kind::vault::client::{Effect, VaultClient, data, malformed_response};
 use crate::kind::vault::fault::scrubbed;
 use crate::kind::vault::logins::{end, logins};
@@ -53,7 +54,7 @@ impl UserIssuer {
             let message = format!("`{}` is not the path of an auth method", sanitize(&spec.mount));
             return Err(invalid(message).hint("correct `mount` in the runbook"));
         };
-        if !is_user(&format!("{}0", spec.names_of(""))) {
+        if !can_begin(&spec.name) {
             return Err(invalid(format!(
                 "`{}` cannot begin the name of a user of Vault",
                 sanitize(&spec.name)
@@ -67,7 +68,7 @@ impl UserIssuer {
             .hint("correct `bound_cidrs` of the issuer"));
         }
         let recipe =
-            Recipe::new(Alphabet::Alphanumeric, PASSWORD).map_err(|error| invalid(error.to_string()))?;
+            Recipe::new(Alphabet::Alphanumeric, LENGTH).map_err(|error| invalid(error.to_string()))?;
         Ok(Self { client, spec: VaultUserpass { mount, ..spec }, recipe })
     }
 
@@ -113,10 +114,9 @@ impl UserIssuer {
         logins(&self.client, |login| self.is_login_of(login, user)).await
     }
 
-    /// Whether a token is a login of this user. The server writes the name as the program that logged in spelled it, and
-    /// compares it without case.
+    /// Whether a token is a login of this user.
     pub(super) fn is_login_of(&self, login: &Login, user: &str) -> bool {
-        login.path.to_lowercase() == self.login(user).to_lowercase()
+        is_login(&login.path, &self.spec.mount, user)
     }
 
     /// Where a user logs in.
@@ -203,6 +203,14 @@ impl UserIssuer {
     }
 }
 
+/// Whether this is the path of a login of a user. A server writes the name as the program that logged in spelled it, and
+/// compares it without case; the path of the auth method it compares as it is.
+fn is_login(path: &str, mount: &str, user: &str) -> bool {
+    let rest = path.strip_prefix("auth/").and_then(|rest| rest.strip_prefix(mount));
+    let name = rest.and_then(|rest| rest.strip_prefix("/login/"));
+    name.is_some_and(|name| name.to_lowercase() == user.to_lowercase())
+}
+
 /// The user name and password that a credential is, where it can be one: what cannot is sent nowhere.
 ///
 /// # Errors
@@ -213,7 +221,7 @@ fn pair(material: &Material) -> Result<Pair<'_>, CallError> {
             .hint("compare the store's fields and `fields` in the runbook; nothing was sent to Vault")
     };
     let part = |name: &str| material.part(name).ok_or_else(|| invalid("a part is missing"));
-    let (user, password) = (part(VaultUserpass::USERNAME)?, part(VaultUserpass::SECRET)?);
+    let (user, password) = (part(USERNAME)?, part(PASSWORD)?);
     // Vault keeps names in lower case, and takes them in any.
     let user = user.expose().to_ascii_lowercase();
     if !is_user(&user) {
@@ -257,8 +265,8 @@ impl Issuer for UserIssuer {
 
     fn candidate(&self, context: &CallContext) -> Option<Material> {
         let user = format!("{}{}", self.spec.names_of(&context.run), digest(context.token.as_bytes()));
-        let name = Material::single(VaultUserpass::USERNAME, Secret::new(user));
-        Some(name.with(VaultUserpass::SECRET, self.recipe.generate()))
+        let name = Material::single(USERNAME, Secret::new(user));
+        Some(name.with(PASSWORD, self.recipe.generate()))
     }
 
     async fn issue(&self, _: &CallContext, candidate: Option<&Material>) -> Result<Issued, CallError> {
@@ -394,6 +402,16 @@ impl IssuerServer for VaultUserpass {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two auth methods whose paths differ in case alone have users of their own.
+    #[test]
+    fn a_login_is_told_by_the_name_in_any_spelling_and_by_the_method_as_it_is() {
+        assert!(is_login("auth/team/users/login/App", "team/users", "app"));
+        for path in ["auth/Team/users/login/app", "auth/team/users/login/app2", "auth/team/users/app", "app"]
+        {
+            assert!(!is_login(path, "team/users", "app"), "{path}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_a_user_is_refused_and_not_quoted() {

@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{IssuerTraits, Period, Scope};
 use crate::kind::is_default;
 use crate::kind::spec::{
-    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, Part, ScopeRules, StandIn,
+    Bare, Expires, Handles, IssuerDoubt, IssuerKind, IssuerLook, IssuerSpec, On, PASSWORD, ScopeRules,
+    StandIn, USERNAME,
 };
 use crate::kind::vault::Vault;
 use crate::runbook::read::finding::Finding;
@@ -16,7 +17,7 @@ use crate::secret::{Alphabet, Recipe};
 use crate::text::shell_word;
 
 /// How many characters a password has: about 238 bits. Vault takes no more than 72.
-pub(super) const PASSWORD: usize = 40;
+pub(super) const LENGTH: usize = 40;
 
 /// How many characters of a digest tell a run, and a step, in the name of a user.
 const DIGITS: usize = 12;
@@ -82,14 +83,11 @@ impl VaultUserpass {
     /// The password is made here, and sealed before the user is created with it.
     pub(super) const TRAITS: IssuerTraits = IssuerTraits::MADE_HERE;
 
-    pub(super) const USERNAME: Part = "username";
-    pub(super) const SECRET: Part = "password";
-
     pub(in crate::kind) const KIND: IssuerKind = IssuerKind {
         name: "vault-userpass",
         page: include_str!("page.md"),
         scaffold: include_str!("../../../../templates/runbooks/vault-userpass.yaml"),
-        parts: &[Self::USERNAME, Self::SECRET],
+        parts: &[USERNAME, PASSWORD],
         scope: ScopeRules { expires: Expires::Never, ignored: &["audience"] },
         delivers: crate::kind::spec::never_delivers,
         bare: Some(Bare {
@@ -108,25 +106,42 @@ impl VaultUserpass {
 
     /// What the names of a run's users begin with: a user has no other place for a tag.
     pub(super) fn names_of(&self, run: &str) -> String {
-        format!("{}-{}-", self.name.to_ascii_lowercase(), digest(run.as_bytes()))
+        names_of(&self.name, run)
     }
 }
 
-/// A server takes names of letters, digits, `_`, `-`, `.` and `@` alone, whose first is a letter, a digit or `_`.
+/// What the names of a run's users begin with, where the issuer's is `name`.
+fn names_of(name: &str, run: &str) -> String {
+    format!("{}-{}-", name.to_ascii_lowercase(), digest(run.as_bytes()))
+}
+
+/// Whether new users can be called this, with what follows.
+pub(super) fn can_begin(name: &str) -> bool {
+    is_user(&format!("{}0", names_of(name, "")))
+}
+
+/// Whether a name can be a user's, and a part of a path. Vault keeps names in lower case.
+pub(super) fn is_user(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let inside = |b: u8| word(b) || b == b'-' || b == b'.';
+    let bytes = name.as_bytes();
+    bytes.len() <= 256
+        && bytes.iter().all(|b| inside(*b))
+        && bytes.first().is_some_and(|b| word(*b))
+        && bytes.last().is_some_and(|b| word(*b))
+}
+
 fn check(_: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
     let Some(name) = issuer.get("name") else { return };
     let fits = |text: &str| {
         // What an environment fills in is seen when the run is planned, and a placeholder is told elsewhere.
-        text.contains("${")
-            || text.starts_with('<')
-            || text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.@".contains(c))
+        text.contains("${") || text.starts_with('<') || can_begin(text)
     };
     if name.text().is_some_and(|text| !fits(text)) {
         let message = "Vault takes no user of this name";
         found.push(
             Finding::error("bad-name", name.span, message)
-                .hint("use letters, digits, `_`, `-`, `.` and `@`, with a letter or a digit first"),
+                .hint("use letters, digits, `_`, `-` and `.`, with a letter or a digit first"),
         );
     }
 }
@@ -197,7 +212,7 @@ impl IssuerSpec for VaultUserpass {
         StandIn {
             principal: Some(self.name.clone()),
             policies: self.policies.clone(),
-            recipe: Recipe::new(Alphabet::Alphanumeric, PASSWORD).ok(),
+            recipe: Recipe::new(Alphabet::Alphanumeric, LENGTH).ok(),
             logins: true,
             ..StandIn::default()
         }

@@ -127,20 +127,10 @@ pub(super) fn bound_to(cidrs: &[String]) -> BTreeMap<String, Value> {
     BTreeMap::from([(CIDRS.to_owned(), json!(cidrs))])
 }
 
-/// Whether a name can be a user's, and a part of a path. Vault keeps names in lower case.
-pub(super) fn is_user(name: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let inside = |b: u8| word(b) || b == b'-' || b == b'.';
-    let bytes = name.as_bytes();
-    bytes.len() <= 256
-        && bytes.iter().all(|b| inside(*b))
-        && bytes.first().is_some_and(|b| word(*b))
-        && bytes.last().is_some_and(|b| word(*b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::vault::userpass::spec::is_user;
 
     fn spec(more: &str) -> VaultUserpass {
         let text = format!(r#"{{"connection":"vault","name":"app","policies":["app"]{more}}}"#);

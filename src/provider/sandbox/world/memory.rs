@@ -297,8 +297,8 @@ impl World {
         for (at, before, line) in due {
             let stands = match (&before, self.before(&line)) {
                 (Before::Credential(_, was), Before::Credential(_, is)) => {
-                    let state = |c: Box<Credential>| (c.life, c.logins);
-                    was.clone().map(state) == is.map(state)
+                    let state = |c: &Credential| (c.life, c.logins);
+                    was.as_deref().map(state) == is.as_deref().map(state)
                 }
                 (Before::Secrets(_, was), Before::Secrets(_, is)) => {
                     was.as_ref().map(|s| &s.labels) == is.as_ref().map(|s| &s.labels)
