@@ -1,6 +1,7 @@
 //! Holds the tree against the JSON Schema that is drawn from the model's types, and says what is
 //! wrong in words for people. Only the keywords that these types give rise to are known here.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
@@ -55,7 +56,7 @@ pub(crate) fn check(root: &Node) -> Check<'static> {
 
 /// Holds the tree against a schema that was drawn from types in the same way.
 pub(crate) fn against<'a>(root: &Node, schema: &'a Json) -> Check<'a> {
-    let mut check = Check { schema, found: Vec::new(), references: Vec::new() };
+    let mut check = Check { schema, patterns: HashMap::new(), found: Vec::new(), references: Vec::new() };
     check.node(root, schema, root.span);
     check
 }
@@ -64,6 +65,8 @@ pub(crate) fn against<'a>(root: &Node, schema: &'a Json) -> Check<'a> {
 pub(crate) struct Check<'a> {
     /// The whole schema, which references start from.
     schema: &'a Json,
+    /// The patterns met so far: two hundred credentials have a thousand periods under one pattern.
+    patterns: HashMap<String, Option<Regex>>,
     /// Every place where the tree is not what the schema says.
     pub(crate) found: Vec<Finding>,
     /// Every place that names a connection.
@@ -171,7 +174,7 @@ impl Check<'_> {
                 self.not_one_of(node, text, &allowed);
             }
         } else if let Some(pattern) = schema.get("pattern").and_then(Json::as_str) {
-            let fits = Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
+            let fits = self.matches(pattern, text);
             let period = pattern == Period::PATTERN;
             if !fits {
                 let (code, what) =
@@ -200,6 +203,13 @@ impl Check<'_> {
                 );
             }
         }
+    }
+
+    fn matches(&mut self, pattern: &str, text: &str) -> bool {
+        if !self.patterns.contains_key(pattern) {
+            self.patterns.insert(pattern.to_owned(), Regex::new(pattern).ok());
+        }
+        self.patterns[pattern].as_ref().is_some_and(|pattern| pattern.is_match(text))
     }
 
     fn number(&mut self, node: &Node, schema: &Json) {
@@ -245,10 +255,10 @@ impl Check<'_> {
     /// A word out of several, or a map whose `type` or whose single key says what it is.
     fn one_of(&mut self, node: &Node, variants: &[Json], at: Span) {
         let variants: Vec<&Json> = variants.iter().map(|variant| resolve(self.schema, variant).0).collect();
-        let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
         if let Some(tag) = variants.first().and_then(|variant| tag(variant)) {
             return self.tagged(node, &variants, tag, at);
         }
+        let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
         let keys: Vec<(&str, &Json)> = variants.iter().filter_map(|variant| single_key(variant)).collect();
         let names = || words.iter().copied().chain(keys.iter().map(|(key, _)| *key));
         match &node.value {
@@ -310,9 +320,7 @@ impl Check<'_> {
     }
 
     fn tagged(&mut self, node: &Node, variants: &[&Json], tag: &str, at: Span) {
-        let name = |variant: &&Json| variant["properties"][tag]["const"].as_str().map(str::to_owned);
-        let names: Vec<String> = variants.iter().filter_map(name).collect();
-        let listed = || names.iter().map(String::as_str);
+        let listed = || variants.iter().filter_map(|variant| variant["properties"][tag]["const"].as_str());
         if !matches!(node.value, Value::Map(_)) {
             let at = if node.value == Value::Null { at } else { node.span };
             let message = format!("expected a mapping, found {}", node.kind());
@@ -329,10 +337,12 @@ impl Check<'_> {
                     .hint(suggest("", listed(), "one of")),
             ),
             Some(value) => match value.text() {
-                Some(text) => match variants.iter().find(|variant| name(variant).as_deref() == Some(text)) {
-                    Some(variant) => self.map(node, node.entries(), variant, at),
-                    None => self.not_one_of(value, text, &listed().collect::<Vec<_>>()),
-                },
+                Some(text) => {
+                    match variants.iter().find(|variant| variant["properties"][tag]["const"] == text) {
+                        Some(variant) => self.map(node, node.entries(), variant, at),
+                        None => self.not_one_of(value, text, &listed().collect::<Vec<_>>()),
+                    }
+                }
                 None => self.wrong_type(value, &[&json!({"type": "string"})], value.span),
             },
         }
