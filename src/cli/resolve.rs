@@ -7,9 +7,9 @@ use super::context::{Context, words};
 use super::doubt;
 use super::halt::record;
 use super::{CliError, Exit, Global, print_json};
-use crate::domain::Verdict;
+use crate::domain::{ADOPTED, Verdict};
 use crate::engine;
-use crate::plan::{ADOPTED, Action};
+use crate::plan::Action;
 use crate::rotation::{Event, Op, State, Status};
 
 /// Record the outcome of a step that stanch could not determine, or of one that failed but took effect.

@@ -9,8 +9,8 @@ use super::ci::{self, Level};
 use super::context::{Context, style};
 use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, notify, print, print_json, windows};
-use crate::domain::Observation;
-use crate::plan::{ADOPTED, Planned};
+use crate::domain::{ADOPTED, Observation};
+use crate::plan::Planned;
 use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
 use crate::text::sanitize;
 use crate::{engine, output};
@@ -147,6 +147,9 @@ async fn text(
     let now = context.clock.now().wall;
     let around = context.around(run, state, live).await?;
     let mut text = output::summary(style, run, state, around, now);
+    for line in output::vantages(state) {
+        text.push_str(&format!("  {}\n", sanitize(&line)));
+    }
     for line in output::identities(state) {
         text.push_str(&format!("  {}\n", sanitize(&line)));
     }

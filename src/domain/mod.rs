@@ -26,6 +26,6 @@ pub use period::{BadPeriod, Period};
 pub use phase::{NoSuchPhase, Phase, Strategy};
 pub use scope::Scope;
 pub use trace_parent::{BadTraceParent, TraceParent};
-pub use verdict::{Judgement, Verdict};
+pub use verdict::{ADOPTED, Judgement, REFUSED, Verdict};
 pub use who::{Job, Who};
 pub use window::{BadDay, BadTime, Day, Freeze, Opening, TimeOfDay, Weekday, Window};

@@ -4,6 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
+/// Built in: every consumer attests that it uses the incoming credential.
+pub const ADOPTED: &str = "adopted";
+
+/// Built in, for `proof`: every place that refused the outgoing credential refuses it still.
+pub const REFUSED: &str = "refused";
+
 /// A gate's verdict, with what it was found from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {

@@ -106,6 +106,30 @@ pub fn adopted(found: &[Adoption]) -> Judgement {
     Judgement { verdict, detail }
 }
 
+/// The verdict of the gate `refused`, of what each place answered, `None` where none came in time, and whether its
+/// refusal proves anything. An acceptance counts wherever it is.
+pub fn refused(found: &[(bool, Option<Judgement>)]) -> Judgement {
+    let places = || found.iter().filter(|(proves, _)| *proves).map(|(_, answer)| answer);
+    let of = |wanted: Verdict| {
+        found.iter().filter_map(|(_, answer)| answer.as_ref()).find(move |a| a.verdict == wanted)
+    };
+    if let Some(accepted) = of(Verdict::Fail) {
+        return accepted.clone();
+    }
+    let passed = places().flatten().filter(|answer| answer.verdict == Verdict::Pass).count();
+    let all = places().count();
+    let trouble = places().find_map(|answer| match answer {
+        None => Some("no answer in time"),
+        Some(answer) => (answer.verdict != Verdict::Pass).then_some(answer.detail.as_str()),
+    });
+    let detail = format!("{passed} of {all} places refuse the old credential");
+    match trouble {
+        // Where nothing is proved the run says so at its end, and there is nothing to go on with.
+        None => Judgement { verdict: Verdict::Pass, detail },
+        Some(trouble) => Judgement { verdict: Verdict::Inconclusive, detail: format!("{detail}; {trouble}") },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +137,20 @@ mod tests {
     fn found(instances: usize, of: usize) -> Adoption {
         let (credential, consumer) = ("c".into(), "x".into());
         Adoption { credential, consumer, instances, of, others: 0, trouble: None }
+    }
+
+    #[test]
+    fn an_acceptance_counts_anywhere_and_silence_is_no_refusal() {
+        let answer = |verdict| Some(Judgement { verdict, detail: String::new() });
+        let verdict = |found: &[(bool, Option<Judgement>)]| refused(found).verdict;
+        let refuses = || (true, answer(Verdict::Pass));
+        assert_eq!(verdict(&[refuses(), refuses()]), Verdict::Pass);
+        assert_eq!(verdict(&[refuses(), (true, None)]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[refuses(), (true, answer(Verdict::Inconclusive))]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[refuses(), (false, answer(Verdict::Inconclusive))]), Verdict::Pass);
+        for proves in [true, false] {
+            assert_eq!(verdict(&[refuses(), (true, None), (proves, answer(Verdict::Fail))]), Verdict::Fail);
+        }
     }
 
     #[test]

@@ -443,6 +443,16 @@ pub trait ProbeSpec: Debug + Send + Sync {
     fn policy(&self) -> Option<&str> {
         None
     }
+
+    /// Whom it asks, for people: the first address or program that it names.
+    fn asks(&self) -> Option<String> {
+        match self.names().first()? {
+            Names::Address(url) => Some((*url).to_owned()),
+            Names::Program(argv) => argv.first().cloned(),
+            Names::Exec(exec) => exec.argv().first().cloned(),
+            Names::Call(_) => None,
+        }
+    }
 }
 
 /// When a change that is looked for was made.

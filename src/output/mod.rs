@@ -10,6 +10,7 @@ mod outgoing;
 mod style;
 mod summary;
 mod terminal;
+mod vantage;
 mod wait;
 mod words;
 
@@ -23,6 +24,8 @@ pub(crate) use style::clock;
 pub(crate) use summary::credential;
 pub use summary::{summary, summary_json};
 pub use terminal::Screen;
+pub use vantage::vantages;
+pub(crate) use vantage::{fine, place};
 pub(crate) use words::describe_op;
 pub use words::{end_word, line, sentence};
 

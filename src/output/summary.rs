@@ -10,6 +10,7 @@ use super::approvals::{self, missing_approvals};
 use super::next::{Around, Seals, next_commands};
 use super::outgoing::{counts, exposure, leaked, outgoing_words};
 use super::style::{Style, clock};
+use super::vantage;
 use super::wait;
 use super::words::{end_word, sentence};
 use crate::clock::since;
@@ -277,6 +278,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
         "exposed_until": state.exposed_until(),
         "window": approvals::window_json(state),
         "credentials": credentials,
+        "vantages": vantage::json(state),
         "consumers": state.adopted().iter().map(|((credential, consumer), (instances, of))| json!({
             "credential": credential, "consumer": consumer, "instances": instances, "of": of,
         })).collect::<Vec<_>>(),

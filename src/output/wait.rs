@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use super::approvals::missing_approvals;
 use super::style::clock;
 use crate::clock::{add, since};
-use crate::domain::{Opening, Phase};
-use crate::plan::{ADOPTED, PlannedPhase};
+use crate::domain::{ADOPTED, Opening, Phase};
+use crate::plan::PlannedPhase;
 use crate::rotation::{Direction, State, Status};
 
 /// How many steps, or consumers, are named one by one.

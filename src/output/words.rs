@@ -180,7 +180,7 @@ pub fn sentence(stop: &Stop) -> String {
             credentials.join(", ")
         ),
         Stop::LetIn { credentials } => format!(
-            "every step is done, but the old credential is not dead: {}; the run stays open. A check accepts it again, or its issuer does not call it gone: find out why (a custom step behind the proof? a login at the last moment?) and undo that",
+            "every step is done, but the old credential is not dead: {}; the run stays open. A check accepts it again, or its issuer does not call it gone: find out why (a cache or a replica that is behind? a person or a custom step that enabled it? a login at the last moment?) and undo that",
             credentials.join(", ")
         ),
         Stop::FellBack { consumers } => format!(

@@ -1,9 +1,10 @@
 //! From a runbook and what was observed to a plan.
 
 use super::approvals::SignersError;
-use super::{ADOPTED, FORMAT, Plan, Planned, PlannedPhase, PlannedStore, approvals, order, step};
+use super::{FORMAT, Plan, Planned, PlannedPhase, PlannedStore, approvals, order, step};
 use crate::domain::{
-    Check, CheckVerdict, IssuerTraits, Life, Period, Phase, Standing, StoreTraits, Strategy, Versions,
+    ADOPTED, Check, CheckVerdict, IssuerTraits, Life, Period, Phase, REFUSED, Standing, StoreTraits,
+    Strategy, Versions,
 };
 use crate::runbook::model::Runbook;
 
@@ -279,13 +280,16 @@ pub(super) fn waits(phase: Phase, runbook: &Runbook) -> PlannedPhase {
         // would only make that longer.
         (spec.at_least, spec.until) = (None, None);
     }
-    let at_least = spec.at_least.unwrap_or_default();
+    let at_least = spec.at_least.unwrap_or_default().max(spec.watch.unwrap_or_default());
     let attested = runbook.credentials.values().any(|c| step::attesting(c).next().is_some());
-    let until = match (spec.until, phase) {
+    let mut until = match (spec.until, phase) {
         (Some(until), _) => until,
         (None, Phase::Overlap) if attested => vec![ADOPTED.to_owned()],
         (None, _) => vec![],
     };
+    if spec.watch.is_some() && !until.iter().any(|gate| gate == REFUSED) {
+        until.push(REFUSED.to_owned());
+    }
     let later = u64::try_from((at_least.get() + PATIENCE.get()).as_millis()).unwrap_or(u64::MAX);
     PlannedPhase {
         phase,

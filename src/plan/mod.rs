@@ -39,9 +39,6 @@ pub const FORMAT: u32 = 2;
 /// The environment in which the sandbox replaces every connection.
 pub const SANDBOX: &str = "sandbox";
 
-/// Built in: every consumer attests that it uses the incoming credential.
-pub const ADOPTED: &str = "adopted";
-
 /// An immutable plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

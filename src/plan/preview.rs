@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{ADOPTED, Action, Plan, Step, step};
-use crate::domain::{CheckVerdict, Observation, Period, Phase, Strategy};
+use super::{Action, Plan, Step, step};
+use crate::domain::{ADOPTED, CheckVerdict, Observation, Period, Phase, Strategy};
 
 /// How many steps of one kind are shown one by one.
 const SHOWN: usize = 12;

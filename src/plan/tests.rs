@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::domain::{Life, Standing};
+use crate::domain::{ADOPTED, Life, Standing};
 use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::compile::waits;
 use super::order::steps;
-use super::{ADOPTED, FORMAT, Plan, SANDBOX};
-use crate::domain::{IssuerTraits, Observation, Phase};
+use super::{FORMAT, Plan, SANDBOX};
+use crate::domain::{ADOPTED, IssuerTraits, Observation, Phase, REFUSED};
 use crate::runbook::{MAX_BYTES, Severity, Source, check};
 
 /// The plan cannot be read.
@@ -190,8 +190,9 @@ impl Plan {
                 return Err(format!("`{}` has a different number of stores", planned.name));
             }
         }
-        for gate in self.phases.iter().flat_map(|p| &p.until) {
-            if gate != ADOPTED && !self.runbook.gates.contains_key(gate) {
+        for (phase, gate) in self.phases.iter().flat_map(|p| p.until.iter().map(|gate| (p.phase, gate))) {
+            let built_in = gate == ADOPTED || gate == REFUSED && phase == Phase::Proof;
+            if !built_in && !self.runbook.gates.contains_key(gate) {
                 return Err(format!("it does not have the gate `{gate}`"));
             }
         }

@@ -312,6 +312,7 @@ impl State {
             && self.end.is_none()
             && self.steps[step].status == Status::Done
             && (self.lives_on(&self.plan.credentials[killed].name)
+                || self.was_let_in(&self.plan.credentials[killed].name)
                 || self
                     .plan
                     .steps

@@ -11,7 +11,7 @@ use super::outcome::Op;
 use super::state::{Direction, State};
 use super::step::Status;
 use crate::clock::add;
-use crate::domain::{ErrorKind, Observation, Opening, Phase, Strategy, Verdict};
+use crate::domain::{ErrorKind, Observation, Opening, Phase, REFUSED, Strategy, Verdict};
 use crate::plan::Action;
 
 /// How often an unknown outcome is looked into in one session before the run stops and asks.
@@ -265,7 +265,8 @@ impl State {
         let verdict = |gate: &String| self.judged.get(gate).map(|(v, _)| *v);
         if let Some(gate) = waits.until.iter().find(|g| verdict(g) == Some(Verdict::Fail)) {
             let detail = self.judged.get(gate).map(|(_, d)| d.clone()).unwrap_or_default();
-            return if self.may_turn() {
+            // A credential that was proved dead and works again is not answered by giving it back.
+            return if self.may_turn() && gate != REFUSED {
                 Next::Record(Event::Turned {
                     to: None,
                     why: format!("gate `{gate}` failed: {detail}"),

@@ -1,11 +1,13 @@
 //! What is proved of the outgoing credentials, and until when they were usable.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::seen::{Seen, Sight};
 use super::state::State;
 use super::step::Status;
-use crate::plan::Action;
+use crate::plan::{Action, Step};
 
 /// The fact of a step that used outgoing in the end: whether that proves anything.
 pub(crate) const PROVED: &str = "proved";
@@ -13,13 +15,66 @@ pub(crate) const PROVED: &str = "proved";
 pub(crate) const WHY: &str = "why";
 /// When the first refusal came of the row that counts.
 pub(crate) const REFUSED_AT: &str = "refused_at";
+/// When it was last accepted, as far as this step saw.
+pub(crate) const ACCEPTED_AT: &str = "accepted_at";
 /// The fact of a step that used outgoing beforehand: how it was answered.
 pub(crate) const BEFORE: &str = "before";
 
 /// Plans of this format know of no proof but that outgoing was refused.
 const WITHOUT_CONTROLS: u32 = 1;
 
+/// A place where the old credential is used in the end, and what it answered so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vantage {
+    /// The credential, by the plan's index.
+    pub credential: usize,
+    /// The check of the plan; `None` is its issuer.
+    pub probe: Option<usize>,
+    /// The step that uses the old one in the end.
+    pub step: usize,
+    /// The step that used it before anything was changed, where the plan has one.
+    pub before: Option<usize>,
+    /// When it was last accepted there; `None` where no step saw that, or an older version kept no time.
+    pub accepted: Option<Timestamp>,
+    /// When the first refusal came of the row that counts.
+    pub refused: Option<Timestamp>,
+    /// When the last call began that was to end it.
+    pub called: Option<Timestamp>,
+    /// Whether its refusal proves that the old credential is dead there.
+    pub proved: bool,
+}
+
 impl State {
+    /// Every place where an old credential is used in the end, in the plan's order.
+    pub fn vantages(&self) -> Vec<Vantage> {
+        let (mut before, mut called) = (BTreeMap::new(), BTreeMap::new());
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            match step.action {
+                Action::Baseline { credential, probe, rejects } => {
+                    before.insert((credential, probe, rejects), at);
+                }
+                Action::Revoke { credential } => {
+                    called.insert(credential, self.steps[at].last);
+                }
+                _ => {}
+            }
+        }
+        let time = |at: usize, fact: &str| self.fact(at, fact)?.parse().ok();
+        let steps = self.plan.steps.iter().enumerate();
+        let vantage = |(step, planned): (usize, &Step)| {
+            let Action::Reject { credential, probe } = planned.action else { return None };
+            // Without a list of their own, the checks under `accepts` must refuse.
+            let listed = probe.is_some() && self.plan.credential(credential).1.rejects.is_some();
+            let before = before.get(&(credential, probe, listed)).copied();
+            let accepted = time(step, ACCEPTED_AT).or_else(|| time(before?, ACCEPTED_AT));
+            let proved = self.proves(step).is_ok();
+            let called = called.get(&credential).copied().flatten();
+            let refused = time(step, REFUSED_AT);
+            Some(Vantage { credential, probe, step, before, accepted, refused, called, proved })
+        };
+        steps.filter_map(vantage).collect()
+    }
+
     /// The credentials whose outgoing version is not proved dead, each with the reason: every check
     /// must have refused it, and accepted the incoming one in the same round.
     pub fn unproved(&self) -> Vec<(usize, String)> {

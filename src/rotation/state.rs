@@ -12,8 +12,8 @@ use super::step::{Status, StepState};
 use super::work::Work;
 use crate::approve::Standing;
 use crate::clock::add;
-use crate::domain::{Judgement, Opening, Phase, Verdict, Who};
-use crate::plan::{ADOPTED, Action, Plan, PlannedPhase};
+use crate::domain::{ADOPTED, Judgement, Opening, Phase, Verdict, Who};
+use crate::plan::{Action, Plan, PlannedPhase};
 use crate::sabotage::{Sabotage, is_on};
 
 /// Which way the run goes.

@@ -208,6 +208,10 @@ pub struct PhaseSpec {
     /// For `verify` and `proof`: how long between two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Period>,
+    /// For `proof`: how long to go on using the old credential after the proof, as the gate `refused`. The phase lasts
+    /// at least this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Period>,
     /// Custom steps before the phase's steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<OwnStep>,

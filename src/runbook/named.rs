@@ -100,7 +100,8 @@ impl AllNamed {
     }
 
     fn phase(&mut self, phase: &PhaseSpec) {
-        let PhaseSpec { at_least: _, at_most: _, until: _, times: _, every: _, before, after } = phase;
+        let PhaseSpec { at_least: _, at_most: _, until: _, times: _, every: _, watch: _, before, after } =
+            phase;
         for OwnStep { name, exec, http, credential: _, manual: _, undo, class: _, observe } in
             before.iter().chain(after)
         {

@@ -64,6 +64,7 @@ mod unknown;
 mod userpass;
 mod vault;
 mod vault_targets;
+mod watch;
 mod ways;
 mod windows;
 mod worlds;

@@ -22,6 +22,9 @@ pub(crate) struct Script {
     pub(crate) deadline_ms: u64,
     /// Whether `sunset` has a gate that watches the consumers' errors.
     pub(crate) gate: bool,
+    /// Whether the old credentials are used on after the proof.
+    #[serde(default)]
+    pub(crate) watch: bool,
     /// Whether the journal is the real one, in files.
     pub(crate) files: bool,
     /// Whether somebody else changes the world.
@@ -288,6 +291,7 @@ impl Script {
             concurrency: [1, 2, 3, 16][rng.gen_range(0..4)],
             deadline_ms: [1_000, 5_000, 30_000][rng.gen_range(0..3)],
             gate: rng.gen_bool(0.4),
+            watch: seed % 5 == 0,
             files: rng.gen_ratio(1, 64),
             hands: rng.gen_bool(0.35),
             calm: false,
@@ -338,7 +342,11 @@ impl Script {
                 until: (gate && self.strategy == Strategy::Overlap).then(|| vec!["errors".to_owned()]),
                 ..Default::default()
             }),
-            proof: Some(model::PhaseSpec { at_most: wait(20_000), ..asks }),
+            proof: Some(model::PhaseSpec {
+                at_most: wait(20_000),
+                watch: self.watch.then(|| Period::millis(2_000)),
+                ..asks
+            }),
             ..Default::default()
         };
         for (at, own) in self.own.iter().enumerate() {

@@ -106,6 +106,7 @@ const candidates: [fn(&Script, usize) -> Option<Script>; 9] = [
         )
     },
     |s, at| without(s, |s| (at == 0 && s.gate).then_some(0), |s, _| s.gate = false),
+    |s, at| without(s, |s| (at == 0 && s.watch).then_some(0), |s, _| s.watch = false),
 ];
 
 fn without<K: Copy>(

@@ -18,10 +18,10 @@ use super::step::{Earlier, Handler, Index, Job};
 use super::{Conduct, Engine, EngineError};
 use crate::calendar::Windows;
 use crate::clock::since;
-use crate::domain::{Opening, Phase};
+use crate::domain::{ADOPTED, Opening, Phase};
 use crate::gate::{self, Adoption};
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
-use crate::plan::{ADOPTED, Plan};
+use crate::plan::Plan;
 use crate::rotation::{Direction, Event, KILL_WAITS, Next, Op, State, Task, Wishes};
 use crate::sabotage::{Sabotage, is_on};
 

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Session;
-use crate::domain::{Judgement, Phase, Verdict};
+use crate::domain::{ADOPTED, Judgement, Phase, REFUSED, Verdict};
 use crate::engine::EngineError;
 use crate::engine::calls::{Message, catch_panic, within};
 use crate::engine::safe;
+use crate::engine::step::Job;
 use crate::gate::{self, Adoption, Watched};
-use crate::plan::ADOPTED;
+
 use crate::runbook::model;
 
 /// How often consumers are asked which version they use.
 const ADOPTION_EVERY: Duration = Duration::from_secs(1);
+/// How often the old credential is used while the phase lasts that goes on using it: two hours are a look each half
+/// minute.
+const LOOKS: u32 = 240;
 
 impl Session {
     /// Starts to watch the gates of the present phase, unless they are watched already.
@@ -31,6 +35,8 @@ impl Session {
             handles.push(if gate == ADOPTED {
                 let watched = self.watched().await;
                 self.watch_adoption(phase, watched)
+            } else if gate == REFUSED {
+                self.watch_refusals(phase)
             } else {
                 let spec = self.plan.runbook.gates[&gate].clone();
                 self.watch_gate(phase, gate, spec)
@@ -96,6 +102,32 @@ impl Session {
                     return;
                 }
                 clock.sleep(ADOPTION_EVERY).await;
+            }
+        })
+    }
+
+    /// Every place of the proof. Where a refusal proves nothing, only an acceptance counts.
+    fn watch_refusals(&mut self, phase: Phase) -> AbortHandle {
+        let vantages = self.state.vantages();
+        let jobs: Vec<(bool, Arc<Job>)> =
+            vantages.iter().map(|at| (at.proved, Arc::new(self.job(at.step)))).collect();
+        let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
+        let limit = self.plan.runbook.limits.deadline.get() * 2;
+        let waits = self.plan.phase(phase);
+        let every =
+            waits.map_or(Duration::MAX, |waits| (waits.at_least.get() / LOOKS).max(waits.every.get()));
+        self.calls.spawn(async move {
+            loop {
+                let mut looks = JoinSet::new();
+                for (proved, job) in &jobs {
+                    let (proved, job) = (*proved, Arc::clone(job));
+                    looks.spawn(async move { (proved, within(limit, job.look_at_refusal()).await) });
+                }
+                let judgement = gate::refused(&looks.join_all().await);
+                if send.send(Message::Judged { phase, gate: REFUSED.to_owned(), judgement }).is_err() {
+                    return;
+                }
+                clock.sleep(every).await;
             }
         })
     }

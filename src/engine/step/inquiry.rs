@@ -18,7 +18,7 @@ use crate::domain::{Check, ErrorKind, Life, Phase};
 use crate::engine::yields::{Yield, facts};
 use crate::plan::PlannedPhase;
 use crate::provider::{CallError, Issuer, Probe, Use};
-use crate::rotation::{BEFORE, PROVED, REFUSED_AT, WHY};
+use crate::rotation::{ACCEPTED_AT, BEFORE, PROVED, REFUSED_AT, WHY};
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -102,12 +102,16 @@ impl Job {
 }
 
 impl Inquiry<'_> {
-    fn patience(&self, own: Duration) -> Patience<'_> {
+    pub(super) fn patience(&self, own: Duration) -> Patience<'_> {
         Patience::new(self.clock, self.waits.at_most.get(), own)
     }
 
     /// Uses a credential.
-    async fn attempt(&self, material: &Material, patience: &Patience<'_>) -> Result<Use, CallError> {
+    pub(super) async fn attempt(
+        &self,
+        material: &Material,
+        patience: &Patience<'_>,
+    ) -> Result<Use, CallError> {
         self.ask(patience, || self.who.attempt(material)).await
     }
 
@@ -196,11 +200,14 @@ impl Inquiry<'_> {
     /// end. `must` where a refusal shows that the stores hold another value than the one in use.
     pub(super) async fn before(&self, outgoing: &Material, must: bool) -> Result<Yield, CallError> {
         let patience = self.patience(PROOF_PATIENCE);
-        let (mut refusals, mut silences) = (0, 0);
+        let (mut refusals, mut silences, mut accepted) = (0, 0, None);
         let (answer, how) = loop {
             let mut asked = None;
             match self.attempt(outgoing, &patience).await {
-                Ok(Use::Accepted) => break ("accepted", String::new()),
+                Ok(Use::Accepted) => {
+                    accepted = Some(self.clock.now().wall);
+                    break ("accepted", String::new());
+                }
                 Ok(Use::Refused(how)) => {
                     refusals += 1;
                     if refusals >= self.waits.times.min(TRIES) {
@@ -238,7 +245,9 @@ impl Inquiry<'_> {
         } else {
             Check::pass("old credential", format!("{place} accepts it, as it should before the rotation"))
         };
-        Ok(Yield { checks: vec![check], ..facts([(BEFORE, answer.to_owned())]) })
+        let mut found = Yield { checks: vec![check], ..facts([(BEFORE, answer.to_owned())]) };
+        found.note_acceptance(accepted);
+        Ok(found)
     }
 
     /// Asks the issuer, where the old value is not known, until it has called the old credential gone, and the new
@@ -247,7 +256,7 @@ impl Inquiry<'_> {
     pub(super) async fn gone(&self, outgoing: &str, incoming: Option<&str>) -> Result<Yield, CallError> {
         let Asked::Issuer(issuer) = &self.who else { return Err(bug("only an issuer knows handles")) };
         let patience = self.patience(PROOF_PATIENCE);
-        let (mut row, mut first) = (0, self.clock.now().wall);
+        let (mut row, mut first, mut accepted) = (0, self.clock.now().wall, None);
         let life = |handle| self.ask(&patience, move || issuer.life(handle));
         loop {
             let at = self.clock.now().wall;
@@ -271,10 +280,13 @@ impl Inquiry<'_> {
                     ErrorKind::NoAnswer,
                     "the old credential was deleted, but something that belongs to it is left, such as a login or a session",
                 )),
-                Ok((Life::Active, _)) => Some(CallError::rejected(
-                    ErrorKind::Declined,
-                    "its issuer still knows the old credential, and calls it active",
-                )),
+                Ok((Life::Active, _)) => {
+                    accepted = Some(at);
+                    Some(CallError::rejected(
+                        ErrorKind::Declined,
+                        "its issuer still knows the old credential, and calls it active",
+                    ))
+                }
                 Err(error) => Some(error),
             };
             let asked = match error {
@@ -288,8 +300,7 @@ impl Inquiry<'_> {
                             None => "after it had known it",
                         };
                         let detail = format!("its issuer called it gone {row} times in a row, {control}");
-                        let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
-                        return Ok(Yield { checks: vec![Check::pass("old credential", detail)], ..facts });
+                        return Ok(proved(detail, first, accepted));
                     }
                     None
                 }
@@ -310,6 +321,7 @@ impl Inquiry<'_> {
     pub(super) async fn refused(&self, outgoing: &Material, incoming: &Material) -> Result<Yield, CallError> {
         let patience = self.patience(PROOF_PATIENCE);
         let (mut row, mut first, mut said, mut refused) = (0, self.clock.now().wall, false, false);
+        let mut accepted = None;
         let mut why: Option<CallError> = None;
         loop {
             // Behind a front that hands requests to its backends in turn, one of which refuses everybody, the old one
@@ -332,6 +344,7 @@ impl Inquiry<'_> {
                 (Ok(Use::Accepted), _) if is_on(Sabotage::Survivor) => None,
                 (Ok(Use::Refused(_)), _) if is_on(Sabotage::Control) => None,
                 (Ok(Use::Accepted), _) => {
+                    accepted = Some(at);
                     if !std::mem::replace(&mut said, true) {
                         (self.say)(format!(
                             "the old credential is still accepted by {place}; waiting for a refusal"
@@ -370,7 +383,10 @@ impl Inquiry<'_> {
                     }
                     row += 1;
                     if row >= self.waits.times {
-                        return Ok(proved(row, first));
+                        let detail = format!(
+                            "refused {row} times in a row, while the new credential was accepted; first at {first:.3}"
+                        );
+                        return Ok(proved(detail, first, accepted));
                     }
                     None
                 }
@@ -402,16 +418,22 @@ fn last_word(before: Option<CallError>, error: CallError) -> CallError {
     }
 }
 
+impl Yield {
+    fn note_acceptance(&mut self, at: Option<Timestamp>) {
+        self.facts.extend(at.map(|at| (ACCEPTED_AT.to_owned(), at.to_string())));
+    }
+}
+
 /// Whether asking again cannot help.
 fn is_final(error: &CallError) -> bool {
     matches!(error.kind, ErrorKind::Unsupported | ErrorKind::Local | ErrorKind::Invalid)
 }
 
-fn proved(row: u32, first: Timestamp) -> Yield {
-    let detail =
-        format!("refused {row} times in a row, while the new credential was accepted; first at {first:.3}");
-    let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, first.to_string())]);
-    Yield { checks: vec![Check::pass("old credential", detail)], ..facts }
+fn proved(detail: String, refused: Timestamp, accepted: Option<Timestamp>) -> Yield {
+    let facts = facts([(PROVED, "yes".to_owned()), (REFUSED_AT, refused.to_string())]);
+    let mut found = Yield { checks: vec![Check::pass("old credential", detail)], ..facts };
+    found.note_acceptance(accepted);
+    found
 }
 
 /// A step of the proof that is done, and proves nothing.

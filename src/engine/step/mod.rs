@@ -25,6 +25,7 @@ mod revoke;
 mod sight;
 mod stage;
 mod sweep;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,8 +9,8 @@ use tokio::task::{JoinError, JoinSet};
 use super::failure::may_pass;
 use super::patience::{TRIES, WAIT};
 use super::{AT_ONCE, SurveyError, crashed};
-use crate::domain::{Check, CheckVerdict, ErrorKind, Phase, Strategy};
-use crate::plan::ADOPTED;
+use crate::domain::{ADOPTED, Check, CheckVerdict, ErrorKind, Phase, Strategy};
+
 use crate::provider::{CallError, Provider};
 use crate::runbook::model::{Credential, Gate, Probe, Runbook};
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Clock, Milestone, Span};
+use super::{Clock, Milestone, Span, Vantage};
 use crate::clock::since;
 use crate::domain::Strategy;
+use crate::output;
 use crate::plan::{Action, Plan, costs};
-use crate::rotation::{Outgoing, PROVED, REFUSED_AT, State};
+use crate::rotation::{ACCEPTED_AT, BEFORE, Outgoing, PROVED, REFUSED_AT, State};
 
 /// A record, and when it was written.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +71,41 @@ pub(super) fn milestones(
         Milestone { name: "revoked", span: dead(all(&revokes)) },
         Milestone { name: "proved", span: dead(all(&rejects).filter(|_| is_proved)) },
     ]
+}
+
+/// What each place answered that used an old credential in the end. `calls` tells by which record each step was last
+/// begun.
+pub(super) fn vantages(state: &State, opened: Mark, effects: &Effects, calls: &Effects) -> Vec<Vantage> {
+    let plan = state.plan();
+    let steps = plan.steps.iter().enumerate();
+    let revokes: BTreeMap<usize, Mark> = steps
+        .filter_map(|(at, step)| match step.action {
+            Action::Revoke { credential } => Some((credential, *calls.get(&at)?)),
+            _ => None,
+        })
+        .collect();
+    let one = |at: crate::rotation::Vantage| {
+        let mark = |step: usize, at: Timestamp| Some(Mark { at, ..*effects.get(&step)? });
+        let refused = at.refused.and_then(|time| mark(at.step, time));
+        // Older records do not hold the time of the answer; that of the record is close to it.
+        let before = at.before.filter(|before| state.fact(*before, BEFORE) == Some("accepted"));
+        let accepted = match at.accepted {
+            Some(time) if state.fact(at.step, ACCEPTED_AT).is_some() => mark(at.step, time),
+            Some(time) => before.and_then(|before| mark(before, time)),
+            None => before.and_then(|before| effects.get(&before).copied()),
+        };
+        let called =
+            revokes.get(&at.credential).zip(refused).map(|(call, refused)| span(*call, refused, opened.at));
+        Vantage {
+            credential: plan.credentials[at.credential].name.clone(),
+            place: output::place(plan, &at),
+            accepted: accepted.map(|mark| span(opened, mark, opened.at)),
+            refused: refused.map(|mark| span(opened, mark, opened.at)),
+            called,
+            proved: at.proved,
+        }
+    };
+    state.vantages().into_iter().map(one).collect()
 }
 
 /// Both clocks.

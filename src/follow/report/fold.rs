@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::clocks::{Effects, Mark, clocks, milestones, millis};
+use super::clocks::{Effects, Mark, clocks, milestones, millis, vantages};
 use super::{Bar, Checkpoint, Credential, Extent, FORMAT, Failed, Line, Report};
 use crate::clock::since;
 use crate::journal::{Envelope, Record};
 use crate::output;
 use crate::plan::Step;
-use crate::rotation::{End, Ended, Event, IllegalTransition, Outgoing, State, Truth};
+use crate::rotation::{End, Ended, Event, IllegalTransition, Op, Outgoing, State, Truth};
 
 /// Takes records in their order, and makes the report of them.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct Fold {
     reason: Option<String>,
     read: Option<Extent>,
     effects: Effects,
+    /// By which record each step was last begun.
+    calls: Effects,
     /// What the last try of each step that went wrong said.
     said: BTreeMap<usize, String>,
     phases: Vec<(&'static str, Mark)>,
@@ -67,6 +69,9 @@ impl Fold {
         let Some(state) = &mut self.state else { return Ok(()) };
         state.apply(&event, envelope.wall)?;
         if let Some(at) = event.step().and_then(|id| state.step(id)) {
+            if let Event::Intent { op: Op::Do, .. } = &event {
+                self.calls.insert(at, mark);
+            }
             if state.is_in_effect(at) {
                 self.effects.entry(at).or_insert(mark);
             } else {
@@ -188,6 +193,7 @@ impl Fold {
             summary,
             clocks: clocks(&state, opened, &self.effects),
             credentials: credentials.collect(),
+            vantages: vantages(&state, opened, &self.effects, &self.calls),
             phases: bars(&self.phases, opened.at, last),
             took_ms: millis(since(last, first.wall)),
             people: self.people,

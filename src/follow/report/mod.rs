@@ -15,7 +15,7 @@ pub use fold::Fold;
 pub use render::{Form, LESSONS, between_marks, differs, named_in, short, with_lessons};
 
 /// The version of the report's form: a report of another one is made again, and not compared.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Everything that a report says. Times are of the wall clock of the machine that wrote the record.
 #[derive(Debug, Serialize)]
@@ -53,6 +53,8 @@ pub struct Report {
     pub clocks: Vec<Clock>,
     /// Each credential.
     pub credentials: Vec<Credential>,
+    /// Each place where an old credential was used in the end.
+    pub vantages: Vec<Vantage>,
     /// The phases that the run was in.
     pub phases: Vec<Bar>,
     /// How long the whole run took until the last record, in milliseconds.
@@ -175,6 +177,23 @@ pub struct Milestone {
     pub name: &'static str,
     /// When, and by which record; `None` where it was not reached.
     pub span: Option<Span>,
+}
+
+/// A place where an old credential was used in the end, beside the new one.
+#[derive(Debug, Serialize)]
+pub struct Vantage {
+    /// The credential.
+    pub credential: String,
+    /// Its issuer, or a check.
+    pub place: String,
+    /// From the start of the run until it was last accepted there; `None` where no step saw that.
+    pub accepted: Option<Span>,
+    /// From the start of the run until the first refusal of the row that counts; `None` where there is none.
+    pub refused: Option<Span>,
+    /// From the last call that was to end it until that refusal.
+    pub called: Option<Span>,
+    /// Whether that proves it dead there.
+    pub proved: bool,
 }
 
 /// A phase, as a bar over time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use super::{Report, junit};
-use crate::output::clock;
+use crate::output::{clock, fine};
 
 /// What stands around the section that people write. It is kept when a report is made again.
 pub const LESSONS: (&str, &str) = ("<!-- lessons: begin -->", "<!-- lessons: end -->");
@@ -69,6 +69,7 @@ fn environment() -> Environment<'static> {
         false => AutoEscape::None,
     });
     environment.add_filter("time", |ms: u64| time(ms));
+    environment.add_filter("fine", |ms: u64| fine(Duration::from_millis(ms)));
     environment.add_filter("md", |text: String| markdown(&text));
     environment.add_filter("second", |text: String| {
         text.split('.').next().unwrap_or_default().trim_end_matches('Z').to_owned() + "Z"

@@ -1,6 +1,7 @@
 //! Gates: their bounds, and that each is waited for.
 
 use super::Context;
+use crate::domain::{ADOPTED, REFUSED};
 use crate::kind::{self, GATES};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::Node;
@@ -8,12 +9,12 @@ use crate::runbook::read::words::{quote_or, suggest};
 
 pub(super) fn check(context: &mut Context<'_>) {
     for gate in context.section("gates") {
-        if gate.key == "adopted" {
+        if [ADOPTED, REFUSED].contains(&gate.key.as_str()) {
             context.add(
                 Finding::error(
                     "built-in-gate",
                     gate.at,
-                    "the gate `adopted` is built in and cannot be defined",
+                    format!("the gate `{}` is built in and cannot be defined", gate.key),
                 )
                 .hint("rename this gate"),
             );

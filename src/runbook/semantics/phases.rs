@@ -1,6 +1,7 @@
 //! Phases: what they wait for, and the own steps in them.
 
 use super::{Context, period, twice};
+use crate::domain::{ADOPTED, REFUSED};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::span::Span;
 use crate::runbook::read::tree::{Entry, Node, Value};
@@ -47,21 +48,31 @@ fn waits(context: &mut Context<'_>, phase: &Entry) {
             continue;
         }
         let gates = context.section("gates");
-        if name != "adopted" && !gates.iter().any(|entry| entry.key == name) {
-            let names = gates.iter().map(|entry| entry.key.as_str()).chain(["adopted"]);
+        if name == REFUSED && phase.key != "proof" {
+            context.add(
+                Finding::error("gate-of-proof", gate.span, "the gate `refused` is only for `proof`")
+                    .hint("before the proof the old credential may still work; wait for another gate here"),
+            );
+            continue;
+        }
+        if name != ADOPTED && name != REFUSED && !gates.iter().any(|entry| entry.key == name) {
+            let names = gates.iter().map(|entry| entry.key.as_str()).chain([ADOPTED]);
             context.gates.extend(nearest(name, names.clone()).map(str::to_owned));
             let message = format!("there is no gate {}", quote_or(name, "of this name"));
             let hint = suggest(name, names.collect::<Vec<_>>(), "gates");
             context.add(Finding::error("unknown-gate", gate.span, message).hint(hint));
         }
     }
-    let (least, most) = (period(phase.value.get("at_least")), period(phase.value.get("at_most")));
-    if let (Some(least), Some(most)) = (least, most)
-        && most < least
-        && let Some(entry) = phase.value.entry("at_most")
-    {
+    let most = period(phase.value.get("at_most"));
+    for field in ["at_least", "watch"] {
+        let Some((least, most)) =
+            period(phase.value.get(field)).zip(most).filter(|(least, most)| most < least)
+        else {
+            continue;
+        };
+        let Some(entry) = phase.value.entry("at_most") else { continue };
         context.add(
-            Finding::error("bounds", entry.at, format!("`at_most` ({most}) is below `at_least` ({least})"))
+            Finding::error("bounds", entry.at, format!("`at_most` ({most}) is below `{field}` ({least})"))
                 .hint("`at_most` is the time after which the run pauses if the gates do not pass"),
         );
     }
@@ -69,14 +80,19 @@ fn waits(context: &mut Context<'_>, phase: &Entry) {
 
 /// `times` and `every` mean something where probes are sent.
 fn repeats(context: &mut Context<'_>, phase: &Entry) {
-    if matches!(phase.key.as_str(), "verify" | "proof") {
-        return;
-    }
-    for field in ["times", "every"] {
+    let fields: &[&str] = match phase.key.as_str() {
+        "proof" => return,
+        "verify" => &["watch"],
+        _ => &["times", "every", "watch"],
+    };
+    for &field in fields {
         if let Some(entry) = phase.value.entry(field) {
             context.add(
                 Finding::warning("no-effect", entry.at, format!("`{field}` has no effect in this phase"))
-                    .hint("only `verify` and `proof` repeat their checks"),
+                    .hint(match field {
+                        "watch" => "only `proof` goes on using the old credential",
+                        _ => "only `verify` and `proof` repeat their checks",
+                    }),
             );
         }
     }
