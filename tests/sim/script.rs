@@ -291,7 +291,7 @@ impl Script {
             concurrency: [1, 2, 3, 16][rng.gen_range(0..4)],
             deadline_ms: [1_000, 5_000, 30_000][rng.gen_range(0..3)],
             gate: rng.gen_bool(0.4),
-            watch: seed % 5 == 0,
+            watch: seed.is_multiple_of(5),
             files: rng.gen_ratio(1, 64),
             hands: rng.gen_bool(0.35),
             calm: false,

@@ -28,7 +28,7 @@ pub(crate) fn smallest(mut script: Script, invariant: u8) -> Script {
 
 /// Ways to make a schedule smaller: each leaves out its `at`th thing, `None` when there are no more.
 #[expect(non_upper_case_globals, reason = "read as a list of functions")]
-const candidates: [fn(&Script, usize) -> Option<Script>; 9] = [
+const candidates: [fn(&Script, usize) -> Option<Script>; 10] = [
     |s, at| {
         without(
             s,
