@@ -194,6 +194,7 @@ fn left_open(state: &State) -> Vec<String> {
             let word = match truth.outgoing {
                 Outgoing::Accepted => "is still accepted",
                 Outgoing::Disabled => "is disabled but not revoked",
+                Outgoing::Deleted => "is deleted, but a login or a session that it opened lives on",
                 Outgoing::Revoked => "was revoked, not proved dead",
                 Outgoing::Replaced => "was replaced at its issuer, not proved dead",
                 Outgoing::Gone => "is refused, though this run did not revoke it",

@@ -114,7 +114,8 @@ fn unseen_credentials(state: &State) -> Vec<String> {
 
 /// Whether what a run that is done said of the old credentials is what was seen now.
 fn holds_still(state: &State) -> Exit {
-    let alive = |truth: &Truth| matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled);
+    let alive =
+        |truth: &Truth| matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Deleted);
     let hurt = |truth: &Truth| truth.is_overtaken() || alive(truth);
     if state.end() == Some(End::Done) && state.truths().iter().any(hurt) {
         return Exit::NotProved;
@@ -128,7 +129,7 @@ fn since_done(state: &State) -> &'static str {
         let known = truth.current + truth.incomparable + truth.unread;
         truth.incoming == Incoming::Dead
             || known < truth.stores
-            || matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled)
+            || matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Deleted)
     };
     if state.truths().iter().any(sure) {
         return "the run ended as DONE, which is no longer true: something has changed since";

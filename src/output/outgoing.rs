@@ -12,6 +12,7 @@ pub(super) fn outgoing_words(truth: &Truth) -> &'static str {
     match truth.outgoing {
         Outgoing::Accepted => "still accepted",
         Outgoing::Disabled => "disabled",
+        Outgoing::Deleted => "deleted, but a login or a session that it opened lives on",
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
         Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",

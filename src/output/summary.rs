@@ -142,7 +142,7 @@ fn rank(truth: &Truth) -> (u8, u8) {
     };
     let left = match truth.outgoing {
         Outgoing::Accepted | Outgoing::Unknown => 0,
-        Outgoing::Disabled => 1,
+        Outgoing::Disabled | Outgoing::Deleted => 1,
         Outgoing::Revoked | Outgoing::Replaced | Outgoing::Gone | Outgoing::Refused | Outgoing::Waived => 2,
         Outgoing::Dead => 3,
     };
@@ -177,6 +177,7 @@ pub(super) fn short_summary(truth: &Truth) -> String {
     let outgoing = match truth.outgoing {
         Outgoing::Accepted => "accepted",
         Outgoing::Disabled => "disabled",
+        Outgoing::Deleted => "deleted, LOGINS LIVE",
         Outgoing::Revoked => "revoked",
         Outgoing::Replaced => "replaced",
         Outgoing::Dead => "dead",

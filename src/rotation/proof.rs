@@ -124,7 +124,9 @@ impl State {
     /// Whether its issuer did not call the old credential gone when the world was last looked at, although it was revoked:
     /// something that was made with it, at the last moment, lives on.
     pub fn lives_on(&self, credential: &str) -> bool {
-        let known = |(_, seen): &(Timestamp, Seen)| matches!(seen.outgoing, Sight::Alive | Sight::Disabled);
+        let known = |(_, seen): &(Timestamp, Seen)| {
+            matches!(seen.outgoing, Sight::Alive | Sight::Disabled | Sight::Deleted)
+        };
         // Seldom, and so the steps are gone through for few.
         self.seen(credential).is_some_and(known)
             && self.plan.steps.iter().enumerate().any(|(at, step)| {

@@ -44,6 +44,8 @@ pub enum Sight {
     Alive,
     /// Its issuer says that it is disabled.
     Disabled,
+    /// It is deleted, and something that was made with it lives on, such as a login or a session.
+    Deleted,
     /// Its issuer does not know it any more.
     Gone,
     /// It was not looked at, or there was no answer.

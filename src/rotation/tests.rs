@@ -1669,9 +1669,11 @@ fn what_lives_on_after_its_revocation_can_be_killed_again() {
         let revoke = run.state.step("revoke/demo-key/revoke").expect("a step");
         let look = Seen { stores: vec![Holds::Incoming], outgoing, incoming: Sight::Alive };
         run.state.see("demo-key", run.now, look);
+        let told = run.state.truths().pop().expect("a credential").outgoing == Outgoing::Deleted;
+        assert_eq!(told, outgoing == Sight::Deleted, "a summary calls it deleted where it is");
         (run.state.lives_on("demo-key"), run.state.may_repeat(revoke))
     };
-    for outgoing in [Sight::Alive, Sight::Disabled] {
+    for outgoing in [Sight::Alive, Sight::Disabled, Sight::Deleted] {
         assert_eq!(seen(Phase::Proof, outgoing), (true, true), "{outgoing:?}");
         assert_eq!(seen(Phase::Sunset, outgoing), (false, false), "it was not revoked: {outgoing:?}");
     }

@@ -82,6 +82,8 @@ pub enum Outgoing {
     Accepted,
     /// It is disabled.
     Disabled,
+    /// It is deleted, and something that was made with it lives on, such as a login or a session.
+    Deleted,
     /// It is revoked, which is not proved yet.
     Revoked,
     /// The new one took its place at its issuer, which is not proved yet.
@@ -146,7 +148,7 @@ impl State {
         truth.nothing = holding(Holds::Nothing);
         truth.strange = holding(Holds::Other) + truth.nothing;
         if truth.incoming == Incoming::Issued
-            && matches!(seen.incoming, Sight::Gone | Sight::Disabled | Sight::Refused)
+            && matches!(seen.incoming, Sight::Gone | Sight::Deleted | Sight::Disabled | Sight::Refused)
         {
             truth.incoming = Incoming::Dead;
         }
@@ -155,6 +157,7 @@ impl State {
             (_, Outgoing::Accepted) if truth.let_in => Outgoing::Accepted,
             (Sight::Accepted | Sight::Alive, _) => Outgoing::Accepted,
             (Sight::Disabled, _) => Outgoing::Disabled,
+            (Sight::Deleted, _) => Outgoing::Deleted,
             (Sight::Gone | Sight::Refused, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Refused) => {
                 Outgoing::Gone
             }
@@ -236,7 +239,10 @@ impl State {
             // Where nothing revokes, the checks alone tell; and they may refuse before anything was changed.
             Action::Reject { .. }
                 if *status == Status::Done
-                    && matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled) =>
+                    && matches!(
+                        truth.outgoing,
+                        Outgoing::Accepted | Outgoing::Disabled | Outgoing::Deleted
+                    ) =>
             {
                 truth.outgoing = Outgoing::Refused;
             }

@@ -252,6 +252,7 @@ impl Model {
                 _ if seen.outgoing == Sight::Unseen => true,
                 Outgoing::Accepted => life == Some(Life::Active),
                 Outgoing::Disabled => matches!(life, Some(Life::Disabled | Life::Deleted)),
+                Outgoing::Deleted => life == Some(Life::Deleted),
                 Outgoing::Gone | Outgoing::Dead | Outgoing::Revoked | Outgoing::Replaced => {
                     life == Some(Life::Gone)
                 }

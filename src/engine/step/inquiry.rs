@@ -33,6 +33,8 @@ const PROOF_PATIENCE: Duration = Duration::from_secs(600);
 const RETURN_PATIENCE: Duration = Duration::from_secs(20);
 /// What is said of an answer that did not come.
 const LATE: &str = "no answer in time";
+/// What to do about a place that goes on accepting.
+const STILL_ACCEPTED: &str = "it may cache its answers, ask a replica that is behind, or accept something that was made with the credential: flush or restart it, then resume";
 /// How often a look that is taken once is taken when it has no answer.
 const TRIES: u32 = 3;
 /// Who is asked.
@@ -350,10 +352,8 @@ impl Inquiry<'_> {
                             "the old credential is still accepted by {place}; waiting for a refusal"
                         ));
                     }
-                    Some(CallError::rejected(
-                        ErrorKind::Declined,
-                        format!("the old credential is still accepted by {place}"),
-                    ))
+                    let message = format!("the old credential is still accepted by {place}");
+                    Some(CallError::rejected(ErrorKind::Declined, message).hint(STILL_ACCEPTED))
                 }
                 (Ok(Use::Refused(_)), Some(Ok(Use::Refused(how)))) => {
                     let message = format!(

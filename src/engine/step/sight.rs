@@ -110,7 +110,8 @@ impl Job {
         match self.life(handle).await {
             Ok(Life::Active) => Sight::Alive,
             Ok(Life::Deleted) if is_on(Sabotage::Descendants) => Sight::Gone,
-            Ok(Life::Disabled | Life::Deleted) => Sight::Disabled,
+            Ok(Life::Disabled) => Sight::Disabled,
+            Ok(Life::Deleted) => Sight::Deleted,
             Ok(Life::Gone) => Sight::Gone,
             Err(_) => Sight::Unseen,
         }
