@@ -10,6 +10,7 @@ mod archive;
 mod audit;
 mod aws;
 mod aws_docs;
+mod aws_liar;
 mod aws_secret;
 mod aws_ssm;
 mod bad_input;
