@@ -7,6 +7,8 @@ mod certificate;
 #[cfg(feature = "tool")]
 mod checks;
 #[cfg(feature = "tool")]
+mod key;
+#[cfg(feature = "tool")]
 mod names;
 #[cfg(feature = "tool")]
 mod request;

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::authority::Listing;
 use super::certificate::{Certificate, serial};
+use super::key::public_half;
 use super::names::{shown, wanted};
 use super::request::request;
 use super::spec::{KeyType, VaultPki, odd_name};
@@ -180,7 +181,8 @@ fn parts(material: &Material) -> Result<Certificate, CallError> {
     let certificate = Certificate::read(certificate.expose())
         .ok_or_else(|| invalid("the certificate is not one in PEM"))?;
     let key = material.part(VaultPki::KEY).ok_or_else(|| invalid("a part is missing"))?;
-    if certificate.key() != Some(KeyPair::read(key)?.public_info()?) {
+    let key = public_half(key).ok_or_else(|| invalid("the key is not a private key that stanch can read"))?;
+    if certificate.key() != Some(key) {
         return Err(invalid("the key is not that of the certificate"));
     }
     Ok(certificate)
