@@ -14,8 +14,8 @@ use stanch::secret::{Material, Secret};
 
 use crate::approle::{in_front, through};
 use crate::conformance::issuer_keeps_its_promises;
-use crate::relying_party::{RelyingParty, app_role, is_revoked, serials};
-use crate::servers::{Vault, context, failures, unique};
+use crate::relying_party::{RelyingParty, app_role, is_revoked};
+use crate::servers::{Vault, context, failures};
 use crate::tool::{Tool, search};
 use crate::worlds::World;
 
@@ -375,7 +375,7 @@ async fn a_certificate_dies_by_its_serial_number() {
     let ran = tool.done(&["revoke", "vault-pki", &old, "--set", &set, "--reason", "x", "--yes"]).await;
     assert!(ran.code != Some(0) && ran.stderr.contains("does not name it"), "{ran:?}");
     vault.api("GET", &format!("{mount}/crl/rotate"), Value::Null).await;
-    let ran = tool.done(&["resume", &tool.newest(), "--yes"]).await;
+    let ran = tool.done(&["resume", &tool.newest()]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
@@ -467,7 +467,6 @@ async fn a_run_is_done_once_a_list_names_the_old_certificate() {
     assert_eq!(world.existing().await.len(), 1, "it is revoked");
     assert!(world.accepts(&before).await, "and accepted");
     vault.api("GET", &format!("{}/crl/rotate", party.mount), Value::Null).await;
-    tool.done(&["resume", &tool.newest(), "--yes"]).await.expect(0);
+    tool.done(&["resume", &tool.newest()]).await.expect(0);
     world.is_rotated(&before).await;
-    let _ = (serials(vault, &party.mount).await, unique("x"));
 }
