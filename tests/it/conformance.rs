@@ -138,7 +138,8 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
     assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
-    let tells = ["vault-token", "approle-secret-id", "vault-pki", "iam-access-key", "token-api"].contains(&kind);
+    let tells =
+        ["vault-token", "approle-secret-id", "vault-pki", "iam-access-key", "token-api"].contains(&kind);
     let created = issuer.created(&incoming.identity.handle).await.expect("created");
     assert_eq!(is_recent(created), tells.then_some(true), "{kind}: {created:?}");
     let handle = incoming.identity.handle.as_str();

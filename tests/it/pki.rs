@@ -1,6 +1,7 @@
 //! Certificates, against a real Vault or OpenBao: conformance, revocation lists, and servers that lie.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
@@ -14,7 +15,7 @@ use stanch::secret::{Material, Secret};
 
 use crate::approle::{in_front, through};
 use crate::conformance::issuer_keeps_its_promises;
-use crate::relying_party::{RelyingParty, app_role, is_revoked};
+use crate::relying_party::{RelyingParty, app_role, is_revoked, serials};
 use crate::servers::{Vault, context, failures};
 use crate::tool::{Tool, search};
 use crate::worlds::World;
@@ -167,8 +168,7 @@ async fn what_is_wrong_is_named_before_anything_is_made() {
         fields.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
         issuer_with(vault.client(), &mount, fields)
     };
-    let failed =
-        async |more: Value| failures(&named(more).preflight(Some(&identity(&old))).await).join("\n");
+    let failed = async |more: Value| failures(&named(more).preflight(Some(&identity(&old))).await).join("\n");
     assert_eq!(failed(json!({})).await, "");
     let said = failed(json!({ "alt_names": [] })).await;
     assert!(said.contains("also for b.app.test"), "{said}");
@@ -214,7 +214,8 @@ async fn what_is_wrong_is_named_before_anything_is_made() {
     assert!(rules.iter().all(|(_, _, why)| all.contains(why)), "{all}");
     for missing in 0..=rules.len() {
         let given = rules.iter().enumerate().filter(|(at, _)| *at != missing);
-        let text = given.map(|(_, (path, what, _))| format!("path \"{path}\" {{ capabilities = [\"{what}\"] }}\n"));
+        let text =
+            given.map(|(_, (path, what, _))| format!("path \"{path}\" {{ capabilities = [\"{what}\"] }}\n"));
         let said = asked(text.collect()).await;
         match rules.get(missing) {
             None => assert_eq!(said, Vec::<String>::new(), "all of them suffice"),
@@ -379,6 +380,44 @@ async fn a_certificate_dies_by_its_serial_number() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
+/// The response to the request to sign is lost: the certificate is found by its key, revoked, and another one made.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn a_run_whose_certificate_was_lost_revokes_it_and_makes_another() {
+    let world = World::pki().await;
+    let World::Pki { vault, party, .. } = &world else { unreachable!("it is in a Vault") };
+    let (lost, target) = (Arc::new(AtomicBool::new(false)), vault.clone());
+    let front = in_front(vault, move |parts, body| {
+        if !parts.uri.path().contains("/sign/") || lost.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        let (target, path, body) = (target.clone(), parts.uri.path().to_owned(), body.to_vec());
+        let signs = async move {
+            let path = path.trim_start_matches("/v1/").to_owned();
+            target.api("POST", &path, serde_json::from_slice(&body).expect("JSON")).await
+        };
+        let made = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("runtime")
+                .block_on(signs)
+        });
+        made.join().expect("it was signed");
+        Some((StatusCode::BAD_GATEWAY, "<html>bad gateway</html>").into_response())
+    })
+    .await;
+    let before = world.current().await;
+    let consumer = world.consumer().await;
+    let tool = world.tool_through(&front.address);
+    let runbook = tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted] }")));
+    tool.run(&["run", runbook.to_str().expect("path"), "--env", "test", "--yes"]).expect(0);
+    world.is_rotated(&before).await;
+    consumer.never_failed().await;
+    let made = serials(vault, &party.mount).await.len() - party.others.len();
+    assert_eq!(made, 3, "the old one, the lost one, and the new one");
+}
+
 /// How a server lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
@@ -402,7 +441,9 @@ async fn does_not_end_as_done(lie: Lie) {
         let (path, mut said) = (parts.uri.path(), said.lock().expect("lock"));
         if path.ends_with("/revoke") && String::from_utf8_lossy(body).contains(&asked) {
             *said = true;
-            return Some(json!({ "data": { "revocation_time": 1, "state": "revoked" } }).to_string().into_response());
+            return Some(
+                json!({ "data": { "revocation_time": 1, "state": "revoked" } }).to_string().into_response(),
+            );
         }
         if !*said || lie == Lie::Nothing || !path.ends_with(&asked) {
             return None;

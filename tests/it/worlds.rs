@@ -491,7 +491,9 @@ impl World {
     /// The server's address.
     pub(crate) fn server(&self) -> &str {
         match self {
-            Self::Vault { vault, .. } | Self::Userpass { vault, .. } | Self::Pki { vault, .. } => &vault.address,
+            Self::Vault { vault, .. } | Self::Userpass { vault, .. } | Self::Pki { vault, .. } => {
+                &vault.address
+            }
             Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
                 address
             }
@@ -505,7 +507,9 @@ impl World {
     /// The operator's secret, which must not be seen anywhere.
     pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
-            Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => Some(operator.clone()),
+            Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => {
+                Some(operator.clone())
+            }
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Mysql { operator: (_, secret), .. }
