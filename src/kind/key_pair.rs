@@ -82,13 +82,10 @@ impl KeyPair {
     /// # Errors
     /// When it has no such form, which none of these lacks.
     pub(in crate::kind) fn public_info(&self) -> Result<Vec<u8>, CallError> {
-        fn der(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
-            Some(key.as_der().ok()?.as_ref().to_vec())
-        }
         let der = match self {
-            Self::P256(pair) => der(pair.public_key()),
-            Self::Ed25519(pair) => der(pair.public_key()),
-            Self::Rsa(pair) => der(pair.public_key()),
+            Self::P256(pair) => info_of(pair.public_key()),
+            Self::Ed25519(pair) => info_of(pair.public_key()),
+            Self::Rsa(pair) => info_of(pair.public_key()),
         };
         der.ok_or_else(|| {
             CallError::rejected(ErrorKind::Local, "this machine could not write the public key")
@@ -112,4 +109,9 @@ impl KeyPair {
         };
         signature.map_err(|_| CallError::rejected(ErrorKind::Local, "this machine could not sign"))
     }
+}
+
+/// A public key as certificates have it, in DER.
+pub(in crate::kind) fn info_of(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
+    Some(key.as_der().ok()?.as_ref().to_vec())
 }
