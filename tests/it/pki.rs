@@ -203,7 +203,7 @@ async fn what_is_wrong_is_named_before_anything_is_made() {
         (format!("{mount}/certs"), "list", "list certificates"),
         (format!("{mount}/sign/app"), "update", "sign the new certificate"),
         (format!("{mount}/revoke"), "update", "revoke certificates"),
-        (format!("{mount}/crl/rotate"), "read", "have revocation lists made anew"),
+        (format!("{mount}/crl/rotate"), "read", "ask for new revocation lists"),
     ];
     let asked = async |rules: String| {
         let client = vault.client_as(&vault.token(&rules).await);

@@ -70,7 +70,7 @@ impl CertificateIssuer {
                 .sending(&["serial_number"]),
         ];
         if spec.rotate_crl {
-            needs.push(Need::new(spec.path("crl/rotate"), &["read"], "have revocation lists made anew"));
+            needs.push(Need::new(spec.path("crl/rotate"), &["read"], "ask for new revocation lists"));
         }
         needs
     }

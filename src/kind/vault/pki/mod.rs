@@ -9,6 +9,8 @@ mod checks;
 #[cfg(feature = "tool")]
 mod key;
 #[cfg(feature = "tool")]
+mod list;
+#[cfg(feature = "tool")]
 mod names;
 #[cfg(feature = "tool")]
 mod request;

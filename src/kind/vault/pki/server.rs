@@ -8,9 +8,9 @@ use rustify::enums::RequestMethod;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::authority::Listing;
 use super::certificate::{Certificate, serial};
 use super::key::public_half;
+use super::list::Listing;
 use super::names::{shown, wanted};
 use super::request::request;
 use super::spec::{KeyType, VaultPki, odd_name};

@@ -1,6 +1,6 @@
 //! The words of a runbook about a certificate.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,8 @@ pub struct VaultPki {
     /// The type of the new key. The role must allow it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub key: KeyType,
-    /// Have the server make its revocation lists anew (`crl/rotate`) where a revoked certificate is not on the list at
-    /// once. All lists of the secrets engine are made anew.
+    /// Ask the server for new revocation lists (`crl/rotate`) where a revoked certificate is not on the list at once. The
+    /// server then makes every list of the secrets engine.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rotate_crl: bool,
 }
