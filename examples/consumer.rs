@@ -50,6 +50,8 @@ struct Consumer {
 struct Credential {
     parts: Value,
     sts: Option<aws_sdk_sts::Client>,
+    /// A client that shows a certificate.
+    tls: Option<reqwest::Client>,
     /// A session with PostgreSQL, and how often it was used: as a pool does, it is made anew from time to time.
     session: Mutex<Option<(tokio_postgres::Client, u32)>>,
     /// The same with MariaDB, by its own client.
@@ -76,6 +78,8 @@ enum Source {
         token: String,
         path: String,
         role_id: Option<String>,
+        /// A server that asks for a certificate, and the root that signed its own.
+        shown_to: Option<(String, String)>,
     },
     Aws {
         url: String,
@@ -138,6 +142,7 @@ async fn main() {
             token: variable("READER_TOKEN"),
             path: variable("SECRET"),
             role_id: std::env::var("ROLE_ID").ok(),
+            shown_to: std::env::var("ROOT").ok().map(|root| (variable("CHECK"), root)),
         },
         "own" => Source::Own { file: variable("FILE"), check: variable("CHECK") },
         "jwt" => {
@@ -206,7 +211,10 @@ impl Consumer {
     /// Reads the store.
     async fn read(&self) -> Result<Credential, String> {
         match &self.source {
-            Source::Vault { address, token, path, role_id } => {
+            Source::Vault { address, token, path, shown_to: Some((_, root)), .. } => {
+                Credential::certificate(&self.fields(address, token, path).await?, root)
+            }
+            Source::Vault { address, token, path, role_id, .. } => {
                 let fields = self.fields(address, token, path).await?;
                 let (at, main, body) = match (role_id, fields["username"].as_str()) {
                     (Some(role_id), _) => {
@@ -292,6 +300,9 @@ impl Consumer {
     async fn work(&self) {
         let credential = self.credential.read().await;
         let result = match &self.source {
+            Source::Vault { shown_to: Some((url, _)), .. } => {
+                accepted(credential.tls.as_ref().expect("made with the credential").get(url)).await
+            }
             Source::Vault { address, .. } => {
                 let token = credential.parts["token"].as_str().unwrap_or_default();
                 let url = format!("{address}/v1/auth/token/lookup-self");
@@ -345,6 +356,18 @@ impl Credential {
         header.kid = Some(part("kid").to_owned());
         let claims = json!({ "aud": "app", "exp": jsonwebtoken::get_current_timestamp() + 60 });
         jsonwebtoken::encode(&header, &claims, &key).map_err(|e| e.to_string())
+    }
+
+    /// A certificate with its key, and the client that shows it: to each request a connection of its own.
+    fn certificate(fields: &Value, root: &str) -> Result<Self, String> {
+        let part = |name: &str| fields[name].as_str().unwrap_or_default();
+        let pem = format!("{}\n{}\n", part("private_key"), part("certificate"));
+        let identity = reqwest::Identity::from_pem(pem.as_bytes()).map_err(|e| e.to_string())?;
+        let root = reqwest::Certificate::from_pem(root.as_bytes()).map_err(|e| e.to_string())?;
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).identity(identity);
+        let client = client.pool_max_idle_per_host(0).timeout(Duration::from_secs(10));
+        let tls = Some(client.build().map_err(|e| e.to_string())?);
+        Ok(Self { parts: json!({ "main": part("private_key") }), tls, ..Self::default() })
     }
 
     /// An access key, and the client that carries it.

@@ -194,7 +194,9 @@ fn left_open(state: &State) -> Vec<String> {
             let word = match truth.outgoing {
                 Outgoing::Accepted => "is still accepted",
                 Outgoing::Disabled => "is disabled but not revoked",
-                Outgoing::Deleted => "is deleted, but a login or a session that it opened lives on",
+                Outgoing::Deleted => {
+                    "is deleted at its issuer, but not gone: a login or session lives, or a revocation list does not name it yet"
+                }
                 Outgoing::Revoked => "was revoked, not proved dead",
                 Outgoing::Replaced => "was replaced at its issuer, not proved dead",
                 Outgoing::Gone => "is refused, though this run did not revoke it",

@@ -14,6 +14,8 @@ pub mod file;
 pub mod http;
 pub mod jwt;
 #[cfg(feature = "tool")]
+mod key_pair;
+#[cfg(feature = "tool")]
 mod login;
 pub mod mysql;
 pub mod postgres;
@@ -110,6 +112,7 @@ macro_rules! issuers {
             VaultToken => vault::token::VaultToken,
             ApproleSecretId => vault::approle::ApproleSecretId,
             VaultUserpass => vault::userpass::VaultUserpass,
+            VaultPki => vault::pki::VaultPki,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
             MysqlUser => mysql::user::MysqlUser,

@@ -12,7 +12,9 @@ pub(super) fn outgoing_words(truth: &Truth) -> &'static str {
     match truth.outgoing {
         Outgoing::Accepted => "still accepted",
         Outgoing::Disabled => "disabled",
-        Outgoing::Deleted => "deleted, but a login or a session that it opened lives on",
+        Outgoing::Deleted => {
+            "deleted at its issuer, but not gone: a login or session lives, or a revocation list does not name it yet"
+        }
         Outgoing::Revoked => "revoked, not proved dead yet",
         Outgoing::Replaced => "replaced at its issuer, not proved dead yet",
         Outgoing::Dead if truth.stores == 0 => "gone, as its issuer says",

@@ -177,7 +177,7 @@ pub(super) fn short_summary(truth: &Truth) -> String {
     let outgoing = match truth.outgoing {
         Outgoing::Accepted => "accepted",
         Outgoing::Disabled => "disabled",
-        Outgoing::Deleted => "deleted, LOGINS LIVE",
+        Outgoing::Deleted => "deleted, NOT GONE",
         Outgoing::Revoked => "revoked",
         Outgoing::Replaced => "replaced",
         Outgoing::Dead => "dead",

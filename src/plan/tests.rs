@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 17] = [
+const RUNBOOKS: [(&str, &str); 18] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -21,6 +21,7 @@ const RUNBOOKS: [(&str, &str); 17] = [
     ("runbooks/vault-token-in-kv2.yaml", "production"),
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
     ("runbooks/vault-userpass-in-kv2.yaml", "production"),
+    ("runbooks/vault-pki-in-kv2.yaml", "production"),
     ("runbooks/postgres-role-in-kv2.yaml", "production"),
     ("runbooks/mysql-user-in-kv2.yaml", "production"),
     ("runbooks/jwt-signing-key-in-jwks.yaml", "production"),

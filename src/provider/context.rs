@@ -1,9 +1,12 @@
 //! What every call that changes something carries with it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::Versions;
+use crate::secret::Material;
 
 /// What every call that changes something carries with it.
 #[derive(Debug, Clone)]
@@ -24,6 +27,9 @@ pub struct CallContext {
     pub siblings: Vec<Uuid>,
     /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
     pub before: Versions,
+    /// What this run sealed of the credential that is looked for, where it did: the value that was made here before it
+    /// was sent, or all of the credential. Given to `Issuer::find` and `Issuer::twins` alone.
+    pub held: Option<Arc<Material>>,
 }
 
 /// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between

@@ -138,15 +138,29 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
     assert_eq!(candidate.is_none(), traits.mints, "a candidate exists where the server does not make one");
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
-    let tells = ["vault-token", "approle-secret-id", "iam-access-key", "token-api"].contains(&kind);
+    let tells =
+        ["vault-token", "approle-secret-id", "vault-pki", "iam-access-key", "token-api"].contains(&kind);
     let created = issuer.created(&incoming.identity.handle).await.expect("created");
     assert_eq!(is_recent(created), tells.then_some(true), "{kind}: {created:?}");
     let handle = incoming.identity.handle.as_str();
     assert!(!incoming.material.is_blank());
     assert!(!handle.contains(incoming.material.main().expect("a main part").expose()));
-    if let Some(candidate) = &candidate {
-        assert!(incoming.material.same_as(candidate), "what was issued is the candidate");
+    for (part, value) in candidate.iter().flat_map(Material::parts) {
+        let issued = incoming.material.part(part).is_some_and(|issued| issued.same_as(value));
+        assert!(issued, "what was issued is the candidate, with what the server adds");
     }
+    // What the run has sealed of a credential goes with each look for it.
+    let holding = |step: &CallContext, material: &Material| CallContext {
+        held: Some(std::sync::Arc::new(material.clone())),
+        ..step.clone()
+    };
+    if let Some(candidate) = &candidate {
+        let found = issuer.find(&holding(&step, candidate), &before).await.expect("find");
+        if traits.issue == Observation::Listable {
+            assert_eq!(found, [handle], "found by what was sealed before it was sent");
+        }
+    }
+    let step = holding(&step, &incoming.material);
     if traits.issue == Observation::Listable {
         assert_eq!(issuer.find(&step, &before).await.expect("find"), [handle], "found by its tag");
     }
@@ -171,7 +185,8 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
         let candidate = issuer.candidate(&other);
         let second = issuer.issue(&other, candidate.as_ref()).await.expect("a second one");
         assert_ne!(second.identity.handle, handle);
-        assert_eq!(issuer.find(&other, &now).await.expect("find"), [second.identity.handle.as_str()]);
+        let found = issuer.find(&holding(&other, &second.material), &now).await.expect("find");
+        assert_eq!(found, [second.identity.handle.as_str()]);
         accepts(issuer, &incoming.material).await;
         Some(second)
     } else {

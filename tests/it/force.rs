@@ -62,6 +62,7 @@ pub(crate) enum Kind {
     Vault,
     Approle,
     Userpass,
+    Pki,
     Aws,
     Ssm,
     Moto,
@@ -80,6 +81,7 @@ impl Kind {
             Self::Vault => World::vault().await,
             Self::Approle => World::approle().await,
             Self::Userpass => World::userpass().await,
+            Self::Pki => World::pki().await,
             Self::Aws => World::aws().await,
             Self::Ssm => World::ssm().await,
             Self::Moto => World::moto().await,
@@ -396,6 +398,8 @@ at_every_record! {
     approle_survives_a_death_at_every_record_of_a_rollback: Approle Back, "needs Vault: scripts/test";
     userpass_survives_a_death_at_every_record: Userpass Forward, "needs Vault: scripts/test";
     userpass_survives_a_death_at_every_record_of_a_rollback: Userpass Back, "needs Vault: scripts/test";
+    pki_survives_a_death_at_every_record: Pki Forward, "needs Vault: scripts/test";
+    pki_survives_a_death_at_every_record_of_a_rollback: Pki Back, "needs Vault: scripts/test";
     aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
     ssm_survives_a_death_at_every_record: Ssm Forward, "needs ministack: scripts/test";

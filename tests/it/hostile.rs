@@ -16,6 +16,7 @@ use stanch::kind::aws::ssm_parameter::ParameterStore;
 use stanch::kind::real::RealProvider;
 use stanch::kind::vault::VaultClient;
 use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
+use stanch::kind::vault::pki::CertificateIssuer;
 use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
 use stanch::kind::vault::userpass::UserIssuer;
 use stanch::provider::layout::Layout;
@@ -252,6 +253,20 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         ("revoke a user", shown(users.revoke(&context, "app", None).await)),
         ("log in", shown(users.attempt(&user).await)),
     ];
+    let text = "{connection: vault, role: app, common_name: app.test, ttl: 1h, rotate_crl: true}";
+    let clock = Arc::new(SystemClock::new());
+    let certificates = CertificateIssuer::new(Arc::clone(&client), words(text), clock).expect("certificates");
+    let key = certificates.candidate(&context).expect("a candidate");
+    let looks = stanch::provider::CallContext { held: Some(Arc::new(key.clone())), ..context.clone() };
+    results.extend([
+        ("certificates", checked(certificates.preflight(None).await)),
+        ("sign a certificate", shown(certificates.issue(&context, Some(&key)).await)),
+        ("find certificates", shown(certificates.find(&looks, &[]).await)),
+        ("list certificates", shown(certificates.existing().await)),
+        ("inspect a certificate", shown(certificates.inspect("5e:7b").await)),
+        ("life of a certificate", shown(certificates.life("5e:7b").await)),
+        ("revoke a certificate", shown(certificates.revoke(&context, "5e:7b", None).await)),
+    ]);
     results.extend([
         ("connection", checked(stanch::kind::vault::preflight(&client, &SystemClock::new()).await)),
         ("permission", checked(issuer.preflight(None).await)),

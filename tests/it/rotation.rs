@@ -129,6 +129,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::userpass().await).await;
             })*
         }
+        mod pki {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Vault: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::pki().await).await;
+            })*
+        }
         mod aws {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "needs ministack: scripts/test"]

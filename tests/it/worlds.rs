@@ -17,6 +17,7 @@ use crate::jwt_server::{Keys, Place};
 use crate::mysql_server::{self, Maria};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
+use crate::relying_party::{RelyingParty, is_revoked, serials};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
 use crate::tool::{Consumer, Tool};
 
@@ -37,6 +38,14 @@ pub(crate) enum World {
         path: String,
         operator: String,
         session: String,
+    },
+    /// A certificate with its key, in the same place, and a server that it is shown to.
+    Pki {
+        vault: Vault,
+        party: RelyingParty,
+        path: String,
+        operator: String,
+        folder: tempfile::TempDir,
     },
     Aws {
         url: String,
@@ -308,6 +317,35 @@ impl World {
         Self::Userpass { vault, name, path, operator, session }
     }
 
+    /// In the shared Vault: a certificate with its key in KV v2.
+    pub(crate) async fn pki() -> Self {
+        let (vault, path) = (Vault::shared(), unique("app"));
+        let party = RelyingParty::start(&vault).await;
+        let body = json!({ "common_name": "app.test", "alt_names": "a.app.test", "ttl": "2h" });
+        let first = vault.api("POST", &format!("{}/issue/app", party.mount), body).await;
+        let part = |name: &str| first["data"][name].as_str().expect("PEM").to_owned();
+        let first = json!({
+            "certificate": part("certificate"), "private_key": part("private_key"), "ca_chain": part("issuing_ca"), "url": "kept",
+        });
+        vault.api("POST", &format!("secret/data/{path}"), json!({ "data": first })).await;
+        let mount = &party.mount;
+        let operator = vault
+            .token(&format!(
+                r#"path "{mount}/roles/app" {{ capabilities = ["read"] }}
+                   path "{mount}/config/crl" {{ capabilities = ["read"] }}
+                   path "{mount}/certs" {{ capabilities = ["list"] }}
+                   path "{mount}/sign/app" {{ capabilities = ["update"] }}
+                   path "{mount}/revoke" {{ capabilities = ["update"] }}
+                   {}"#,
+                tokens_and_secret(&path)
+            ))
+            .await;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("root.pem")).expect("file");
+        std::io::Write::write_all(&mut file, party.root.as_bytes()).expect("file");
+        Self::Pki { vault, party, path, operator, folder }
+    }
+
     /// In ministack: an access key in Secrets Manager.
     pub(crate) async fn aws() -> Self {
         let secret = unique("secret");
@@ -453,7 +491,9 @@ impl World {
     /// The server's address.
     pub(crate) fn server(&self) -> &str {
         match self {
-            Self::Vault { vault, .. } | Self::Userpass { vault, .. } => &vault.address,
+            Self::Vault { vault, .. } | Self::Userpass { vault, .. } | Self::Pki { vault, .. } => {
+                &vault.address
+            }
             Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
                 address
             }
@@ -467,7 +507,9 @@ impl World {
     /// The operator's secret, which must not be seen anywhere.
     pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
-            Self::Vault { operator, .. } | Self::Userpass { operator, .. } => Some(operator.clone()),
+            Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => {
+                Some(operator.clone())
+            }
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Mysql { operator: (_, secret), .. }
@@ -520,6 +562,14 @@ impl World {
                 ("VAULT_ADDR", &vault.address),
                 ("READER_TOKEN", "root"),
                 ("SECRET", path),
+            ]),
+            Self::Pki { vault, party, path, .. } => Consumer::start(&[
+                ("SOURCE", "vault"),
+                ("VAULT_ADDR", &vault.address),
+                ("READER_TOKEN", "root"),
+                ("SECRET", path),
+                ("CHECK", &party.url),
+                ("ROOT", &party.root),
             ]),
             Self::Aws { url, store: AwsStore::Secret(secret), .. } => {
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("SECRET", secret)])
@@ -583,7 +633,7 @@ impl World {
     /// The same, with another address of the server: a proxy's.
     pub(crate) fn tool_through(&self, address: &str) -> Tool {
         match self {
-            Self::Vault { operator, .. } | Self::Userpass { operator, .. } => {
+            Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => {
                 Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
             }
             Self::Aws { operator: (id, key), .. } => Tool::new()
@@ -649,6 +699,15 @@ impl World {
                 format!(
                     "issuer: {{ type: vault-userpass, connection: vault, name: {name}, policies: [{name}], ttl: 1h }}\n    \
                      scope: {{ policies: [{name}] }}"
+                ),
+                format!("{{ connection: vault, type: kv2, mount: secret, path: {path} }}"),
+            ),
+            Self::Pki { party, path, folder, .. } => (
+                format!("vault: {{ type: vault, ca_cert: {} }}", folder.path().join("root.pem").display()),
+                format!(
+                    "issuer: {{ type: vault-pki, connection: vault, mount: {}, role: app, common_name: app.test, alt_names: [a.app.test], ttl: 24h }}\n    \
+                     scope: {{ max_ttl: 24h }}",
+                    party.mount
                 ),
                 format!("{{ connection: vault, type: kv2, mount: secret, path: {path} }}"),
             ),
@@ -775,6 +834,13 @@ impl World {
                 let users = users.map(|user| user.as_str().expect("text").to_owned());
                 existing.extend(users.filter(|user| user.starts_with(&format!("{name}-"))));
             }
+            Self::Pki { vault, party, .. } => {
+                for serial in serials(vault, &party.mount).await {
+                    if !party.others.contains(&serial) && !is_revoked(vault, &party.mount, &serial).await {
+                        existing.push(serial);
+                    }
+                }
+            }
             Self::Aws { user, sdk, .. } => {
                 let keys = sdk.iam.list_access_keys().user_name(user).send().await.expect("keys");
                 existing.extend(keys.access_key_metadata.into_iter().filter_map(|key| key.access_key_id));
@@ -859,7 +925,9 @@ impl World {
     /// What the store's current version holds.
     pub(crate) async fn current(&self) -> Value {
         match self {
-            Self::Vault { vault, path, .. } | Self::Userpass { vault, path, .. } => {
+            Self::Vault { vault, path, .. }
+            | Self::Userpass { vault, path, .. }
+            | Self::Pki { vault, path, .. } => {
                 vault.api("GET", &format!("secret/data/{path}"), Value::Null).await["data"]["data"].clone()
             }
             Self::Aws { store: AwsStore::Secret(secret), sdk, .. } => {
@@ -896,7 +964,9 @@ impl World {
     /// How often the store's value was written, where the store counts that.
     pub(crate) async fn writes(&self) -> Option<u64> {
         match self {
-            Self::Vault { vault, path, .. } | Self::Userpass { vault, path, .. } => {
+            Self::Vault { vault, path, .. }
+            | Self::Userpass { vault, path, .. }
+            | Self::Pki { vault, path, .. } => {
                 let metadata = vault.api("GET", &format!("secret/metadata/{path}"), Value::Null).await;
                 metadata["data"]["current_version"].as_u64()
             }
@@ -940,6 +1010,7 @@ impl World {
                 vault.api("POST", "auth/token/revoke", json!({ "token": login })).await;
                 true
             }
+            Self::Pki { party, .. } => party.accepts(&part("certificate"), &part("private_key")).await,
             Self::Vault { vault, .. } => vault.accepts(&part("token")).await,
             Self::Aws { url, store: AwsStore::Secret(_) | AwsStore::Parameter(_), .. } => {
                 let config = aws_config(url, &part("KEY_ID"), &part("KEY")).await;
@@ -1073,6 +1144,11 @@ impl World {
             for user in self.existing().await {
                 vault.api("DELETE", &format!("auth/userpass/users/{user}"), Value::Null).await;
             }
+            vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
+            return;
+        }
+        if let Self::Pki { vault, party, operator, .. } = &self {
+            vault.api("DELETE", &format!("sys/mounts/{}", party.mount), Value::Null).await;
             vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
             return;
         }

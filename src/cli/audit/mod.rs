@@ -69,7 +69,7 @@ fn seen(sight: Sight) -> &'static str {
         Sight::Refused => "rejected",
         Sight::Alive => "valid",
         Sight::Disabled => "disabled",
-        Sight::Deleted => "deleted, and what was made with it lives on",
+        Sight::Deleted => "deleted, but not gone",
         Sight::Gone => "gone",
         Sight::Unseen => "not looked at",
     }

@@ -129,6 +129,7 @@ impl Earlier<'_> {
             last: self.state.last(step).unwrap_or(now),
             siblings: Vec::new(),
             before: Versions::default(),
+            held: None,
         }
     }
 

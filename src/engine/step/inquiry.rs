@@ -280,7 +280,7 @@ impl Inquiry<'_> {
                 )),
                 Ok((Life::Deleted, _)) => Some(CallError::rejected(
                     ErrorKind::NoAnswer,
-                    "the old credential was deleted, but something that belongs to it is left, such as a login or a session",
+                    "the old credential was deleted, but is not gone: a login or session lives, or a revocation list does not name it yet",
                 )),
                 Ok((Life::Active, _)) => {
                     accepted = Some(at);

@@ -14,7 +14,7 @@ use crate::engine::yields::{Yield, facts};
 use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
-use crate::provider::{CallError, Issued, Issuer, Use};
+use crate::provider::{CallContext, CallError, Issued, Issuer, Use};
 use crate::rotation::{Facts, Found};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -80,7 +80,7 @@ impl Effect for Issue {
         if is_on(Sabotage::Twin) {
             return applied(false);
         }
-        let (c, name, _) = job.credential()?;
+        let (c, name, credential) = job.credential()?;
         let issuer = job.issuer().await?;
         let held = job.safe.get(&safe::incoming(name, job.known.round));
         let kept = |held: &Held, identity: &Identity| {
@@ -94,11 +94,16 @@ impl Effect for Issue {
             return Ok(kept(held, identity));
         }
         let before = &job.plan.credentials[c].existing;
-        let found = issuer.find(&job.context, before).await?;
+        let context =
+            CallContext { held: held.as_ref().map(|h| Arc::clone(&h.material)), ..job.context.clone() };
+        let found = issuer.find(&context, before).await?;
+        // Of what was made here, the server may add a part: with the response that is lost, and so is the credential.
+        let whole =
+            |held: &Held| credential.issuer.parts().iter().all(|part| held.material.part(part).is_some());
         match (found.first(), held) {
             (None, _) => applied(false),
             // The value was made here and is still known: what was found is as good as issued.
-            (Some(handle), Some(held)) if !issuer.traits().mints => {
+            (Some(handle), Some(held)) if !issuer.traits().mints && whole(&held) => {
                 let identity = Identity { handle: handle.clone(), principal: name.to_owned() };
                 Ok(kept(&held, &identity))
             }

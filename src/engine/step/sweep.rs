@@ -9,7 +9,7 @@ use super::job::Job;
 use super::{Effect, Observed, applied, nothing_to_undo};
 use crate::domain::{Check, ErrorKind, Observation};
 use crate::engine::yields::{Yield, facts};
-use crate::provider::{CallError, Issuer};
+use crate::provider::{CallContext, CallError, Issuer};
 use crate::sabotage::{Sabotage, is_on};
 
 /// How many leftovers were found and revoked.
@@ -65,7 +65,8 @@ impl Job {
         let Some(context) = self.known.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
             return Ok(Ok(Vec::new()));
         };
-        let mut context = context.clone();
+        let held = self.incoming().ok().map(|held| held.material);
+        let mut context = CallContext { held, ..context.clone() };
         let mut before = self.plan.credentials[c].existing.clone();
         let mut expected: Vec<String> = incoming.map(str::to_owned).into_iter().collect();
         if !keep.is_empty() && credential.issuer.finds_by_run() {

@@ -1,98 +1,52 @@
 //! Key pairs: made, read, named by their thumbprint, and used.
 
-use aws_lc_rs::encoding::AsDer as _;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
-};
+use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use der::asn1::UintRef;
-use der::pem::LineEnding;
-use der::{Reader as _, SecretDocument, SliceReader};
+use der::{Reader as _, SliceReader};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::spec::{Algorithm, JwtSigningKey};
 use crate::domain::ErrorKind;
+use crate::kind::key_pair::{KeyForm, KeyPair as SigningKey};
 use crate::provider::CallError;
 use crate::secret::{Material, Secret};
 
-/// What PEM calls a private key in PKCS #8 (RFC 7468, section 10).
-const LABEL: &str = "PRIVATE KEY";
-
-/// A private key, with the public one.
-pub(super) enum SigningKey {
-    Es256(EcdsaKeyPair),
-    EdDsa(Ed25519KeyPair),
-    Rs256(RsaKeyPair),
+impl Algorithm {
+    /// The key pair that signs so.
+    pub(super) fn form(self) -> KeyForm {
+        match self {
+            Self::Es256 => KeyForm::P256,
+            Self::EdDsa => KeyForm::Ed25519,
+            Self::Rs256 => KeyForm::Rsa2048,
+        }
+    }
 }
 
 impl SigningKey {
-    /// A new private key, in PKCS #8 as PEM; `None` when this machine gives no randomness.
-    pub(super) fn generate(algorithm: Algorithm) -> Option<Secret> {
-        let random = SystemRandom::new();
-        let made = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-                .map(|made| SecretDocument::try_from(made.as_ref())),
-            // The form without the public key, which every library reads.
-            Algorithm::EdDsa => {
-                Ed25519KeyPair::generate_pkcs8v1(&random).map(|made| SecretDocument::try_from(made.as_ref()))
-            }
-            Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)
-                .and_then(|made| Ok(SecretDocument::try_from(made.as_der()?.as_ref()))),
-        };
-        let pem = made.ok()?.ok()?.to_pem(LABEL, LineEnding::LF).ok()?;
-        // What some readers would remove.
-        Some(Secret::new(pem.trim_end()))
-    }
-
-    /// Reads a private key, whatever its algorithm.
-    ///
-    /// # Errors
-    /// When it is not one that signs such tokens. The error quotes nothing.
-    pub(super) fn read(pem: &Secret) -> Result<Self, CallError> {
-        let invalid = |message: &str| {
-            CallError::rejected(ErrorKind::Invalid, message)
-                .hint("`openssl pkcs8 -topk8 -nocrypt -in KEY` writes a key as PKCS #8 in PEM")
-        };
-        let (label, document) = SecretDocument::from_pem(pem.expose().trim())
-            .map_err(|_| invalid("the value is not a private key in PEM"))?;
-        if label != LABEL {
-            return Err(invalid("the private key is not in PKCS #8, or it has a passphrase"));
-        }
-        let bytes = document.as_bytes();
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes)
-            .map(Self::Es256)
-            .or_else(|_| Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map(Self::EdDsa))
-            .or_else(|_| RsaKeyPair::from_pkcs8(bytes).map(Self::Rs256))
-            .map_err(|_| {
-                invalid("the private key is neither of P-256, nor of Ed25519, nor RSA of 2048 bits or more")
-            })
-    }
-
     fn algorithm(&self) -> &'static str {
         match self {
-            Self::Es256(_) => "ES256",
-            Self::EdDsa(_) => "EdDSA",
-            Self::Rs256(_) => "RS256",
+            Self::P256(_) => "ES256",
+            Self::Ed25519(_) => "EdDSA",
+            Self::Rsa(_) => "RS256",
         }
     }
 
     /// The public key as a JWK (RFC 7518, section 6; RFC 8037 for Ed25519), without what is said about it.
     fn jwk(&self) -> Value {
         match self {
-            Self::Es256(pair) => {
+            Self::P256(pair) => {
                 // 0x04, and both coordinates in 32 bytes each (SEC 1, section 2.3.3).
                 let point = pair.public_key().as_ref();
                 let (x, y) = point[1..].split_at((point.len() - 1) / 2);
                 json!({ "kty": "EC", "crv": "P-256", "x": BASE64.encode(x), "y": BASE64.encode(y) })
             }
-            Self::EdDsa(pair) => {
+            Self::Ed25519(pair) => {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64.encode(pair.public_key().as_ref()) })
             }
-            Self::Rs256(pair) => {
+            Self::Rsa(pair) => {
                 // RSAPublicKey of RFC 8017, appendix A.1.1.
                 let numbers = SliceReader::new(pair.public_key().as_ref()).and_then(|mut reader| {
                     reader.sequence(|inner| {
@@ -123,21 +77,10 @@ impl SigningKey {
     ///
     /// # Errors
     /// When this machine gives no randomness.
-    pub(super) fn sign(&self, kid: &str, claims: &Value) -> Result<Secret, CallError> {
+    pub(super) fn token(&self, kid: &str, claims: &Value) -> Result<Secret, CallError> {
         let header = json!({ "alg": self.algorithm(), "typ": "JWT", "kid": kid });
         let signed = [header.to_string(), claims.to_string()].map(|part| BASE64.encode(part)).join(".");
-        let (random, bytes) = (SystemRandom::new(), signed.as_bytes());
-        let signature = match self {
-            Self::Es256(pair) => pair.sign(&random, bytes).map(|made| made.as_ref().to_vec()),
-            Self::EdDsa(pair) => Ok(pair.sign(bytes).as_ref().to_vec()),
-            Self::Rs256(pair) => {
-                let mut made = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, bytes, &mut made).map(|()| made)
-            }
-        };
-        let signature =
-            signature.map_err(|_| CallError::rejected(ErrorKind::Local, "a token could not be signed"))?;
-        Ok(Secret::new(format!("{signed}.{}", BASE64.encode(signature))))
+        Ok(Secret::new(format!("{signed}.{}", BASE64.encode(self.sign(signed.as_bytes())?))))
     }
 }
 

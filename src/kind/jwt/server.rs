@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::jwks::Jwks;
-use super::key::{SigningKey, parts};
+use super::key::parts;
 use super::readers::Readers;
 use super::spec::{Algorithm, JwtSigningKey};
 use super::token::Signed;
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
+use crate::kind::key_pair::KeyPair as SigningKey;
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::provider::document::Document;
 use crate::provider::http::transport::Transport;
@@ -150,7 +151,7 @@ impl Issuer for KeyIssuer {
     }
 
     fn candidate(&self, _: &CallContext) -> Option<Material> {
-        let pem = SigningKey::generate(self.algorithm)?;
+        let pem = SigningKey::generate(self.algorithm.form())?;
         let kid = SigningKey::read(&pem).ok()?.kid();
         Some(Material::single(JwtSigningKey::SECRET, pem).with(JwtSigningKey::KID, Secret::new(kid)))
     }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::Algorithm;
 use super::jwks::Jwks;
-use super::key::{SigningKey, thumbprint};
+use super::key::thumbprint;
 use crate::domain::{ErrorKind, Life};
+use crate::kind::key_pair::KeyPair as SigningKey;
 use crate::secret::Secret;
 
 /// The example of RFC 7638, section 3.1.
@@ -26,7 +27,7 @@ fn a_verifier_takes_the_tokens_of_each_algorithm_by_the_published_key() {
         (Algorithm::EdDsa, jsonwebtoken::Algorithm::EdDSA),
         (Algorithm::Rs256, jsonwebtoken::Algorithm::RS256),
     ] {
-        let pem = SigningKey::generate(algorithm).expect("a key");
+        let pem = SigningKey::generate(algorithm.form()).expect("a key");
         let key = SigningKey::read(&pem).expect("it is read again");
         let member: Value = serde_json::from_str(&key.member()).expect("JSON");
         assert_eq!(member["kid"].as_str(), thumbprint(&member).as_deref(), "{name:?}");
@@ -35,7 +36,7 @@ fn a_verifier_takes_the_tokens_of_each_algorithm_by_the_published_key() {
             "{name:?}: the private half is published"
         );
         let claims = json!({ "aud": "api", "exp": jsonwebtoken::get_current_timestamp() + 60 });
-        let token = key.sign(&key.kid(), &claims).expect("a token");
+        let token = key.token(&key.kid(), &claims).expect("a token");
         let jwk: Jwk = serde_json::from_value(member).expect("a JWK");
         let public = DecodingKey::from_jwk(&jwk).expect("a public key");
         let mut rules = Validation::new(name);
@@ -43,7 +44,7 @@ fn a_verifier_takes_the_tokens_of_each_algorithm_by_the_published_key() {
         let read = decode::<Value>(token.expose(), &public, &rules).expect("a valid token");
         assert_eq!((read.header.kid, read.claims), (Some(key.kid()), claims), "{name:?}");
         // Of another key it is not.
-        let other = SigningKey::read(&SigningKey::generate(algorithm).expect("a key")).expect("a key");
+        let other = SigningKey::read(&SigningKey::generate(algorithm.form()).expect("a key")).expect("a key");
         let other: Jwk = serde_json::from_str(&other.member()).expect("a JWK");
         let public = DecodingKey::from_jwk(&other).expect("a public key");
         assert!(decode::<Value>(token.expose(), &public, &rules).is_err(), "{name:?}");
@@ -160,7 +161,7 @@ fn what_verifiers_read_differently_is_refused() {
 /// Removed under one name, a key would be valid under the other.
 #[test]
 fn a_key_under_two_names_is_refused() {
-    let pem = SigningKey::generate(Algorithm::Es256).expect("a key");
+    let pem = SigningKey::generate(Algorithm::Es256.form()).expect("a key");
     let member: Value = serde_json::from_str(&SigningKey::read(&pem).expect("a key").member()).expect("JSON");
     let (mut alias, mut nameless) = (member.clone(), member.clone());
     alias["kid"] = "alias".into();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use super::key::{SigningKey, parts};
+use super::key::parts;
 use super::spec::TokenSpec;
 use crate::clock::Clock;
 use crate::domain::Check;
+use crate::kind::key_pair::KeyPair as SigningKey;
 use crate::provider::{CallError, Probe, Use};
 use crate::secret::Material;
 
@@ -34,7 +35,7 @@ impl Probe for Signed {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         let (pem, kid) = parts(material)?;
         let now = self.clock.now().wall.as_second();
-        let token = SigningKey::read(pem)?.sign(kid, &claims(&self.claims, now))?;
+        let token = SigningKey::read(pem)?.token(kid, &claims(&self.claims, now))?;
         self.inner.attempt(&Material::single("token", token)).await
     }
 }

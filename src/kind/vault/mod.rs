@@ -20,6 +20,7 @@ mod lookup;
 mod network;
 #[cfg(feature = "tool")]
 mod permissions;
+pub mod pki;
 pub mod prefix;
 #[cfg(feature = "tool")]
 mod preflight;
