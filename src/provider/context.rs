@@ -24,6 +24,8 @@ pub struct CallContext {
     pub siblings: Vec<Uuid>,
     /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
     pub before: Versions,
+    /// The handle of the outgoing version of the step's credential; `None` where none is known.
+    pub outgoing: Option<String>,
 }
 
 /// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between

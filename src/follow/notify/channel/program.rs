@@ -28,6 +28,7 @@ pub(super) async fn run(
         last: message.at,
         siblings: Vec::new(),
         before: Default::default(),
+        outgoing: None,
     };
     // Not a secret; this is how a program gets its input.
     let input = Material::single("message", Secret::new(message.to_json().to_string()));

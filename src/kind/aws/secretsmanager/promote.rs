@@ -232,6 +232,7 @@ mod tests {
             last: jiff::Timestamp::UNIX_EPOCH,
             siblings: Vec::new(),
             before: Default::default(),
+            outgoing: None,
         };
         let [new, old] = ["new", "caf\u{e9}/old"].map(|text| Material::single("token", Secret::new(text)));
         let done = store.try_promote(&context, &old, &new, Some("v-old")).await;
