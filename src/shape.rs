@@ -53,7 +53,7 @@ const SLACK: &str = "the token itself revokes itself: `auth.revoke` of Slack's W
 const STRIPE: &str = "roll it on the page Developers, API keys, and choose to expire the old key now";
 const OPENAI: &str = "delete it on the page API keys, or by the admin API: DELETE /v1/organization/projects/PROJECT/api_keys/KEY_ID";
 const OWNER: &str = "delete it on the owner's page for tokens; stanch has no issuer for it";
-const KEY: &str = "remove its public half wherever it is trusted (authorized_keys, certificates, deploy keys); a key alone cannot be revoked";
+const KEY: &str = "stanch init --kind ssh-key replaces it where it is a line of authorized_keys; elsewhere (certificates, deploy keys), remove its public half";
 /// What to do about a private key in PEM, which may be anything's.
 const PEM: &str = "if it signs tokens, stanch init --kind jwt-signing-key; else revoke its certificate, or remove its public half from where it is trusted";
 

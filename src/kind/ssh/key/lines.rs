@@ -80,7 +80,7 @@ fn key(text: &str) -> Option<(String, &str)> {
     let rest = rest.trim_start_matches(blank);
     let (blob, comment) = rest.split_once(blank).unwrap_or((rest, ""));
     // OpenSSH passes over white space of other kinds.
-    let blob: String = blob.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let blob: String = blob.chars().filter(|c| !c.is_whitespace()).collect();
     let fields = fields(&BASE64.decode(blob).ok()?)?;
     if fields.first()? != kind.as_bytes() {
         return None;
@@ -175,9 +175,19 @@ impl AuthorizedKeys {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<String> {
+        self.active().map(|entry| entry.fingerprint).collect()
+    }
+
     /// How many keys log in by it.
     pub(super) fn len(&self) -> usize {
         self.active().filter(|entry| !entry.is_authority()).count()
+    }
+
+    /// How many lines a key has, retired or not.
+    pub(super) fn count(&self, name: &str) -> usize {
+        self.of(name).count()
     }
 
     /// Whether a key is there as one that signs certificates.
@@ -194,15 +204,11 @@ impl AuthorizedKeys {
         })
     }
 
-    /// The keys that this call added.
+    /// The keys that this call added, once for each line.
     pub(super) fn issued_by(&self, call: Uuid) -> Vec<String> {
-        let mut found: Vec<String> = Vec::new();
-        for line in &self.lines {
-            let entry = Entry::read(line.strip_prefix(RETIRED).unwrap_or(line));
-            let ours = entry.filter(|entry| entry.is_of(call) && !entry.is_authority());
-            found.extend(ours.map(|entry| entry.fingerprint).filter(|name| !found.contains(name)));
-        }
-        found
+        let entries = self.lines.iter().filter_map(|line| Entry::read(line.strip_prefix(RETIRED).unwrap_or(line)));
+        let ours = entries.filter(|entry| entry.is_of(call) && !entry.is_authority());
+        ours.map(|entry| entry.fingerprint).collect()
     }
 
     /// The options of the lines of a key, each once, retired or not.
