@@ -7,8 +7,8 @@ use aws_lc_rs::signature::{
     EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaKeyPair,
 };
 use num_bigint::BigUint;
-use rand::rngs::OsRng;
 use rand::RngCore as _;
+use rand::rngs::OsRng;
 use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, Ed25519PrivateKey, KeypairData, RsaKeypair};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
 use zeroize::Zeroizing;
@@ -142,7 +142,8 @@ fn curve(pair: &EcdsaKeypair) -> (&'static str, &'static EcdsaSigningAlgorithm, 
 
 /// OpenSSH's file lacks two numbers that everything else keeps (RFC 8017, section 3.2).
 fn rsa(pair: &RsaKeypair) -> Option<RsaKeyPair> {
-    let number = |number: &ssh_key::Mpint| number.as_positive_bytes().map(|bytes| Zeroizing::new(bytes.to_vec()));
+    let number =
+        |number: &ssh_key::Mpint| number.as_positive_bytes().map(|bytes| Zeroizing::new(bytes.to_vec()));
     let (d, p, q) = (number(&pair.private.d)?, number(&pair.private.p)?, number(&pair.private.q)?);
     let modulo = |prime: &[u8]| {
         let prime = BigUint::from_bytes_be(prime);

@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -95,7 +95,8 @@ fn fields(mut blob: &[u8]) -> Option<Vec<Vec<u8>>> {
     while !blob.is_empty() {
         let (length, rest) = blob.split_first_chunk::<4>()?;
         let (field, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        let numbers = fields.first().is_some_and(|kind| [b"ssh-rsa".as_slice(), b"ssh-dss"].contains(&kind.as_slice()));
+        let numbers =
+            fields.first().is_some_and(|kind| [b"ssh-rsa".as_slice(), b"ssh-dss"].contains(&kind.as_slice()));
         let zeros = if numbers { field.iter().take_while(|byte| **byte == 0).count() } else { 0 };
         let sign = zeros > 0 && field.get(zeros).is_some_and(|first| *first >= 0x80);
         fields.push(field[zeros - usize::from(sign)..].to_vec());
@@ -144,7 +145,9 @@ pub(super) fn check_options(text: &str) -> Result<(), &'static str> {
     let end = end_of_options(&format!("{text} ")).unwrap_or_default();
     match () {
         () if text.chars().any(char::is_control) => Err("it holds a control character"),
-        () if end != text.len() || text.starts_with('#') => Err("it has a blank outside of quotes, or a quote without its end"),
+        () if end != text.len() || text.starts_with('#') => {
+            Err("it has a blank outside of quotes, or a quote without its end")
+        }
         () if options(text).any(|option| option.eq_ignore_ascii_case("cert-authority")) => {
             Err("`cert-authority` would make the key an authority, and not one that logs in")
         }
@@ -206,7 +209,8 @@ impl AuthorizedKeys {
 
     /// The keys that this call added, once for each line.
     pub(super) fn issued_by(&self, call: Uuid) -> Vec<String> {
-        let entries = self.lines.iter().filter_map(|line| Entry::read(line.strip_prefix(RETIRED).unwrap_or(line)));
+        let entries =
+            self.lines.iter().filter_map(|line| Entry::read(line.strip_prefix(RETIRED).unwrap_or(line)));
         let ours = entries.filter(|entry| entry.is_of(call) && !entry.is_authority());
         ours.map(|entry| entry.fingerprint).collect()
     }
@@ -237,15 +241,19 @@ impl AuthorizedKeys {
         if self.life(name) != Life::Gone {
             return match self.of(name).all(|(_, retired, entry)| !retired && entry.is_of(call)) {
                 true => Ok(false),
-                false => Err(CallError::rejected(ErrorKind::Conflict, format!("the new key {name} is there already"))),
+                false => Err(CallError::rejected(
+                    ErrorKind::Conflict,
+                    format!("the new key {name} is there already"),
+                )),
             };
         }
-        let end = self.lines.iter().any(|line| line.ends_with('\r')).then_some("\r").unwrap_or_default();
+        let returns = self.lines.iter().filter(|line| line.ends_with('\r')).count();
+        let end = if returns * 2 > self.lines.len() { "\r" } else { "" };
         let at = self.lines.len() - usize::from(self.lines.last().is_some_and(String::is_empty));
         let blank = |options: &str| if options.is_empty() { "" } else { " " };
-        let new = options.iter().map(|options| {
-            format!("{options}{}{key} {title} {}{end}", blank(options), tag(call, name))
-        });
+        let new = options
+            .iter()
+            .map(|options| format!("{options}{}{key} {title} {}{end}", blank(options), tag(call, name)));
         self.lines.splice(at..at, new.collect::<Vec<_>>());
         Ok(true)
     }
@@ -272,7 +280,8 @@ impl AuthorizedKeys {
             let message = format!("there is no line of the key {name}");
             return Err(CallError::rejected(ErrorKind::NotFound, message));
         }
-        let which: Vec<usize> = found.into_iter().filter(|(_, is)| *is == retired).map(|(at, _)| at).collect();
+        let which: Vec<usize> =
+            found.into_iter().filter(|(_, is)| *is == retired).map(|(at, _)| at).collect();
         which.iter().for_each(|at| self.lines[*at] = to(&self.lines[*at]));
         Ok(!which.is_empty())
     }

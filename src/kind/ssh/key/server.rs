@@ -39,7 +39,10 @@ impl KeyIssuer {
     }
 
     fn identity(&self, fingerprint: &str) -> Identity {
-        Identity { handle: fingerprint.to_owned(), principal: format!("authorized_keys {}", self.places.shown().join(", ")) }
+        Identity {
+            handle: fingerprint.to_owned(),
+            principal: format!("authorized_keys {}", self.places.shown().join(", ")),
+        }
     }
 
     fn material(&self, pem: Secret, pair: &Pair) -> Material {
@@ -60,13 +63,17 @@ impl KeyIssuer {
             0 if keys.has_authority(name) => Check::fail(
                 shown,
                 ErrorKind::Unsupported,
-                format!("the old key {name} signs certificates there (`cert-authority`), and does not log in itself: stanch leaves that line alone"),
+                format!(
+                    "the old key {name} signs certificates there (`cert-authority`), and does not log in itself: stanch leaves that line alone"
+                ),
                 "replace the authority by hand, or leave the file out of `authorized_keys`, then plan again",
             ),
             0 => Check::fail(
                 shown,
                 ErrorKind::NotFound,
-                format!("it has no line of the old key {name}: there is nothing to retire in it, and no options to keep"),
+                format!(
+                    "it has no line of the old key {name}: there is nothing to retire in it, and no options to keep"
+                ),
                 "leave it out of `authorized_keys`, or add the line that it lacks, then plan again",
             ),
             lines if keys.has_authority(name) => Check::warn(
@@ -78,19 +85,28 @@ impl KeyIssuer {
             ),
             lines if keeps && lines > 1 => Check::warn(
                 shown,
-                format!("the old key has {lines} lines: the new one gets one with each of their options, and all of the old ones go"),
+                format!(
+                    "the old key has {lines} lines: the new one gets one with each of their options, and all of the old ones go"
+                ),
             ),
-            _ => Check::pass(shown, format!("it holds {}, and the old one of them", counted(keys.len() as u64, "key"))),
+            _ => Check::pass(
+                shown,
+                format!("it holds {}, and the old one of them", counted(keys.len() as u64, "key")),
+            ),
         }
     }
 }
 
 /// The private key of a credential.
 fn pair(material: &Material) -> Result<(&Secret, Pair), CallError> {
-    let pem = material.part(SshKey::SECRET).filter(|part| !part.expose().trim().is_empty()).ok_or_else(|| {
-        CallError::rejected(ErrorKind::Invalid, "the value cannot be a key: its private key is missing or empty")
+    let pem =
+        material.part(SshKey::SECRET).filter(|part| !part.expose().trim().is_empty()).ok_or_else(|| {
+            CallError::rejected(
+                ErrorKind::Invalid,
+                "the value cannot be a key: its private key is missing or empty",
+            )
             .hint("compare the store's fields and `fields` in the runbook")
-    })?;
+        })?;
     Ok((pem, Pair::read(pem)?))
 }
 
@@ -220,8 +236,11 @@ impl Issuer for KeyIssuer {
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         let name = pair(material)?.1.fingerprint();
         let all = self.places.read().await?;
-        let (with, without): (Vec<_>, Vec<_>) = all.iter().partition(|(_, keys)| keys.life(&name) == Life::Active);
-        let places = |all: &[&(String, AuthorizedKeys)]| all.iter().map(|(shown, _)| shown.as_str()).collect::<Vec<_>>().join(", ");
+        let (with, without): (Vec<_>, Vec<_>) =
+            all.iter().partition(|(_, keys)| keys.life(&name) == Life::Active);
+        let places = |all: &[&(String, AuthorizedKeys)]| {
+            all.iter().map(|(shown, _)| shown.as_str()).collect::<Vec<_>>().join(", ")
+        };
         match (with.is_empty(), without.is_empty()) {
             (false, true) => Ok(Use::Accepted),
             (true, _) => Ok(Use::Refused(format!("its public key is not in {}", places(&without)))),

@@ -129,8 +129,12 @@ fn check(credential: &Entry, issuer: &Node, found: &mut Vec<Finding>) {
         && time.text().and_then(|text| text.parse::<Period>().ok()).is_some_and(|time| time > MAX_PROPAGATION)
     {
         found.push(
-            Finding::error("long-propagation", time.span, format!("`propagation` is longer than {MAX_PROPAGATION}"))
-                .hint("let servers get the file more often first"),
+            Finding::error(
+                "long-propagation",
+                time.span,
+                format!("`propagation` is longer than {MAX_PROPAGATION}"),
+            )
+            .hint("let servers get the file more often first"),
         );
     }
     let asked = ["accepts", "rejects"]

@@ -82,8 +82,9 @@ impl SshProbe {
 
     fn no_answer(&self, why: impl fmt::Display) -> CallError {
         let message = format!("{} was neither accepted nor refused: {why}", self.server());
-        CallError::rejected(ErrorKind::NoAnswer, message)
-            .hint("check that the server is up and shows one of `host_keys`, and that its log says nothing else")
+        CallError::rejected(ErrorKind::NoAnswer, message).hint(
+            "check that the server is up and shows one of `host_keys`, and that its log says nothing else",
+        )
     }
 
     /// Tries to log in, with a key or with none, and ends as soon as it is clear what became of it. Says as well whether

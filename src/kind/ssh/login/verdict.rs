@@ -37,7 +37,10 @@ impl Said {
         }
         match self.denied() {
             _ if self.authenticated => Err("ssh logged in without the key".to_owned()),
-            Some(_) if signed => Err("the server knows the key, and did not let it in: it may ask for more than a key".to_owned()),
+            Some(_) if signed => {
+                Err("the server knows the key, and did not let it in: it may ask for more than a key"
+                    .to_owned())
+            }
             Some(methods) if !methods.split(',').any(|method| method == "publickey") => {
                 Err(format!("the server takes no keys, only {}", sanitize(methods)))
             }
@@ -89,7 +92,12 @@ mod tests {
             // A banner that says so, and then something else.
             (format!("{offered}{denied}Connection closed by 127.0.0.1 port 22\n"), false),
             (format!("{offered}{authenticated}"), false),
-            (format!("{offered}Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures\n"), false),
+            (
+                format!(
+                    "{offered}Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures\n"
+                ),
+                false,
+            ),
             ("Host key verification failed.\n".to_owned(), false),
             ("ssh: connect to host h port 22: Connection refused\n".to_owned(), false),
             (String::new(), false),
