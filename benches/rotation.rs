@@ -345,6 +345,7 @@ async fn bare_rotation(
         last: SystemClock::new().now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        outgoing: None,
     };
     let issuer = provider.issuer(name, credential).await?;
     let store = provider.store(name, credential, 0).await?;

@@ -508,6 +508,7 @@ impl Credential {
                     "sftp",
                 ]);
                 command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+                command.stderr(std::process::Stdio::null());
                 let mut child = command.kill_on_drop(true).spawn().map_err(|e| e.to_string())?;
                 let sends = child.stdin.take().ok_or("no input")?;
                 let says = child.stdout.take().ok_or("no output")?;

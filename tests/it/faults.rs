@@ -587,6 +587,7 @@ impl Lab {
             last: self.clock.now().wall,
             siblings: Vec::new(),
             before: Default::default(),
+            outgoing: None,
         }
     }
 
@@ -911,6 +912,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         last: lab.clock.now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        outgoing: None,
     };
     let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
     issuer.issue(&context, None).await.expect("issued once more");

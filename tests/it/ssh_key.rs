@@ -95,7 +95,9 @@ async fn a_new_key_logs_in_with_the_options_of_the_old_one() {
     // Nothing is known of the old key.
     let error = one.issue(&context(), Some(&candidate)).await.expect_err("whose options?");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::NotFound, false), "{error:?}");
-    assert!(failures(&one.preflight(None).await).join("\n").contains("set `options`"));
+    assert!(
+        failures(&one.preflight(None).await).join("\n").contains("no options that the new one could keep")
+    );
     sshd.is_as_before();
 }
 
@@ -178,8 +180,7 @@ async fn a_login_gives_the_key_to_nothing() {
     fs::write(&program, script).expect("file");
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
     let sshd = Sshd::start(1, "");
-    let (world, consumer) = (World::Ssh(sshd), None::<()>);
-    drop(consumer);
+    let world = World::Ssh(sshd);
     let World::Ssh(sshd) = &world else { unreachable!() };
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     let tool = world.tool().with("PATH", &path).with("STANCH_CANARY", "canary-of-the-environment");
@@ -374,14 +375,27 @@ async fn what_was_added_by_hand_meanwhile_is_kept_unless_it_is_the_old_key() {
     let tool = world.tool();
     let runbook = tool.runbook(&world.runbook_of(&consumer, None));
     let before = world.current().await;
-    let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--yes", "--until", "sunset"];
+    let started = ["run", runbook.to_str().expect("path"), "--env", "test", "--yes", "--until", "overlap"];
     tool.run(&started).expect(0);
-    assert!(sshd.texts()[0].contains(RETIRED));
     let [colleague, old] =
         ["authority.pub", "old.pub"].map(|name| fs::read_to_string(sshd.at(name)).expect("a key"));
     let text = sshd.texts()[0].clone();
-    fs::write(&sshd.files()[0], format!("restrict {colleague}{text}\npermitopen=\"a:1\" {old}"))
-        .expect("file");
+    let (added, path) = (format!("permitopen=\"a:1\" {}", old.trim()), &sshd.files()[0]);
+    fs::write(path, format!("restrict {colleague}{text}\n{added}")).expect("file");
+    tool.run(&["resume", "--until", "sunset"]).expect(0);
+    let sunset = sshd.texts()[0].clone();
+    assert!(sunset.ends_with(&format!("{RETIRED}{added}")) && sshd.valid().len() == 1, "{sunset}");
+
+    // Added again once it was disabled, it is in use: stanch asks, and destroys nothing.
+    fs::write(path, format!("{sunset}\n{added}")).expect("file");
+    let stopped = tool.run(&["resume"]);
+    assert!(
+        stopped.code != Some(0) && stopped.stdout.contains("another client enabled the old"),
+        "{}",
+        stopped.stdout
+    );
+    assert!(sshd.texts()[0].contains(RETIRED), "it was removed");
+    fs::write(path, &sunset).expect("file");
     tool.run(&["resume"]).expect(0);
     let text = sshd.texts()[0].clone();
     assert!(text.starts_with(&format!("restrict {colleague}")), "{text}");

@@ -13,7 +13,6 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::servers::closed_port;
-use crate::ssh::keygen;
 
 /// Where Debian has it. `scripts/test` says where else.
 const INSTALLED: &str = "/usr/sbin/sshd";
@@ -69,6 +68,12 @@ impl Session {
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];
         self.says.read_exact(&mut answer).is_ok()
     }
+}
+
+fn keygen(arguments: &[&str]) -> Command {
+    let mut command = Command::new("ssh-keygen");
+    command.args(arguments).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null());
+    command
 }
 
 fn root() -> bool {
@@ -244,6 +249,7 @@ impl Sshd {
         let mut child = keygen(&["-l", "-f", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("ssh-keygen");
         child.stdin.take().expect("input").write_all(text.as_bytes()).expect("input");

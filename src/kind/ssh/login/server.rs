@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -95,7 +97,9 @@ impl SshProbe {
         };
         let fingerprint = pair.as_ref().map(Pair::fingerprint).unwrap_or_default();
         // This user alone can enter it.
-        let folder = tempfile::Builder::new().prefix("stanch-").tempdir().map_err(local)?;
+        let private = Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix("stanch-").permissions(private).tempdir().map_err(local)?;
         let (socket, hosts) = (folder.path().join("agent"), folder.path().join("known_hosts"));
         std::fs::File::create_new(&hosts)
             .and_then(|mut file| file.write_all(self.known.as_bytes()))
