@@ -77,6 +77,8 @@ struct Client {
 
 /// How often a session is used.
 const SESSION: u32 = 25;
+/// The same for a login over SSH, which takes longer than all of these.
+const LOGIN: u32 = 60;
 
 enum Source {
     /// With the id of an AppRole, what is read is a secret id, and its login is what is used. So it is of a user with a
@@ -481,7 +483,7 @@ impl Credential {
     /// Asks a server for files something, in a login that was made with this key.
     async fn ask(&self, port: u16, user: &str, known_hosts: &str) -> Result<(), String> {
         let mut login = self.login.lock().await;
-        let (mut open, used) = match login.take().filter(|(_, used)| *used < SESSION) {
+        let (mut open, used) = match login.take().filter(|(_, used)| *used < LOGIN) {
             Some(login) => login,
             None => {
                 let key = self.key.as_ref().ok_or("no key")?.path();

@@ -106,7 +106,7 @@ impl IssuerSpec for SshKey {
                  accepting it; only a check `ssh` at that server shows it"
             ),
             format!(
-                "{name}: stanch looks for what the key opened nowhere: a person who logged in with it may have added keys of their own"
+                "{name}: a person who logged in with the old key may have left other keys, jobs or users behind; stanch does not look for them"
             ),
             format!(
                 "{name}: each check with a dead key is a failed login in the server's log, and counts for what bans addresses (`PerSourcePenalties`, \

@@ -23,7 +23,7 @@ pub struct SshLogin {
     /// Whom to log in as.
     pub user: String,
     /// The host keys that the server may show, each as `ssh-keyscan` prints it or without the host's name
-    /// (`ssh-ed25519 AAAA…`). Another host key is no answer.
+    /// (`ssh-ed25519 AAAA…`). A server with another host key is neither believed nor given anything.
     #[schemars(length(min = 1))]
     pub host_keys: Vec<String>,
     /// How long a login may take.
