@@ -163,6 +163,22 @@ async fn a_login_tells_a_refused_key_from_everything_else() {
     }
 }
 
+/// OpenSSH writes the number of such a key without the zeros that it begins with: of P-521 half of them have some.
+#[tokio::test]
+async fn a_key_whose_number_begins_with_zeros_is_read() {
+    let folder = tempfile::tempdir().expect("folder");
+    let one = KeyIssuer::new(Vec::new(), &spec(r#","options":"""#), "app").expect("an issuer");
+    for n in 0..12 {
+        let path = folder.path().join(format!("key{n}"));
+        let mut made = std::process::Command::new("ssh-keygen");
+        made.args(["-q", "-t", "ecdsa", "-b", "521", "-N", "", "-C", &"c".repeat(n), "-f"]).arg(&path);
+        assert!(made.status().expect("ssh-keygen").success());
+        let key = Material::single("private_key", Secret::new(fs::read_to_string(&path).expect("a key")));
+        // Of no file, so that it is not known; and not because it could not be read.
+        assert_eq!(one.identify(&key).await.expect("it is read"), None);
+    }
+}
+
 /// Neither the key nor a byte of it is in an argument, in the environment or in a file while `ssh` runs.
 #[tokio::test]
 #[ignore = "needs sshd: scripts/test"]

@@ -6,6 +6,8 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING,
     EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaKeyPair,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use num_bigint::BigUint;
 use rand::RngCore as _;
 use rand::rngs::OsRng;
@@ -46,7 +48,8 @@ impl Pair {
     /// When it is not one that can log in by itself. The error quotes nothing.
     pub(super) fn read(pem: &Secret) -> Result<Self, CallError> {
         let invalid = |message: &str, hint: &str| CallError::rejected(ErrorKind::Invalid, message).hint(hint);
-        let key = PrivateKey::from_openssh(pem.expose().trim()).map_err(|_| {
+        let pem = pem.expose().trim();
+        let key = PrivateKey::from_openssh(pem).ok().or_else(|| padded(pem)).ok_or_else(|| {
             invalid(
                 "the value is not a private key in OpenSSH's format",
                 "`ssh-keygen -p -f KEY` writes a key of another format in OpenSSH's",
@@ -164,6 +167,53 @@ fn rsa(pair: &RsaKeypair) -> Option<RsaKeyPair> {
         qInv: inverse.as_slice(),
     };
     RsaKeyPair::from_components(&components).ok()
+}
+
+/// A key of ECDSA whose number begins with zeros. OpenSSH writes it without them (PROTOCOL.key, RFC 4251), and `ssh-key`
+/// reads it with all of them alone.
+fn padded(pem: &str) -> Option<PrivateKey> {
+    let body = pem.strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?;
+    let body = Zeroizing::new(
+        body.strip_suffix("-----END OPENSSH PRIVATE KEY-----")?.split_whitespace().collect::<String>(),
+    );
+    let bytes = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
+    let mut rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
+    // Cipher, key derivation and its options; then one key: its public half, and the part that would be encrypted.
+    let mut skipped = 0;
+    for _ in 0..3 {
+        let (field, after) = take(rest)?;
+        (skipped, rest) = (skipped + 4 + field.len(), after);
+    }
+    let (public, after) = take(rest.strip_prefix(&[0, 0, 0, 1])?)?;
+    let (section, _) = take(after)?;
+    let (check, fields) = section.split_at_checked(8)?;
+    let (kind, after) = take(fields)?;
+    let (curve, after) = take(after)?;
+    let (point, after) = take(after)?;
+    let (number, after) = take(after)?;
+    let (comment, _) = take(after)?;
+    let size = match curve {
+        b"nistp256" => 32,
+        b"nistp384" => 48,
+        b"nistp521" => 66,
+        _ => return None,
+    };
+    let mut whole = Zeroizing::new(vec![0; size - Some(number.len()).filter(|length| *length < size)?]);
+    whole.extend_from_slice(number);
+    let mut section = Zeroizing::new(check.to_vec());
+    [kind, curve, point, &whole, comment].iter().for_each(|field| string(&mut section, field));
+    let end = section.len().next_multiple_of(8) - section.len();
+    section.extend((1..).take(end));
+    let mut key = Zeroizing::new(bytes[..15 + skipped + 4].to_vec());
+    string(&mut key, public);
+    string(&mut key, &section);
+    PrivateKey::from_bytes(&key).ok()
+}
+
+/// A string, and what follows it.
+pub(super) fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 /// Adds a string (RFC 4251, section 5).

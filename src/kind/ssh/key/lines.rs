@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::domain::{ErrorKind, Life};
+use crate::kind::ssh::pair::{string, take};
 use crate::provider::CallError;
 
 /// What a line begins with that is retired.
@@ -93,8 +94,7 @@ fn key(text: &str) -> Option<(String, &str)> {
 fn fields(mut blob: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut fields: Vec<Vec<u8>> = Vec::new();
     while !blob.is_empty() {
-        let (length, rest) = blob.split_first_chunk::<4>()?;
-        let (field, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        let (field, rest) = take(blob)?;
         let numbers =
             fields.first().is_some_and(|kind| [b"ssh-rsa".as_slice(), b"ssh-dss"].contains(&kind.as_slice()));
         let zeros = if numbers { field.iter().take_while(|byte| **byte == 0).count() } else { 0 };
@@ -108,7 +108,7 @@ fn fields(mut blob: &[u8]) -> Option<Vec<Vec<u8>>> {
 /// As `ssh-keygen -l` writes it.
 fn fingerprint(fields: &[Vec<u8>]) -> String {
     let mut blob = Vec::new();
-    fields.iter().for_each(|field| super::super::pair::string(&mut blob, field));
+    fields.iter().for_each(|field| string(&mut blob, field));
     format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(blob)))
 }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::kind::ssh::pair::{Pair, string};
+use crate::kind::ssh::pair::{Pair, string, take};
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -92,10 +92,4 @@ fn answer(request: &[u8], pair: Option<&Pair>, asked: &AtomicBool) -> Option<Vec
         }
         _ => None,
     }
-}
-
-/// A string, and what follows it.
-fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
