@@ -161,7 +161,7 @@ impl SshProbe {
             format!("HostKeyAlias={ALIAS}"),
             format!("ConnectTimeout={connect}"),
             "ConnectionAttempts=1".to_owned(),
-            "GlobalKnownHostsFile=none".to_owned(),
+            "GlobalKnownHostsFile=/dev/null".to_owned(),
             "StrictHostKeyChecking=yes".to_owned(),
             "UpdateHostKeys=no".to_owned(),
             "CheckHostIP=no".to_owned(),
