@@ -346,6 +346,7 @@ async fn bare_rotation(
         siblings: Vec::new(),
         before: Default::default(),
         held: None,
+        outgoing: None,
     };
     let issuer = provider.issuer(name, credential).await?;
     let store = provider.store(name, credential, 0).await?;

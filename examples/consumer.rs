@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `mysql`, `redis`, `jwt` or `own`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `mysql`, `redis`, `jwt`, `ssh` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -24,7 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, RwLock};
 
@@ -58,6 +58,16 @@ struct Credential {
     client: Mutex<Option<(Client, u32)>>,
     /// The same with Redis.
     connection: Mutex<Option<(BufReader<TcpStream>, u32)>>,
+    /// A private key as `ssh` reads it, and a login with it, by `ssh`.
+    key: Option<tempfile::NamedTempFile>,
+    login: Mutex<Option<(Login, u32)>>,
+}
+
+/// A login over SSH that goes on, in the subsystem for files. Ends with its connection.
+struct Login {
+    sends: tokio::process::ChildStdin,
+    says: tokio::process::ChildStdout,
+    _child: tokio::process::Child,
 }
 
 /// A client of MariaDB's that goes on: what it is sent, and what it says. Ends with its session.
@@ -69,6 +79,8 @@ struct Client {
 
 /// How often a session is used.
 const SESSION: u32 = 25;
+/// The same for a login over SSH, which takes longer than all of these.
+const LOGIN: u32 = 60;
 
 enum Source {
     /// With the id of an AppRole, what is read is a secret id, and its login is what is used. So it is of a user with a
@@ -110,6 +122,13 @@ enum Source {
         file: String,
         port: u16,
         client: String,
+    },
+    /// A file with a private key.
+    Ssh {
+        file: String,
+        port: u16,
+        user: String,
+        known_hosts: String,
     },
     /// A file with the password of a user.
     Redis {
@@ -163,6 +182,12 @@ async fn main() {
             file: variable("FILE"),
             port: variable("PORT").parse().expect("a port"),
             client: variable("CLIENT"),
+        },
+        "ssh" => Source::Ssh {
+            file: variable("FILE"),
+            port: variable("PORT").parse().expect("a port"),
+            user: variable("SSH_USER"),
+            known_hosts: variable("KNOWN_HOSTS"),
         },
         "redis" => Source::Redis {
             file: variable("FILE"),
@@ -280,6 +305,13 @@ impl Consumer {
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
                 Ok(Credential { parts, ..Credential::default() })
             }
+            Source::Ssh { file, .. } => {
+                let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                let mut key = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+                std::io::Write::write_all(&mut key, text.as_bytes()).map_err(|e| e.to_string())?;
+                let parts = json!({ "private_key": text });
+                Ok(Credential { parts, key: Some(key), ..Credential::default() })
+            }
             Source::Redis { file, .. } => {
                 let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 Ok(Credential { parts: json!({ "password": text }), ..Credential::default() })
@@ -324,6 +356,7 @@ impl Consumer {
             Source::Postgres { port, .. } => credential.query(*port).await,
             Source::Mysql { port, client, .. } => credential.select(*port, client).await,
             Source::Redis { port, user, .. } => credential.ping(*port, user).await,
+            Source::Ssh { port, user, known_hosts, .. } => credential.ask(*port, user, known_hosts).await,
         };
         drop(credential);
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -469,6 +502,66 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// Asks a server for files something, in a login that was made with this key.
+    async fn ask(&self, port: u16, user: &str, known_hosts: &str) -> Result<(), String> {
+        let mut login = self.login.lock().await;
+        let (mut open, used) = match login.take().filter(|(_, used)| *used < LOGIN) {
+            Some(login) => login,
+            None => {
+                let key = self.key.as_ref().ok_or("no key")?.path();
+                let mut command = tokio::process::Command::new("ssh");
+                command.args([
+                    "-F",
+                    "none",
+                    "-o",
+                    "BatchMode=yes",
+                    "-o",
+                    "IdentitiesOnly=yes",
+                    "-o",
+                    "HostKeyAlias=server",
+                ]);
+                // The default costs twice as much.
+                command.args(["-o", "KexAlgorithms=curve25519-sha256"]);
+                command.args([
+                    "-o",
+                    "StrictHostKeyChecking=yes",
+                    "-o",
+                    &format!("UserKnownHostsFile={known_hosts}"),
+                ]);
+                command.args(["-p", &port.to_string(), "-l", user, "-i"]).arg(key).args([
+                    "-s",
+                    "127.0.0.1",
+                    "sftp",
+                ]);
+                command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+                command.stderr(std::process::Stdio::null());
+                let mut child = command.kill_on_drop(true).spawn().map_err(|e| e.to_string())?;
+                let sends = child.stdin.take().ok_or("no input")?;
+                let says = child.stdout.take().ok_or("no output")?;
+                let mut open = Login { sends, says, _child: child };
+                // SSH_FXP_INIT
+                open.ask(&[0, 0, 0, 5, 1, 0, 0, 0, 3]).await?;
+                (open, 0)
+            }
+        };
+        // SSH_FXP_REALPATH
+        open.ask(&[0, 0, 0, 10, 16, 0, 0, 0, 1, 0, 0, 0, 1, b'.']).await?;
+        *login = Some((open, used + 1));
+        Ok(())
+    }
+}
+
+impl Login {
+    async fn ask(&mut self, request: &[u8]) -> Result<(), String> {
+        let ended = |error: std::io::Error| format!("the login ended, or was refused: {error}");
+        self.sends.write_all(request).await.map_err(ended)?;
+        let length = self.says.read_u32().await.map_err(ended)?;
+        let mut answer = vec![0; length as usize];
+        self.says.read_exact(&mut answer).await.map(drop).map_err(ended)
+    }
+}
+
 /// Why there is no connection.
 enum LogIn {
     Broken(String),
@@ -507,7 +600,7 @@ async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
         Source::Postgres { .. } | Source::Mysql { .. } | Source::Redis { .. } => {
             &credential.parts["password"]
         }
-        Source::Jwt { .. } => &credential.parts["private_key"],
+        Source::Jwt { .. } | Source::Ssh { .. } => &credential.parts["private_key"],
     };
     Json(json!({ "sha256": hex::encode(Sha256::digest(main.as_str().unwrap_or_default())) }))
 }

@@ -21,6 +21,40 @@ security_key() {
   packaged_file openssh-tests /usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so
 }
 
+# OpenSSH's server: $STANCH_TEST_SSHD, else the installed one, else Debian's package, unpacked where whoever runs it can read
+# it. It is not run as root. Prints a program.
+sshd() {
+  local folder=$CACHE
+  ((EUID != 0)) || folder=/var/tmp/stanch-dev
+  local own=$folder/sshd
+  if [[ -n ${STANCH_TEST_SSHD:-} ]]; then
+    printf '%s' "$STANCH_TEST_SSHD"
+  elif [[ -x /usr/sbin/sshd ]]; then
+    printf '/usr/sbin/sshd'
+  else
+    [[ -x $own ]] || packaged_sshd "$folder" "$own" || die "sshd is missing: install it (Debian: package openssh-server), or set STANCH_TEST_SSHD"
+    printf '%s' "$own"
+  fi
+}
+
+# packaged_sshd CACHE PROGRAM: it calls itself again for each connection, so it is told where its libraries are.
+packaged_sshd() (
+  CACHE=$1
+  mkdir -p "$CACHE"
+  exec 9>"$2.lock"
+  flock 9
+  [[ ! -x $2 ]] || exit 0
+  unpack_packages sshd-unpacked openssh-server libwrap0 || exit 1
+  local root=$CACHE/sshd-unpacked libraries
+  libraries=$(dirname "$(find "$root" -name 'libwrap.so.0' | head -1)")
+  chmod -R a+rX "$root" || exit 1
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' "$libraries" "$root/usr/sbin/sshd" >"$2.new"
+  chmod 755 "$2.new"
+  # Its version is all that it says without a configuration.
+  "$2.new" -V >&2 || exit 1
+  mv "$2.new" "$2"
+) >&2
+
 # packaged_file PACKAGE PATH: the installed file, else the one of Debian's package, unpacked into the cache, so that
 # neither that nor what it depends on is installed. Prints its path.
 packaged_file() {

@@ -27,6 +27,7 @@ pub mod redis;
 pub mod sandbox;
 pub mod set;
 pub mod spec;
+pub mod ssh;
 pub mod vault;
 
 use std::collections::BTreeMap;
@@ -118,6 +119,7 @@ macro_rules! issuers {
             MysqlUser => mysql::user::MysqlUser,
             RedisAclUser => redis::user::RedisAclUser,
             JwtSigningKey => jwt::JwtSigningKey,
+            SshKey => ssh::key::SshKey,
             TokenApi => api::token::TokenApi,
             ; outside of runbooks, PREFIXES:
             VaultPrefix => vault::prefix::VaultPrefix,
@@ -171,6 +173,7 @@ macro_rules! probes {
             Probe as ProbeSpec + ProbeServer, PROBES of Kind:
             Http => http::HttpProbe,
             Exec => exec::ExecProbe,
+            Ssh => ssh::login::SshLogin,
             Sandbox => sandbox::SandboxProbe,
         }
     };

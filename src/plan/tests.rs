@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 18] = [
+const RUNBOOKS: [(&str, &str); 19] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -26,6 +26,7 @@ const RUNBOOKS: [(&str, &str); 18] = [
     ("runbooks/mysql-user-in-kv2.yaml", "production"),
     ("runbooks/jwt-signing-key-in-jwks.yaml", "production"),
     ("runbooks/redis-acl-user-in-kv2.yaml", "production"),
+    ("runbooks/ssh-key-in-authorized-keys.yaml", "production"),
     ("runbooks/token-api-in-kv2.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),

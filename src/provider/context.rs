@@ -30,6 +30,8 @@ pub struct CallContext {
     /// What this run sealed of the credential that is looked for, where it did: the value that was made here before it
     /// was sent, or all of the credential. Given to `Issuer::find` and `Issuer::twins` alone.
     pub held: Option<Arc<Material>>,
+    /// The handle of the outgoing version of the step's credential; `None` where none is known.
+    pub outgoing: Option<String>,
 }
 
 /// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between

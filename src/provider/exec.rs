@@ -181,10 +181,11 @@ impl Ended {
 
 /// Kills the process group when dropped before the program has ended: on a time-out, and when the
 /// engine gives up waiting.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    /// Of a child that leads its own.
+    pub(crate) fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
     }
 

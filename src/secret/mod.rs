@@ -55,7 +55,8 @@ impl fmt::Debug for Secret {
 }
 
 /// The parts of credentials that are no secrets.
-const PUBLIC_PARTS: [&str; 5] = ["access_key_id", "ca_chain", "certificate", "kid", "username"];
+const PUBLIC_PARTS: [&str; 7] =
+    ["access_key_id", "ca_chain", "certificate", "fingerprint", "kid", "public_key", "username"];
 
 /// Everything that makes up one version of a credential, as named parts: a token has one part,
 /// an AWS access key has two.

@@ -588,6 +588,7 @@ impl Lab {
             siblings: Vec::new(),
             before: Default::default(),
             held: None,
+            outgoing: None,
         }
     }
 
@@ -913,6 +914,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         siblings: Vec::new(),
         before: Default::default(),
         held: None,
+        outgoing: None,
     };
     let issuer = lab.world.issuer("plain", spec).await.expect("issuer");
     issuer.issue(&context, None).await.expect("issued once more");

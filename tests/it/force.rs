@@ -71,6 +71,7 @@ pub(crate) enum Kind {
     Redis,
     Jwt,
     JwtInVault,
+    Ssh,
     Api,
     Own,
 }
@@ -91,6 +92,7 @@ impl Kind {
             // Their readers ask each time: nothing is waited for.
             Self::Jwt => World::jwt(0).await,
             Self::JwtInVault => World::jwt_in_vault(0).await,
+            Self::Ssh => World::ssh(),
             Self::Api => World::api(Dialect::Own).await,
             Self::Own => World::own().await,
         }
@@ -416,6 +418,8 @@ at_every_record! {
     jwt_survives_a_death_at_every_record_of_a_rollback: Jwt Back, "takes minutes: scripts/test";
     jwt_in_vault_survives_a_death_at_every_record: JwtInVault Forward, "needs Vault: scripts/test";
     jwt_in_vault_survives_a_death_at_every_record_of_a_rollback: JwtInVault Back, "needs Vault: scripts/test";
+    ssh_survives_a_death_at_every_record: Ssh Forward, "needs sshd: scripts/test";
+    ssh_survives_a_death_at_every_record_of_a_rollback: Ssh Back, "needs sshd: scripts/test";
     an_api_survives_a_death_at_every_record: Api Forward, "takes minutes: scripts/test";
     an_api_survives_a_death_at_every_record_of_a_rollback: Api Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";

@@ -59,6 +59,8 @@ mod sandbox;
 mod servers;
 mod signers;
 mod ssh;
+mod ssh_key;
+mod ssh_server;
 mod storeless;
 mod token_api;
 mod tool;

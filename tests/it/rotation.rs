@@ -201,6 +201,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::redis().await).await;
             })*
         }
+        mod ssh {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs sshd: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::ssh()).await;
+            })*
+        }
         mod api {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "takes a while: scripts/test"]

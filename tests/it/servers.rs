@@ -49,6 +49,7 @@ pub(crate) fn context() -> CallContext {
         siblings: Vec::new(),
         before: Default::default(),
         held: None,
+        outgoing: None,
     }
 }
 

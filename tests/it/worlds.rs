@@ -19,6 +19,7 @@ use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
 use crate::relying_party::{RelyingParty, is_revoked, serials};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
+use crate::ssh_server::Sshd;
 use crate::tool::{Consumer, Tool};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
@@ -83,6 +84,8 @@ pub(crate) enum World {
     },
     /// A key that signs tokens. Who verifies them goes by a set, and by what it read of it before.
     Jwt(Keys),
+    /// A key that logs in to a server of its own, in a file. A session of the old one is under way.
+    Ssh(Sshd),
     /// A token of a service with an API, in a file.
     Api {
         service: Arc<Service>,
@@ -463,6 +466,11 @@ impl World {
         Self::Jwt(Keys::in_vault(max_age).await)
     }
 
+    /// At a server of its own: the private key in a file, and its line in another.
+    pub(crate) fn ssh() -> Self {
+        Self::Ssh(Sshd::start(1, ""))
+    }
+
     /// In a service of its own: a token in a file.
     pub(crate) async fn api(dialect: Dialect) -> Self {
         let (service, old) = Service::start(dialect).await;
@@ -501,6 +509,7 @@ impl World {
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
+            Self::Ssh(_) => "",
         }
     }
 
@@ -516,7 +525,7 @@ impl World {
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
             Self::Api { service, .. } => Some(service.operator.clone()),
-            Self::Own { .. } | Self::Jwt(_) => None,
+            Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => None,
         }
     }
 
@@ -532,6 +541,7 @@ impl World {
                     | Self::Redis { .. }
                     | Self::Userpass { .. }
                     | Self::Jwt(_)
+                    | Self::Ssh(_)
             ),
         }
     }
@@ -621,6 +631,17 @@ impl World {
                 }
                 Consumer::start(&environment)
             }
+            Self::Ssh(sshd) => {
+                let [file, known_hosts] =
+                    ["key", "known_hosts"].map(|name| sshd.at(name).display().to_string());
+                Consumer::start(&[
+                    ("SOURCE", "ssh"),
+                    ("FILE", &file),
+                    ("PORT", &sshd.port.to_string()),
+                    ("SSH_USER", &sshd.user),
+                    ("KNOWN_HOSTS", &known_hosts),
+                ])
+            }
             Self::Aws { store: AwsStore::File { .. }, .. } => unreachable!("it does not read this"),
         }
     }
@@ -661,7 +682,7 @@ impl World {
                 let address = format!("{address}{}", service.base());
                 Tool::new().with("STANCH_API_ADDRESS", &address).with("STANCH_API_TOKEN", &service.operator)
             }
-            Self::Own { .. } | Self::Jwt(_) => Tool::new(),
+            Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
     }
 
@@ -773,6 +794,11 @@ impl World {
                 };
                 return runbook(connections, &credential, url, phases.unwrap_or(USUAL));
             }
+            Self::Ssh(sshd) => {
+                // type: ssh-key
+                let credential = format!("    {}\n    stores:\n      - {}", sshd.issuer(""), sshd.store());
+                return runbook("", &credential, url, phases.unwrap_or(USUAL));
+            }
             Self::Api { service, folder } => (
                 "api: { type: api }".to_owned(),
                 format!(
@@ -861,6 +887,10 @@ impl World {
                 existing.extend(keys.valid().await);
                 existing.extend(keys.retired().await);
             }
+            Self::Ssh(sshd) => {
+                existing.extend(sshd.valid());
+                existing.extend(sshd.retired());
+            }
             Self::Api { service, .. } => {
                 existing.extend(service.tokens().into_iter().map(|token| token.id));
             }
@@ -914,6 +944,10 @@ impl World {
             let valid = keys.valid().await;
             alive.retain(|kid| valid.contains(kid));
         }
+        if let Self::Ssh(sshd) = self {
+            let valid = sshd.valid();
+            alive.retain(|name| valid.contains(name));
+        }
         if let Self::Redis { redis, name, .. } = self {
             let valid: Vec<String> =
                 redis.hashes(name).iter().map(|hash| format!("{name}:{}", &hash[..12])).collect();
@@ -946,6 +980,7 @@ impl World {
                 json!({ "password": std::fs::read_to_string(folder.path().join("password")).expect("file") })
             }
             Self::Jwt(keys) => keys.current().await,
+            Self::Ssh(sshd) => sshd.current(),
             Self::Api { folder, .. } => {
                 json!({ "token": std::fs::read_to_string(folder.path().join("token")).expect("file") })
             }
@@ -1032,6 +1067,7 @@ impl World {
             Self::Mysql { maria, .. } => maria.accepts(&part("username"), &part("password")),
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
+            Self::Ssh(sshd) => sshd.accepts(&part("private_key")),
             Self::Api { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
@@ -1068,6 +1104,12 @@ impl World {
         if let Self::Jwt(keys) = self {
             keys.neighbours_are_kept().await;
             assert_eq!(keys.retired().await, Vec::<String>::new(), "nothing is kept of the old key");
+        }
+        if let Self::Ssh(sshd) = self {
+            sshd.neighbours_are_kept();
+            assert_eq!(sshd.retired(), Vec::<String>::new(), "nothing is kept of the old key");
+            // The page and the plan say so.
+            assert!(sshd.session_is_alive(), "sshd ended a session with its key");
         }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");
@@ -1114,6 +1156,9 @@ impl World {
         }
         if let Self::Jwt(keys) = self {
             keys.is_as_before().await;
+        }
+        if let Self::Ssh(sshd) = self {
+            sshd.is_as_before();
         }
     }
 

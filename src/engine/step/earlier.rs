@@ -120,7 +120,9 @@ impl Earlier<'_> {
 
     /// The context of a step's call; `now` where it was not tried yet.
     pub(in crate::engine) fn context(&self, step: usize, now: Timestamp) -> CallContext {
-        let id = &self.state.plan().steps[step].id;
+        let plan = self.state.plan();
+        let (id, credential) = (&plan.steps[step].id, plan.steps[step].action.credential());
+        let outgoing = credential.and_then(|c| plan.credentials[c].outgoing.as_ref());
         CallContext {
             run: self.run.to_owned(),
             step: id.clone(),
@@ -130,6 +132,7 @@ impl Earlier<'_> {
             siblings: Vec::new(),
             before: Versions::default(),
             held: None,
+            outgoing: outgoing.map(|outgoing| outgoing.handle.clone()),
         }
     }
 

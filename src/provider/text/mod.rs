@@ -163,8 +163,9 @@ impl<'a> Document<'a> {
         }
         match self.format {
             FileFormat::Text => {
-                // Editors end files with a newline; no secret ends with one.
-                let value = self.text.strip_suffix('\n').unwrap_or(self.text);
+                // Editors end files with a newline; no secret ends with one, but for PEM, which some read only with it.
+                let value = self.text.strip_suffix('\n').filter(|text| !text.ends_with("-----"));
+                let value = value.unwrap_or(self.text);
                 let range = 0..value.len();
                 Ok(Place { range, value: Secret::new(value), spelling: Spelling::Bare })
             }

@@ -415,3 +415,25 @@ proptest::proptest! {
         }
     }
 }
+
+/// OpenSSH does not read a private key without the newline at its end; of everything else, that is the editor's.
+#[test]
+fn a_text_in_pem_keeps_the_newline_at_its_end() {
+    let pem = "-----BEGIN KEY-----\nAAAA\n-----END KEY-----";
+    for (text, value) in [
+        (format!("{pem}\n"), format!("{pem}\n")),
+        (pem.to_owned(), pem.to_owned()),
+        ("word\n".to_owned(), "word".to_owned()),
+    ] {
+        let document = Document::new(FileFormat::Text, None, &text);
+        let (found, spelling) = document.value().expect("a value");
+        assert_eq!(found.expose(), value);
+        let new = Secret::new(format!("{pem}\n"));
+        let changed = document.with_value(&new, None).expect("written");
+        let there = Document::new(FileFormat::Text, None, changed.expose());
+        assert_eq!(there.value().expect("a value").0.expose(), new.expose());
+        let back = there.with_value(&found, Some(spelling)).expect("written");
+        assert_eq!(back.expose().trim_end(), text.trim_end());
+        assert!(value != new.expose() || back.expose() == text, "{back:?}");
+    }
+}

@@ -29,6 +29,7 @@ pub(super) async fn run(
         siblings: Vec::new(),
         before: Default::default(),
         held: None,
+        outgoing: None,
     };
     // Not a secret; this is how a program gets its input.
     let input = Material::single("message", Secret::new(message.to_json().to_string()));

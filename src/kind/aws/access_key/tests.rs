@@ -84,6 +84,7 @@ fn tries() -> CallContext {
         siblings: Vec::new(),
         before: Default::default(),
         held: None,
+        outgoing: None,
     }
 }
 

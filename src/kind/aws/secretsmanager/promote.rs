@@ -233,6 +233,7 @@ mod tests {
             siblings: Vec::new(),
             before: Default::default(),
             held: None,
+            outgoing: None,
         };
         let [new, old] = ["new", "caf\u{e9}/old"].map(|text| Material::single("token", Secret::new(text)));
         let done = store.try_promote(&context, &old, &new, Some("v-old")).await;
