@@ -53,7 +53,7 @@ const SLACK: &str = "the token itself revokes itself: `auth.revoke` of Slack's W
 const STRIPE: &str = "roll it on the page Developers, API keys, and choose to expire the old key now";
 const OPENAI: &str = "delete it on the page API keys, or by the admin API: DELETE /v1/organization/projects/PROJECT/api_keys/KEY_ID";
 const OWNER: &str = "delete it on the owner's page for tokens; stanch has no issuer for it";
-const KEY: &str = "where it is in no authorized_keys of a runbook, remove its public half wherever it is trusted (certificates, deploy keys); a key alone cannot be revoked";
+const KEY: &str = "if it is a line of authorized_keys, stanch init --kind ssh-key; else remove its public half wherever it is trusted (certificates, deploy keys); a key alone cannot be revoked";
 /// What to do about a private key in PEM, which may be anything's.
 const PEM: &str = "if it signs tokens, stanch init --kind jwt-signing-key; else revoke its certificate, or remove its public half from where it is trusted";
 
@@ -108,7 +108,7 @@ pub const SHAPES: &[Shape] = &[
     sure("token of a Telegram bot", ":AA", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}\b", "send /revoke to @BotFather"),
     sure("API key of Mailgun", "key-", r"\bkey-[a-f0-9]{32}\b", OWNER),
     sure("identity of age", "AGE-SECRET-KEY-1", r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}", "encrypt everything again to another recipient; what was copied stays readable"),
-    ours("private key of OpenSSH", "ssh-key", "OPENSSH PRIVATE KEY-----", r"(?s)-----BEGIN OPENSSH PRIVATE KEY-----.*?(?:-----END OPENSSH PRIVATE KEY-----|\z)", KEY),
+    sure("private key of OpenSSH", "OPENSSH PRIVATE KEY-----", r"(?s)-----BEGIN OPENSSH PRIVATE KEY-----.*?(?:-----END OPENSSH PRIVATE KEY-----|\z)", KEY),
     sure("private key", "PRIVATE KEY-----", r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", PEM),
     sure("JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
         "verifiers accept it until it expires: revoke the session or client at its issuer, or rotate the key that signed it"),
