@@ -16,6 +16,8 @@ use crate::domain::{ErrorKind, Opening, Verdict};
 use crate::plan::Action;
 use crate::plan::tests::planned;
 
+mod told;
+
 /// How a call, or a look, ends.
 #[derive(Debug, Clone)]
 enum Reply {

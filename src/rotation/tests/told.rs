@@ -1,0 +1,133 @@
+//! What a state tells of itself, and what it refuses, where no trace shows it.
+
+use super::{Run, rejected};
+use crate::domain::{ErrorKind, Phase};
+use crate::rotation::{Event, Failure, Holds, Incoming, Outgoing, Seen, Sight, Truth};
+
+fn until(phase: Phase) -> Run {
+    Run::overlap().wishing(|w| w.until = Some(phase)).go()
+}
+
+/// The truth of the credential after cutover, once the world was seen so.
+fn seen(stores: [Holds; 2], incoming: Sight) -> Truth {
+    let mut run = until(Phase::Cutover);
+    let look = Seen { stores: stores.to_vec(), outgoing: Sight::Alive, incoming };
+    run.state.see("demo-key", run.now, look);
+    run.state.truths().pop().expect("a credential")
+}
+
+#[test]
+fn what_was_seen_counts_more_than_what_was_done() {
+    let done = until(Phase::Cutover).state.truths().pop().expect("a credential");
+    assert_eq!((done.current, done.seen, done.is_displaced()), (2, None, false), "no look was taken");
+    let both = seen([Holds::Incoming; 2], Sight::Alive);
+    assert_eq!((both.current, both.is_displaced(), both.is_overtaken()), (2, false, false));
+    assert!(both.seen.is_some());
+    for (other, strange, nothing, incomparable) in [
+        (Holds::Other, 1, 0, 0),
+        (Holds::Nothing, 1, 1, 0),
+        (Holds::Incomparable, 0, 0, 1),
+        (Holds::Outgoing, 0, 0, 0),
+    ] {
+        let truth = seen([Holds::Incoming, other], Sight::Alive);
+        assert_eq!(
+            (truth.strange, truth.nothing, truth.incomparable),
+            (strange, nothing, incomparable),
+            "{other:?}"
+        );
+        assert!(truth.is_displaced() && truth.is_overtaken() && truth.seen.is_some(), "{other:?}");
+        assert_eq!(truth.current, 1);
+    }
+    // A store that could not be read says nothing against the others.
+    let unread = seen([Holds::Incoming, Holds::Unreadable], Sight::Alive);
+    assert_eq!((unread.unread, unread.seen, unread.is_displaced()), (1, None, false));
+    for gone in [Sight::Gone, Sight::Deleted, Sight::Disabled, Sight::Refused] {
+        let truth = seen([Holds::Incoming; 2], gone);
+        assert_eq!(truth.incoming, Incoming::Dead, "{gone:?}");
+        assert!(truth.is_overtaken() && !truth.is_displaced());
+    }
+}
+
+#[test]
+fn what_is_ahead_begins_behind_the_present_phase() {
+    let ahead = |run: &Run| run.state.phases_ahead();
+    assert_eq!(ahead(&Run::overlap()).first(), Some(&Phase::Preflight));
+    assert_eq!(ahead(&until(Phase::Overlap)), [Phase::Sunset, Phase::Revoke, Phase::Proof]);
+    assert_eq!(ahead(&until(Phase::Proof)), []);
+}
+
+/// A check that refuses the old credential before anything was changed.
+#[test]
+fn a_refusal_beforehand_is_told() {
+    let outgoing = |kind| {
+        let run = Run::overlap()
+            .when("preflight/demo-key/baseline", super::Op::Do, &[super::Reply::Fail(kind)])
+            .go();
+        run.state.truths().pop().expect("a credential").outgoing
+    };
+    assert_eq!(outgoing(ErrorKind::Declined), Outgoing::Refused);
+    assert_eq!(outgoing(ErrorKind::Unsupported), Outgoing::Accepted);
+}
+
+/// The old credential takes its place again only where nothing is under way, and only on the way back.
+#[test]
+fn forward_is_for_an_idle_way_back() {
+    let forward = Event::Forward { why: String::new() };
+    let on = until(Phase::Cutover);
+    assert!(on.state.clone().apply(&forward, on.now).is_err(), "it goes forward");
+    let mut back = on.turn(None);
+    assert!(back.state.clone().apply(&forward, back.now).is_ok());
+    let task = back.state.decide(back.now, &back.wishes).tasks.remove(0);
+    let super::Task::Perform { step, op, attempt } = task else { panic!("{task:?}") };
+    let (id, round) = (back.state.plan().steps[step].id.clone(), back.state.round(step));
+    back.apply(&Event::Intent { step: id, op, attempt, round });
+    assert!(back.state.clone().apply(&forward, back.now).is_err(), "an undo is under way");
+    let resumed = back.resume();
+    assert!(resumed.state.clone().apply(&forward, resumed.now).is_err(), "its outcome is unknown");
+}
+
+/// Under `contain` the kill begins while the new credential is not ready only once that was put off.
+#[test]
+fn the_kill_does_not_leave_the_new_credential_behind_by_itself() {
+    let sunset = Event::Entered { phase: Phase::Sunset };
+    let issue = "prepare/demo-key/issue";
+    let run = Run::contain().when(issue, super::Op::Do, &[super::Reply::Dies]).go();
+    assert!(run.state.clone().apply(&sunset, run.now).is_err(), "the call is under way");
+    let later = Failure {
+        kind: ErrorKind::Throttled,
+        message: "later".into(),
+        hint: None,
+        request_id: None,
+        retry_after_ms: None,
+    };
+    let run = run.then(&rejected(issue, later));
+    assert!(run.state.clone().apply(&sunset, run.now).is_err(), "it is still to be issued");
+    let put_off = run.then(&Event::Deferred {});
+    assert!(put_off.state.clone().apply(&sunset, put_off.now).is_ok());
+}
+
+#[test]
+fn a_word_for_a_gate_and_a_broken_glass_are_told() {
+    let mut run = Run::gated(crate::domain::Strategy::Overlap, Phase::Overlap)
+        .judging("errors", crate::domain::Verdict::Error)
+        .go();
+    assert!(run.state.vouched().is_empty());
+    run = run.resume();
+    run.apply(&Event::Vouched { gate: "errors".into(), phase: Phase::Overlap, evidence: "seen".into() });
+    assert_eq!(run.state.vouched().iter().collect::<Vec<_>>(), ["errors"], "{}", run.trace);
+    assert_eq!(run.state.broke_glass(), None);
+}
+
+/// A store that a rollback could not write counts as written.
+#[test]
+fn a_store_that_could_not_be_swapped_back_is_swapped() {
+    assert!(!until(Phase::Verify).state.has_swapped());
+    assert!(until(Phase::Cutover).state.has_swapped());
+    let back = until(Phase::Cutover).turn(None).go();
+    assert!(!back.state.has_swapped(), "all of it was taken back");
+    let stuck = until(Phase::Cutover)
+        .turn(None)
+        .when("cutover/demo-key/promote", super::Op::Undo, &[super::Reply::Fail(ErrorKind::Denied)])
+        .go();
+    assert!(stuck.state.has_swapped());
+}
