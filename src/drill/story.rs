@@ -157,6 +157,7 @@ impl Story {
             | Event::Returned { .. }
             | Event::Deferred {}
             | Event::Seen { .. }
+            | Event::LetIn { .. }
             | Event::Heartbeat {}
             | Event::Noted { .. }
             | Event::Repaired { .. }

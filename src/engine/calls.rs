@@ -21,6 +21,7 @@ pub(super) enum Message {
     Observed { step: usize, op: Op, attempt: u32, result: Result<(Found, Facts), CallError> },
     Judged { phase: Phase, gate: String, judgement: Judgement },
     Adopted { phase: Phase, found: Vec<Adoption> },
+    LetIn { phase: Phase, step: usize, judgement: Judgement },
     Noted { text: String },
 }
 

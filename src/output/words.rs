@@ -47,6 +47,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Vouched { gate, evidence, .. } => {
             format!("gate {gate}: passed on a person's word: {evidence}")
         }
+        Event::LetIn { detail, .. } => format!("after the proof, {detail}"),
         Event::Adopted { credential, consumer, instances, of } => {
             format!("{credential}: {instances} of {of} instances of {consumer} use the new one")
         }

@@ -12,7 +12,7 @@ use super::state::{Direction, State};
 use super::step::{Status, fresh};
 use super::transition::settling;
 use crate::clock::add;
-use crate::domain::Check;
+use crate::domain::{Check, Phase, REFUSED, Verdict};
 use crate::plan::Action;
 
 /// An event does not fit the state: the journal is damaged, or the program is wrong.
@@ -86,7 +86,23 @@ impl State {
                 self.settle(at_step, op, attempt, &found, facts, 0, at);
             }
             Event::Judged { gate, verdict, detail } => {
-                self.judged.insert(gate.clone(), (*verdict, detail.clone()));
+                // What was accepted once is not refused by the next answer: the session stops for it.
+                let sticks = gate == REFUSED
+                    && self.judged.get(gate).is_some_and(|(before, _)| *before == Verdict::Fail);
+                if !sticks {
+                    self.judged.insert(gate.clone(), (*verdict, detail.clone()));
+                    if gate == REFUSED && *verdict == Verdict::Pass {
+                        self.let_in.clear();
+                    }
+                }
+            }
+            Event::LetIn { step, .. } => {
+                let step = self.find(event, step)?;
+                let proves = matches!(self.plan.steps[step].action, Action::Reject { .. });
+                if !proves || self.phase != Some(Phase::Proof) {
+                    return Err(self.misplaced(event));
+                }
+                self.let_in.insert(step, at);
             }
             Event::Vouched { gate, phase, .. } => {
                 if self.phase != Some(*phase) || !self.may_vouch(gate) {
@@ -161,6 +177,10 @@ impl State {
     }
 
     fn resume(&mut self, at: Timestamp) {
+        if !self.let_in.is_empty() {
+            // The time for which the old credential was refused begins anew.
+            self.entered = at;
+        }
         (self.stopped, self.returned) = (None, None);
         self.seen.clear();
         // Yesterday's verdicts prove nothing today.

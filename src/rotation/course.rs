@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::apply::{IllegalTransition, illegal};
@@ -332,6 +334,8 @@ impl State {
                 known.status = Status::pending();
             }
         }
+        let plan = Arc::clone(&self.plan);
+        self.let_in.retain(|proof, _| plan.steps[*proof].action.credential() != killed);
         self.phase = Some(self.plan.steps[step].phase);
         (self.entered, self.patience) = (at, at);
         self.judged.clear();

@@ -266,7 +266,13 @@ impl State {
         if let Some(gate) = waits.until.iter().find(|g| verdict(g) == Some(Verdict::Fail)) {
             let detail = self.judged.get(gate).map(|(_, d)| d.clone()).unwrap_or_default();
             // A credential that was proved dead and works again is not answered by giving it back.
-            return if self.may_turn() && gate != REFUSED {
+            if gate == REFUSED {
+                let mut names: Vec<String> =
+                    self.let_in_again().map(|c| self.plan.credentials[c].name.clone()).collect();
+                names.dedup();
+                return stop(Stop::LetIn { credentials: names });
+            }
+            return if self.may_turn() {
                 Next::Record(Event::Turned {
                     to: None,
                     why: format!("gate `{gate}` failed: {detail}"),

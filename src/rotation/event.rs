@@ -167,6 +167,13 @@ pub enum Event {
         /// The new credential.
         incoming: Sight,
     },
+    /// A place accepted the old credential after its proof, while the run goes on using it.
+    LetIn {
+        /// The step of the proof that used it there.
+        step: String,
+        /// In a sentence.
+        detail: String,
+    },
     /// Who asked for the run, signed. Whoever did cannot approve it.
     Requested {
         /// Who, as a principal.
@@ -296,7 +303,8 @@ impl Event {
             Self::Intent { step, .. }
             | Self::Outcome { step, .. }
             | Self::Settled { step, .. }
-            | Self::Resolved { step, .. } => Some(step),
+            | Self::Resolved { step, .. }
+            | Self::LetIn { step, .. } => Some(step),
             _ => None,
         }
     }
@@ -327,7 +335,8 @@ impl Event {
                 }
             }
             Self::Settled { step: _, op: _, attempt: _, found: _, facts: _, detail }
-            | Self::Judged { gate: _, verdict: _, detail } => wash(detail),
+            | Self::Judged { gate: _, verdict: _, detail }
+            | Self::LetIn { step: _, detail } => wash(detail),
             Self::Resolved { step: _, applied: _, evidence, facts: _ }
             | Self::Vouched { gate: _, phase: _, evidence } => wash(evidence),
             Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),

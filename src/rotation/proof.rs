@@ -66,10 +66,11 @@ impl State {
             // Without a list of their own, the checks under `accepts` must refuse.
             let listed = probe.is_some() && self.plan.credential(credential).1.rejects.is_some();
             let before = before.get(&(credential, probe, listed)).copied();
-            let accepted = time(step, ACCEPTED_AT).or_else(|| time(before?, ACCEPTED_AT));
-            let proved = self.proves(step).is_ok();
+            let again = self.let_in.get(&step).copied();
+            let accepted = again.or_else(|| time(step, ACCEPTED_AT)).or_else(|| time(before?, ACCEPTED_AT));
+            let proved = self.proves(step).is_ok() && again.is_none();
             let called = called.get(&credential).copied().flatten();
-            let refused = time(step, REFUSED_AT);
+            let refused = time(step, REFUSED_AT).filter(|_| proved);
             Some(Vantage { credential, probe, step, before, accepted, refused, called, proved })
         };
         steps.filter_map(vantage).collect()
@@ -97,7 +98,9 @@ impl State {
         if asks.clone().next().is_none() && !waived && self.plan.format != WITHOUT_CONTROLS {
             return Some("no check uses the old credential".to_owned());
         }
-        asks.find_map(|at| self.proves(*at).err())
+        let again = self.let_in_again().any(|c| c == credential);
+        let again = again.then(|| "a place accepted it again after it had refused it".to_owned());
+        again.or_else(|| asks.find_map(|at| self.proves(*at).err()))
     }
 
     fn proves(&self, at: usize) -> Result<(), String> {
@@ -116,9 +119,16 @@ impl State {
         self.plan.credentials.iter().all(|planned| planned.waived.is_some())
     }
 
-    /// Whether a check accepted the old credential when the world was last looked at.
+    /// The credentials, by the plan's index, whose old version a place accepted after its proof.
+    pub(super) fn let_in_again(&self) -> impl Iterator<Item = usize> {
+        self.let_in.keys().filter_map(|step| self.plan.steps[*step].action.credential())
+    }
+
+    /// Whether a check accepted the old credential when the world was last looked at, or a place did while the run went
+    /// on using it after the proof.
     pub fn was_let_in(&self, credential: &str) -> bool {
-        self.seen(credential).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
+        self.let_in_again().any(|c| self.plan.credentials[c].name == credential)
+            || self.seen(credential).is_some_and(|(_, seen)| seen.outgoing == Sight::Accepted)
     }
 
     /// Whether its issuer did not call the old credential gone when the world was last looked at, although it was revoked:

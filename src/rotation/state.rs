@@ -66,6 +66,9 @@ pub struct State {
     /// The phase that a rollback led back to, until somebody resumes.
     pub(super) returned: Option<Phase>,
     pub(super) judged: BTreeMap<String, (Verdict, String)>,
+    /// The steps of the proof whose place accepted the old credential again afterwards, and when that was last seen.
+    /// Forgotten once every place refuses it again, or it is killed once more.
+    pub(super) let_in: BTreeMap<usize, Timestamp>,
     /// The gates of the present phase for which a person vouched.
     pub(super) vouched: BTreeSet<String>,
     /// All of them, of all phases.
@@ -114,6 +117,7 @@ impl State {
             stopped: None,
             returned: None,
             judged: BTreeMap::new(),
+            let_in: BTreeMap::new(),
             vouched: BTreeSet::new(),
             vouches: Vec::new(),
             adopted: BTreeMap::new(),

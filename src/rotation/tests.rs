@@ -1390,6 +1390,7 @@ fn events_and_statuses_have_their_names() {
         Event::Resolved { step, applied: true, evidence: text(), facts: Default::default() },
         Event::Judged { gate: text(), verdict: Verdict::Pass, detail: text() },
         Event::Adopted { credential: text(), consumer: text(), instances: 1, of: 1 },
+        Event::LetIn { step: text(), detail: text() },
         Event::Vouched { gate: text(), phase: Phase::Overlap, evidence: text() },
         Event::Turned { to: None, why: text(), by_gate: false },
         Event::Returned { phase: Phase::Proof },

@@ -131,6 +131,7 @@ impl State {
         if proved && matches!(truth.outgoing, Outgoing::Revoked | Outgoing::Replaced | Outgoing::Refused) {
             truth.outgoing = Outgoing::Dead;
         }
+        truth.let_in |= self.was_let_in(&truth.credential);
         if truth.let_in {
             truth.outgoing = Outgoing::Accepted;
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Session;
-use crate::domain::REFUSED;
 use crate::engine::EngineError;
 use crate::engine::check::sights;
 use crate::engine::step::{Asked, Sighted};
@@ -24,11 +23,6 @@ impl Session {
     /// what it wrote: then it stops instead.
     pub(super) async fn last_word(&mut self, last: Event) -> Result<Event, EngineError> {
         self.look_once_more(&last).await?;
-        if is_accepted_again(&last) {
-            let credentials = self.let_in();
-            let reason = (!credentials.is_empty()).then_some(Stop::LetIn { credentials });
-            return Ok(reason.map_or(last, |reason| Event::Stopped { reason }));
-        }
         if !matches!(last, Event::Closed { end: End::Done | End::NotProved }) {
             return Ok(last);
         }
@@ -107,7 +101,7 @@ impl Session {
         }
         let asked = Asked {
             consumers: matches!(last, Event::Closed { end: End::Done | End::NotProved }),
-            old: matches!(last, Event::Closed { end: End::Done }) || is_accepted_again(last),
+            old: matches!(last, Event::Closed { end: End::Done }),
         };
         let jobs = self.index.looks().map(|(c, step)| (c, self.job(step), None)).collect();
         let found = sights(&self.plan, jobs, LAST_LOOK, asked).await;
@@ -147,9 +141,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Whether the session ends because the old credential was seen to be accepted after its proof.
-fn is_accepted_again(last: &Event) -> bool {
-    matches!(last, Event::Stopped { reason: Stop::GateFailed { gate } } if gate == REFUSED)
 }

@@ -18,7 +18,7 @@ use super::step::{Earlier, Handler, Index, Job};
 use super::{Conduct, Engine, EngineError};
 use crate::calendar::Windows;
 use crate::clock::since;
-use crate::domain::{ADOPTED, Opening, Phase};
+use crate::domain::{ADOPTED, Opening, Phase, REFUSED};
 use crate::gate::{self, Adoption};
 use crate::journal::{Latch, Latches, LedgerError, SealedEntry};
 use crate::plan::Plan;
@@ -348,6 +348,14 @@ impl Session {
                     return Ok(());
                 }
                 self.hold(Event::Judged { gate, verdict: judgement.verdict, detail: judgement.detail })
+            }
+            Message::LetIn { phase, step, judgement } => {
+                if self.state.phase() != Some(phase) {
+                    return Ok(());
+                }
+                let (step, detail) = (self.plan.steps[step].id.clone(), judgement.detail.clone());
+                self.hold(Event::LetIn { step, detail })?;
+                self.handle(Message::Judged { phase, gate: REFUSED.to_owned(), judgement })
             }
             Message::Adopted { phase, found } => {
                 if self.state.phase() != Some(phase) {

@@ -12,6 +12,7 @@ use crate::engine::calls::{Message, catch_panic, within};
 use crate::engine::safe;
 use crate::engine::step::Job;
 use crate::gate::{self, Adoption, Watched};
+use crate::rotation::Vantage;
 
 use crate::runbook::model;
 
@@ -108,22 +109,38 @@ impl Session {
 
     /// Every place of the proof. Where a refusal proves nothing, only an acceptance counts.
     fn watch_refusals(&mut self, phase: Phase) -> AbortHandle {
-        let vantages = self.state.vantages();
-        let jobs: Vec<(bool, Arc<Job>)> =
-            vantages.iter().map(|at| (at.proved, Arc::new(self.job(at.step)))).collect();
+        let jobs: Vec<(Vantage, Arc<Job>)> =
+            self.state.vantages().into_iter().map(|at| (at, Arc::new(self.job(at.step)))).collect();
         let (send, clock) = (self.send.clone(), Arc::clone(&self.engine.clock));
-        let limit = self.plan.runbook.limits.deadline.get() * 2;
+        let limits = &self.plan.runbook.limits;
+        // Two questions each, and some wait for their turn.
+        let turns = jobs.len().div_ceil(limits.concurrency.max(1)).max(1);
+        let limit = limits.deadline.get() * 2 * u32::try_from(turns).unwrap_or(u32::MAX);
         let waits = self.plan.phase(phase);
         let every =
             waits.map_or(Duration::MAX, |waits| (waits.at_least.get() / LOOKS).max(waits.every.get()));
         self.calls.spawn(async move {
-            loop {
+            for round in 0.. {
                 let mut looks = JoinSet::new();
-                for (proved, job) in &jobs {
-                    let (proved, job) = (*proved, Arc::clone(job));
-                    looks.spawn(async move { (proved, within(limit, job.look_at_refusal()).await) });
+                for (at, job) in jobs.iter().cloned() {
+                    let asked = catch_panic(async move { Ok(job.look_at_refusal(round).await) });
+                    looks.spawn(async move { (at, within(limit, asked).await) });
                 }
-                let judgement = gate::refused(&looks.join_all().await);
+                let mut found = Vec::with_capacity(jobs.len());
+                while let Some(done) = looks.join_next().await {
+                    // One that crashed gave no answer.
+                    let Ok((at, answer)) = done else {
+                        found.push((true, None));
+                        continue;
+                    };
+                    let answer = answer.and_then(Result::ok);
+                    if let Some(judgement) = answer.clone().filter(|answer| answer.verdict == Verdict::Fail) {
+                        // At once: others may keep their answer until the phase is over.
+                        let _ = send.send(Message::LetIn { phase, step: at.step, judgement });
+                    }
+                    found.push((at.proved, answer));
+                }
+                let judgement = gate::refused(&found);
                 if send.send(Message::Judged { phase, gate: REFUSED.to_owned(), judgement }).is_err() {
                     return;
                 }

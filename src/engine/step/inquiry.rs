@@ -406,7 +406,7 @@ impl Inquiry<'_> {
 }
 
 /// Whether the new credential is used before the old one in the round with this place in the row.
-fn new_goes_first(place: u32) -> bool {
+pub(super) fn new_goes_first(place: u32) -> bool {
     place.count_ones() % 2 == 1
 }
 

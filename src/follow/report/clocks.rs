@@ -62,7 +62,10 @@ pub(super) fn milestones(
     };
     let is_proved = rejects.iter().all(|at| state.fact(*at, PROVED) == Some("yes"));
     // What was done to a credential that works all the same reached nothing.
-    let lives = state.truths().get(credential).is_some_and(|truth| truth.outgoing == Outgoing::Accepted);
+    let lives = state
+        .truths()
+        .get(credential)
+        .is_some_and(|truth| matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Deleted));
     let reached = |mark: Option<Mark>| mark.map(|mark| span(opened, mark, opened.at));
     let dead = |mark: Option<Mark>| reached(mark.filter(|_| !lives));
     vec![

@@ -108,7 +108,9 @@ impl Fold {
     fn sort_in(&mut self, event: &Event, line: &Line, mark: Mark) {
         match event {
             Event::Entered { phase } => self.phases.push((phase.name(), mark)),
-            Event::Judged { .. } | Event::Adopted { .. } => self.gates.push(line.clone()),
+            Event::Judged { .. } | Event::Adopted { .. } | Event::LetIn { .. } => {
+                self.gates.push(line.clone())
+            }
             Event::Vouched { .. } => {
                 self.gates.push(line.clone());
                 self.people.push(line.clone());

@@ -1,8 +1,14 @@
 //! What a state tells of itself, and what it refuses, where no trace shows it.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::{Run, rejected};
-use crate::domain::{ErrorKind, Phase};
-use crate::rotation::{Event, Failure, Holds, Incoming, Outgoing, Seen, Sight, Truth};
+use crate::domain::{ErrorKind, Period, Phase, REFUSED, Verdict};
+use crate::rotation::{
+    Event, Facts, Failure, Holds, Incoming, Next, Outgoing, Seen, Sight, State, Stop, Truth, Wishes,
+};
 
 fn until(phase: Phase) -> Run {
     Run::overlap().wishing(|w| w.until = Some(phase)).go()
@@ -108,9 +114,8 @@ fn the_kill_does_not_leave_the_new_credential_behind_by_itself() {
 
 #[test]
 fn a_word_for_a_gate_and_a_broken_glass_are_told() {
-    let mut run = Run::gated(crate::domain::Strategy::Overlap, Phase::Overlap)
-        .judging("errors", crate::domain::Verdict::Error)
-        .go();
+    let mut run =
+        Run::gated(crate::domain::Strategy::Overlap, Phase::Overlap).judging("errors", Verdict::Error).go();
     assert!(run.state.vouched().is_empty());
     run = run.resume();
     run.apply(&Event::Vouched { gate: "errors".into(), phase: Phase::Overlap, evidence: "seen".into() });
@@ -130,4 +135,59 @@ fn a_store_that_could_not_be_swapped_back_is_swapped() {
         .when("cutover/demo-key/promote", super::Op::Undo, &[super::Reply::Fail(ErrorKind::Denied)])
         .go();
     assert!(stuck.state.has_swapped());
+}
+
+/// A place that accepts the old credential after its proof: no later answer hides it, and a resumed run watches as long
+/// as it was to watch.
+#[test]
+fn a_credential_that_is_let_in_again_is_not_dead() {
+    let judged = |verdict| Event::Judged { gate: REFUSED.into(), verdict, detail: String::new() };
+    let reject = "proof/demo-key/reject/issuer";
+    let let_in = || Event::LetIn { step: reject.into(), detail: String::new() };
+    let mut plan = (**Run::overlap().state.plan()).clone();
+    let waits = plan.phases.iter_mut().find(|waits| waits.phase == Phase::Proof).expect("it has a proof");
+    (waits.at_least, waits.until) = (Period::seconds(60), vec![REFUSED.into()]);
+    let state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+    let run = Run { state, ..Run::overlap() }.judging(REFUSED, Verdict::Pass);
+    let revoked = run.wishing(|w| w.until = Some(Phase::Revoke)).go();
+    let watching = revoked.resume().wishing(|w| (w.until, w.no_wait) = (None, true)).go();
+    assert!(matches!(watching.state.stopped(), Some(Stop::Waiting { .. })), "{}", watching.trace);
+    let truth = |run: &Run| run.state.truths().pop().expect("a credential").outgoing;
+    assert_eq!(truth(&watching), Outgoing::Dead);
+    let entered = watching.state.entered();
+
+    assert!(Run::overlap().state.apply(&let_in(), Timestamp::UNIX_EPOCH).is_err(), "before the proof");
+    let watching = watching.later(30).resume().go();
+    assert_eq!(watching.state.entered(), entered, "a resumed watch goes on where nothing was wrong");
+    let seen = watching.then(&let_in());
+    let seen = seen.then(&judged(Verdict::Fail)).then(&judged(Verdict::Pass));
+    let decision = seen.state.decide(seen.now, &Wishes::default());
+    let Next::Record(Event::Stopped { reason: Stop::LetIn { credentials } }) = decision.next else {
+        panic!("{:?} {:?}\n{}", decision.next, decision.tasks, seen.trace)
+    };
+    assert_eq!(credentials, ["demo-key"]);
+    assert_eq!(truth(&seen), Outgoing::Accepted);
+    assert_eq!(seen.state.exposed_until(), None);
+    assert_eq!(seen.state.unproved().len(), 1);
+    let [here, there] = seen.state.vantages()[..] else { panic!("two places") };
+    assert_eq!((here.proved, here.accepted, here.refused), (false, Some(seen.now), None));
+    assert!(there.proved && there.refused.is_some());
+    let revoke = seen.state.step("revoke/demo-key/revoke").expect("a step");
+    assert!(seen.state.may_repeat(revoke));
+
+    let resumed = seen.later(3600).resume();
+    assert_eq!(resumed.state.entered(), resumed.now, "it watches anew");
+    assert_eq!(truth(&resumed), Outgoing::Accepted, "nothing was asked yet");
+    let mut refused = resumed.go();
+    assert_eq!(truth(&refused), Outgoing::Dead);
+    assert!(matches!(refused.state.stopped(), Some(Stop::Waiting { .. })), "{}", refused.trace);
+    refused.apply(&let_in());
+    let killed = refused.then(&Event::Resolved {
+        step: "revoke/demo-key/revoke".into(),
+        applied: false,
+        evidence: "it works again".into(),
+        facts: Facts::new(),
+    });
+    assert_eq!(killed.state.phase(), Some(Phase::Revoke), "{}", killed.trace);
+    assert!(!killed.state.was_let_in("demo-key"));
 }
