@@ -348,7 +348,7 @@ async fn an_authority_is_never_touched() {
     let identity = one.identify(&key(&sshd, "old")).await.expect("an answer").expect("known").identity;
     let warned = one.preflight(Some(&identity)).await;
     let about =
-        |check: &Check| check.verdict == CheckVerdict::Warn && check.detail.contains("cert-authority");
+        |check: &Check| check.verdict == CheckVerdict::Fail && check.detail.contains("cert-authority");
     assert!(warned.iter().any(about), "{warned:?}");
     one.disable(&step, &identity.handle).await.expect("disabled");
     one.revoke(&step, &identity.handle, None).await.expect("revoked");

@@ -36,8 +36,14 @@ impl Job {
         let incoming = self.incoming()?;
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
             let message = format!("the old {name} was not changed: {}", e.message);
-            CallError { message, ..e }
-                .hint("fix the new credential, then resume; for other ways: stanch status")
+            // Without an answer nothing is wrong with it, as far as stanch knows.
+            let hint = match e.kind {
+                ErrorKind::NoAnswer | ErrorKind::Unreachable => {
+                    "make the server or the check that gave no answer work, then resume"
+                }
+                _ => "fix the new credential, then resume; for other ways: stanch status",
+            };
+            CallError { message, ..e }.hint(hint)
         })?;
         if !contain {
             for at in 0..credential.consumers.len() {

@@ -76,12 +76,14 @@ impl KeyIssuer {
                 ),
                 "leave it out of `authorized_keys`, or add the line that it lacks, then plan again",
             ),
-            lines if keys.has_authority(name) => Check::warn(
+            lines if keys.has_authority(name) => Check::fail(
                 shown,
+                ErrorKind::Unsupported,
                 format!(
-                    "the old key has {}, and is an authority of certificates there as well (`cert-authority`): that line stays, and so do its certificates",
+                    "the old key has {}, and is an authority of certificates there as well (`cert-authority`): whoever has it could sign certificates that log in after its own lines are gone",
                     counted(lines as u64, "line")
                 ),
+                "replace the authority or remove that line by hand: stanch changes no authority; then plan again",
             ),
             lines if keeps && lines > 1 => Check::warn(
                 shown,
@@ -199,7 +201,7 @@ impl Issuer for KeyIssuer {
             if keys.life(handle) != Life::Active {
                 let message = format!("{shown} has no line of the new key {handle}");
                 return Err(CallError::rejected(ErrorKind::NotFound, message).hint(
-                    "stanch ended while it was adding the key, or another program removed it: roll back, which removes it everywhere, and start a new run",
+                    "stanch ended while it was adding the key, or another program removed it: `stanch resume --reissue` adds a new key everywhere; under `overlap` you can also roll back, which removes it everywhere. Under `contain` a rollback would enable the leaked key again",
                 ));
             }
         }
