@@ -47,6 +47,8 @@ fn what_was_seen_counts_more_than_what_was_done() {
     // A store that could not be read says nothing against the others.
     let unread = seen([Holds::Incoming, Holds::Unreadable], Sight::Alive);
     assert_eq!((unread.unread, unread.seen, unread.is_displaced()), (1, None, false));
+    let both = seen([Holds::Other, Holds::Unreadable], Sight::Alive);
+    assert!(both.seen.is_none() && both.is_displaced(), "what was seen of one store counts");
     for gone in [Sight::Gone, Sight::Deleted, Sight::Disabled, Sight::Refused] {
         let truth = seen([Holds::Incoming; 2], gone);
         assert_eq!(truth.incoming, Incoming::Dead, "{gone:?}");

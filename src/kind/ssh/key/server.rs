@@ -80,7 +80,7 @@ impl KeyIssuer {
                 shown,
                 ErrorKind::Unsupported,
                 format!(
-                    "the old key has {}, and is an authority of certificates there as well (`cert-authority`): whoever has it could sign certificates that log in after its own lines are gone",
+                    "the old key has {}, and is an authority of certificates there as well (`cert-authority`): with it, certificates can be signed that log in after its own lines are gone",
                     counted(lines as u64, "line")
                 ),
                 "replace the authority or remove that line by hand: stanch changes no authority; then plan again",
