@@ -169,7 +169,7 @@ async fn what_is_wrong_is_found_before_anything_is_changed() {
 }
 
 /// A place that says yes to every write, and does nothing.
-struct Yes<D>(D, Arc<AtomicBool>);
+pub(crate) struct Yes<D>(pub(crate) D, pub(crate) Arc<AtomicBool>);
 
 #[async_trait]
 impl<D: Document> Document for Yes<D> {

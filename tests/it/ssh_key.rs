@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use stanch::domain::{Check, CheckVerdict, ErrorKind, Life};
 use stanch::kind::file::FileDocument;
 use stanch::kind::ssh::key::{KeyIssuer, SshKey};
 use stanch::kind::ssh::login::{SshLogin, SshProbe};
-use stanch::provider::document::{Document, Edit};
-use stanch::provider::{CallContext, CallError, Issuer as _, Probe as _, Use};
+use stanch::provider::document::Document;
+use stanch::provider::{CallContext, Issuer as _, Probe as _, Use};
 use stanch::secret::{Material, Secret};
 
 use crate::conformance::issuer_keeps_its_promises;
+use crate::jwt::Yes;
 use crate::servers::{closed_port, context, failures};
 use crate::ssh_server::{RETIRED, Sshd};
 use crate::tool::search;
@@ -214,35 +214,6 @@ async fn a_login_gives_the_key_to_nothing() {
     }
     assert!(!seen.contains("canary") && !seen.contains("SSH_AUTH_SOCK"), "{seen}");
     assert!(seen.lines().any(|line| line.starts_with("drwx------")), "others can enter: {seen}");
-}
-
-/// A place that says yes to every write, and does nothing.
-struct Yes<D>(D, Arc<AtomicBool>);
-
-#[async_trait]
-impl<D: Document> Document for Yes<D> {
-    fn shown(&self) -> String {
-        self.0.shown()
-    }
-
-    async fn preflight(&self) -> Vec<Check> {
-        self.0.preflight().await
-    }
-
-    async fn read(&self) -> Result<String, CallError> {
-        self.0.read().await
-    }
-
-    async fn change(&self, edit: Edit) -> Result<(), CallError> {
-        if self.1.load(Ordering::SeqCst) {
-            return edit(&self.0.read().await?).map(drop);
-        }
-        self.0.change(edit).await
-    }
-
-    async fn shares(&self) -> Result<Option<String>, CallError> {
-        self.0.shares().await
-    }
 }
 
 #[tokio::test]

@@ -83,6 +83,12 @@ fn a_credential_that_works_again_while_it_is_watched_stops_the_run() {
     assert_eq!(status["end"], serde_json::Value::Null, "{status}");
     let shown = world.tool.run(&["audit", "show"]).expect(0).stdout;
     assert!(shown.contains("gate refused: fail (check 1 accepts the old pw)"), "{shown}");
+    let report = world.tool.run(&["report", "--json"]).expect(0).stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let named = report["vantages"][0]["accepted"]["to"].as_u64().expect("a record");
+    let journal = std::fs::read_to_string(world.tool.journal().expect("a journal")).expect("text");
+    let record = journal.lines().nth(usize::try_from(named).expect("small")).expect("a record");
+    assert!(record.contains(r#""type":"let-in""#), "the number names another record: {record}");
     // Still accepted: resuming does not make it done.
     let ran = world.tool.run(&["resume"]);
     assert_ne!(ran.code, Some(0), "{ran:?}");

@@ -7,7 +7,6 @@ use crate::engine::EngineError;
 use crate::engine::check::sights;
 use crate::engine::step::{Asked, Sighted};
 use crate::gate::Adoption;
-
 use crate::rotation::{End, Event, Holds, Seen, Stop, Truth};
 
 /// How long the looks at the world may take that the summary tells of.

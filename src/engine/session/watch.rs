@@ -13,7 +13,6 @@ use crate::engine::safe;
 use crate::engine::step::Job;
 use crate::gate::{self, Adoption, Watched};
 use crate::rotation::Vantage;
-
 use crate::runbook::model;
 
 /// How often consumers are asked which version they use.

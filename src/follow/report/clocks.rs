@@ -77,8 +77,14 @@ pub(super) fn milestones(
 }
 
 /// What each place answered that used an old credential in the end. `calls` tells by which record each step was last
-/// begun.
-pub(super) fn vantages(state: &State, opened: Mark, effects: &Effects, calls: &Effects) -> Vec<Vantage> {
+/// begun, `let_in` by which its place accepted it again.
+pub(super) fn vantages(
+    state: &State,
+    opened: Mark,
+    effects: &Effects,
+    calls: &Effects,
+    let_in: &Effects,
+) -> Vec<Vantage> {
     let plan = state.plan();
     let steps = plan.steps.iter().enumerate();
     let revokes: BTreeMap<usize, Mark> = steps
@@ -92,7 +98,9 @@ pub(super) fn vantages(state: &State, opened: Mark, effects: &Effects, calls: &E
         let refused = at.refused.and_then(|time| mark(at.step, time));
         // Older records do not hold the time of the answer; that of the record is close to it.
         let before = at.before.filter(|before| state.fact(*before, BEFORE) == Some("accepted"));
+        let again = let_in.get(&at.step).filter(|again| Some(again.at) == at.accepted);
         let accepted = match at.accepted {
+            _ if again.is_some() => again.copied(),
             Some(time) if state.fact(at.step, ACCEPTED_AT).is_some() => mark(at.step, time),
             Some(time) => before.and_then(|before| mark(before, time)),
             None => before.and_then(|before| effects.get(&before).copied()),

@@ -25,6 +25,8 @@ pub struct Fold {
     effects: Effects,
     /// By which record each step was last begun.
     calls: Effects,
+    /// By which record the place of each step of the proof accepted the old credential again.
+    let_in: Effects,
     /// What the last try of each step that went wrong said.
     said: BTreeMap<usize, String>,
     phases: Vec<(&'static str, Mark)>,
@@ -69,8 +71,10 @@ impl Fold {
         let Some(state) = &mut self.state else { return Ok(()) };
         state.apply(&event, envelope.wall)?;
         if let Some(at) = event.step().and_then(|id| state.step(id)) {
-            if let Event::Intent { op: Op::Do, .. } = &event {
-                self.calls.insert(at, mark);
+            match &event {
+                Event::Intent { op: Op::Do, .. } => drop(self.calls.insert(at, mark)),
+                Event::LetIn { .. } => drop(self.let_in.insert(at, mark)),
+                _ => {}
             }
             if state.is_in_effect(at) {
                 self.effects.entry(at).or_insert(mark);
@@ -195,7 +199,7 @@ impl Fold {
             summary,
             clocks: clocks(&state, opened, &self.effects),
             credentials: credentials.collect(),
-            vantages: vantages(&state, opened, &self.effects, &self.calls),
+            vantages: vantages(&state, opened, &self.effects, &self.calls, &self.let_in),
             phases: bars(&self.phases, opened.at, last),
             took_ms: millis(since(last, first.wall)),
             people: self.people,
