@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::since;
 use crate::domain::Phase;
 use crate::domain::Strategy;
-use crate::domain::{ErrorKind, Opening, Verdict};
+use crate::domain::{Check, CheckVerdict, ErrorKind, Opening, Verdict};
 use crate::plan::Action;
 use crate::plan::tests::planned;
 
@@ -43,6 +43,47 @@ struct Run {
     /// The last one stays.
     replies: Vec<(&'static str, Op, Vec<Reply>)>,
     verdicts: Vec<(&'static str, Verdict)>,
+    /// What the last picture told beside the steps.
+    told: String,
+}
+
+/// What a state tells people beside its steps: what they may still do, what lies ahead, and what is proved where.
+fn told(state: &State) -> String {
+    let second = |at: Timestamp| since(at, state.opened()).as_secs();
+    let mut told = format!("{} phases ahead, swapped {}", state.phases_ahead().len(), state.has_swapped());
+    for (is, word) in [
+        (state.has_changed_anything(), "changed"),
+        (state.may_defer(), "may defer"),
+        (state.may_hurry(), "may hurry"),
+        (state.is_unexposed(), "unexposed"),
+    ] {
+        told.push_str(if is { ", " } else { ", not " });
+        told.push_str(word);
+    }
+    for (word, may) in
+        [("rewrite", State::may_rewrite as fn(&State, usize) -> bool), ("reissue", State::may_reissue)]
+    {
+        let which: Vec<usize> = (0..state.plan().credentials.len()).filter(|c| may(state, *c)).collect();
+        let _ = write!(told, ", may {word} {which:?}");
+    }
+    let steps = state.plan().steps.iter().enumerate();
+    for (at, step) in steps.filter(|(at, _)| state.may_repeat(*at) || state.needs_its_answer(*at)) {
+        let _ = write!(told, ", {} of {}", if state.may_repeat(at) { "repeat" } else { "answer" }, step.id);
+    }
+    for (connection, who) in state.identities() {
+        let _ = write!(told, ", {who} to {connection}");
+    }
+    for (credential, why) in state.unproved() {
+        let _ = write!(told, ", {credential} unproved: {why}");
+    }
+    for at in state.vantages() {
+        let moments = [at.accepted, at.refused, at.called].map(|moment| moment.map(second));
+        let _ = write!(told, ", at {:?} of {} {moments:?} {}", at.probe, at.credential, at.proved);
+    }
+    for truth in state.truths().iter().filter(|truth| truth.is_overtaken()) {
+        let _ = write!(told, ", {} overtaken", truth.credential);
+    }
+    told
 }
 
 const QUICKSTART: (&str, &str) = ("runbooks/quickstart.yaml", "sandbox");
@@ -59,6 +100,7 @@ impl Run {
             trace: String::new(),
             replies: Vec::new(),
             verdicts: Vec::new(),
+            told: String::new(),
         }
     }
 
@@ -174,6 +216,11 @@ impl Run {
             state.end(),
             state.stopped().is_some()
         );
+        let told = told(state);
+        if self.told != told {
+            let _ = writeln!(text, "         |   tells: {told}");
+            self.told = told;
+        }
         for (at, step) in state.plan().steps.iter().enumerate() {
             let status = state.status(at);
             // What is yet to come, or is over, says nothing.
@@ -293,7 +340,10 @@ impl Run {
             Action::Issue { .. } if op == Op::Do => {
                 drop(facts.insert("handle".into(), format!("h{attempt}")))
             }
-            Action::Baseline { .. } => drop(facts.insert(super::BEFORE.into(), "accepted".into())),
+            Action::Baseline { .. } => {
+                facts.insert(super::BEFORE.into(), "accepted".into());
+                facts.insert(super::ACCEPTED_AT.into(), self.now.to_string());
+            }
             Action::Reject { .. } => {
                 facts.insert(super::PROVED.into(), "yes".into());
                 facts.insert(super::REFUSED_AT.into(), self.now.to_string());
@@ -327,7 +377,19 @@ impl Run {
             request_id: None,
             retry_after_ms: None,
         });
-        let checks = Vec::new();
+        // A server says who the run is to it, beside other things.
+        let check = |name: &str, detail: &str| Check {
+            name: name.into(),
+            verdict: CheckVerdict::Pass,
+            detail: detail.into(),
+            hint: None,
+            kind: None,
+            retry_after: None,
+        };
+        let checks = match self.state.plan().steps[at].action {
+            Action::Connection { .. } => vec![check("clock", "it is right"), check("identity", "a tester")],
+            _ => Vec::new(),
+        };
         self.apply(&Event::Outcome { step, op, attempt, result, facts, checks, error, latency_ms: 1 });
         true
     }

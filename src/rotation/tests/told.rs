@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Run, rejected};
+use super::{Ended, Found, Op, Reply, Run, rejected};
+use crate::approve::Approvals;
 use crate::domain::{ErrorKind, Period, Phase, REFUSED, Verdict};
+use crate::plan::Plan;
 use crate::rotation::{
     Event, Facts, Failure, Holds, Incoming, Next, Outgoing, Seen, Sight, State, Stop, Truth, Wishes,
 };
@@ -68,9 +70,7 @@ fn what_is_ahead_begins_behind_the_present_phase() {
 #[test]
 fn a_refusal_beforehand_is_told() {
     let outgoing = |kind| {
-        let run = Run::overlap()
-            .when("preflight/demo-key/baseline", super::Op::Do, &[super::Reply::Fail(kind)])
-            .go();
+        let run = Run::overlap().when("preflight/demo-key/baseline", Op::Do, &[Reply::Fail(kind)]).go();
         run.state.truths().pop().expect("a credential").outgoing
     };
     assert_eq!(outgoing(ErrorKind::Declined), Outgoing::Refused);
@@ -99,7 +99,7 @@ fn forward_is_for_an_idle_way_back() {
 fn the_kill_does_not_leave_the_new_credential_behind_by_itself() {
     let sunset = Event::Entered { phase: Phase::Sunset };
     let issue = "prepare/demo-key/issue";
-    let run = Run::contain().when(issue, super::Op::Do, &[super::Reply::Dies]).go();
+    let run = Run::contain().when(issue, Op::Do, &[Reply::Dies]).go();
     assert!(run.state.clone().apply(&sunset, run.now).is_err(), "the call is under way");
     let later = Failure {
         kind: ErrorKind::Throttled,
@@ -134,7 +134,7 @@ fn a_store_that_could_not_be_swapped_back_is_swapped() {
     assert!(!back.state.has_swapped(), "all of it was taken back");
     let stuck = until(Phase::Cutover)
         .turn(None)
-        .when("cutover/demo-key/promote", super::Op::Undo, &[super::Reply::Fail(ErrorKind::Denied)])
+        .when("cutover/demo-key/promote", Op::Undo, &[Reply::Fail(ErrorKind::Denied)])
         .go();
     assert!(stuck.state.has_swapped());
 }
@@ -192,4 +192,128 @@ fn a_credential_that_is_let_in_again_is_not_dead() {
     });
     assert_eq!(killed.state.phase(), Some(Phase::Revoke), "{}", killed.trace);
     assert!(!killed.state.was_let_in("demo-key"));
+}
+
+/// A run as [`Run::overlap`], over a plan that was changed.
+fn over(change: impl FnOnce(&mut Plan)) -> Run {
+    let mut plan = (**Run::overlap().state.plan()).clone();
+    change(&mut plan);
+    Run { state: State::new(Arc::new(plan), Timestamp::UNIX_EPOCH), ..Run::overlap() }
+}
+
+/// Where no store is looked at, a look counts if an issuer or a check was asked.
+#[test]
+fn a_look_counts_where_something_was_asked() {
+    let look = |outgoing, incoming| {
+        let mut run = over(|plan| plan.credentials[0].stores.clear());
+        run.state.see("demo-key", run.now, Seen { stores: Vec::new(), outgoing, incoming });
+        run.state.truths().pop().expect("a credential").seen.is_some()
+    };
+    assert!(!look(Sight::Unseen, Sight::Unseen));
+    assert!(look(Sight::Alive, Sight::Unseen));
+    assert!(look(Sight::Unseen, Sight::Alive));
+    let mut run = Run::overlap();
+    let unseen = Seen { stores: vec![Holds::Outgoing; 2], outgoing: Sight::Unseen, incoming: Sight::Unseen };
+    run.state.see("demo-key", run.now, unseen);
+    assert!(run.state.truths().pop().expect("a credential").seen.is_some(), "its stores were read");
+}
+
+/// A place that lets the old credential in counts more than its issuer's word, in either order, and only then.
+#[test]
+fn what_lets_it_in_counts_more_than_its_issuers_word() {
+    let revoked = || until(Phase::Proof);
+    let sight = |run: &mut Run, outgoing| {
+        let seen = Seen { stores: vec![Holds::Incoming; 2], outgoing, incoming: Sight::Alive };
+        run.state.see("demo-key", run.now, seen);
+        run.state.truths().pop().expect("a credential").outgoing
+    };
+    let mut quiet = revoked();
+    assert_eq!(sight(&mut quiet, Sight::Gone), Outgoing::Dead, "{}", quiet.trace);
+    assert_eq!(sight(&mut quiet, Sight::Disabled), Outgoing::Disabled);
+    assert_eq!(sight(&mut quiet, Sight::Deleted), Outgoing::Deleted);
+    assert_eq!(sight(&mut quiet, Sight::Accepted), Outgoing::Accepted);
+    let reject = "proof/demo-key/reject/issuer";
+    let mut loud = revoked();
+    loud.apply(&Event::LetIn { step: reject.into(), detail: String::new() });
+    for sighted in [Sight::Gone, Sight::Disabled, Sight::Deleted, Sight::Refused] {
+        assert_eq!(sight(&mut loud, sighted), Outgoing::Accepted, "{sighted:?}: {}", loud.trace);
+    }
+    // Its issuer does not know it any more, though this run has not revoked it.
+    let mut early = until(Phase::Cutover);
+    assert_eq!(sight(&mut early, Sight::Gone), Outgoing::Gone);
+}
+
+/// The last try's words are kept, and its kind where that is certain; the wait that its server asked for is over.
+#[test]
+fn a_step_without_effect_keeps_what_its_server_said() {
+    let step = "revoke/demo-key/revoke";
+    let failed = |kind| {
+        let run = Run::overlap().when(step, Op::Do, &[Reply::Doubt(kind), Reply::Found(Found::Absent)]).go();
+        let at = run.state.step(step).expect("a step");
+        run.state.failure(at).cloned().expect("it failed")
+    };
+    assert_eq!(failed(ErrorKind::Denied).kind, ErrorKind::Denied);
+    assert_eq!(failed(ErrorKind::NoAnswer).kind, ErrorKind::Invalid);
+    let mut run = Run::overlap();
+    run.replies.push((step, Op::Do, vec![Reply::Dies]));
+    let mut run = run.go();
+    for attempt in 1.. {
+        let later = Failure {
+            kind: ErrorKind::Throttled,
+            message: "later".into(),
+            hint: None,
+            request_id: None,
+            retry_after_ms: Some(1),
+        };
+        run.apply(&Event::Outcome {
+            step: step.into(),
+            op: Op::Do,
+            attempt,
+            result: Ended::Unknown,
+            facts: Facts::new(),
+            checks: Vec::new(),
+            error: Some(later),
+            latency_ms: 1,
+        });
+        run.now += jiff::SignedDuration::from_secs(120);
+        run.apply(&Event::Settled {
+            step: step.into(),
+            op: Op::Do,
+            attempt,
+            found: Found::Absent,
+            facts: Facts::new(),
+            detail: String::new(),
+        });
+        let at = run.state.step(step).expect("a step");
+        if let Some(failure) = run.state.failure(at).filter(|_| run.state.status(at).word() == "failed") {
+            assert_eq!(failure.retry_after_ms, None, "{}", run.trace);
+            break;
+        }
+        run.now += jiff::SignedDuration::from_secs(3600);
+        let round = run.state.round(at);
+        run.apply(&Event::Intent { step: step.into(), op: Op::Do, attempt: attempt + 1, round });
+    }
+}
+
+/// Who went on without approvals, and why, is told; and only where the plan allows it.
+#[test]
+fn a_broken_glass_is_told() {
+    let approvals = |break_glass| Approvals { signers: String::new(), required: Vec::new(), break_glass };
+    let broke = Event::BrokeGlass { by: "eve".into(), reason: "all asleep".into(), ticket: "INC-7".into() };
+    let strict = over(|plan| plan.approvals = Some(approvals(false)));
+    assert!(strict.state.clone().apply(&broke, strict.now).is_err());
+    let run = over(|plan| plan.approvals = Some(approvals(true)));
+    assert_eq!(run.state.broke_glass(), None);
+    assert_eq!(run.then(&broke).state.broke_glass(), Some("eve: all asleep (INC-7)"));
+}
+
+/// Each place has its own baseline: what a check accepted before is told of that check alone.
+#[test]
+fn each_place_has_its_own_last_acceptance() {
+    let run = until(Phase::Proof);
+    let places = run.state.vantages();
+    let baselines: Vec<_> = places.iter().map(|place| place.before.expect("a baseline")).collect();
+    let baselines: Vec<_> = baselines.iter().map(|at| run.state.plan().steps[*at].id.as_str()).collect();
+    assert_eq!(baselines, ["preflight/demo-key/baseline/issuer", "preflight/demo-key/baseline/accepts-1"]);
+    assert!(places.iter().all(|place| place.accepted < place.refused && place.called.is_some()));
 }
