@@ -1,5 +1,6 @@
 //! What to type next.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::domain::{Observation, Strategy};
@@ -175,7 +176,12 @@ fn resume_commands(
             let name = &state.plan().credentials[c].name;
             next.push(("replace", format!("{lift}stanch resume {run} --reissue {name}")));
         }
-        for step in (0..state.plan().steps.len()).filter(|step| state.may_repeat(*step)) {
+        // The last kill of each credential is the one that counts: what was disabled and then revoked is revoked again.
+        let repeat: BTreeMap<_, usize> = (0..state.plan().steps.len())
+            .filter(|step| state.may_repeat(*step))
+            .map(|step| (state.plan().steps[step].action.credential(), step))
+            .collect();
+        for step in repeat.into_values() {
             let id = shell_word(&state.plan().steps[step].id);
             next.push(("kill again", format!("stanch resolve {run} {id} --as not-applied --evidence \"…\"")));
         }

@@ -23,10 +23,15 @@ pub(crate) fn place(plan: &Plan, vantage: &Vantage) -> String {
     }
 }
 
+/// Whether the place accepted the old credential after the call that was to end it.
+fn accepted_again(at: &Vantage) -> bool {
+    !at.proved && at.called.is_some_and(|called| at.accepted > Some(called))
+}
+
 /// The table of the proof, once the old credential was used somewhere in the end.
 pub fn vantages(state: &State) -> Vec<String> {
     let (plan, places) = (state.plan(), state.vantages());
-    if places.iter().all(|place| place.refused.is_none()) {
+    if places.iter().all(|place| place.refused.is_none() && !accepted_again(place)) {
         return Vec::new();
     }
     let after = |at: Option<Timestamp>| at.map_or("–".to_owned(), |at| clock_of(at, state.opened()));
@@ -35,7 +40,11 @@ pub fn vantages(state: &State) -> Vec<String> {
             (Some(refused), Some(called)) => clock_of(refused, called),
             _ => "–".to_owned(),
         };
-        let word = if at.proved { "refused" } else { "not proved" };
+        let word = match at.proved {
+            true => "refused",
+            false if accepted_again(at) => "accepted",
+            false => "not proved",
+        };
         let place = format!("{}, {}", plan.credentials[at.credential].name, place(plan, at));
         [place, word.to_owned(), after(at.accepted), after(at.refused), called]
     };

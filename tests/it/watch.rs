@@ -79,6 +79,10 @@ fn a_credential_that_works_again_while_it_is_watched_stops_the_run() {
     });
     assert_ne!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("old still accepted"), "{ran:?}");
+    let text = world.tool.run(&["status"]).stdout;
+    let row = text.lines().find(|line| line.starts_with("  pw, check 1")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains("  accepted  "), "the place is named: {row}");
+    assert_eq!(ran.stdout.matches("kill again").count(), 1, "the last kill is the one that counts: {ran:?}");
     let status = world.tool.status();
     assert_eq!(status["end"], serde_json::Value::Null, "{status}");
     let shown = world.tool.run(&["audit", "show"]).expect(0).stdout;
