@@ -34,6 +34,8 @@ mod journal;
 mod jwt;
 mod jwt_server;
 mod kinds;
+mod kube;
+mod kube_server;
 mod language;
 mod manners;
 mod metrics;
