@@ -20,6 +20,7 @@ use stanch::secret::{Material, Secret};
 use crate::conformance::{StoreCase, store_keeps_its_promises};
 use crate::kube_server::{Namespace, VERBS};
 use crate::servers::{DEADLINE, context, failures};
+use crate::worlds::World;
 
 fn client(namespace: &Namespace, token: &str) -> Arc<KubeClient> {
     let folder = tempfile::tempdir().expect("folder");
@@ -343,4 +344,32 @@ async fn the_connection_says_who_stanch_is() {
         assert!(provider.secrets().iter().any(|secret| secret.expose() == token), "no text may quote it");
         assert!(!format!("{checks:?}").contains(token));
     }
+}
+
+/// A controller writes its own value back after cutover. The run notices it before anything that cannot be undone: the old
+/// credential, which the Secret has again, is not revoked.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kubernetes: scripts/test --all"]
+async fn a_value_that_a_controller_writes_back_is_noticed_before_the_old_one_dies() {
+    let world = World::kube().await;
+    let World::Kube { namespace, .. } = &world else { panic!("it is this world") };
+    namespace.patch("app", "external-secrets", &json!({ "stringData": { "note": "kept" } })).await;
+    namespace.patch("app", "external-secrets", &json!({ "metadata": { "labels": { "x": "y" } } })).await;
+    let consumer = world.consumer().await;
+    let tool = world.tool();
+    let phases = "overlap: { at_least: 4s, until: [adopted] }";
+    let runbook = tool.runbook(&world.runbook_of(&consumer, Some(phases)));
+    let runbook = runbook.to_str().expect("path");
+    let planned = tool.done(&["plan", runbook, "--env", "test"]).await.expect(0);
+    assert!(planned.stdout.contains("External Secrets writes this Secret"), "{planned:?}");
+    let before = world.current().await;
+    let running = tool.start(&["run", runbook, "--env", "test", "--yes"]);
+    tool.wait_for("\"type\":\"entered\",\"phase\":\"overlap\"");
+    let old = json!({ "stringData": { "token": before["token"] } });
+    namespace.patch("app", "external-secrets", &old).await;
+    let ran = tokio::task::spawn_blocking(move || running.wait()).await.expect("it ends");
+    eprintln!("{ran:?}");
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    assert!(world.accepts(&before).await, "the old credential was killed while the Secret has it");
+    consumer.never_failed().await;
 }

@@ -35,6 +35,7 @@ mod jwt;
 mod jwt_server;
 mod kinds;
 mod kube;
+mod kube_double;
 mod kube_server;
 mod language;
 mod manners;
