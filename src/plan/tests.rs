@@ -28,6 +28,7 @@ const RUNBOOKS: [(&str, &str); 19] = [
     ("runbooks/redis-acl-user-in-kv2.yaml", "production"),
     ("runbooks/ssh-key-in-authorized-keys.yaml", "production"),
     ("runbooks/token-api-in-kv2.yaml", "production"),
+    ("runbooks/token-api-in-kubernetes-secret.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
     ("runbooks/postgres-dev-server.yaml", "dev"),

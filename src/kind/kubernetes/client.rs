@@ -84,12 +84,6 @@ impl KubeClient {
         Ok(Self { settings, transport })
     }
 
-    /// One that sends nothing, and answers with these.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn answering(settings: Settings, replies: Vec<Reply>) -> Self {
-        Self { settings, transport: Transport::new(Duration::from_secs(1)).answering(replies) }
-    }
-
     /// The server, for messages.
     pub(super) fn place(&self) -> String {
         self.settings.address.origin().ascii_serialization()

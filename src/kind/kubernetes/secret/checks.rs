@@ -1,6 +1,6 @@
 //! What can be known of a Secret before a run: whether every later step is permitted and can be made.
 
-use super::api::Found;
+use super::object::Found;
 use super::server::SecretStore;
 use super::writers;
 use crate::domain::{Check, CheckVerdict, ErrorKind};

@@ -5,6 +5,8 @@ mod api;
 #[cfg(feature = "tool")]
 mod checks;
 #[cfg(feature = "tool")]
+mod object;
+#[cfg(feature = "tool")]
 mod server;
 mod spec;
 #[cfg(feature = "tool")]

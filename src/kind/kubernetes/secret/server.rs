@@ -4,13 +4,13 @@
 //! `resourceVersion` that it just read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::api::{Found, Written};
+use super::object::Found;
 use super::spec::KubernetesSecret;
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::kubernetes::client::KubeClient;
@@ -36,6 +36,9 @@ pub struct SecretStore {
     /// The keys that hold the credential.
     pub(super) keys: Vec<String>,
     pub(super) force: bool,
+    /// What the last look found, until it is read: others write a Secret between two requests, which would then be about two
+    /// versions.
+    seen: Mutex<Option<Found>>,
 }
 
 impl fmt::Debug for SecretStore {
@@ -79,7 +82,15 @@ impl SecretStore {
             let message = format!("`{}` cannot be a key of a Secret", sanitize(key));
             return Err(invalid(message).hint("a key has letters, digits, `-`, `_` and `.`"));
         }
-        Ok(Self { client, namespace: namespace.to_owned(), name: name.to_owned(), layout, keys, force })
+        Ok(Self {
+            client,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            layout,
+            keys,
+            force,
+            seen: Mutex::default(),
+        })
     }
 
     pub(super) fn shown(&self) -> String {
@@ -174,7 +185,9 @@ impl Store for SecretStore {
 
     async fn observe(&self) -> Result<Versions, CallError> {
         let found = self.find().await?;
-        Ok(Versions { current: Some(found.metadata.resource_version), ..Versions::default() })
+        let current = found.metadata.resource_version.clone();
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(Versions { current: Some(current), ..Versions::default() })
     }
 
     /// When a key of the credential was last written. Not when another key was.
@@ -183,7 +196,11 @@ impl Store for SecretStore {
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
-        let found = self.find().await?;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let found = match seen.filter(|seen| version == Some(seen.metadata.resource_version.as_str())) {
+            Some(seen) => seen,
+            None => self.find().await?,
+        };
         if version.is_some_and(|wanted| wanted != found.metadata.resource_version) {
             let message = format!(
                 "{}: a Secret keeps no earlier versions, and this one has changed since",
@@ -217,12 +234,9 @@ impl Store for SecretStore {
             }
             let texts = self.texts(&found, value)?;
             self.refuse_unfit(&found, &texts)?;
-            match self.apply(&found, &texts).await? {
-                Written::Done(after) => {
-                    let version = self.is_written(&found, &after, value)?;
-                    return Ok(Promoted { version, was: Some(was) });
-                }
-                Written::Overtaken => {}
+            if let Some(after) = self.apply(&found, &texts).await? {
+                let version = self.is_written(&found, &after, value)?;
+                return Ok(Promoted { version, was: Some(was) });
             }
         }
         Err(self.overtaken())
@@ -242,12 +256,8 @@ impl Store for SecretStore {
         }
         let texts = self.texts(&found, value)?;
         self.refuse_unfit(&found, &texts)?;
-        match self.apply(&found, &texts).await? {
-            Written::Done(after) => {
-                Ok(Promoted { version: self.is_written(&found, &after, value)?, was: None })
-            }
-            Written::Overtaken => Err(self.overtaken()),
-        }
+        let after = self.apply(&found, &texts).await?.ok_or_else(|| self.overtaken())?;
+        Ok(Promoted { version: self.is_written(&found, &after, value)?, was: None })
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {

@@ -1,6 +1,6 @@
 //! Who else writes a Secret, by what it says of itself. Pure.
 
-use super::api::Metadata;
+use super::object::Metadata;
 use crate::domain::Check;
 use crate::text::sanitize;
 
