@@ -66,7 +66,7 @@ impl SecretStore {
         } else if !by.is_empty() {
             checks.push(Check::warn(
                 "field managers",
-                format!("{}: {} applies a key of this run, and stanch takes it over; that program may write the old value back, or fail until it is told to take it back", self.shown(), by.join(", ")),
+                format!("{}: {} applies a key of this run, and stanch takes it over; that program may write the old value back, or fail until it is told to force its own", self.shown(), by.join(", ")),
             ));
         }
         checks.extend(writers::warnings(&self.shown(), &found.metadata));
