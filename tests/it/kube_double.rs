@@ -40,6 +40,8 @@ enum Mode {
     Echoes,
     /// It is refused by something that does not speak as Kubernetes does.
     Refused,
+    /// Nothing is asked but reads, and their answers have this at this place.
+    Stranger(&'static str, &'static str),
 }
 
 struct Kept {
@@ -53,7 +55,11 @@ type Shared = Arc<Mutex<Kept>>;
 async fn answer(State(kept): State<Shared>, method: Method, body: Bytes) -> axum::response::Response {
     let mut kept = kept.lock().expect("lock");
     if method == Method::GET {
-        return axum::Json(kept.secret.clone()).into_response();
+        let mut answer = kept.secret.clone();
+        if let Mode::Stranger(field, value) = kept.mode {
+            *answer.pointer_mut(field).expect("a field") = value.into();
+        }
+        return axum::Json(answer).into_response();
     }
     kept.writes += 1;
     let sent: Value = serde_json::from_slice(&body).expect("JSON");
@@ -83,6 +89,7 @@ async fn answer(State(kept): State<Shared>, method: Method, body: Bytes) -> axum
             let value = sent["data"]["token"].as_str().expect("text");
             status(422, "Invalid", format!("data[token]: Invalid value: {value} {NEW}"), "data[token]")
         }
+        Mode::Stranger(..) => panic!("it was written"),
         Mode::Refused => (StatusCode::UNPROCESSABLE_ENTITY, format!("<html>{NEW}</html>")).into_response(),
     }
 }
@@ -117,7 +124,7 @@ pub(crate) fn store(url: &str, deadline: Duration) -> SecretStore {
     let path = folder.path().join("config");
     let text = format!(
         "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-         clusters: [{{name: c, cluster: {{server: '{url}'}}}}]\nusers: [{{name: u, user: {{token: hunter2-operator}}}}]\n"
+         clusters: [{{name: c, cluster: {{server: '{url}'}}}}]\nusers: [{{name: u, user: {{token: canary-of-the-operator}}}}]\n"
     );
     std::io::Write::write_all(&mut std::fs::File::create(&path).expect("file"), text.as_bytes())
         .expect("file");
@@ -168,4 +175,25 @@ async fn a_refusal_that_echoes_the_value_is_named_without_it() {
     let error = double.promote().await.expect_err("refused");
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Invalid, false), "{error:?}");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+}
+
+/// A proxy or a cache may answer with another thing than was asked for.
+#[tokio::test]
+async fn another_object_in_the_place_of_the_secret_is_not_taken_for_it() {
+    for (field, value) in [
+        ("/kind", "ConfigMap"),
+        ("/metadata/name", "other"),
+        ("/metadata/namespace", "other"),
+        ("/metadata/uid", ""),
+        ("/metadata/resourceVersion", ""),
+    ] {
+        let double = Double::start(Mode::Stranger(field, value)).await;
+        for error in [
+            double.promote().await.expect_err(field),
+            double.store.observe().await.expect_err(field),
+            double.store.read(None).await.expect_err(field),
+        ] {
+            assert_eq!((error.kind, error.in_doubt), (ErrorKind::NoAnswer, false), "{field}: {error:?}");
+        }
+    }
 }
