@@ -224,8 +224,10 @@ mod tests {
     fn resolve(spec: &str, config: &str, more: &[(&str, &str)]) -> Result<Settings, CallError> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config");
-        std::fs::write(&path, config).expect("written");
-        std::fs::write(folder.path().join("ca.pem"), "PEM").expect("written");
+        for (path, text) in [(&path, config), (&folder.path().join("ca.pem"), "PEM")] {
+            let mut file = std::fs::File::create(path).expect("a file");
+            std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+        }
         let path = path.display().to_string();
         let env = |name: &str| match name {
             "KUBECONFIG" => Some(path.clone()),
