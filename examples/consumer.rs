@@ -1,7 +1,7 @@
 //! A consumer as the tests need one: a process that holds a credential, uses it many times a
 //! second, reloads when it is told to, and attests which version it uses.
 //!
-//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `mysql`, `redis`, `jwt`, `ssh` or `own`), prints the
+//! It is told by environment variables where to read (`SOURCE`: `vault`, `aws`, `postgres`, `mysql`, `redis`, `jwt`, `ssh`, `kubernetes` or `own`), prints the
 //! address that it listens on, and serves:
 //!
 //! - `POST /-/reload`     uses what it holds once more, and then reads the store again, once no request is under way:
@@ -102,6 +102,13 @@ enum Source {
         file: String,
         check: String,
     },
+    /// The key `token` of a Secret of Kubernetes, by its address, and an address that accepts it as a bearer token.
+    Kubernetes {
+        secret: String,
+        token: String,
+        client: reqwest::Client,
+        check: String,
+    },
     /// A private key with its kid, in a file or in Vault, and an address that verifies its tokens.
     Jwt {
         store: KeyStore,
@@ -164,6 +171,16 @@ async fn main() {
             shown_to: std::env::var("ROOT").ok().map(|root| (variable("CHECK"), root)),
         },
         "own" => Source::Own { file: variable("FILE"), check: variable("CHECK") },
+        "kubernetes" => {
+            let pem = std::fs::read(variable("CA")).expect("certificates");
+            let roots = reqwest::Certificate::from_pem_bundle(&pem).expect("certificates");
+            Source::Kubernetes {
+                secret: variable("SECRET"),
+                token: variable("READER_TOKEN"),
+                client: reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().expect("client"),
+                check: variable("CHECK"),
+            }
+        }
         "jwt" => {
             let store = match std::env::var("FILE") {
                 Ok(file) => KeyStore::File(file),
@@ -290,6 +307,15 @@ impl Consumer {
                 let value = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 Ok(Credential { parts: json!({ "main": value }), ..Credential::default() })
             }
+            Source::Kubernetes { secret, token, client, .. } => {
+                let answer = client.get(secret).bearer_auth(token).send().await.map_err(|e| e.to_string())?;
+                let text = answer.text().await.map_err(|e| e.to_string())?;
+                let body: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                let value = STANDARD.decode(body["data"]["token"].as_str().unwrap_or_default());
+                let value =
+                    String::from_utf8(value.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+                Ok(Credential { parts: json!({ "main": value }), ..Credential::default() })
+            }
             Source::Jwt { store: KeyStore::File(file), .. } => {
                 let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
                 let parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
@@ -340,7 +366,7 @@ impl Consumer {
                 let url = format!("{address}/v1/auth/token/lookup-self");
                 accepted(self.http.get(url).header("x-vault-token", token)).await
             }
-            Source::Own { check, .. } => {
+            Source::Own { check, .. } | Source::Kubernetes { check, .. } => {
                 let value = credential.parts["main"].as_str().unwrap_or_default();
                 accepted(self.http.get(check).bearer_auth(value)).await
             }
@@ -595,7 +621,7 @@ async fn reload(State(consumer): State<Arc<Consumer>>) -> Result<(), (StatusCode
 async fn attest(State(consumer): State<Arc<Consumer>>) -> Json<Value> {
     let credential = consumer.credential.read().await;
     let main = match &consumer.source {
-        Source::Vault { .. } | Source::Own { .. } => &credential.parts["main"],
+        Source::Vault { .. } | Source::Own { .. } | Source::Kubernetes { .. } => &credential.parts["main"],
         Source::Aws { .. } | Source::Parameter { .. } => &credential.parts["KEY"],
         Source::Postgres { .. } | Source::Mysql { .. } | Source::Redis { .. } => {
             &credential.parts["password"]

@@ -15,6 +15,7 @@ pub mod http;
 pub mod jwt;
 #[cfg(feature = "tool")]
 mod key_pair;
+pub mod kubernetes;
 #[cfg(feature = "tool")]
 mod login;
 pub mod mysql;
@@ -94,6 +95,7 @@ macro_rules! families {
             Mysql => mysql::Mysql,
             Redis => redis::Redis,
             Api => api::Api,
+            Kubernetes => kubernetes::Kubernetes,
             Sandbox => sandbox::World,
         }
     };
@@ -141,6 +143,7 @@ macro_rules! stores {
             Kv2 => vault::kv2::Kv2,
             Secretsmanager => aws::secretsmanager::Secretsmanager,
             SsmParameter => aws::ssm_parameter::SsmParameter,
+            KubernetesSecret => kubernetes::secret::KubernetesSecret,
             File => file::File,
         }
     };

@@ -81,6 +81,15 @@ impl Layout {
         self.shape == Shape::Whole
     }
 
+    /// The names of the fields; none for a whole value.
+    pub fn keys(&self) -> Vec<String> {
+        match &self.shape {
+            Shape::Whole => Vec::new(),
+            Shape::Field(field) => vec![field.clone()],
+            Shape::Fields(fields) => fields.keys().cloned().collect(),
+        }
+    }
+
     /// The fields and what goes into each; empty for a whole value.
     ///
     /// # Errors

@@ -73,6 +73,7 @@ pub(crate) enum Kind {
     JwtInVault,
     Ssh,
     Api,
+    Kube,
     Own,
 }
 
@@ -94,6 +95,7 @@ impl Kind {
             Self::JwtInVault => World::jwt_in_vault(0).await,
             Self::Ssh => World::ssh(),
             Self::Api => World::api(Dialect::Own).await,
+            Self::Kube => World::kube().await,
             Self::Own => World::own().await,
         }
     }
@@ -422,6 +424,8 @@ at_every_record! {
     ssh_survives_a_death_at_every_record_of_a_rollback: Ssh Back, "needs sshd: scripts/test";
     an_api_survives_a_death_at_every_record: Api Forward, "takes minutes: scripts/test";
     an_api_survives_a_death_at_every_record_of_a_rollback: Api Back, "takes minutes: scripts/test";
+    kube_survives_a_death_at_every_record: Kube Forward, "needs Kubernetes: scripts/test --all";
+    kube_survives_a_death_at_every_record_of_a_rollback: Kube Back, "needs Kubernetes: scripts/test --all";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

@@ -328,6 +328,19 @@ async fn aws(url: &str) -> Vec<(&'static str, Result)> {
     ]
 }
 
+/// Every call to Kubernetes.
+async fn kubernetes(url: &str) -> Vec<(&'static str, Result)> {
+    let (store, context) = (crate::kube_double::store(url, DEADLINE), context());
+    vec![
+        ("a Secret", checked(store.preflight().await)),
+        ("observe a Secret", shown(store.observe().await)),
+        ("read a Secret", shown(store.read(None).await)),
+        ("promote in a Secret", shown(store.promote(&context, &token(), &token(), None).await)),
+        ("refill a Secret", shown(store.refill(&context, &token()).await)),
+        ("place of a Secret", shown(store.place().await)),
+    ]
+}
+
 /// Every request of the runbook's own. A call's and a probe's success is the status alone, by
 /// contract, so these are asked only where the reply is not whole.
 async fn own(url: &str, whole: bool) -> Vec<(&'static str, Result)> {
@@ -398,9 +411,13 @@ async fn no_answer_of_a_hostile_server_is_a_success() {
                 || name.starts_with("invalid")
                 || name == "an empty token";
             let server = server(answer).await;
-            let (vault, aws, own) =
-                tokio::join!(vault(&server.url), aws(&server.url), own(&server.url, whole));
-            for (call, result) in vault.into_iter().chain(aws).chain(own) {
+            let (vault, aws, own, kubernetes) = tokio::join!(
+                vault(&server.url),
+                aws(&server.url),
+                own(&server.url, whole),
+                kubernetes(&server.url)
+            );
+            for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes) {
                 failed(name, call, result);
             }
             let (asked, sent) = (server.asked.load(Ordering::SeqCst), server.sent.load(Ordering::SeqCst));
@@ -423,8 +440,9 @@ async fn no_redirect_is_followed() {
             elsewhere.url
         );
         let here = server(answer("a redirect", head)).await;
-        let (vault, aws, own) = tokio::join!(vault(&here.url), aws(&here.url), own(&here.url, false));
-        for (call, result) in vault.into_iter().chain(aws).chain(own) {
+        let (vault, aws, own, kubernetes) =
+            tokio::join!(vault(&here.url), aws(&here.url), own(&here.url, false), kubernetes(&here.url));
+        for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes) {
             failed("a redirect", call, result);
         }
     }

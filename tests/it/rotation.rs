@@ -217,6 +217,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::api(crate::api_server::Dialect::Own).await).await;
             })*
         }
+        mod kube {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Kubernetes: scripts/test --all"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::kube().await).await;
+            })*
+        }
         mod gitlab {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "takes a while: scripts/test"]

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::api_server::{Dialect, Service};
 use crate::jwt_server::{Keys, Place};
+use crate::kube_server::Namespace;
 use crate::mysql_server::{self, Maria};
 use crate::postgres_server::Pg;
 use crate::redis_server::{Redis, Session};
@@ -89,6 +90,14 @@ pub(crate) enum World {
     /// A token of a service with an API, in a file.
     Api {
         service: Arc<Service>,
+        folder: tempfile::TempDir,
+    },
+    /// The same in a Secret of Kubernetes, with what the operator and the consumer reach it by.
+    Kube {
+        service: Arc<Service>,
+        namespace: Box<Namespace>,
+        operator: String,
+        reader: String,
         folder: tempfile::TempDir,
     },
     Own {
@@ -480,6 +489,19 @@ impl World {
         Self::Api { service, folder }
     }
 
+    /// The same in a Secret in the shared Kubernetes.
+    pub(crate) async fn kube() -> Self {
+        let (service, old) = Service::start(Dialect::Own).await;
+        let namespace = Box::new(Namespace::new().await);
+        namespace.secret("app", &json!({ "token": old.value, "note": "kept" })).await;
+        let operator = namespace.operator("app").await;
+        let reader = namespace.account(&[("secrets", "app", &["get"])]).await;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("config")).expect("file");
+        std::io::Write::write_all(&mut file, namespace.kubeconfig(&operator).as_bytes()).expect("file");
+        Self::Kube { service, namespace, operator, reader, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -505,7 +527,7 @@ impl World {
             Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
                 address
             }
-            Self::Api { service, .. } => &service.url,
+            Self::Api { service, .. } | Self::Kube { service, .. } => &service.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -525,6 +547,7 @@ impl World {
             | Self::Redis { operator: (_, secret), .. } => Some(secret.clone()),
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
             Self::Api { service, .. } => Some(service.operator.clone()),
+            Self::Kube { operator, .. } => Some(operator.clone()),
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => None,
         }
     }
@@ -532,7 +555,7 @@ impl World {
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
         match self {
-            Self::Api { service, .. } => service.disables(),
+            Self::Api { service, .. } | Self::Kube { service, .. } => service.disables(),
             _ => matches!(
                 self,
                 Self::Aws { .. }
@@ -603,6 +626,13 @@ impl World {
                 let file = folder.path().join("token").display().to_string();
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &service.itself())])
             }
+            Self::Kube { service, namespace, reader, .. } => Consumer::start(&[
+                ("SOURCE", "kubernetes"),
+                ("SECRET", &format!("{}{}", namespace.url, namespace.path("secrets/app"))),
+                ("CA", &namespace.ca.display().to_string()),
+                ("READER_TOKEN", reader),
+                ("CHECK", &service.itself()),
+            ]),
             Self::Own { url, authority } => {
                 let file = authority.file().display().to_string();
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &format!("{url}/check"))])
@@ -681,6 +711,12 @@ impl World {
             Self::Api { service, .. } => {
                 let address = format!("{address}{}", service.base());
                 Tool::new().with("STANCH_API_ADDRESS", &address).with("STANCH_API_TOKEN", &service.operator)
+            }
+            Self::Kube { service, folder, .. } => {
+                let address = format!("{address}{}", service.base());
+                let tool = Tool::new().with("STANCH_API_ADDRESS", &address);
+                let kubeconfig = folder.path().join("config").display().to_string();
+                tool.with("STANCH_API_TOKEN", &service.operator).with("KUBECONFIG", &kubeconfig)
             }
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
@@ -808,6 +844,18 @@ impl World {
                 ),
                 format!("{{ type: file, path: {}, format: text }}", folder.path().join("token").display()),
             ),
+            Self::Kube { service, namespace, .. } => (
+                "api: { type: api }\n  cluster: { type: kubernetes, context: test }".to_owned(),
+                format!(
+                    "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                    service.issuer(),
+                    service.scope()
+                ),
+                format!(
+                    "{{ type: kubernetes-secret, connection: cluster, namespace: {}, name: app, field: token }}",
+                    namespace.name
+                ),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -891,7 +939,7 @@ impl World {
                 existing.extend(sshd.valid());
                 existing.extend(sshd.retired());
             }
-            Self::Api { service, .. } => {
+            Self::Api { service, .. } | Self::Kube { service, .. } => {
                 existing.extend(service.tokens().into_iter().map(|token| token.id));
             }
             Self::Own { authority, .. } => {
@@ -924,7 +972,7 @@ impl World {
                 }
             }
         }
-        if let Self::Api { service, .. } = self {
+        if let Self::Api { service, .. } | Self::Kube { service, .. } = self {
             alive = service
                 .tokens()
                 .into_iter()
@@ -984,6 +1032,7 @@ impl World {
             Self::Api { folder, .. } => {
                 json!({ "token": std::fs::read_to_string(folder.path().join("token")).expect("file") })
             }
+            Self::Kube { namespace, .. } => namespace.texts("app").await,
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -1068,7 +1117,7 @@ impl World {
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
             Self::Ssh(sshd) => sshd.accepts(&part("private_key")),
-            Self::Api { service, .. } => service.accepts(&part("token")),
+            Self::Api { service, .. } | Self::Kube { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }

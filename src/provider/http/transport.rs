@@ -2,7 +2,8 @@
 //! it fails.
 //!
 //! No redirect is followed: a redirect must not carry a token elsewhere. No retry is made: the
-//! engine retries, on the record. A reply is read up to `MAX_BODY` and then given up.
+//! engine retries, on the record. A reply is read up to `MAX_BODY`, or what its
+//! client asks for, and then given up.
 //!
 //! Connections are kept for `IDLE` and no longer. A server or a balancer closes an idle connection
 //! without a word, and a write that is sent on it just then is in doubt though nobody did it: for a
@@ -27,7 +28,7 @@ use crate::text::sanitize;
 
 /// A server that accepts no connection within this is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Far above any reply that is read here; a server must not fill our memory.
+/// Far above almost any reply that is read here; a server must not fill our memory.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// A server that asks to wait for longer is not waited for in an emergency.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -42,6 +43,8 @@ const IDLE_AT_MOST: usize = 64;
 /// Sends requests. Cheap to make: its clients are made when they are first needed.
 pub struct Transport {
     timeout: Duration,
+    /// How many bytes of a reply are read.
+    max_body: usize,
     /// The only roots to trust.
     ca: Option<Vec<u8>>,
     /// Roots to trust besides the machine's.
@@ -146,6 +149,7 @@ impl Transport {
     pub fn new(timeout: Duration) -> Self {
         Self {
             timeout,
+            max_body: MAX_BODY,
             ca: None,
             more: Vec::new(),
             identity: None,
@@ -162,6 +166,12 @@ impl Transport {
     #[must_use]
     pub fn hiding_paths(self) -> Self {
         Self { hides_paths: true, ..self }
+    }
+
+    /// Reads replies up to so many bytes: for servers whose objects are larger than `MAX_BODY`.
+    #[must_use]
+    pub fn with_max_body(self, max_body: usize) -> Self {
+        Self { max_body, ..self }
     }
 
     /// Sends nothing, and answers with these.
@@ -292,11 +302,14 @@ impl Transport {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) if body.len() + chunk.len() <= self.max_body => {
+                    body.extend_from_slice(&chunk)
+                }
                 Ok(Some(_)) => {
                     return Err(CallError::unknown(format!(
-                        "{place} answered {} with more than {MAX_BODY} bytes",
-                        status.as_u16()
+                        "{place} answered {} with more than {} bytes",
+                        status.as_u16(),
+                        self.max_body
                     )));
                 }
                 Ok(None) => return Ok(Reply { status, headers, body }),

@@ -1,0 +1,34 @@
+//! The words of a runbook about a connection of type `kubernetes`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::kind::spec::{Family, FamilySpec, Kind};
+
+/// A Kubernetes cluster. Its address and the operator's credential come from where `kubectl` takes them: the files of
+/// `KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that stanch runs in.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    /// The context in the kubeconfig; else its current context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// The address of the API server, for example `https://prod.example.com:6443`. stanch refuses a context that leads
+    /// to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl Family for Kubernetes {
+    const KIND: Kind = Kind::named("kubernetes");
+}
+
+impl FamilySpec for Kubernetes {
+    fn kind(&self) -> &'static Kind {
+        &Self::KIND
+    }
+
+    fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+}
