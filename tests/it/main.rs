@@ -62,6 +62,8 @@ mod ssh;
 mod ssh_key;
 mod ssh_server;
 mod storeless;
+mod tls;
+mod tls_server;
 mod token_api;
 mod tool;
 mod trace;
