@@ -63,6 +63,7 @@ mod ssh_key;
 mod ssh_server;
 mod storeless;
 mod tls;
+mod tls_runs;
 mod tls_server;
 mod token_api;
 mod tool;

@@ -60,6 +60,8 @@ pub(crate) enum Talk {
 pub(crate) struct TlsServer {
     pub(crate) address: String,
     current: Arc<Current>,
+    /// Whom it accepts from now on, in place of what it was started with.
+    pub(crate) turned: Arc<Mutex<Option<Clients>>>,
 }
 
 #[derive(Debug)]
@@ -91,17 +93,19 @@ impl TlsServer {
         let current = Arc::new(Current(Mutex::new(key)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address").to_string();
-        let served = Arc::clone(&current);
+        let (served, turned) = (Arc::clone(&current), Arc::<Mutex<Option<Clients>>>::default());
+        let turns = Arc::clone(&turned);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (served, clients) = (Arc::clone(&served), clients.clone());
+                let clients = turns.lock().expect("lock").clone().unwrap_or_else(|| clients.clone());
+                let served = Arc::clone(&served);
                 tokio::spawn(tokio::time::timeout(
                     Duration::from_secs(60),
                     serve(stream, served, clients, versions, talk),
                 ));
             }
         });
-        Self { address, current }
+        Self { address, current, turned }
     }
 
     /// Serves this from now on.
