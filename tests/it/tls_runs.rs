@@ -136,8 +136,10 @@ async fn a_certificate_is_rotated_by_what_handshakes_show() {
     for address in served.instances.iter().map(|one| &one.address).chain([&served.party.address]) {
         assert!(ran.stderr.contains(address.as_str()), "{address}: {}", ran.stderr);
     }
-    let places = status["proof"].to_string();
-    assert!(places.contains(&served.party.address), "{status:#}");
+    let mut places = status["vantages"].as_array().expect("places").iter();
+    let party =
+        places.find(|place| place["place"].as_str().is_some_and(|name| name.contains(&served.party.address)));
+    assert_eq!(party.expect("the relying party")["proved"], true, "{status:#}");
 }
 
 /// The instances that go on serving the old certificate hold the run up before it is revoked, and are named.
