@@ -73,7 +73,7 @@ pub struct TlsProbe {
     /// A file with the CA certificates to trust (PEM); else what `http` checks trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_cert: Option<PathBuf>,
-    /// A path to ask for by GET, as HTTP/1.1. Without it the server has to speak first: whatever it sends means *accepted*.
+    /// A path to ask for by GET, as HTTP/1.1. Without it the server has to speak first: the first byte that it sends means *accepted*.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// With `path`: the status that means *accepted*.
