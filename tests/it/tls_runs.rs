@@ -225,3 +225,37 @@ async fn a_refusal_without_its_control_is_no_proof() {
     assert!(!matches!(ran.code, Some(0)), "{ran:?}");
     assert_ne!(tool.status()["end"], "done");
 }
+
+/// The sandbox has an instance for each address, and a relying party.
+#[test]
+fn the_sandbox_plays_every_address() {
+    let tool = Tool::new();
+    let runbook = tool.runbook(
+        r#"version: 1
+name: app-key
+environments:
+  sandbox: {}
+connections:
+  vault: { type: vault }
+credentials:
+  app-key:
+    issuer: { type: vault-pki, connection: vault, role: app, common_name: app.test, ttl: 24h }
+    scope: { max_ttl: 24h }
+    stores:
+      - { connection: vault, type: kv2, mount: secret, path: app }
+    consumers:
+      - name: web
+        reload: { http: { url: "https://app.test/-/reload" } }
+        attest: { tls: { addresses: ["a.app.test:443", "b.app.test:443", "[::1]:443"], starttls: postgres } }
+    accepts:
+      - tls: { address: "party.test:443", path: / }
+phases:
+  overlap: { at_least: 1s, until: [adopted] }
+  proof: { times: 2, every: 100ms }
+"#,
+    );
+    tool.run(&["run", runbook.to_str().expect("path"), "--env", "sandbox", "--yes"]).expect(0);
+    let status = tool.status();
+    assert_eq!((&status["consumers"][0]["instances"], &status["consumers"][0]["of"]), (&3.into(), &3.into()));
+    assert!(status["vantages"].to_string().contains("check 1 (party.test:443)"), "{status:#}");
+}
