@@ -22,7 +22,7 @@ use crate::tls_server::{Clients, OpenSsl, Talk, TlsServer, certified, peer, serv
 const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
 const NEW: &[&SupportedProtocolVersion] = &[&TLS13];
 
-async fn asked(more: Value, deadline: Duration) -> Vec<Result<Attestation, CallError>> {
+pub(crate) async fn asked(more: Value, deadline: Duration) -> Vec<Result<Attestation, CallError>> {
     let spec: TlsAttest = serde_json::from_value(more).expect("an attestation");
     let ask = TlsAsk::new(&spec, deadline).expect("addresses");
     tokio::time::timeout(DEADLINE * 2, ask.ask()).await.expect("it is bounded")
