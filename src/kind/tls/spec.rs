@@ -16,6 +16,7 @@ pub(super) const CERTIFICATE: Part = "certificate";
 /// The part that signs in a handshake, and is never sent.
 pub(super) const KEY: Part = "private_key";
 /// What signed the certificate.
+#[cfg(feature = "tool")]
 pub(super) const CHAIN: Part = "ca_chain";
 
 /// A TLS handshake with every instance: the certificate that it serves is the answer. Its names, its dates and who signed
