@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::domain::{Judgement, Verdict};
-use crate::provider::{CallError, Consumer};
-use crate::secret::{Material, Secret};
+use crate::provider::{Attestation, CallError, Consumer};
+use crate::secret::Material;
 
 /// How many consumers are asked at once.
 const AT_ONCE: usize = 32;
@@ -38,25 +38,36 @@ pub struct Adoption {
     pub of: usize,
     /// How many say that they use another value.
     pub others: usize,
+    /// The first of those, where it has a name.
+    pub other: Option<String>,
     /// The first that gave no answer.
     pub trouble: Option<String>,
 }
 
 /// Asks one consumer. An instance that gives no answer counts, and it is not a yes.
 pub async fn adoption(watched: &Watched, patience: Duration) -> Adoption {
-    let wanted = watched.wanted.main();
     let answers = match tokio::time::timeout(patience, watched.ask.attest()).await {
         Ok(answers) => answers,
         Err(_) => vec![Err(CallError::unknown("no answer in time"))],
     };
-    let uses = |secret: Option<&Secret>, a: &Result<crate::provider::Attestation, CallError>| matches!((secret, a), (Some(secret), Ok(a)) if a.0.is_of(secret));
+    let uses = |said: &Attestation| said.is_of(&watched.wanted);
+    let (used, others): (Vec<&Attestation>, Vec<_>) = answers.iter().flatten().partition(|said| uses(said));
     Adoption {
         credential: watched.credential.clone(),
         consumer: watched.consumer.clone(),
-        instances: answers.iter().filter(|a| uses(wanted, a)).count(),
+        instances: used.len(),
         of: answers.len(),
-        others: answers.iter().filter(|a| a.is_ok() && !uses(wanted, a)).count(),
+        others: others.len(),
+        other: others.iter().find_map(|said| said.instance().map(str::to_owned)),
         trouble: answers.iter().find_map(|a| a.as_ref().err().map(|e| e.message.clone())),
+    }
+}
+
+impl Adoption {
+    /// Which instance does not use the wanted value, as far as it is known, to put behind a sentence.
+    pub fn behind(&self) -> Option<String> {
+        let other = self.other.as_ref().map(|instance| format!("{instance} uses another one"));
+        other.or_else(|| self.trouble.clone()).map(|why| format!("; {}: {why}", self.consumer))
     }
 }
 
@@ -71,6 +82,7 @@ pub async fn adoptions(watched: &[Watched], patience: Duration) -> Vec<Adoption>
             instances: 0,
             of: 1,
             others: 0,
+            other: None,
             trouble: Some("stanch crashed while asking".into()),
         })
         .collect();
@@ -99,9 +111,8 @@ pub fn adopted(found: &[Adoption]) -> Judgement {
     let silent = found.iter().any(|a| a.of == 0);
     let verdict = if of > 0 && instances == of && !silent { Verdict::Pass } else { Verdict::Inconclusive };
     let mut detail = format!("{instances} of {of} instances use the new credential");
-    if let Some((consumer, trouble)) = found.iter().find_map(|a| a.trouble.as_ref().map(|t| (&a.consumer, t)))
-    {
-        detail.push_str(&format!("; {consumer}: {trouble}"));
+    if let Some(behind) = found.iter().find_map(Adoption::behind) {
+        detail.push_str(&behind);
     }
     Judgement { verdict, detail }
 }
@@ -136,7 +147,7 @@ mod tests {
 
     fn found(instances: usize, of: usize) -> Adoption {
         let (credential, consumer) = ("c".into(), "x".into());
-        Adoption { credential, consumer, instances, of, others: 0, trouble: None }
+        Adoption { credential, consumer, instances, of, others: 0, other: None, trouble: None }
     }
 
     #[test]

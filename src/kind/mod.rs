@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod set;
 pub mod spec;
 pub mod ssh;
+pub mod tls;
 pub mod vault;
 
 use std::collections::BTreeMap;
@@ -160,6 +161,7 @@ macro_rules! attestations {
             Attest as AttestSpec + AttestServer, ATTESTATIONS of Kind:
             Http => http::HttpAttest,
             Exec => exec::ExecAttest,
+            Tls => tls::TlsAttest,
             Sandbox => sandbox::SandboxAttest,
         }
     };
@@ -177,6 +179,7 @@ macro_rules! probes {
             Http => http::HttpProbe,
             Exec => exec::ExecProbe,
             Ssh => ssh::login::SshLogin,
+            Tls => tls::TlsProbe,
             Sandbox => sandbox::SandboxProbe,
         }
     };

@@ -21,6 +21,7 @@ use crate::domain::{Check, ErrorKind};
 use crate::provider::exec::Program;
 use crate::provider::http::HttpCaller;
 use crate::provider::http::transport::Transport;
+use crate::provider::tls::Pem;
 use crate::provider::{Call, CallError, Consumer, Gate, Issuer, Probe, Provider, Question, Store};
 use crate::runbook::model;
 use crate::secret::Secret;
@@ -57,7 +58,7 @@ pub trait FamilyServer: FamilySpec {
     ///
     /// # Errors
     /// When they cannot be read.
-    fn roots(&self, _env: &Environment) -> Result<Option<(Vec<u8>, String)>, CallError> {
+    fn roots(&self, _env: &Environment) -> Result<Option<Pem>, CallError> {
         Ok(None)
     }
 }
@@ -244,12 +245,17 @@ impl RealProvider {
             return Ok(Arc::clone(transport));
         }
         let mut transport = Transport::new(self.deadline);
-        for connection in self.connections.values() {
-            if let Some((pem, source)) = connection.server().roots(&self.env)? {
-                transport = transport.with_more_roots(&pem, &source)?;
-            }
+        for (pem, source) in self.more_roots()? {
+            transport = transport.with_more_roots(&pem, &source)?;
         }
         Ok(Arc::clone(self.transport.get_or_init(|| Arc::new(transport))))
+    }
+
+    /// What checks, gates and consumers are trusted by, besides the machine's own roots.
+    pub(super) fn more_roots(&self) -> Result<Vec<Pem>, CallError> {
+        let connections = self.connections.values();
+        let roots = connections.map(|connection| connection.server().roots(&self.env).transpose());
+        roots.flatten().collect()
     }
 
     /// A call of the runbook's own.

@@ -300,6 +300,8 @@ pub enum Names<'a> {
     Call(&'a Call),
     /// An http address.
     Address(&'a str),
+    /// A server that is spoken to by TLS, as `HOST:PORT`.
+    Server(&'a str),
 }
 
 /// A type of connection.
@@ -447,7 +449,7 @@ pub trait ProbeSpec: Debug + Send + Sync {
     /// Whom it asks, for people: the first address or program that it names.
     fn asks(&self) -> Option<String> {
         match self.names().first()? {
-            Names::Address(url) => Some((*url).to_owned()),
+            Names::Address(place) | Names::Server(place) => Some((*place).to_owned()),
             Names::Program(argv) => argv.first().cloned(),
             Names::Exec(exec) => exec.argv().first().cloned(),
             Names::Call(_) => None,

@@ -337,7 +337,7 @@ impl Program {
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| match Secret256::parse(line) {
-                Some(digest) => Ok(Attestation(digest)),
+                Some(digest) => Ok(Attestation::digest(digest)),
                 None => no_answer("a line that is not a SHA-256 in lower-case hex"),
             })
             .collect();

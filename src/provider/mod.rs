@@ -42,6 +42,8 @@ pub(crate) mod tls;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::domain::{Check, Judgement};
 use crate::runbook::model;
@@ -77,9 +79,55 @@ pub trait Question: Send + Sync {
     async fn ask(&self) -> Vec<Result<Attestation, CallError>>;
 }
 
-/// What one instance of a consumer says that it uses: the SHA-256 (lower-case hex) of the value.
+/// What one instance of a consumer shows of the credential that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attestation(pub Secret256);
+pub struct Attestation {
+    shown: Shown,
+    instance: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shown {
+    Digest(Secret256),
+    /// In DER.
+    Certificate(Vec<u8>),
+}
+
+impl Attestation {
+    /// An instance that says the SHA-256 of the value.
+    pub fn digest(digest: Secret256) -> Self {
+        Self { shown: Shown::Digest(digest), instance: None }
+    }
+
+    /// An instance that shows a certificate, in DER, and proved that it has the key.
+    pub fn certificate(der: Vec<u8>) -> Self {
+        Self { shown: Shown::Certificate(der), instance: None }
+    }
+
+    /// With what people call the instance.
+    #[must_use]
+    pub fn by(self, instance: impl Into<String>) -> Self {
+        Self { instance: Some(instance.into()), ..self }
+    }
+
+    /// What people call the instance, where it has a name.
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
+    /// Whether the instance uses this version of its credential: a digest is held against the value, and a certificate
+    /// against the part `certificate`, of which the first one counts (the chain may follow). PEM is one certificate in
+    /// many spellings, so DER is compared, byte for byte.
+    pub fn is_of(&self, material: &Material) -> bool {
+        match &self.shown {
+            Shown::Digest(digest) => material.main().is_some_and(|value| digest.is_of(value)),
+            Shown::Certificate(der) => material
+                .part("certificate")
+                .and_then(|pem| CertificateDer::from_pem_slice(pem.expose().as_bytes()).ok())
+                .is_some_and(|wanted| wanted.as_ref() == der.as_slice()),
+        }
+    }
+}
 
 /// An unkeyed digest of a secret. Compared, never shown or stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,7 +141,7 @@ impl Secret256 {
     }
 
     /// Whether it is the digest of this secret.
-    pub fn is_of(&self, secret: &Secret) -> bool {
+    fn is_of(&self, secret: &Secret) -> bool {
         self.0 == secret.sha256_hex()
     }
 }

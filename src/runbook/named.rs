@@ -96,6 +96,8 @@ impl AllNamed {
             Names::Exec(exec) => self.exec(exec, place),
             Names::Call(call) => self.call(call, place),
             Names::Address(url) => self.address(url, place),
+            // What looks at addresses looks at hosts and ports.
+            Names::Server(server) => self.address(&format!("https://{server}"), place),
         }
     }
 

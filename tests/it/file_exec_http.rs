@@ -235,7 +235,10 @@ async fn programs_as_probes_gates_and_attestations() {
         let consumer = provider().consumer("c", &self::credential(&yaml), 0).await.expect("consumer");
         consumer.reload(&context()).await.expect("nothing to reload");
         let answers = consumer.attest().await;
-        let is = answers.iter().filter(|a| a.as_ref().is_ok_and(|a| a.0.is_of(&Secret::new("v")))).count();
+        let is = answers
+            .iter()
+            .filter(|a| a.as_ref().is_ok_and(|a| a.is_of(&Material::single("v", Secret::new("v")))))
+            .count();
         assert_eq!((is, answers.iter().filter(|a| a.is_err()).count()), (good, bad), "{script}");
     }
 }
@@ -344,8 +347,10 @@ async fn every_instance_counts_whether_it_answers_or_not() {
     );
     let consumer = provider().consumer("c", &credential(&yaml), 0).await.expect("consumer");
     let answers = consumer.attest().await;
-    let good: Vec<bool> =
-        answers.iter().map(|a| a.as_ref().is_ok_and(|a| a.0.is_of(&Secret::new("v")))).collect();
+    let good: Vec<bool> = answers
+        .iter()
+        .map(|a| a.as_ref().is_ok_and(|a| a.is_of(&Material::single("v", Secret::new("v")))))
+        .collect();
     assert_eq!(good, [true, false, false, false]);
     assert!(answers[1..].iter().all(Result::is_err));
     assert!(!format!("{answers:?}").contains("hunter2"));

@@ -42,7 +42,7 @@ fn identity(serial: &str) -> Identity {
 }
 
 /// A certificate that stanch did not make: its serial number, and its parts.
-async fn another(vault: &Vault, mount: &str, more: Value) -> (String, Material) {
+pub(crate) async fn another(vault: &Vault, mount: &str, more: Value) -> (String, Material) {
     let mut body = json!({ "common_name": "app.test", "ttl": "2h" });
     body.as_object_mut().expect("body").extend(more.as_object().expect("fields").clone());
     let made = vault.api("POST", &format!("{mount}/issue/app"), body).await;
@@ -343,7 +343,7 @@ async fn an_unclear_answer_is_an_error() {
     }
 }
 
-async fn plain_list(vault: &Vault, mount: &str) -> Vec<u8> {
+pub(crate) async fn plain_list(vault: &Vault, mount: &str) -> Vec<u8> {
     let url = format!("{}/v1/{mount}/crl", vault.address);
     let answer = crate::servers::plain_http().get(url).send().await.expect("Vault answers");
     answer.bytes().await.expect("a list").to_vec()

@@ -451,7 +451,15 @@ async fn a_server_whose_certificate_does_not_fit_is_not_talked_to() {
         let client = PgClient::new(settings, DEADLINE).expect("a client");
         let one = RoleIssuer::new(client.into(), spec(&prefix, "")).expect("an issuer");
         match (one.attempt(&pair(&old, &password)).await, one.life(&old).await, said) {
-            (Ok(Use::Accepted), Ok(Life::Active), None) => {}
+            (Ok(Use::Accepted), Ok(Life::Active), None) => {
+                // What it serves is learned by the same way of asking for TLS.
+                let address = format!("127.0.0.1:{port}");
+                let more = serde_json::json!({ "addresses": [address], "starttls": "postgres" });
+                let answers = crate::tls::asked(more, DEADLINE).await;
+                let own = Secret::new(std::fs::read_to_string(&pem).expect("certificate"));
+                let own = Material::single("certificate", own);
+                assert!(answers[0].as_ref().expect("an answer").is_of(&own));
+            }
             (Err(tried), Err(asked), Some(word)) => {
                 for error in [tried, asked] {
                     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unreachable, false), "{error:?}");

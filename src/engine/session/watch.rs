@@ -66,6 +66,7 @@ impl Session {
                     instances: 0,
                     of: 1,
                     others: 0,
+                    other: None,
                     trouble: Some(trouble.to_owned()),
                 };
                 let ask = self.engine.provider.consumer(&planned.name, credential, at).await;

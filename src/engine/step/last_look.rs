@@ -131,8 +131,11 @@ impl Job {
             return Ok(());
         }
         let message = format!(
-            "only {} of {} instances of {} use the new {name}; the old one was not changed",
-            found.instances, found.of, found.consumer
+            "only {} of {} instances of {} use the new {name}; the old one was not changed{}",
+            found.instances,
+            found.of,
+            found.consumer,
+            found.behind().unwrap_or_default()
         );
         Err(CallError::rejected(ErrorKind::Declined, message)
             .hint("find out why the others do not, and fix that; then resume"))

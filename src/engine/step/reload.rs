@@ -66,8 +66,11 @@ impl Reload {
             let waited = Duration::from_millis(job.clock.now().mono_ms.saturating_sub(start));
             if waited >= RETURN_PATIENCE {
                 let message = format!(
-                    "only {} of {} instances of {} use the old {name} again",
-                    found.instances, found.of, found.consumer
+                    "only {} of {} instances of {} use the old {name} again{}",
+                    found.instances,
+                    found.of,
+                    found.consumer,
+                    found.behind().unwrap_or_default()
                 );
                 let hint = "restart the other instances, then roll back again";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));

@@ -63,7 +63,7 @@ impl HttpAttest {
         }
         at_pointer(&reply, &self.pointer)
             .and_then(|value| Secret256::parse(value.as_str()?))
-            .map(Attestation)
+            .map(|digest| Attestation::digest(digest).by(&what))
             .ok_or_else(|| {
                 bad(&format!("has no SHA-256 in lower-case hex at `{}`", self.pointer))
                     .hint("the answer has to be JSON; see `attest` in the runbook reference")

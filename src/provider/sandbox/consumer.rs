@@ -80,7 +80,10 @@ impl Consumer for SandboxConsumer {
         #[cfg(feature = "simulation")]
         if self.sandbox.lies(&self.name) {
             let nothing = crate::secret::Secret::new("a lie").sha256_hex();
-            return Secret256::parse(&nothing).map(|digest| Ok(Attestation(digest))).into_iter().collect();
+            return Secret256::parse(&nothing)
+                .map(|digest| Ok(Attestation::digest(digest)))
+                .into_iter()
+                .collect();
         }
         let asked = self.sandbox.call("attest", &self.name, |world| {
             let mut client = world.client(&self.name).cloned().unwrap_or_default();
@@ -100,7 +103,7 @@ impl Consumer for SandboxConsumer {
             Ok(answers) => answers
                 .into_iter()
                 .map(|digest| {
-                    digest.and_then(|d| Secret256::parse(&d)).map(Attestation).ok_or_else(|| {
+                    digest.and_then(|d| Secret256::parse(&d)).map(Attestation::digest).ok_or_else(|| {
                         CallError::rejected(
                             ErrorKind::Invalid,
                             format!("sandbox {}: holds no value", self.name),

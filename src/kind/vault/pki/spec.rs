@@ -195,7 +195,7 @@ impl IssuerSpec for VaultPki {
     fn gaps(&self, name: &str, _: &Scope) -> Vec<String> {
         let mut gaps = vec![format!(
             "{name}: the proof is the revocation list that the issuer signs; whether a relying party reads it, and how long it uses an older \
-             one, only a check under `rejects` shows: a relying party without revocation lists accepts the old certificate until it expires"
+             one, only a check `tls` (or `exec`) of it shows: a relying party without revocation lists accepts the old certificate until it expires"
         )];
         if !self.rotate_crl {
             gaps.push(format!(
