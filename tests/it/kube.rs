@@ -309,7 +309,7 @@ async fn a_key_that_another_manager_applies_is_taken_over_only_where_the_runbook
     assert!(warned(&checks, "Argo CD writes this Secret"), "{checks:?}");
     let error =
         careful.promote(&context(), &token("new"), &token("old"), None).await.expect_err("a conflict");
-    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unsupported, false), "{error:?}");
     let said = format!("{} {}", error.message, error.hint.as_deref().unwrap_or_default());
     assert!(said.contains("argocd-controller") && said.contains("force_conflicts: true"), "{said}");
     assert_eq!(namespace.texts("app").await["token"], "old");
@@ -323,6 +323,20 @@ async fn a_key_that_another_manager_applies_is_taken_over_only_where_the_runbook
     let (status, answer) = namespace.apply("app", "argocd-controller", &declared).await;
     assert!(status == 409 && answer["message"].as_str().is_some_and(|m| m.contains("stanch")), "{answer}");
     assert_eq!(failures(&careful.preflight().await), Vec::<String>::new());
+
+    // Who applies texts: the server sees no conflict with it, and stanch does.
+    let texts = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "texts" }, "stringData": { "token": "old" } });
+    let path = namespace.path("secrets/texts?fieldManager=flux");
+    let (status, answer) = namespace.ask("PATCH", &path, "application/apply-patch+yaml", &texts).await;
+    assert_eq!(status, 201, "{answer}");
+    let operator = namespace.operator("texts").await;
+    let careful =
+        SecretStore::new(client(&namespace, &operator), &namespace.name, "texts", layout("token"), false)
+            .expect("a store");
+    assert!(failures(&careful.preflight().await).iter().any(|failed| failed.contains("`flux`")));
+    let error = careful.promote(&context(), &token("new"), &token("old"), None).await.expect_err("held");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unsupported, false), "{error:?}");
+    assert_eq!(namespace.texts("texts").await["token"], "old");
 }
 
 /// A place that is gone or empty is filled where a person asks for it, and nothing is made that lacks what it had.
@@ -362,7 +376,7 @@ async fn the_connection_says_who_stanch_is() {
         let path = path.display().to_string();
         let env = Arc::new(move |name: &str| (name == "KUBECONFIG").then(|| path.clone()));
         let connection: model::Connection =
-            serde_json::from_value(json!({ "type": "kubernetes" })).expect("words");
+            serde_json::from_value(json!({ "type": "kubernetes", "context": "test" })).expect("words");
         let connections = BTreeMap::from([("cluster".to_owned(), connection)]);
         let clock = Arc::new(SystemClock::new());
         let provider = RealProvider::with_environment(connections, clock, DEADLINE, env);

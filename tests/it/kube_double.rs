@@ -130,7 +130,8 @@ pub(crate) fn store(url: &str, deadline: Duration) -> SecretStore {
         .expect("file");
     let path = path.display().to_string();
     let env = |name: &str| (name == "KUBECONFIG").then(|| path.clone());
-    let settings = Settings::resolve(&Kubernetes { context: None, address: None }, &env).expect("settings");
+    let settings = Settings::resolve(&Kubernetes { context: Some("c".to_owned()), address: None }, &env)
+        .expect("settings");
     let client = Arc::new(KubeClient::new(settings, deadline).expect("client"));
     let layout = Layout::new(&["token"], Some("token"), &BTreeMap::new()).expect("layout");
     SecretStore::new(client, "ns", "app", layout, false).expect("a store")

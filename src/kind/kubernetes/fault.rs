@@ -27,8 +27,6 @@ pub(super) struct Details {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Cause {
-    pub(super) reason: String,
-    pub(super) message: String,
     pub(super) field: String,
 }
 

@@ -33,12 +33,14 @@ pub(super) struct Kubeconfig {
 #[derive(Debug, Deserialize)]
 struct NamedContext {
     name: String,
+    #[serde(default, deserialize_with = "or_default")]
     context: Context,
 }
 
 #[derive(Debug, Deserialize)]
 struct NamedCluster {
     name: String,
+    #[serde(default, deserialize_with = "or_default")]
     cluster: Cluster,
 }
 
@@ -49,10 +51,10 @@ struct NamedUser {
     user: User,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Context {
     cluster: String,
-    #[serde(default)]
     user: String,
 }
 
@@ -184,8 +186,13 @@ impl Kubeconfig {
                 "the context `{shown}` names the cluster `{cluster}`, which the kubeconfig does not have"
             ))
         })?;
-        let user = self.users.iter().find(|named| named.name == wanted.user);
-        let user = user.map(|named| named.user.clone()).unwrap_or_default();
+        let user = self.users.iter().find(|named| named.name == wanted.user).ok_or_else(|| {
+            let user = sanitize(&wanted.user);
+            local(format!(
+                "the context `{shown}` names the user `{user}`, which the kubeconfig does not have"
+            ))
+        })?;
+        let user = user.user.clone();
         user.refuse_unsupported(&shown)?;
         Ok((cluster.cluster.clone(), user))
     }
@@ -212,10 +219,11 @@ impl User {
         if self.auth_provider.is_some() {
             return said("logs in by an `auth-provider`, which Kubernetes has removed".to_owned());
         }
-        if self.username.is_some() || self.password.is_some() {
+        let said_by = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        if said_by(&self.username) || self.password.is_some() {
             return said("logs in by a password, which Kubernetes has removed".to_owned());
         }
-        let acts = [&self.impersonate, &self.as_uid].into_iter().any(Option::is_some);
+        let acts = said_by(&self.impersonate) || said_by(&self.as_uid);
         if acts || self.as_groups.is_some() || self.as_user_extra.is_some() {
             return said("acts as another user (`as`), and stanch does not".to_owned());
         }

@@ -69,11 +69,17 @@ impl Settings {
         let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
         let mut paths: Vec<PathBuf> = set("KUBECONFIG").iter().flat_map(std::env::split_paths).collect();
         paths.retain(|path| !path.as_os_str().is_empty());
-        if paths.is_empty() {
+        let named = !paths.is_empty();
+        if !named {
             paths.extend(set("HOME").map(|home| Path::new(&home).join(".kube/config")));
         }
         let shown = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let kubeconfig = Kubeconfig::read(&paths)?;
+        // A name with a typing error in it must not lead to the pod's own account.
+        if named && kubeconfig.is_empty() {
+            let message = format!("KUBECONFIG names {shown}, where no cluster is");
+            return Err(local(message).hint("correct KUBECONFIG, or unset it"));
+        }
         let in_pod = set("KUBERNETES_SERVICE_HOST").zip(set("KUBERNETES_SERVICE_PORT"));
         let found = match in_pod {
             Some((host, port)) if kubeconfig.is_empty() && spec.context.is_none() => {
@@ -85,6 +91,12 @@ impl Settings {
             }
             _ => {
                 let context = spec.context.as_deref().unwrap_or(&kubeconfig.current);
+                // The current context is another one as soon as a person chooses it, also between a run and its resume.
+                if spec.context.is_none() && spec.address.is_none() {
+                    return Err(local(format!("the connection does not say which cluster it means, and the current context of {shown} may be another one when you resume")).hint(
+                        "set `context` or `address` of the connection in the runbook; `kubectl config current-context` prints the context",
+                    ));
+                }
                 if context.is_empty() {
                     return Err(local(format!("the kubeconfig ({shown}) has no current context"))
                         .hint("set `context` of the connection in the runbook, or type `kubectl config use-context NAME`"));
@@ -128,12 +140,14 @@ impl Settings {
             return Err(CallError::rejected(ErrorKind::Unsupported, message)
                 .hint("make a context whose `server` has the name that is in the server's certificate"));
         }
-        let login = match (&user.token, &user.token_file) {
-            (Some(Hidden(token)), _) => {
+        let token = user.token.as_ref().filter(|Hidden(token)| !token.expose().is_empty());
+        // The file comes first, as for `kubectl`.
+        let login = match (token, &user.token_file) {
+            (_, Some(path)) => Login::File(path.clone()),
+            (Some(Hidden(token)), None) => {
                 sensitive(token.expose(), &format!("the token of {source}"))?;
                 Login::Token(token.clone())
             }
-            (None, Some(path)) => Login::File(path.clone()),
             (None, None) => Login::Nothing,
         };
         let key = user.client_key_data.as_ref().map(|Hidden(key)| key.expose());
@@ -156,16 +170,31 @@ impl Settings {
             cluster.certificate_authority.as_deref(),
             &source,
         )?;
+        if cluster.insecure_skip_tls_verify && ca.is_some() {
+            return Err(local(format!(
+                "{source} has `insecure-skip-tls-verify` beside a certificate authority"
+            ))
+            .hint("remove `insecure-skip-tls-verify` there"));
+        }
+        let address = address(&cluster.server)?;
+        let proxy = cluster.proxy_url.as_ref().map(|Hidden(url)| url.clone());
+        let proxy = proxy.filter(|url| !url.expose().is_empty());
+        if let Some(proxy) = &proxy {
+            let speaks = ["http://", "https://"].iter().any(|scheme| proxy.expose().starts_with(scheme));
+            if !speaks || address.scheme() == "http" {
+                return Err(CallError::rejected(
+                    ErrorKind::Unsupported,
+                    format!("{source} has a `proxy-url` that stanch does not support"),
+                )
+                .hint("use a proxy whose address begins with http:// or https://, and a `server` that begins with https://"));
+            }
+        }
         Ok(Self {
-            address: address(&cluster.server)?,
+            address,
             login,
             ca: ca.map(|pem| (pem, format!("the certificate authority of {source}"))),
             identity,
-            proxy: cluster
-                .proxy_url
-                .as_ref()
-                .map(|Hidden(url)| url.clone())
-                .filter(|url| !url.expose().is_empty()),
+            proxy,
             skip_verify: cluster.insecure_skip_tls_verify,
             source,
         })
@@ -221,6 +250,8 @@ mod tests {
         - {name: two, cluster: {server: 'https://two', insecure-skip-tls-verify: true, extensions: []}}\n\
         users:\n- {name: me, user: {token: canary}}\n- {name: other, user: {exec: {command: aws, args: [x], apiVersion: v1}}}\n";
 
+    const A: &str = r#"{"context":"a"}"#;
+
     fn resolve(spec: &str, config: &str, more: &[(&str, &str)]) -> Result<Settings, CallError> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config");
@@ -238,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_context_is_found_as_kubectl_finds_it_and_its_token_is_never_shown() {
-        let found = resolve("{}", CONFIG, &[]).expect("settings");
+        let found = resolve(A, CONFIG, &[]).expect("settings");
         assert_eq!(found.address.as_str(), "https://one:6443/");
         assert_eq!(
             found.ca.as_ref().map(|(pem, _)| pem.as_slice()),
@@ -258,15 +289,37 @@ mod tests {
             (r#"{"address":"https://two"}"#, CONFIG.to_owned(), "another one"),
             (r#"{"context":"c"}"#, CONFIG.to_owned(), "no context `c`"),
             (r#"{"context":"b"}"#, CONFIG.to_owned(), "the program `aws`"),
-            ("{}", user("{token: canary, as: root}"), "acts as another"),
-            ("{}", user("{username: me, password: canary}"), "a password"),
-            ("{}", user("{auth-provider: {name: gcp}}"), "auth-provider"),
-            ("{}", user("{client-certificate-data: Y2FuYXJ5}"), "without its key"),
-            ("{}", CONFIG.replace("https://one", "http://one"), "http://"),
-            ("{}", CONFIG.replace("certificate-authority", "tls-server-name"), "tls-server-name"),
-            ("{}", CONFIG.replace("current-context: a", ""), "no current context"),
-            ("{}", CONFIG.replace("token: canary", "token: [canary"), "not a kubeconfig"),
-            ("{}", String::new(), "no kubeconfig has a cluster"),
+            (A, user("{token: canary, as: root}"), "acts as another"),
+            (A, user("{username: me, password: canary}"), "a password"),
+            (A, user("{auth-provider: {name: gcp}}"), "auth-provider"),
+            (A, user("{client-certificate-data: Y2FuYXJ5}"), "without its key"),
+            (A, CONFIG.replace("https://one", "http://one"), "http://"),
+            (A, CONFIG.replace("certificate-authority", "tls-server-name"), "tls-server-name"),
+            (
+                r#"{"address":"https://one:6443"}"#,
+                CONFIG.replace("current-context: a", ""),
+                "no current context",
+            ),
+            ("{}", CONFIG.to_owned(), "does not say which cluster"),
+            (A, CONFIG.replace("user: me", "user: you"), "which the kubeconfig does not have"),
+            (
+                A,
+                CONFIG.replace(
+                    "certificate-authority: ca.pem",
+                    "certificate-authority: ca.pem, insecure-skip-tls-verify: true",
+                ),
+                "beside a certificate authority",
+            ),
+            (A, CONFIG.replace("certificate-authority: ca.pem", "proxy-url: 'socks5://proxy'"), "proxy-url"),
+            (
+                A,
+                CONFIG
+                    .replace("https://one:6443/", "http://127.0.0.1")
+                    .replace("certificate-authority: ca.pem", "proxy-url: 'http://proxy'"),
+                "proxy-url",
+            ),
+            (A, CONFIG.replace("token: canary", "token: [canary"), "not a kubeconfig"),
+            (A, String::new(), "where no cluster is"),
         ] {
             let error = resolve(spec, &config, &[]).expect_err(words);
             assert!(error.message.contains(words), "{words}: {error:?}");
@@ -275,6 +328,6 @@ mod tests {
         // In a pod, a context is not given up for the service account.
         let pod = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
         assert!(resolve(r#"{"context":"b"}"#, "", &pod).is_err());
-        assert!(resolve("{}", CONFIG, &pod).expect("the kubeconfig").address.as_str().contains("one"));
+        assert!(resolve(A, CONFIG, &pod).expect("the kubeconfig").address.as_str().contains("one"));
     }
 }

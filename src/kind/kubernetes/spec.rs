@@ -10,7 +10,8 @@ use crate::kind::spec::{Family, FamilySpec, Kind};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
-    /// The context in the kubeconfig; else its current context.
+    /// The context in the kubeconfig; else its current context, which `address` then has to confirm. One of the two is
+    /// required, but for the service account of a pod: the current context may be another one when a run is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
     /// The address of the API server, for example `https://prod.example.com:6443`. stanch refuses a context that leads

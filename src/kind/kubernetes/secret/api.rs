@@ -10,7 +10,10 @@ use crate::kind::kubernetes::client::Ask;
 use crate::kind::kubernetes::fault::Status;
 use crate::provider::outcome::CallError;
 use crate::secret::{Material, Secret};
+use crate::text::sanitize;
 
+/// How many causes of a refusal are told.
+const SHOWN: usize = 5;
 /// The media type of a server-side apply; JSON is YAML.
 const APPLY: &str = "application/apply-patch+yaml";
 
@@ -42,14 +45,18 @@ impl SecretStore {
         texts: &[(String, Secret)],
     ) -> Result<Option<Found>, CallError> {
         let path = self.path();
-        // Who wrote a key once does not write it back; who applies it does, and the server then refuses the write.
-        let force = self.force || !found.metadata.managed_fields.iter().any(|m| self.holds(m));
-        let query = format!("fieldManager={MANAGER}&force={force}&fieldValidation=Strict");
+        // Asked here, since the server sees no conflict with one that applies `stringData`.
+        let held: Vec<&Managed> = found.metadata.managed_fields.iter().filter(|m| self.holds(m)).collect();
+        if !self.force && !held.is_empty() {
+            return Err(self.held(&held));
+        }
+        // Who wrote a key once does not write it back: such a one gives it up.
+        let query = format!("fieldManager={MANAGER}&force=true&fieldValidation=Strict");
         let body = Some((APPLY, found.patch(texts)));
         let ask = Ask { method: Method::PATCH, path: &path, query: &query, body, changes: true };
-        // What was sent may be echoed.
-        let kept = found.applied().filter_map(|key| Some((key, found.text(key).ok()?)));
-        let sent = kept.chain(texts.iter().map(|(key, text)| (key.as_str(), text.clone())));
+        // What was sent may be echoed, and an admission webhook sees all of the Secret.
+        let sent = found.texts().map(|(key, text)| (format!("old {key}"), text));
+        let sent = sent.chain(texts.iter().map(|(key, text)| (key.clone(), text.clone())));
         let sent = sent.fold(Material::default(), |all, (key, text)| all.with(&format!("key {key}"), text));
         let clean = |error: CallError| error.scrubbed(&|text| sent.scrub(text));
         let reply = self.client.reply_to(&ask).await.map_err(clean)?;
@@ -63,27 +70,19 @@ impl SecretStore {
         let fault = clean(self.client.fault(&reply, &ask));
         let Some(status) = Status::of(&reply) else { return Err(fault) };
         match reply.status.as_u16() {
-            409 if status.reason == "Conflict" => {
-                let held: Vec<String> = status
-                    .details
-                    .causes
-                    .iter()
-                    .filter(|cause| cause.reason == "FieldManagerConflict")
-                    .map(|cause| self.client.quoted(&sent.scrub(&cause.message)))
-                    .collect();
-                if held.is_empty() { Ok(None) } else { Err(self.held(&held)) }
-            }
+            409 if status.reason == "Conflict" => Ok(None),
             422 => {
                 let fields: Vec<String> = status
                     .details
                     .causes
                     .iter()
+                    .take(SHOWN)
                     .map(|cause| self.client.quoted(&sent.scrub(&cause.field)))
                     .collect();
                 Err(fault.hint(format!(
-                    "Kubernetes or an admission webhook does not take the Secret with the new value (fields: {}); look at it: {}, correct what the message names, then plan again",
+                    "Kubernetes or an admission webhook does not take the Secret with the new value (fields: {}); look at it: {}; then correct what the message names, and resume; or roll back, and plan again",
                     if fields.is_empty() { "not named".to_owned() } else { fields.join(", ") },
-                    self.command("get secret", "-o yaml")
+                    self.command("describe secret", "")
                 )))
             }
             _ => Err(fault),
@@ -95,12 +94,15 @@ impl SecretStore {
         managed.applies() && !managed.is_ours() && managed.has_one_of(&self.keys)
     }
 
-    /// The error that a key belongs to another manager.
-    pub(super) fn held(&self, by: &[String]) -> CallError {
+    /// The error that a key belongs to other managers.
+    pub(super) fn held(&self, by: &[&Managed]) -> CallError {
+        let by: Vec<String> =
+            by.iter().take(SHOWN).map(|managed| format!("`{}`", sanitize(&managed.manager))).collect();
         let message =
-            format!("{}: another program applies a key of this run: {}", self.shown(), by.join("; "));
-        CallError::rejected(ErrorKind::Conflict, message).hint(
-            "that program would write the old value back: change the value at its source, or stop it for the time of the run and set `force_conflicts: true`; then plan again",
+            format!("{}: another program applies a key of this run: {}", self.shown(), by.join(", "));
+        // Not a conflict of values: to write once more would meet the same.
+        CallError::rejected(ErrorKind::Unsupported, message).hint(
+            "that program would write the old value back: change the value at its source; or stop that program and set `force_conflicts: true`. A run that has begun keeps its plan: roll it back, then plan again",
         )
     }
 

@@ -1,6 +1,6 @@
 //! What can be known of a Secret before a run: whether every later step is permitted and can be made.
 
-use super::object::Found;
+use super::object::{Found, Managed};
 use super::server::SecretStore;
 use super::writers;
 use crate::domain::{Check, CheckVerdict, ErrorKind};
@@ -58,15 +58,13 @@ impl SecretStore {
             )],
             Err(error) => vec![error.to_check(name)],
         };
-        let held = found.metadata.managed_fields.iter().filter(|managed| self.holds(managed));
-        let by: Vec<String> =
-            held.map(|managed| format!("`{}`", crate::text::sanitize(&managed.manager))).collect();
-        if !by.is_empty() && !self.force {
-            checks.push(self.held(&by).to_check("field managers"));
-        } else if !by.is_empty() {
+        let held: Vec<&Managed> = found.metadata.managed_fields.iter().filter(|m| self.holds(m)).collect();
+        if !held.is_empty() && !self.force {
+            checks.push(self.held(&held).to_check("field managers"));
+        } else if !held.is_empty() {
             checks.push(Check::warn(
                 "field managers",
-                format!("{}: {} applies a key of this run, and stanch takes it over; that program may write the old value back, or fail until it is told to force its own", self.shown(), by.join(", ")),
+                format!("{}; stanch takes it over, and that program may write the old value back, or fail until it is told to force its own", self.held(&held).message),
             ));
         }
         checks.extend(writers::warnings(&self.shown(), &found.metadata));

@@ -80,9 +80,11 @@ impl Managed {
         self.operation == "Apply"
     }
 
+    /// Also of one that applies texts: the server records its fields under the name that it gave them.
     fn keys(&self) -> impl Iterator<Item = &str> {
-        let data = self.fields_v1.get("f:data").and_then(Value::as_object);
-        data.into_iter().flat_map(Map::keys).filter_map(|key| key.strip_prefix("f:"))
+        let fields =
+            ["f:data", "f:stringData"].into_iter().filter_map(|field| self.fields_v1.get(field)?.as_object());
+        fields.flat_map(Map::keys).filter_map(|key| key.strip_prefix("f:"))
     }
 
     pub(super) fn has_one_of(&self, keys: &[String]) -> bool {
@@ -112,10 +114,15 @@ impl Found {
             .sum()
     }
 
-    /// When one of these keys was last written.
+    /// When a manager of these keys last wrote. Its keys share one time, as the fields of a version do elsewhere.
     pub(super) fn written(&self, keys: &[String]) -> Option<Timestamp> {
         let managers = self.metadata.managed_fields.iter().filter(|managed| managed.has_one_of(keys));
         managers.filter_map(|managed| managed.time).max()
+    }
+
+    /// Every value that is text, with its key.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, Secret)> {
+        self.data.keys().filter_map(|key| Some((key.as_str(), self.text(key).ok()?)))
     }
 
     /// The keys that stanch applied.

@@ -22,6 +22,8 @@ use crate::runbook::model::Credential;
 use crate::secret::{Material, Secret};
 use crate::text::{sanitize, shell_word};
 
+/// Prints who wrote a Secret, and no value of it.
+const WRITERS: &str = "-o jsonpath='{.metadata.managedFields}'";
 /// How often a write is tried again on what another wrote meanwhile.
 const REWRITES: usize = 10;
 /// What all values of a Secret may have together, in bytes (`MaxSecretSize`).
@@ -136,13 +138,14 @@ impl SecretStore {
             let message =
                 format!("{}: the Secret is immutable: Kubernetes never changes its data", self.shown());
             return Err(CallError::rejected(ErrorKind::Unsupported, message).hint(
-                "make a Secret of another name without `immutable: true`, let the workloads read that one, and name it in the runbook; then plan again",
+                "make a Secret of another name without `immutable: true`, let the workloads read that one, and name it in the runbook. Roll back what has begun, then plan again",
             ));
         }
         if let Some(at) = &found.metadata.deletion_timestamp {
             let message = format!("{}: the Secret is being deleted since {}", self.shown(), sanitize(at));
-            return Err(CallError::rejected(ErrorKind::Conflict, message)
-                .hint("find out who deletes it; make it again before you plan again"));
+            return Err(CallError::rejected(ErrorKind::Conflict, message).hint(
+                "find out who deletes it; roll back what has begun; make the Secret again, then plan again",
+            ));
         }
         let size =
             found.size_without(&self.keys) + texts.iter().map(|(_, text)| text.expose().len()).sum::<usize>();
@@ -152,7 +155,7 @@ impl SecretStore {
                 self.shown()
             );
             return Err(invalid(message).hint(
-                "remove keys that nothing reads, or give the credential a Secret of its own; then plan again",
+                "remove keys that nothing reads, then resume; or roll back, and give the credential a Secret of its own",
             ));
         }
         Ok(())
@@ -168,7 +171,7 @@ impl SecretStore {
         let message = format!("{}: the server took the write, and does not have the new value", self.shown());
         Err(CallError::unknown(message).hint(format!(
             "an admission webhook may change it: look at it ({})",
-            self.command("get secret", "--show-managed-fields -o yaml")
+            self.command("get secret", WRITERS)
         )))
     }
 }
@@ -190,7 +193,7 @@ impl Store for SecretStore {
         Ok(Versions { current: Some(current), ..Versions::default() })
     }
 
-    /// When a key of the credential was last written. Not when another key was.
+    /// When who wrote a key of the credential last wrote.
     async fn written(&self, _: &str) -> Result<Option<Timestamp>, CallError> {
         Ok(self.find().await?.written(&self.keys))
     }
@@ -228,8 +231,8 @@ impl Store for SecretStore {
             if !now.same_as(from) {
                 let message = format!("{}: the Secret holds another value than this run's", self.shown());
                 return Err(CallError::rejected(ErrorKind::Conflict, message).hint(format!(
-                    "find out who wrote it ({}) and which value is right, then plan again",
-                    self.command("get secret", "--show-managed-fields -o yaml")
+                    "find out who wrote it ({}) and which value is right",
+                    self.command("get secret", WRITERS)
                 )));
             }
             let texts = self.texts(&found, value)?;
@@ -273,10 +276,8 @@ impl Store for SecretStore {
 impl SecretStore {
     fn overtaken(&self) -> CallError {
         let message = format!("{}: others write the Secret at this moment, again and again", self.shown());
-        CallError::rejected(ErrorKind::Conflict, message).hint(format!(
-            "find out who does: {}; then resume",
-            self.command("get secret", "--show-managed-fields -o yaml")
-        ))
+        CallError::rejected(ErrorKind::Conflict, message)
+            .hint(format!("find out who does: {}; then resume", self.command("get secret", WRITERS)))
     }
 }
 

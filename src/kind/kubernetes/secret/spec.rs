@@ -71,7 +71,7 @@ impl StoreSpec for KubernetesSecret {
 
     fn look(&self, look: &StoreLook<'_>) -> String {
         format!(
-            "`kubectl get secret {} -n {} --show-managed-fields -o yaml`: it took effect if the manager `stanch` wrote it{}",
+            "`kubectl get secret {} -n {} -o jsonpath='{{.metadata.managedFields}}'`: it took effect if the manager `stanch` wrote it{}",
             shell_word(&self.name),
             shell_word(&self.namespace),
             after(look.since)
