@@ -21,6 +21,7 @@ use stanch::secret::{Material, Secret};
 
 use crate::servers::{DEADLINE, context, serve};
 
+const NEIGHBOUR: &str = "neighbour-of-the-canary";
 const NEW: &str = "hunter2-hunter2-new";
 
 /// How a write is answered.
@@ -87,7 +88,12 @@ async fn answer(State(kept): State<Shared>, method: Method, body: Bytes) -> axum
         Mode::Overtaken => status(409, "Conflict", "the object has been modified".to_owned(), ""),
         Mode::Echoes => {
             let value = sent["data"]["token"].as_str().expect("text");
-            status(422, "Invalid", format!("data[token]: Invalid value: {value} {NEW}"), "data[token]")
+            status(
+                422,
+                "Invalid",
+                format!("data[token]: Invalid value: {value} {NEW}, beside {NEIGHBOUR}"),
+                "data[token]",
+            )
         }
         Mode::Stranger(..) => panic!("it was written"),
         Mode::Refused => (StatusCode::UNPROCESSABLE_ENTITY, format!("<html>{NEW}</html>")).into_response(),
@@ -106,8 +112,7 @@ struct Double {
 impl Double {
     async fn start(mode: Mode) -> Self {
         let metadata = json!({ "name": "app", "namespace": "ns", "uid": "u", "resourceVersion": "1" });
-        let secret =
-            json!({ "kind": "Secret", "metadata": metadata, "data": { "token": STANDARD.encode("old") } });
+        let secret = json!({ "kind": "Secret", "metadata": metadata, "data": { "token": STANDARD.encode("old"), "other": STANDARD.encode(NEIGHBOUR) } });
         let kept = Arc::new(Mutex::new(Kept { mode, secret, writes: 0 }));
         let url = serve(axum::Router::new().fallback(answer).with_state(Arc::clone(&kept))).await;
         Self { store: store(&url, DEADLINE), kept }
@@ -171,6 +176,7 @@ async fn a_refusal_that_echoes_the_value_is_named_without_it() {
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Invalid, false), "{error:?}");
     let said = format!("{error:?}");
     assert!(said.contains("data[token]") && said.contains("admission webhook"), "{said}");
+    assert!(!said.contains(NEIGHBOUR), "an admission webhook sees all of the Secret: {said}");
     assert!(!said.contains("hunter2") && !said.contains(&STANDARD.encode(NEW)), "{said}");
     let double = Double::start(Mode::Refused).await;
     let error = double.promote().await.expect_err("refused");
