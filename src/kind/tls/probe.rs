@@ -72,7 +72,7 @@ impl TlsTry {
             return Err(CallError::rejected(ErrorKind::Invalid, message)
                 .hint("correct `path` of the check in the runbook"));
         }
-        let host = at.name.to_str();
+        let host = host(&spec.address, spec.server_name.as_deref());
         let request = spec.path.as_ref().map(|path| {
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stanch\r\nAccept: */*\r\nConnection: close\r\n\r\n")
         });
@@ -133,6 +133,14 @@ impl TlsTry {
             },
         }
     }
+}
+
+/// The field `Host` of a request to this address (RFC 9110, section 7.2): an IPv6 address keeps its brackets, and a port that
+/// is not the one of `https` is named.
+fn host(address: &str, name: Option<&str>) -> String {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "443"));
+    let host = name.unwrap_or(host);
+    if port == "443" { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 /// The status in the first line of a response (RFC 9112, section 4).
@@ -217,6 +225,14 @@ impl Probe for TlsTry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_its_port_and_its_brackets() {
+        assert_eq!(host("web:443", None), "web");
+        assert_eq!(host("web:8443", None), "web:8443");
+        assert_eq!(host("10.0.0.1:8443", Some("web")), "web:8443");
+        assert_eq!(host("[::1]:443", None), "[::1]");
+    }
 
     #[test]
     fn only_the_first_line_of_http_has_a_status() {
