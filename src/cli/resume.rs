@@ -71,7 +71,7 @@ fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
     if let Some(name) = args.rewrite.clone() {
         let refusal =
             format!("cannot write the new {name} again: this run has not written it yet, or is rolling back");
-        return Some((Event::Rewrite { credential: name }, refusal));
+        return Some((Event::Rewrite { credential: name, takes_back: true }, refusal));
     }
     let name = args.reissue.clone()?;
     let refusal =

@@ -61,7 +61,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
             "the new credential is not ready yet; stanch kills the old one first, and consumers fail until the new one is ready"
                 .into()
         }
-        Event::Rewrite { credential } => format!("writing the new {credential} into its stores again"),
+        Event::Rewrite { credential, .. } => format!("writing the new {credential} into its stores again"),
         Event::Reissue { credential } => format!("revoking the new {credential} and issuing another one"),
         Event::Seen { .. } | Event::Traced { .. } => return None,
         Event::Requested { by, key, .. } => format!("requested by {by}, signed with {key}"),

@@ -119,7 +119,7 @@ impl State {
             Event::Forward { .. } => self.forward(event, at)?,
             Event::Deferred {} => self.defer(event)?,
             Event::Reissue { credential } => self.reissue(event, credential)?,
-            Event::Rewrite { credential } => self.rewrite(event, credential, at)?,
+            Event::Rewrite { credential, takes_back } => self.rewrite(event, credential, *takes_back, at)?,
             Event::Seen { credential, stores, outgoing, incoming } => {
                 let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
                 self.seen.insert(credential.clone(), (at, seen));

@@ -183,7 +183,9 @@ impl State {
         let steps = self.plan.steps.iter().zip(&self.steps);
         steps
             .filter_map(|(step, known)| match step.action {
-                Action::Promote { credential, .. } if promoted(&known.status) => Some(credential),
+                Action::Promote { credential, .. } if known.touched || promoted(&known.status) => {
+                    Some(credential)
+                }
                 _ => None,
             })
             .collect()
@@ -348,6 +350,7 @@ impl State {
         &mut self,
         event: &Event,
         name: &str,
+        takes_back: bool,
         at: Timestamp,
     ) -> Result<(), IllegalTransition> {
         let c = self.plan.credentials.iter().position(|p| p.name == name);
@@ -358,18 +361,16 @@ impl State {
                 "not in its stores, or in doubt".into(),
             ));
         };
-        for at in 0..self.plan.steps.len() {
-            match self.plan.steps[at].action {
-                Action::Promote { credential, .. } if credential == c => {
-                    self.steps[at].overwrites = true;
-                    self.steps[at].status = Status::pending();
-                }
+        for (step, known) in self.plan.steps.iter().zip(&mut self.steps) {
+            match step.action {
+                Action::Promote { credential, .. } if credential == c => known.overwrites = true,
                 // Its consumers may have read what stood there meanwhile.
-                Action::Reload { credential, .. } if credential == c => {
-                    self.steps[at].status = Status::pending();
-                }
-                _ => {}
+                Action::Reload { credential, .. } if credential == c => {}
+                _ => continue,
             }
+            // If it fails now, other stores and the consumers still have what they got before.
+            known.touched |= takes_back && known.status == Status::Done;
+            known.status = Status::pending();
         }
         self.phase = Some(Phase::Cutover);
         (self.entered, self.patience) = (at, at);
@@ -406,7 +407,8 @@ impl State {
             && self.plan.steps.iter().zip(&self.steps).all(|(step, known)| match step.action {
                 Action::Issue { credential: c } if c == credential => known.status == Status::Done,
                 Action::Promote { credential: c, .. } if c == credential => {
-                    matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
+                    !known.touched
+                        && matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
                 }
                 Action::Own { ref name } if self.delivers(name, credential) => {
                     matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })

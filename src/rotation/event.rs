@@ -155,6 +155,10 @@ pub enum Event {
     Rewrite {
         /// The credential.
         credential: String,
+        /// Whether the way back takes back what was done before, should writing again fail. Versions that forgot it left
+        /// consumers with the new credential, and wrote records without this.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        takes_back: bool,
     },
     /// What the world showed of a credential when it was looked at, read-only.
     Seen {
@@ -355,7 +359,7 @@ impl Event {
             | Self::Returned { phase: _ }
             | Self::Deferred {}
             | Self::Reissue { credential: _ }
-            | Self::Rewrite { credential: _ }
+            | Self::Rewrite { credential: _, takes_back: _ }
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
             // Digits that were read as such.

@@ -97,7 +97,7 @@ pub(super) struct StepState {
     pub(super) told: Option<Box<Failure>>,
     /// How often its server refused it for the number of requests, since it last succeeded or failed.
     pub(super) refusals: u16,
-    /// It can be repeated, and an earlier try may have taken effect.
+    /// It is to be done once more, and an earlier try took effect, or may have.
     pub(super) touched: bool,
     /// It cannot be taken back, and has, or may have, been done.
     pub(super) irrevocable: bool,

@@ -912,7 +912,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when("cutover/demo-key/promote/sandbox-2", Do, &[Fail(ErrorKind::Denied), Ok])
                 .go()
                 .resume()
-                .then(&Event::Rewrite { credential: "demo-key".into() })
+                .then(&Event::Rewrite { credential: "demo-key".into(), takes_back: true })
                 .go(),
         ),
         (
@@ -921,7 +921,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .wishing(until(Phase::Sunset))
                 .go()
                 .resume()
-                .then(&Event::Rewrite { credential: "demo-key".into() })
+                .then(&Event::Rewrite { credential: "demo-key".into(), takes_back: true })
                 .wishing(forget)
                 .go(),
         ),
@@ -930,7 +930,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
             Run::overlap()
                 .wishing(until(Phase::Verify))
                 .go()
-                .then(&Event::Rewrite { credential: "demo-key".into() }),
+                .then(&Event::Rewrite { credential: "demo-key".into(), takes_back: true }),
         ),
         (
             "issued-anew-too-late",
