@@ -244,6 +244,23 @@ fn a_file_that_is_gone_is_made_again_by_a_person_first() {
     assert!(world.text("store").starts_with("PW='"));
 }
 
+/// Others write the old value back, and writing the new one again fails: the consumers, which still use the new one, are told
+/// to leave it before the rollback revokes it.
+#[test]
+fn a_rollback_after_a_failed_rewrite_leaves_no_consumer_with_a_dead_credential() {
+    let world = World::dotenv();
+    let path = world.path("runbook.yaml").display().to_string();
+    let run = ["run", &path, "--env", "test", "--yes", "--reason", "a test", "--until", "overlap"];
+    world.tool.run(&run).expect(0);
+    assert_ne!(world.text("web").trim(), world.digest(OLD), "the consumer moved");
+    world.put("store", "PW=one\nPW=two\n");
+    world.tool.run(&["resume", "--rewrite", "pw"]).expect(10);
+    world.put("store", &format!("A=1\nPW={OLD}\nB=2\n"));
+    world.tool.run(&["rollback", "--yes"]).expect(0);
+    assert_eq!(world.text("web").trim(), world.digest(OLD), "the consumer is back");
+    assert_eq!(world.text("live").trim(), world.digest(OLD), "and the new one is dead");
+}
+
 /// `at_most` bounds the phase, however long an answer takes.
 #[test]
 fn a_check_that_hangs_does_not_outlast_its_phase() {
