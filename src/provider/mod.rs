@@ -45,6 +45,11 @@ use async_trait::async_trait;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+#[cfg(feature = "tool")]
+use tokio::task::JoinSet;
+
+#[cfg(feature = "tool")]
+use crate::domain::ErrorKind;
 use crate::domain::{Check, Judgement};
 use crate::runbook::model;
 use crate::secret::{Material, Secret};
@@ -77,6 +82,28 @@ pub trait Consumer: Send + Sync {
 pub trait Question: Send + Sync {
     /// What each instance says; see [`Consumer::attest`].
     async fn ask(&self) -> Vec<Result<Attestation, CallError>>;
+}
+
+/// Asks instances, each by its name and its question, all at once. Returns one answer, or one error, for each, in their
+/// order: whatever became of its task, an instance that was asked is counted.
+#[cfg(feature = "tool")]
+pub(crate) async fn ask_each<F>(
+    instances: impl Iterator<Item = (String, F)>,
+) -> Vec<Result<Attestation, CallError>>
+where
+    F: Future<Output = Result<Attestation, CallError>> + Send + 'static,
+{
+    let (mut tasks, mut answers) = (JoinSet::new(), Vec::new());
+    for (index, (name, ask)) in instances.enumerate() {
+        answers.push(Err(CallError::rejected(ErrorKind::Local, format!("{name} was not asked"))));
+        tasks.spawn(async move { (index, ask.await) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((index, answer)) = done {
+            answers[index] = answer;
+        }
+    }
+    answers
 }
 
 /// What one instance of a consumer shows of the credential that it uses.

@@ -6,8 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::spec::Api;
 use crate::domain::ErrorKind;
-use crate::provider::http::sensitive;
-use crate::provider::http::transport::is_loopback;
+use crate::provider::http::{Unfit, credential_address, sensitive};
 use crate::provider::outcome::CallError;
 use crate::provider::tls::{self, Pem};
 use crate::secret::Secret;
@@ -83,28 +82,16 @@ impl Settings {
     }
 }
 
-/// The address, if requests with a token may go there. Quotes nothing of it: it may hold a password.
+/// The address, if requests with a token may go there.
 fn address(text: &str) -> Result<reqwest::Url, CallError> {
-    let mut url = text
-        .trim()
-        .parse::<reqwest::Url>()
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .filter(|url| url.username().is_empty() && url.password().is_none())
-        .filter(|url| url.query().is_none() && url.fragment().is_none())
-        .ok_or_else(|| {
-            local("the address of the API is not valid")
-                .hint("write it as `https://HOST/PATH`, without a user, a password or a query")
-        })?;
-    if url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
-        return Err(local(
-            "the address of the API begins with http://: the token would be readable on its way",
-        )
-        .hint("write `https://`; `http://` is for this machine alone"));
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Ok(url)
+    credential_address(text).map_err(|unfit| match unfit {
+        Unfit::Invalid => local("the address of the API is not valid")
+            .hint("write it as `https://HOST/PATH`, without a user, a password or a query"),
+        Unfit::Plain => {
+            local("the address of the API begins with http://: the token would be readable on its way")
+                .hint("write `https://`; `http://` is for this machine alone")
+        }
+    })
 }
 
 fn local(message: impl Into<String>) -> CallError {

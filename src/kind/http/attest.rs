@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::task::JoinSet;
 
 use crate::domain::ErrorKind;
 use crate::provider::http::call::ASK_TIMEOUT;
 use crate::provider::http::transport::Transport;
 use crate::provider::http::{at_pointer, safe_url};
 use crate::provider::outcome::CallError;
-use crate::provider::{Attestation, Question, Secret256};
+use crate::provider::{Attestation, Question, Secret256, ask_each};
 
 /// Asks every address, all at once. An instance that gives no answer still counts.
 #[derive(Debug, Clone)]
@@ -22,25 +21,12 @@ pub struct HttpAttest {
 
 #[async_trait]
 impl Question for HttpAttest {
-    // One answer, or one error, for each address, in their order.
     async fn ask(&self) -> Vec<Result<Attestation, CallError>> {
-        let mut tasks = JoinSet::new();
-        for (index, url) in self.urls.iter().cloned().enumerate() {
-            let this = self.clone();
-            tasks.spawn(async move { (index, this.ask_one(&url).await) });
-        }
-        // Whatever became of its task, an instance that was asked is counted.
-        let mut answers: Vec<_> = self
-            .urls
-            .iter()
-            .map(|url| Err(CallError::rejected(ErrorKind::Local, format!("{} was not asked", safe_url(url)))))
-            .collect();
-        while let Some(done) = tasks.join_next().await {
-            if let Ok((index, answer)) = done {
-                answers[index] = answer;
-            }
-        }
-        answers
+        let instance = |url: &String| {
+            let (this, url) = (self.clone(), url.clone());
+            (safe_url(&url), async move { this.ask_one(&url).await })
+        };
+        ask_each(self.urls.iter().map(instance)).await
     }
 }
 

@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::kubeconfig::{Cluster, Hidden, Kubeconfig, User, local};
 use super::spec::Kubernetes;
 use crate::domain::ErrorKind;
-use crate::provider::http::sensitive;
-use crate::provider::http::transport::is_loopback;
+use crate::provider::http::{Unfit, credential_address, sensitive};
 use crate::provider::outcome::CallError;
 use crate::provider::own_file::{self, SMALL};
 use crate::provider::tls::Pem;
@@ -217,27 +216,17 @@ fn read(path: &Path) -> Result<Vec<u8>, CallError> {
     own_file::read(path, SMALL).map_err(|error| local(format!("cannot read {}: {error}", path.display())))
 }
 
-/// The address, if requests with a credential may go there. Quotes nothing of it: it may hold a password.
+/// The address, if requests with a credential may go there.
 fn address(text: &str) -> Result<reqwest::Url, CallError> {
-    let mut url = text
-        .trim()
-        .parse::<reqwest::Url>()
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .filter(|url| url.username().is_empty() && url.password().is_none())
-        .filter(|url| url.query().is_none() && url.fragment().is_none())
-        .ok_or_else(|| {
+    credential_address(text).map_err(|unfit| match unfit {
+        Unfit::Invalid => {
             local("the address of the API server is not valid").hint("write it as `https://HOST:PORT`")
-        })?;
-    if url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
-        return Err(local(
-            "the address of the API server begins with http://: secrets would be readable on their way",
-        )
-        .hint("write `https://`; `http://` is for this machine alone (`kubectl proxy`)"));
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Ok(url)
+        }
+        Unfit::Plain => {
+            local("the address of the API server begins with http://: secrets would be readable on their way")
+                .hint("write `https://`; `http://` is for this machine alone (`kubectl proxy`)")
+        }
+    })
 }
 
 #[cfg(test)]

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::task::JoinSet;
 
 use super::handshake::{Endpoint, Shows, Watch, no_answer, patience};
 use super::spec::TlsAttest;
-use crate::domain::ErrorKind;
 use crate::provider::logged::Logged;
 use crate::provider::outcome::CallError;
-use crate::provider::{Attestation, Question};
+use crate::provider::{Attestation, Question, ask_each};
 
 /// Makes a handshake with every address, all at once. An instance that gives no answer still counts.
 #[derive(Debug)]
@@ -34,22 +32,12 @@ impl TlsAsk {
 
 #[async_trait]
 impl Question for TlsAsk {
-    // One answer, or one error, for each address, in their order.
     async fn ask(&self) -> Vec<Result<Attestation, CallError>> {
-        let mut tasks = JoinSet::new();
-        for (index, at) in self.instances.iter().cloned().enumerate() {
-            let patience = self.patience;
-            tasks.spawn(async move { (index, ask_one(&at, patience).await) });
-        }
-        // Whatever became of its task, an instance that was asked is counted.
-        let unasked = |at| Err(CallError::rejected(ErrorKind::Local, format!("{at} was not asked")));
-        let mut answers: Vec<_> = self.instances.iter().map(unasked).collect();
-        while let Some(done) = tasks.join_next().await {
-            if let Ok((index, answer)) = done {
-                answers[index] = answer;
-            }
-        }
-        answers
+        let instance = |at: &Endpoint| {
+            let (at, patience) = (at.clone(), self.patience);
+            (at.to_string(), async move { ask_one(&at, patience).await })
+        };
+        ask_each(self.instances.iter().map(instance)).await
     }
 }
 

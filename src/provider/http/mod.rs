@@ -95,6 +95,33 @@ pub(crate) fn at_pointer(reply: &Reply, pointer: &str) -> Option<serde_json::Val
     document.pointer(pointer).cloned()
 }
 
+/// Why requests with a credential may not go to an address.
+pub(crate) enum Unfit {
+    /// It is not an http address, or has a user, a query or a fragment.
+    Invalid,
+    /// It begins with `http://`, and leads to another machine.
+    Plain,
+}
+
+/// The address, without a slash at its end, if requests with a credential may go there. Quotes nothing of it: it may hold
+/// a password.
+pub(crate) fn credential_address(text: &str) -> Result<reqwest::Url, Unfit> {
+    let mut url = text
+        .trim()
+        .parse::<reqwest::Url>()
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .filter(|url| url.username().is_empty() && url.password().is_none())
+        .filter(|url| url.query().is_none() && url.fragment().is_none())
+        .ok_or(Unfit::Invalid)?;
+    if url.scheme() == "http" && !url.host_str().is_some_and(transport::is_loopback) {
+        return Err(Unfit::Plain);
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
