@@ -76,7 +76,7 @@ fn change(args: &ResumeArgs, context: &Context) -> Option<(Event, String)> {
     let name = args.reissue.clone()?;
     let refusal =
         format!("cannot replace the new {name}: this run has not issued it, or a store may already hold it");
-    Some((Event::Reissue { credential: name }, refusal))
+    Some((Event::Reissue { credential: name, takes_back: true }, refusal))
 }
 
 /// Nothing goes on under a latch.

@@ -69,7 +69,12 @@ fn follow(state: &mut State, event: &Event, now: Timestamp) {
 fn apply_random_event(state: &mut State, now: Timestamp, dice: &mut Dice) {
     let who = || "somebody".to_owned();
     match dice.roll(6) {
-        0 => drop(state.apply(&Event::Turned { to: None, why: who(), by_gate: false }, now)),
+        0 => {
+            drop(state.apply(
+                &Event::Turned { to: None, why: who(), by_gate: false, from: state.undone_first() },
+                now,
+            ))
+        }
         1 => drop(state.apply(&Event::Halted { by: who(), reason: who() }, now)),
         2 => {
             let unknown: Vec<usize> = state.unknown().collect();

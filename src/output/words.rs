@@ -62,7 +62,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
                 .into()
         }
         Event::Rewrite { credential, .. } => format!("writing the new {credential} into its stores again"),
-        Event::Reissue { credential } => format!("revoking the new {credential} and issuing another one"),
+        Event::Reissue { credential, .. } => format!("revoking the new {credential} and issuing another one"),
         Event::Seen { .. } | Event::Traced { .. } => return None,
         Event::Requested { by, key, .. } => format!("requested by {by}, signed with {key}"),
         Event::Approved { by, key, phases, .. } => {

@@ -114,11 +114,11 @@ impl State {
             Event::Adopted { credential, consumer, instances, of } => {
                 self.adopted.insert((credential.clone(), consumer.clone()), (*instances, *of));
             }
-            Event::Turned { to, why, by_gate } => self.turn(event, *to, why, *by_gate)?,
+            Event::Turned { to, why, by_gate, from } => self.turn(event, *to, why, *by_gate, *from)?,
             Event::Returned { phase } => self.return_to(event, *phase, at)?,
             Event::Forward { .. } => self.forward(event, at)?,
             Event::Deferred {} => self.defer(event)?,
-            Event::Reissue { credential } => self.reissue(event, credential)?,
+            Event::Reissue { credential, takes_back } => self.reissue(event, credential, *takes_back)?,
             Event::Rewrite { credential, takes_back } => self.rewrite(event, credential, *takes_back, at)?,
             Event::Seen { credential, stores, outgoing, incoming } => {
                 let seen = Seen { stores: stores.clone(), outgoing: *outgoing, incoming: *incoming };
@@ -242,6 +242,7 @@ impl State {
         }
         if self.plan.steps[step].is_effect() {
             let known = &mut self.steps[step];
+            known.begun.get_or_insert(at);
             known.since.get_or_insert(at);
             if op == Op::Do {
                 known.last = Some(at);

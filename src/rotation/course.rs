@@ -62,6 +62,11 @@ impl State {
             && !self.has_killed()
     }
 
+    /// A phase's place in the order of the strategy.
+    fn rank(&self, phase: Phase) -> Option<usize> {
+        Phase::order(self.plan.strategy).iter().position(|p| *p == phase)
+    }
+
     fn of(&self, phase: Phase) -> impl Iterator<Item = usize> + '_ {
         (0..self.plan.steps.len()).filter(move |at| self.plan.steps[*at].phase == phase)
     }
@@ -121,6 +126,7 @@ impl State {
         to: Option<Phase>,
         why: &str,
         by_gate: bool,
+        from: Option<Phase>,
     ) -> Result<(), IllegalTransition> {
         if self.is_past_return() {
             return Err(illegal(event, "the run".into(), "past the point of no return".into()));
@@ -128,16 +134,21 @@ impl State {
         if !self.work.started.is_empty() {
             return Err(illegal(event, "the run".into(), "in the middle of calls".into()));
         }
+        if self.phase.zip(from).is_some_and(|(now, from)| self.rank(from) < self.rank(now)) {
+            return Err(illegal(event, "the run".into(), "in a later phase".into()));
+        }
         self.direction = Direction::Back { to, why: why.to_owned(), by_gate };
         self.hurries = false;
         self.deferred = false;
+        self.thorough = from.is_some();
         self.returned = None;
         self.judged.clear();
         self.vouched.clear();
-        if self.phase == Some(Phase::Prepare) && self.has_killed() {
-            // What was killed first is revived first: the old one is alive before the new one goes.
-            self.phase = Some(Phase::Sunset);
-        }
+        self.phase = match from {
+            // So versions did it that recorded no `from`: what was killed first is revived first.
+            None if self.phase == Some(Phase::Prepare) && self.has_killed() => Some(Phase::Sunset),
+            from => from.or(self.phase),
+        };
         let swapped = self.swapped();
         for (step, known) in self.plan.steps.iter().zip(&mut self.steps) {
             known.overwrites = false;
@@ -170,6 +181,16 @@ impl State {
         }
         self.rebuild_work();
         Ok(())
+    }
+
+    /// The phase in which a rollback begins: this one, or a later one where something is in effect already, under
+    /// `contain` or since a person had something done again. What was done last is undone first: the old credential
+    /// is alive before a store hands it out, or the new one goes.
+    pub(crate) fn undone_first(&self) -> Option<Phase> {
+        let done = (0..self.plan.steps.len()).filter(|at| {
+            self.plan.steps[*at].is_effect() && (self.steps[*at].touched || self.may_be_in_effect(*at))
+        });
+        done.map(|at| self.plan.steps[at].phase).chain(self.phase).max_by_key(|phase| self.rank(*phase))
     }
 
     /// The credentials of which some store has, or may have, the incoming version as its current one.
@@ -261,7 +282,12 @@ impl State {
     }
 
     /// The new credential of this name is revoked, and another one issued in its place.
-    pub(super) fn reissue(&mut self, event: &Event, name: &str) -> Result<(), IllegalTransition> {
+    pub(super) fn reissue(
+        &mut self,
+        event: &Event,
+        name: &str,
+        takes_back: bool,
+    ) -> Result<(), IllegalTransition> {
         let refuse = |state: &str| Err(illegal(event, format!("credential `{name}`"), state.into()));
         let Some(c) = self.plan.credentials.iter().position(|p| p.name == name) else {
             return refuse("not in the plan");
@@ -271,6 +297,14 @@ impl State {
         }
         for at in 0..self.plan.steps.len() {
             match self.plan.steps[at].action {
+                // Another one takes the place of this one, and the way back sets the old one again.
+                Action::Issue { credential }
+                    if credential == c && takes_back && self.plan.credentials[c].issuer.replaces() =>
+                {
+                    self.steps[at].touched = true;
+                    self.steps[at].status = Status::pending();
+                    self.steps[at].next_round();
+                }
                 Action::Issue { credential } if credential == c => {
                     let handle = self.fact(at, "handle").map(str::to_owned);
                     self.steps[at].status = Status::Orphaned {
@@ -284,9 +318,15 @@ impl State {
                     self.steps[at].status = Status::pending();
                 }
                 Action::Stage { credential, .. } if credential == c => {
+                    // What is staged stays there if no other one is issued.
+                    self.steps[at].touched |= takes_back && self.steps[at].status == Status::Done;
                     self.steps[at].status = Status::pending();
                     // Another value needs another idempotency token.
                     self.steps[at].next_round();
+                }
+                // A repeated request may make two of the next one as well.
+                Action::Sweep { credential } if credential == c && takes_back => {
+                    self.steps[at].status = Status::pending();
                 }
                 _ => {}
             }

@@ -246,7 +246,7 @@ impl State {
         let refused = matches!(self.plan.steps[step].action, Action::Accept { .. } | Action::Inspect { .. })
             && matches!(failure.kind, ErrorKind::Declined | ErrorKind::Refused);
         if refused && self.may_turn() {
-            return Next::Record(Event::Turned { to: None, why: failure.message.clone(), by_gate: true });
+            return Next::Record(self.turned(failure.message.clone()));
         }
         stop(Stop::Failed { step: id })
     }
@@ -255,6 +255,11 @@ impl State {
     fn may_turn(&self) -> bool {
         let killed = self.has_killed() || self.has_replaced();
         (self.plan.strategy == Strategy::Overlap || !killed) && !self.is_past_return()
+    }
+
+    /// The engine's own word to go back.
+    fn turned(&self, why: String) -> Event {
+        Event::Turned { to: None, why, by_gate: true, from: self.undone_first() }
     }
 
     /// The phase's steps are done: what does it wait for?
@@ -273,11 +278,7 @@ impl State {
                 return stop(Stop::LetIn { credentials: names });
             }
             return if self.may_turn() {
-                Next::Record(Event::Turned {
-                    to: None,
-                    why: format!("gate `{gate}` failed: {detail}"),
-                    by_gate: true,
-                })
+                Next::Record(self.turned(format!("gate `{gate}` failed: {detail}")))
             } else {
                 stop(Stop::GateFailed { gate: gate.clone() })
             };

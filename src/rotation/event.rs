@@ -133,6 +133,10 @@ pub enum Event {
         why: String,
         /// Whether the engine decided it, because a gate failed.
         by_gate: bool,
+        /// The phase that is undone first. Versions that began in the phase that the run was in left later ones as they
+        /// were, and wrote records without this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Phase>,
     },
     /// Rollback reached the phase that it was to reach.
     Returned {
@@ -150,6 +154,10 @@ pub enum Event {
     Reissue {
         /// The credential.
         credential: String,
+        /// Whether the way back takes out what was staged before, should issuing again fail. Versions that left it there
+        /// wrote records without this.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        takes_back: bool,
     },
     /// A new credential is to be written into its stores again, over whatever they hold now.
     Rewrite {
@@ -343,7 +351,7 @@ impl Event {
             | Self::LetIn { step: _, detail } => wash(detail),
             Self::Resolved { step: _, applied: _, evidence, facts: _ }
             | Self::Vouched { gate: _, phase: _, evidence } => wash(evidence),
-            Self::Turned { to: _, why, by_gate: _ } | Self::Forward { why } => wash(why),
+            Self::Turned { to: _, why, by_gate: _, from: _ } | Self::Forward { why } => wash(why),
             Self::Halted { by: _, reason } | Self::WindowOverridden { by: _, reason } => wash(reason),
             Self::Noted { text } => wash(text),
             Self::BrokeGlass { by: _, reason, ticket } => [reason, ticket].into_iter().for_each(wash),
@@ -358,7 +366,7 @@ impl Event {
             | Self::Adopted { credential: _, consumer: _, instances: _, of: _ }
             | Self::Returned { phase: _ }
             | Self::Deferred {}
-            | Self::Reissue { credential: _ }
+            | Self::Reissue { credential: _, takes_back: _ }
             | Self::Rewrite { credential: _, takes_back: _ }
             | Self::Seen { credential: _, stores: _, outgoing: _, incoming: _ }
             | Self::HaltCleared { by: _ }
@@ -436,7 +444,7 @@ mod tests {
             Event::Judged { gate: "g".into(), verdict: Verdict::Fail, detail: said() },
             Event::Resolved { step: step(), applied: true, evidence: said(), facts: Facts::new() },
             Event::Vouched { gate: "g".into(), phase: Phase::Overlap, evidence: said() },
-            Event::Turned { to: None, why: said(), by_gate: false },
+            Event::Turned { to: None, why: said(), by_gate: false, from: None },
             Event::Halted { by: "me".into(), reason: said() },
             Event::WindowOverridden { by: "me".into(), reason: said() },
             Event::Noted { text: said() },

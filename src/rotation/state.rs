@@ -88,6 +88,8 @@ pub struct State {
     pub(super) opening: Opening,
     /// Whether the next cutover may begin outside of the deployment windows.
     pub(super) hurries: bool,
+    /// Whether the rollback takes back what an earlier try of a step may have done: versions that recorded no `from` did not.
+    pub(super) thorough: bool,
     /// The words of whoever last let cutover begin outside of the deployment windows.
     pub(super) hurried: Option<String>,
     /// Who ran the processes, as their surroundings said; the last one last.
@@ -129,6 +131,7 @@ impl State {
             broke_glass: None,
             opening: Opening::Now,
             hurries: false,
+            thorough: false,
             hurried: None,
             people: Vec::new(),
             identities: BTreeMap::new(),
@@ -240,6 +243,11 @@ impl State {
     /// How often a step was taken back.
     pub fn round(&self, step: usize) -> u32 {
         self.steps[step].round
+    }
+
+    /// When the first intent of a step was recorded, in whichever round.
+    pub fn begun(&self, step: usize) -> Option<Timestamp> {
+        self.steps[step].begun
     }
 
     /// When the first intent of a step's present round was recorded.

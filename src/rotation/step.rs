@@ -87,6 +87,8 @@ pub(super) struct StepState {
     pub(super) facts: Facts,
     /// How often it was taken back. A part of its idempotency token.
     pub(super) round: u32,
+    /// When its first intent was recorded.
+    pub(super) begun: Option<Timestamp>,
     /// When the first intent of the present round was recorded.
     pub(super) since: Option<Timestamp>,
     /// When the last intent to do it in the present round was recorded.
@@ -114,6 +116,7 @@ impl StepState {
             status: Status::pending(),
             facts: Facts::new(),
             round: 0,
+            begun: None,
             since: None,
             last: None,
             conflict: None,

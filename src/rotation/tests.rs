@@ -16,6 +16,7 @@ use crate::domain::{Check, CheckVerdict, ErrorKind, Opening, Verdict};
 use crate::plan::Action;
 use crate::plan::tests::planned;
 
+mod again;
 mod told;
 
 /// How a call, or a look, ends.
@@ -159,7 +160,8 @@ impl Run {
     }
 
     fn turn(self, to: Option<Phase>) -> Self {
-        self.then(&Event::Turned { to, why: "asked".into(), by_gate: false })
+        let from = self.state.undone_first();
+        self.then(&Event::Turned { to, why: "asked".into(), by_gate: false, from })
     }
 
     fn apply(&mut self, event: &Event) {
@@ -903,7 +905,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
                 .when("verify/demo-key/accept/issuer", Do, &[Fail(ErrorKind::Refused), Ok])
                 .go()
                 .resume()
-                .then(&Event::Reissue { credential: "demo-key".into() })
+                .then(&Event::Reissue { credential: "demo-key".into(), takes_back: true })
                 .go(),
         ),
         (
@@ -937,7 +939,7 @@ fn scenarios() -> Vec<(&'static str, Run)> {
             Run::overlap()
                 .wishing(until(Phase::Cutover))
                 .go()
-                .then(&Event::Reissue { credential: "demo-key".into() }),
+                .then(&Event::Reissue { credential: "demo-key".into(), takes_back: true }),
         ),
         (
             "overruled",
@@ -1395,7 +1397,7 @@ fn what_cannot_follow_is_refused() {
         Event::Resumed {},
         Event::Heartbeat {},
         Event::Closed { end: End::Done },
-        Event::Turned { to: None, why: String::new(), by_gate: false },
+        Event::Turned { to: None, why: String::new(), by_gate: false, from: None },
     ] {
         assert!(closed.state.clone().apply(&event, closed.now).is_err(), "{event:?}");
     }
@@ -1454,7 +1456,7 @@ fn events_and_statuses_have_their_names() {
         Event::Adopted { credential: text(), consumer: text(), instances: 1, of: 1 },
         Event::LetIn { step: text(), detail: text() },
         Event::Vouched { gate: text(), phase: Phase::Overlap, evidence: text() },
-        Event::Turned { to: None, why: text(), by_gate: false },
+        Event::Turned { to: None, why: text(), by_gate: false, from: None },
         Event::Returned { phase: Phase::Proof },
         Event::Halted { by: text(), reason: text() },
         Event::HaltCleared { by: text() },

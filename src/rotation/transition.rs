@@ -145,8 +145,9 @@ impl State {
     pub(super) fn retry(&mut self, step: usize, op: Op, attempt: u32, not_before: Option<Timestamp>) {
         match op {
             Op::Do if self.direction != Direction::Forward => {
-                // It did not take effect, and nobody wants it any more.
-                self.steps[step].status = Status::Undone;
+                // It did not take effect, and nobody wants it any more. An earlier try may have.
+                let undo = self.thorough && self.steps[step].touched;
+                self.steps[step].status = if undo { Status::Done } else { Status::Undone };
                 self.finish(step);
                 return;
             }

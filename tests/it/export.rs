@@ -128,7 +128,12 @@ impl Played {
                     if back && !turned && phase.name() == "revoke" =>
                 {
                     turned = true;
-                    record(Event::Turned { to: None, why: "as the script says".into(), by_gate: false });
+                    record(Event::Turned {
+                        to: None,
+                        why: "as the script says".into(),
+                        by_gate: false,
+                        from: None,
+                    });
                 }
                 (None, Next::Record(event)) => {
                     let over = matches!(event, Event::Closed { .. });

@@ -729,7 +729,7 @@ impl Run {
             tokio::time::sleep(Duration::from_millis(session.pause_ms)).await;
             let clock = self.clock(session.jump_ms);
             let stuck = state.as_ref().is_some_and(|s| matches!(s.stopped(), Some(Stop::Stuck { .. })));
-            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock, stuck) };
+            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock, session, stuck) };
             let Some((journal, begun)) = opened else { continue };
             if begun.end().is_some() {
                 self.over(&begun);
@@ -827,7 +827,7 @@ impl Run {
     }
 
     /// Takes the run up again: from the durable record, and from nothing else. `None` when that failed.
-    fn resume(&mut self, clock: &Arc<Virtual>, stuck: bool) -> Option<(Journaled, State)> {
+    fn resume(&mut self, clock: &Arc<Virtual>, session: Session, stuck: bool) -> Option<(Journaled, State)> {
         let now = clock.now();
         let (inner, mut state) = match poll_now(self.shared.ledger.resume(&self.id, WHO, now)) {
             Ok(resumed) => resumed,
@@ -855,6 +855,18 @@ impl Run {
                 let _ = state.apply(&forward, now.wall);
                 self.shared.fate().count("operator: forward again");
                 events.push(forward);
+            }
+            let name = |at: usize| self.plan.credentials[at % self.plan.credentials.len()].name.clone();
+            let rewrite = session.rewrite.map(|at| Event::Rewrite { credential: name(at), takes_back: true });
+            let reissue = session.reissue.map(|at| Event::Reissue { credential: name(at), takes_back: true });
+            for (event, what) in [(rewrite, "had it written again"), (reissue, "had another one issued")] {
+                if let Some(event) = event
+                    && state.clone().apply(&event, now.wall).is_ok()
+                {
+                    let _ = state.apply(&event, now.wall);
+                    self.shared.fate().count(format!("operator: {what}"));
+                    events.push(event);
+                }
             }
             journal.take_request().expect("the request");
             journal.commit(now, &events).ok()?;

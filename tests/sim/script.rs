@@ -226,6 +226,12 @@ pub(crate) struct Session {
     pub(crate) no_wait: bool,
     /// Somebody asks for a rollback when the run is resumed.
     pub(crate) rollback: Option<Back>,
+    /// Which credential somebody has written into its stores again when the run is resumed.
+    #[serde(default)]
+    pub(crate) rewrite: Option<usize>,
+    /// Which new credential somebody has replaced when the run is resumed.
+    #[serde(default)]
+    pub(crate) reissue: Option<usize>,
     /// By how much the machine's clock is wrong in this session.
     pub(crate) jump_ms: i64,
     /// Whether nobody answers questions.
@@ -696,6 +702,8 @@ pub(crate) fn session(rng: &mut StdRng, weather: Weather, first: bool) -> Sessio
         if rng.gen_bool(0.15) {
             session.rollback = Some(Back { to: rng.gen_bool(0.3).then(|| Phase::ALL[rng.gen_range(0..7)]) });
         }
+        session.rewrite = rng.gen_bool(0.15).then(|| rng.gen_range(0..8));
+        session.reissue = rng.gen_bool(0.15).then(|| rng.gen_range(0..8));
         session.pause_ms = [0, 0, 500, 60_000][rng.gen_range(0..4)];
     }
     if rng.gen_bool(0.2) {

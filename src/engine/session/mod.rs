@@ -203,7 +203,8 @@ impl Session {
                 self.rollback = None;
                 self.stop_watching();
                 self.wishes.until = None;
-                self.hold(Event::Turned { to, why, by_gate: false })?;
+                let from = self.state.undone_first();
+                self.hold(Event::Turned { to, why, by_gate: false, from })?;
             }
             // Else what is under way ends first; `intend` begins nothing new meanwhile.
         }

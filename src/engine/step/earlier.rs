@@ -105,6 +105,7 @@ impl Earlier<'_> {
             incoming: self.fact(issue, HANDLE),
             round: self.round(c),
             issue: issue.and_then(|at| Some(self.context(at, self.state.since(at)?))),
+            rounds: issue.map_or_else(Vec::new, |at| self.rounds(at)),
             orphans: match self.state.status(step) {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
@@ -116,6 +117,14 @@ impl Earlier<'_> {
     /// The round in which a credential's incoming version was, or is being, issued.
     pub(in crate::engine) fn round(&self, credential: usize) -> u32 {
         self.index.issue[credential].map_or(0, |at| self.state.round(at))
+    }
+
+    /// What each round's requests of a step carried: a server may have repeated, or held back, one of any.
+    fn rounds(&self, step: usize) -> Vec<CallContext> {
+        let Some(since) = self.state.begun(step) else { return Vec::new() };
+        let (id, latest) = (&self.state.plan().steps[step].id, self.context(step, since));
+        let of = |round| CallContext { token: token(self.run, id, round), since, ..latest.clone() };
+        (0..=self.state.round(step)).map(of).collect()
     }
 
     /// The context of a step's call; `now` where it was not tried yet.

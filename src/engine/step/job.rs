@@ -59,6 +59,8 @@ pub(in crate::engine) struct Known {
     pub(super) round: u32,
     /// The context of the call that issued incoming.
     pub(super) issue: Option<CallContext>,
+    /// The contexts of every round in which one was issued, or was to be, from the first on.
+    pub(super) rounds: Vec<CallContext>,
     /// What an attempt to issue it left behind.
     pub(super) orphans: Vec<String>,
     /// Whether this run disabled outgoing.

@@ -72,6 +72,7 @@ impl Effect for Promote {
                 Err(e) => return Err(e.read_only()),
             },
         };
+        job.refuse_stopped()?;
         let context = self.context(job);
         let done = match theirs {
             Some(from) => store.promote(&context, &incoming.material, &from, staged).await,

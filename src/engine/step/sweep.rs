@@ -1,5 +1,6 @@
 //! `sweep`: looks for credentials that a repeated request made, and revokes them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use super::earlier::Earlier;
 use super::job::Job;
 use super::{Effect, Observed, applied, nothing_to_undo};
 use crate::domain::{Check, ErrorKind, Observation};
+use crate::engine::safe;
 use crate::engine::yields::{Yield, facts};
 use crate::provider::{CallContext, CallError, Issuer};
 use crate::sabotage::{Sabotage, is_on};
@@ -61,16 +63,19 @@ impl Job {
         keep: &[String],
         incoming: Option<&str>,
     ) -> Result<Result<Vec<String>, String>, CallError> {
-        let (c, _, credential) = self.credential()?;
-        let Some(context) = self.known.issue.as_ref().filter(|_| !is_on(Sabotage::Sweep)) else {
+        let (c, name, credential) = self.credential()?;
+        if is_on(Sabotage::Sweep) {
             return Ok(Ok(Vec::new()));
-        };
-        let held = self.incoming().ok().map(|held| held.material);
-        let mut context = CallContext { held, ..context.clone() };
+        }
+        let held = |round| self.safe.get(&safe::incoming(name, round)).map(|held| held.material);
+        let rounds = self.known.rounds.iter().zip(0..);
+        let mut rounds: Vec<_> =
+            rounds.map(|(context, round)| CallContext { held: held(round), ..context.clone() }).collect();
         let mut before = self.plan.credentials[c].existing.clone();
         let mut expected: Vec<String> = incoming.map(str::to_owned).into_iter().collect();
         if !keep.is_empty() && credential.issuer.finds_by_run() {
-            context.step.clear();
+            rounds = rounds.pop().into_iter().collect();
+            rounds.iter_mut().for_each(|context| context.step.clear());
             before.extend_from_slice(keep);
             expected = keep.to_vec();
         }
@@ -79,13 +84,23 @@ impl Job {
             expected.clear();
         }
         let ours = |handle: &String| keep.contains(handle) || Some(handle.as_str()) == incoming;
-        match self.issuer().await?.twins(&context, &before, &expected).await {
-            Ok(found) => Ok(Ok(found.into_iter().filter(|handle| !ours(handle)).collect())),
-            Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Conflict) => {
-                Ok(Err(e.message))
+        let issuer = self.issuer().await?;
+        let mut left = BTreeSet::new();
+        // What the run keeps is of the last round: a list of that one alone can be too old for it.
+        let last = rounds.len().saturating_sub(1);
+        for (round, context) in rounds.iter().enumerate() {
+            let expected = if round == last { &expected[..] } else { &[] };
+            match issuer.twins(context, &before, expected).await {
+                Ok(found) => left.extend(found.into_iter().filter(|handle| !ours(handle))),
+                Err(e)
+                    if matches!(e.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Conflict) =>
+                {
+                    return Ok(Err(e.message));
+                }
+                Err(e) => return Err(e.read_only()),
             }
-            Err(e) => Err(e.read_only()),
         }
+        Ok(Ok(left.into_iter().collect()))
     }
 
     /// Revokes what a repeated request to create left behind.

@@ -76,7 +76,7 @@ fn a_record_says_who_when_and_after_what() {
 fn what_matters_is_signed_at_once_and_the_rest_soon() {
     let signed = [
         Event::Entered { phase: Phase::Preflight },
-        Event::Turned { to: None, why: "x".into(), by_gate: false },
+        Event::Turned { to: None, why: "x".into(), by_gate: false, from: None },
         Event::Returned { phase: Phase::Prepare },
         Event::Halted { by: "x".into(), reason: "y".into() },
         Event::HaltCleared { by: "x".into() },

@@ -317,32 +317,3 @@ fn each_place_has_its_own_last_acceptance() {
     assert_eq!(baselines, ["preflight/demo-key/baseline/issuer", "preflight/demo-key/baseline/accepts-1"]);
     assert!(places.iter().all(|place| place.accepted < place.refused && place.called.is_some()));
 }
-
-/// Writing again is refused by one store: the other one, and the consumers, have the new credential still, and the way back
-/// takes it from them before it revokes it.
-#[test]
-fn the_way_back_from_a_failed_rewrite_takes_back_what_was_done_before() {
-    let rewrite = |takes_back| Event::Rewrite { credential: "demo-key".into(), takes_back };
-    let end = |takes_back| {
-        let run = until(Phase::Overlap).resume().then(&rewrite(takes_back));
-        let run = run.when("cutover/demo-key/promote", Op::Do, &[Reply::Fail(ErrorKind::Denied)]).go();
-        assert!(matches!(run.state.stopped(), Some(Stop::Failed { .. })), "{}", run.trace);
-        assert!(!run.state.may_reissue(0) || !takes_back, "a store may hand it out");
-        run.turn(None).go()
-    };
-    let back = end(true);
-    let revoked = back.trace.find("Succeeded Undo prepare/demo-key/issue").expect("it was revoked");
-    for undone in [
-        "cutover/demo-key/promote/sandbox ",
-        "cutover/demo-key/promote/sandbox-2 ",
-        "cutover/demo-key/reload/web ",
-    ] {
-        let at = back
-            .trace
-            .find(&format!("Succeeded Undo {undone}"))
-            .unwrap_or_else(|| panic!("{undone}: {}", back.trace));
-        assert!(at < revoked, "{undone}: {}", back.trace);
-    }
-    // As the records of older versions say.
-    assert!(!end(false).trace.contains("Undo cutover/demo-key/reload/web"));
-}
