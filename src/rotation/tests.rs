@@ -17,6 +17,7 @@ use crate::plan::Action;
 use crate::plan::tests::planned;
 
 mod again;
+mod approved;
 mod told;
 
 /// How a call, or a look, ends.

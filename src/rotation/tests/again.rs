@@ -152,3 +152,113 @@ fn another_one_may_have_been_made_twice_as_well() {
     };
     assert_eq!((sweeps(true), sweeps(false)), (2, 1));
 }
+
+/// A run of several credentials, of which one promotion is refused.
+fn several() -> (Run, String, Vec<String>) {
+    let run = Run::of(EVERY_KIND, Strategy::Overlap);
+    let plan = run.state.plan();
+    let single = |action: &crate::plan::Action| matches!(action, crate::plan::Action::Promote { credential, .. } if plan.credentials[*credential].stores.len() == 1);
+    let step = plan.steps.iter().find(|step| single(&step.action)).expect("a promotion").id.clone();
+    let id: &'static str = Box::leak(step.clone().into_boxed_str());
+    let names = run.state.plan().credentials.iter().map(|planned| planned.name.clone()).collect();
+    let run = run.when(id, Op::Do, &[Reply::Fail(ErrorKind::Denied)]).go().resume();
+    (run, step.split('/').nth(1).expect("a credential").to_owned(), names)
+}
+
+/// What is said of one credential changes nothing of another.
+#[test]
+fn what_is_said_of_one_credential_is_for_it_alone() {
+    let (run, refused, names) = several();
+    let may = |name: &String| {
+        let c = names.iter().position(|known| known == name).expect("a credential");
+        (run.state.may_reissue(c), run.state.may_rewrite(c))
+    };
+    assert_eq!(may(&refused), (true, true), "no store has it");
+    let written = names.iter().filter(|name| !may(name).0 && may(name).1).count();
+    assert!(written > 0, "stores have others");
+    for event in [
+        Event::Reissue { credential: refused.clone(), takes_back: true },
+        Event::Rewrite { credential: refused.clone(), takes_back: true },
+    ] {
+        let mut after = run.state.clone();
+        after.apply(&event, run.now).expect("allowed");
+        let steps = run.state.plan().steps.iter().enumerate();
+        let others = steps.filter(|(_, step)| step.id.split('/').nth(1) != Some(refused.as_str()));
+        for (at, step) in others {
+            assert_eq!(after.status(at), run.state.status(at), "{}: {event:?}", step.id);
+        }
+    }
+}
+
+/// A step of the runbook's own may have brought it to where it is used.
+#[test]
+fn what_an_own_step_delivered_is_not_issued_anew() {
+    let delivered = |delivers: bool| {
+        let mut run = Run::of(EVERY_KIND, Strategy::Overlap);
+        let mut plan = (**run.state.plan()).clone();
+        assert!(plan.steps.iter().any(|step| step.id == "cutover/own/drain"));
+        let c = 0;
+        let phase = plan.runbook.phases.cutover.as_mut().expect("a phase");
+        let own = phase.before.iter_mut().chain(&mut phase.after).find(|own| own.name == "drain");
+        own.expect("a step").credential = delivers.then(|| plan.credentials[c].name.clone());
+        // No store has it.
+        let kept = |action: &crate::plan::Action| !matches!(action, crate::plan::Action::Promote { credential, .. } if *credential == c);
+        plan.steps.retain(|step| kept(&step.action));
+        plan.steps.iter_mut().for_each(|step| step.after.clear());
+        run.state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+        run.wishing(|w| w.until = Some(Phase::Overlap)).go().state.may_reissue(c)
+    };
+    assert!(delivered(false));
+    assert!(!delivered(true));
+}
+
+/// A person's word on a step that failed for good, where the run goes back: what was not undone by hand stays as it is, and
+/// is not tried again. What a lost reply left is not a matter of words.
+#[test]
+fn a_word_on_what_failed_for_good() {
+    let word = |step: &str, applied| Event::Resolved {
+        step: step.to_owned(),
+        applied,
+        evidence: "looked".into(),
+        facts: Default::default(),
+    };
+    let reload = "cutover/demo-key/reload/worker";
+    let stuck =
+        until(Phase::Overlap).turn(None).when(reload, Op::Undo, &[Reply::Fail(ErrorKind::Denied)]).go();
+    assert!(matches!(stuck.state.stopped(), Some(Stop::Stuck { .. })), "{}", stuck.trace);
+    let at = stuck.state.step(reload).expect("a step");
+    let after = stuck.then(&word(reload, false));
+    assert_eq!(*after.state.status(at), crate::rotation::Status::Undone, "{}", after.trace);
+    let issue = "prepare/demo-key/issue";
+    let orphans = Reply::Found(Found::Orphans(vec!["left".into()]));
+    let lost = Run::overlap()
+        .when(issue, Op::Do, &[Reply::Unknown, orphans])
+        .when(issue, Op::Discard, &[Reply::Fail(ErrorKind::Denied)])
+        .go();
+    assert!(matches!(lost.state.stopped(), Some(Stop::Failed { .. })), "{}", lost.trace);
+    assert!(lost.state.clone().apply(&word(issue, false), lost.now).is_err(), "{}", lost.trace);
+}
+
+/// A run ends when it has walked to its end, and *done* when everything is proved.
+#[test]
+fn no_record_ends_a_run_before_its_end() {
+    let end = |run: &Run, end| run.state.clone().apply(&Event::Closed { end }, run.now).is_ok();
+    let (done, not_proved) = (crate::rotation::End::Done, crate::rotation::End::NotProved);
+    let half = until(Phase::Cutover);
+    assert_eq!((end(&half, done), end(&half, not_proved)), (false, false));
+    let whole = Run::overlap().when("proof/demo-key/reject", Op::Do, &[Reply::Inconclusive]).go();
+    let unproved = whole.trace.contains("NotProved");
+    assert!(unproved, "{}", whole.trace);
+    let last = until(Phase::Proof);
+    assert_eq!((end(&last, done), end(&last, not_proved)), (true, true), "{}", last.trace);
+}
+
+/// Under `contain` a new credential that is refused or too wide is taken back by itself, for as long as nothing was killed.
+#[test]
+fn contain_turns_by_itself_before_the_kill() {
+    let refused = |step| Run::contain().when(step, Op::Do, &[Reply::Fail(ErrorKind::Refused)]).go();
+    let early = refused("prepare/demo-key/inspect");
+    assert!(early.trace.contains("Turned { to: None"), "{}", early.trace);
+    let late = refused("verify/demo-key/accept/issuer");
+    assert!(!late.trace.contains("Turned"), "{}", late.trace);
+}

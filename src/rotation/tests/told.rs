@@ -317,3 +317,40 @@ fn each_place_has_its_own_last_acceptance() {
     assert_eq!(baselines, ["preflight/demo-key/baseline/issuer", "preflight/demo-key/baseline/accepts-1"]);
     assert!(places.iter().all(|place| place.accepted < place.refused && place.called.is_some()));
 }
+
+/// Where nothing was to be revoked, no exposure is counted; one credential of which an issuer knew something is enough.
+#[test]
+fn exposure_is_counted_where_an_old_credential_was_known() {
+    assert!(!over(|_| {}).state.is_unexposed());
+    assert!(over(|plan| plan.credentials[0].waived = Some("dead".into())).state.is_unexposed());
+}
+
+/// A session's patience begins with it, and a check counts in the process that saw it pass.
+#[test]
+fn patience_and_what_a_process_saw_end_with_it() {
+    let run = until(Phase::Verify);
+    let accepts = |run: &Run| run.state.step("verify/demo-key/accept/issuer").expect("a step");
+    assert_eq!(run.state.patience(), run.state.entered(), "no time passed in it before");
+    assert!(run.state.verified(accepts(&run)).is_some());
+    let run = run.later(3600).resume();
+    assert_eq!(run.state.patience(), run.now);
+    assert!(run.state.entered() < run.now);
+    assert_eq!(run.state.verified(accepts(&run)), None);
+}
+
+/// Where issuing takes the place of the old credential, the old one is as well as the issue is known.
+#[test]
+fn what_took_its_place_tells_of_the_old_one() {
+    let issue = "prepare/demo-key/issue";
+    let outgoing = |reply: Reply| {
+        let run = over(|plan| {
+            let issuer = &mut plan.credentials[0].issuer;
+            (issuer.coexists, issuer.disables, issuer.revokes) = (false, false, false);
+        });
+        let run = run.when(issue, Op::Do, &[reply]).wishing(|w| w.until = Some(Phase::Prepare)).go();
+        run.state.truths().pop().expect("a credential").outgoing
+    };
+    assert_eq!(outgoing(Reply::Ok), Outgoing::Replaced);
+    assert_eq!(outgoing(Reply::Dies), Outgoing::Unknown);
+    assert_eq!(outgoing(Reply::Fail(ErrorKind::Denied)), Outgoing::Accepted);
+}
