@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 20] = [
+const RUNBOOKS: [(&str, &str); 21] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -29,6 +29,7 @@ const RUNBOOKS: [(&str, &str); 20] = [
     ("runbooks/ssh-key-in-authorized-keys.yaml", "production"),
     ("runbooks/token-api-in-kv2.yaml", "production"),
     ("runbooks/token-api-in-kubernetes-secret.yaml", "production"),
+    ("runbooks/token-api-in-gitlab-ci-variable.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
     ("runbooks/postgres-dev-server.yaml", "dev"),

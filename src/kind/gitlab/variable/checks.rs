@@ -52,12 +52,8 @@ impl VariableStore {
             ));
         }
         self.refuse_unfit(found, &found.text, &held)?;
-        let likely = held.parts().fold(Material::default(), |all, (part, value)| {
-            let like = match (&self.characters, value.expose()) {
-                (Some(characters), _) => characters.clone(),
-                (None, old) => old.to_owned(),
-            };
-            all.with(part, Secret::new(like))
+        let likely = held.parts().fold(Material::default(), |all, (part, old)| {
+            all.with(part, self.characters.as_ref().map_or_else(|| old.clone(), Secret::new))
         });
         self.refuse_unfit(found, &self.encode(found, &likely)?, &likely)
     }
