@@ -59,9 +59,7 @@ impl VariableStore {
     /// What this text is called in plans and on the record. Keyed: without the operator's token, which lets read the
     /// variable itself, no guess can be tried on it. With another token the same text has another name.
     fn version(&self, text: &Secret) -> Result<String, CallError> {
-        let key = Sha256::new()
-            .chain_update("stanch gitlab-ci-variable ")
-            .chain_update(self.client.own()?.expose());
+        let key = Sha256::new().chain_update(self.spec.shown()).chain_update(self.client.own()?.expose());
         let key = FingerprintKey::from_bytes(key.finalize().into());
         Ok(key.of(&Material::single("text", text.clone())).to_string())
     }

@@ -132,24 +132,22 @@ impl StoreSpec for GitlabCiVariable {
 
     fn gaps(&self, name: &str) -> Vec<String> {
         let target = self.target();
-        let mut gaps = vec![
+        let overridden = match self.project {
+            Some(_) => "that has a narrower scope, or is set in a pipeline or a job,",
+            None => "of a project or a subgroup",
+        };
+        vec![
             format!(
-                "{name}: jobs that began before cutover keep the old value of {target}, also when they are retried while they run; if it is protected, only pipelines of protected branches and tags get it"
+                "{name}: jobs that began before cutover keep the old value of {target} until they end, and no job says which value it has"
+            ),
+            format!("{name}: if {target} is protected, only pipelines of protected branches and tags get it"),
+            format!(
+                "{name}: a variable with the key {} {overridden} overrides {target}; stanch does not look for one",
+                self.key
             ),
             format!(
                 "{name}: GitLab has no condition for a write: what another client writes to {target} between stanch's read and its write is lost"
             ),
-        ];
-        gaps.push(match self.project {
-            Some(_) => format!(
-                "{name}: a variable with the key {} that has a narrower scope, or is set in the pipeline or the job, overrides {target}; stanch does not look for one",
-                self.key
-            ),
-            None => format!(
-                "{name}: a variable with the key {} of a project or a subgroup overrides {target}, and keeps its own value; stanch does not look for one",
-                self.key
-            ),
-        });
-        gaps
+        ]
     }
 }
