@@ -202,6 +202,9 @@ async fn handle(
             None => StatusCode::NOT_FOUND.into_response(),
         };
     }
+    if method == Method::HEAD {
+        return StatusCode::OK.into_response();
+    }
     match inner.mode {
         Mode::Throttles => {
             return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "Retry later").into_response();

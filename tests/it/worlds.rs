@@ -548,9 +548,8 @@ impl World {
             Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
                 address
             }
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
-                &service.url
-            }
+            Self::Api { service, .. } | Self::Kube { service, .. } => &service.url,
+            Self::Gitlab { gitlab, .. } => &gitlab.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -749,9 +748,10 @@ impl World {
                 tool.with("STANCH_API_TOKEN", &service.operator).with("KUBECONFIG", &kubeconfig)
             }
             Self::Gitlab { service, gitlab } => {
-                let address = format!("{address}{}", service.base());
-                let tool = Tool::new().with("STANCH_API_ADDRESS", &address);
-                tool.with("STANCH_API_TOKEN", &service.operator).with("GITLAB_TOKEN", &gitlab.operator)
+                let api = format!("{}{}", service.url, service.base());
+                let tool = Tool::new().with("STANCH_API_ADDRESS", &api);
+                let tool = tool.with("STANCH_API_TOKEN", &service.operator);
+                tool.with("GITLAB_HOST", address).with("GITLAB_TOKEN", &gitlab.operator)
             }
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
@@ -891,8 +891,8 @@ impl World {
                     namespace.name
                 ),
             ),
-            Self::Gitlab { service, gitlab } => (
-                format!("api: {{ type: api }}\n  gitlab: {{ type: gitlab, address: \"{}\" }}", gitlab.url),
+            Self::Gitlab { service, .. } => (
+                "api: { type: api }\n  gitlab: { type: gitlab }".to_owned(),
                 format!(
                     "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
                     service.issuer(),

@@ -39,7 +39,7 @@ impl Settings {
     /// # Errors
     /// When there is no address, it is none or not encrypted, or something cannot be in a header.
     pub fn resolve(spec: &Api, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, CallError> {
-        Self::resolve_with("", spec, env)
+        Self::resolve_with(None, spec, env)
     }
 
     /// The same, where the service's own tools read the token from the variable `usual`, which programs do not inherit.
@@ -47,7 +47,7 @@ impl Settings {
     /// # Errors
     /// As for [`Settings::resolve`].
     pub(in crate::kind) fn resolve_with(
-        usual: &str,
+        usual: Option<&str>,
         spec: &Api,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, CallError> {
@@ -58,7 +58,9 @@ impl Settings {
         })?;
         let variable = spec.variable.clone();
         let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if variable != usual && (!variable.starts_with(WITHHELD) || !variable.chars().all(fits)) {
+        if usual != Some(variable.as_str())
+            && (!variable.starts_with(WITHHELD) || !variable.chars().all(fits))
+        {
             return Err(local("`variable` of the connection is not the name of a variable that begins with STANCH_")
                 .hint("name it for example STANCH_GITLAB_TOKEN: programs that stanch starts do not inherit such variables"));
         }

@@ -18,15 +18,23 @@ const SCOPE: &str = "api";
 
 impl Gitlab {
     fn settings(&self, env: &Environment) -> Result<Settings, CallError> {
+        let host = env("GITLAB_HOST").map(|host| host.trim().to_owned()).filter(|host| !host.is_empty());
+        let address = self.address.clone().or(host).ok_or_else(|| {
+            CallError::rejected(ErrorKind::Local, "no address of GitLab is set").hint(
+                "set `address` of the connection in the runbook, or GITLAB_HOST, for example to https://gitlab.example.com",
+            )
+        })?;
+        // `glab` takes a host's name alone as well.
+        let scheme = if address.contains("://") { "" } else { "https://" };
         let api = Api {
-            address: Some(format!("{}/api/v4", self.address.trim_end_matches('/'))),
+            address: Some(format!("{scheme}{}/api/v4", address.trim_end_matches('/'))),
             variable: self.variable.clone(),
             header: "PRIVATE-TOKEN".to_owned(),
             prefix: None,
             headers: BTreeMap::new(),
             ca_cert: self.ca_cert.clone(),
         };
-        Settings::resolve_with(TOKEN, &api, env.as_ref())
+        Settings::resolve_with(Some(TOKEN), &api, env.as_ref())
     }
 }
 

@@ -9,9 +9,10 @@ use crate::kind::spec::{Family, FamilySpec, Kind};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gitlab {
-    /// The server's address, without `/api/v4`: for example `https://gitlab.example.com`. Plain `http://` is accepted for
-    /// this machine alone.
-    pub address: String,
+    /// The server's address, without `/api/v4`: for example `https://gitlab.example.com`; else `GITLAB_HOST`, as for `glab`.
+    /// Plain `http://` is accepted for this machine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// The environment variable with the operator's token; another than `GITLAB_TOKEN` has to begin with `STANCH_`:
     /// programs that stanch starts inherit none of these.
     #[serde(default = "token_variable")]
@@ -38,6 +39,6 @@ impl FamilySpec for Gitlab {
     }
 
     fn address(&self) -> Option<&str> {
-        Some(&self.address)
+        self.address.as_deref()
     }
 }
