@@ -280,7 +280,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
             },
             "its steps do not follow",
         ),
-        ("an order", &|p| p["steps"][11]["after"] = json!([]), "its steps do not follow"),
+        ("an order", &|p| p["steps"][12]["after"] = json!([]), "its steps do not follow"),
         ("the strategy", &|p| p["strategy"] = json!("contain"), "its phases do not follow"),
         ("a wait", &|p| p["phases"][5]["at_least"] = json!("0s"), "its phases do not follow"),
         (

@@ -223,7 +223,7 @@ async fn what_cannot_be_written_is_found_before_anything_is_issued() {
     refused(random(), "a-$REFERENCE", json!({}), ErrorKind::Invalid, "replaces what follows it").await;
     refused(random(), OLD, json!({ "hidden": true }), ErrorKind::Unsupported, "hidden").await;
     refused(random(), r#"{"a":"b"}"#, json!({}), ErrorKind::Invalid, "names no `field`").await;
-    refused(random(), "old \n", json!({}), ErrorKind::Conflict, "cannot be seen").await;
+    refused(random(), "old \n", json!({}), ErrorKind::Invalid, "cannot be seen").await;
     refused(
         random(),
         OLD,

@@ -130,7 +130,7 @@ impl Gitlab {
 
     /// Where a job of the project in this environment gets a variable; of a protected branch or of another.
     pub(crate) fn job(&self, environment: &str, protected: bool, key: &str) -> String {
-        format!("{}/job/{environment}/{protected}/{key}", self.url)
+        format!("{}/job/{}/{protected}/{key}", self.url, environment.replace('/', "%2F"))
     }
 }
 
