@@ -188,6 +188,7 @@ fn observed(plan: &Plan, step: &Step, op: Op) -> String {
         (Some(Observation::Idempotent), _) => "repeats the step, which is harmless",
         (Some(Observation::Token), _) => "reads the store; a repeated request carries the same token",
         (Some(Observation::Conditional), _) => "reads the version back and compares it",
+        (Some(Observation::Readable), Action::Promote { .. }) => "reads the value back and compares it",
         (Some(Observation::Listable), Action::Issue { .. }) if op == Op::Do => {
             "lists the credentials at the issuer and looks for one that this step created"
         }

@@ -12,7 +12,7 @@ pub enum Observation {
     Conditional,
     /// What was created carries a tag, or is one of few: it is listed.
     Listable,
-    /// The target's state is read: alive, disabled or gone.
+    /// The target's state is read: alive, disabled or gone, or the value that it has.
     Readable,
     /// Doing it again is harmless by contract.
     Idempotent,

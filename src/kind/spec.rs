@@ -390,6 +390,12 @@ pub trait StoreSpec: Debug + Send + Sync {
     /// Where a person looks, and for what, when nothing else can say what became of a call.
     fn look(&self, look: &StoreLook<'_>) -> String;
 
+    /// What no check covers, or is worth knowing before a run, of the credential with this name: each a sentence.
+    /// Nothing, as by default, where who reads the store gets the new value or says which one it has.
+    fn gaps(&self, _name: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Its path, where it is on this machine: somebody may have moved what the path leads to.
     fn local_path(&self) -> Option<&str> {
         None

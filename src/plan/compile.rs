@@ -368,4 +368,5 @@ fn gaps(
             .push(format!("{name}: no check uses the old value at the end, so nothing will prove it dead"));
     }
     unchecked.extend(credential.issuer.gaps(name, &credential.scope));
+    unchecked.extend(credential.stores.iter().flat_map(|store| store.gaps(name)));
 }

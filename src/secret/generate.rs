@@ -66,6 +66,12 @@ impl Recipe {
         Ok(Self { alphabet, length })
     }
 
+    /// The characters that a secret of this recipe may have.
+    pub fn characters(self) -> String {
+        let separator = if self.alphabet == Alphabet::Uuid { "-" } else { "" };
+        characters(self.alphabet).iter().copied().map(char::from).collect::<String>() + separator
+    }
+
     /// Makes one secret from the operating system's generator.
     pub fn generate(self) -> Secret {
         if self.alphabet == Alphabet::Uuid {

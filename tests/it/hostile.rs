@@ -341,6 +341,24 @@ async fn kubernetes(url: &str) -> Vec<(&'static str, Result)> {
     ]
 }
 
+/// Every call to GitLab.
+async fn gitlab(url: &str) -> Vec<(&'static str, Result)> {
+    let provider = crate::gitlab::provider(url, OPERATOR, DEADLINE);
+    let issuer = serde_json::json!({ "type": "random" });
+    let project = serde_json::json!({ "project": "shop/web" });
+    let (store, context) = (crate::gitlab::store_of(&provider, issuer, project).await, context());
+    let value = Material::single("value", Secret::new(VALUE));
+    vec![
+        ("a token of GitLab", checked(provider.preflight("gitlab").await)),
+        ("a variable", checked(store.preflight().await)),
+        ("observe a variable", shown(store.observe().await)),
+        ("read a variable", shown(store.read(None).await)),
+        ("promote in a variable", shown(store.promote(&context, &value, &value, None).await)),
+        ("refill a variable", shown(store.refill(&context, &value).await)),
+        ("place of a variable", shown(store.place().await)),
+    ]
+}
+
 /// Every request of the runbook's own. A call's and a probe's success is the status alone, by
 /// contract, so these are asked only where the reply is not whole.
 async fn own(url: &str, whole: bool) -> Vec<(&'static str, Result)> {
@@ -411,13 +429,14 @@ async fn no_answer_of_a_hostile_server_is_a_success() {
                 || name.starts_with("invalid")
                 || name == "an empty token";
             let server = server(answer).await;
-            let (vault, aws, own, kubernetes) = tokio::join!(
+            let (vault, aws, own, kubernetes, gitlab) = tokio::join!(
                 vault(&server.url),
                 aws(&server.url),
                 own(&server.url, whole),
-                kubernetes(&server.url)
+                kubernetes(&server.url),
+                gitlab(&server.url)
             );
-            for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes) {
+            for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab) {
                 failed(name, call, result);
             }
             let (asked, sent) = (server.asked.load(Ordering::SeqCst), server.sent.load(Ordering::SeqCst));
@@ -440,9 +459,14 @@ async fn no_redirect_is_followed() {
             elsewhere.url
         );
         let here = server(answer("a redirect", head)).await;
-        let (vault, aws, own, kubernetes) =
-            tokio::join!(vault(&here.url), aws(&here.url), own(&here.url, false), kubernetes(&here.url));
-        for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes) {
+        let (vault, aws, own, kubernetes, gitlab) = tokio::join!(
+            vault(&here.url),
+            aws(&here.url),
+            own(&here.url, false),
+            kubernetes(&here.url),
+            gitlab(&here.url)
+        );
+        for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab) {
             failed("a redirect", call, result);
         }
     }

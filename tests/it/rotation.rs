@@ -225,6 +225,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::kube().await).await;
             })*
         }
+        mod gitlab_variable {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::gitlab().await).await;
+            })*
+        }
         mod gitlab {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "takes a while: scripts/test"]

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::api_server::{Dialect, Service};
+use crate::gitlab_server::{Gitlab, PROJECT};
 use crate::jwt_server::{Keys, Place};
 use crate::kube_server::Namespace;
 use crate::mysql_server::{self, Maria};
@@ -99,6 +100,11 @@ pub(crate) enum World {
         operator: String,
         reader: String,
         folder: tempfile::TempDir,
+    },
+    /// The same in a CI/CD variable of GitLab, which jobs in `production` read.
+    Gitlab {
+        service: Arc<Service>,
+        gitlab: Arc<Gitlab>,
     },
     Own {
         url: String,
@@ -194,6 +200,9 @@ pub(crate) struct Sdk {
     secrets: aws_sdk_secretsmanager::Client,
 }
 
+/// The environment whose variable is rotated, and the project as the server names it.
+const SCOPE: &str = "production";
+const PROJECTS: &str = "projects/shop/web";
 /// Short waits.
 const USUAL: &str = "overlap: { at_least: 1s, until: [adopted, error-rate] }\n  sunset: { at_least: 1s, until: [error-rate] }";
 
@@ -502,6 +511,18 @@ impl World {
         Self::Kube { service, namespace, operator, reader, folder }
     }
 
+    /// The same in a variable of a project, masked, protected and for one environment; another scope has a variable of
+    /// its own.
+    pub(crate) async fn gitlab() -> Self {
+        let (service, old) = Service::start(Dialect::Own).await;
+        let gitlab = Gitlab::start().await;
+        let more =
+            json!({ "masked": true, "protected": true, "environment_scope": SCOPE, "description": "kept" });
+        gitlab.add(PROJECTS, "TOKEN", &old.value, more);
+        gitlab.add(PROJECTS, "TOKEN", "of-another-environment", json!({}));
+        Self::Gitlab { service, gitlab }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -528,6 +549,7 @@ impl World {
                 address
             }
             Self::Api { service, .. } | Self::Kube { service, .. } => &service.url,
+            Self::Gitlab { gitlab, .. } => &gitlab.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -548,6 +570,7 @@ impl World {
             Self::Jwt(Keys { place: Place::Vault { operator, .. }, .. }) => Some(operator.clone()),
             Self::Api { service, .. } => Some(service.operator.clone()),
             Self::Kube { operator, .. } => Some(operator.clone()),
+            Self::Gitlab { gitlab, .. } => Some(gitlab.operator.clone()),
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => None,
         }
     }
@@ -555,7 +578,9 @@ impl World {
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
         match self {
-            Self::Api { service, .. } | Self::Kube { service, .. } => service.disables(),
+            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
+                service.disables()
+            }
             _ => matches!(
                 self,
                 Self::Aws { .. }
@@ -633,6 +658,10 @@ impl World {
                 ("READER_TOKEN", reader),
                 ("CHECK", &service.itself()),
             ]),
+            Self::Gitlab { service, gitlab } => {
+                let job = gitlab.job(SCOPE, true, "TOKEN");
+                Consumer::start(&[("SOURCE", "own"), ("FILE", &job), ("CHECK", &service.itself())])
+            }
             Self::Own { url, authority } => {
                 let file = authority.file().display().to_string();
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &format!("{url}/check"))])
@@ -717,6 +746,12 @@ impl World {
                 let tool = Tool::new().with("STANCH_API_ADDRESS", &address);
                 let kubeconfig = folder.path().join("config").display().to_string();
                 tool.with("STANCH_API_TOKEN", &service.operator).with("KUBECONFIG", &kubeconfig)
+            }
+            Self::Gitlab { service, gitlab } => {
+                let api = format!("{}{}", service.url, service.base());
+                let tool = Tool::new().with("STANCH_API_ADDRESS", &api);
+                let tool = tool.with("STANCH_API_TOKEN", &service.operator);
+                tool.with("GITLAB_HOST", address).with("GITLAB_TOKEN", &gitlab.operator)
             }
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
@@ -856,6 +891,18 @@ impl World {
                     namespace.name
                 ),
             ),
+            Self::Gitlab { service, .. } => (
+                "api: { type: api }\n  gitlab: { type: gitlab }".to_owned(),
+                format!(
+                    "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                    service.issuer(),
+                    service.scope()
+                ),
+                format!(
+                    "{{ type: gitlab-ci-variable, connection: gitlab, project: {}, key: TOKEN, environment_scope: {SCOPE} }}",
+                    PROJECT.0
+                ),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -939,7 +986,7 @@ impl World {
                 existing.extend(sshd.valid());
                 existing.extend(sshd.retired());
             }
-            Self::Api { service, .. } | Self::Kube { service, .. } => {
+            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
                 existing.extend(service.tokens().into_iter().map(|token| token.id));
             }
             Self::Own { authority, .. } => {
@@ -972,7 +1019,7 @@ impl World {
                 }
             }
         }
-        if let Self::Api { service, .. } | Self::Kube { service, .. } = self {
+        if let Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } = self {
             alive = service
                 .tokens()
                 .into_iter()
@@ -1033,6 +1080,13 @@ impl World {
                 json!({ "token": std::fs::read_to_string(folder.path().join("token")).expect("file") })
             }
             Self::Kube { namespace, .. } => namespace.texts("app").await,
+            // All else of the variable has to stay.
+            Self::Gitlab { gitlab, .. } => {
+                let mut fields = gitlab.get(PROJECTS, "TOKEN", SCOPE);
+                let token = fields["value"].take();
+                let other = gitlab.get(PROJECTS, "TOKEN", "*");
+                json!({ "token": token, "note": [fields, other] })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -1061,6 +1115,7 @@ impl World {
             Self::Aws { url, store: AwsStore::Parameter(name), .. } => {
                 ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
             }
+            Self::Gitlab { gitlab, .. } => Some(gitlab.writes()),
             _ => None,
         }
     }
@@ -1117,7 +1172,9 @@ impl World {
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
             Self::Ssh(sshd) => sshd.accepts(&part("private_key")),
-            Self::Api { service, .. } | Self::Kube { service, .. } => service.accepts(&part("token")),
+            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
+                service.accepts(&part("token"))
+            }
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }

@@ -31,19 +31,20 @@ impl fmt::Debug for ApiClient {
 
 /// One request.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) method: HttpMethod,
+pub(in crate::kind) struct Ask {
+    pub(in crate::kind) method: HttpMethod,
     /// Added to the address; what is in it is encoded already.
-    pub(super) path: String,
-    pub(super) query: Vec<(String, String)>,
-    pub(super) body: Option<Value>,
+    pub(in crate::kind) path: String,
+    pub(in crate::kind) query: Vec<(String, String)>,
+    /// JSON, which may hold secrets.
+    pub(in crate::kind) body: Option<Secret>,
     /// Whether it changes something: what is not known of such a request is in doubt.
-    pub(super) changes: bool,
+    pub(in crate::kind) changes: bool,
 }
 
 impl Ask {
     /// The request, for messages. The query stays out of them: it is long.
-    pub(super) fn what(&self) -> String {
+    pub(in crate::kind) fn what(&self) -> String {
         format!("{} {}", self.method.name(), sanitize(&self.path))
     }
 }
@@ -62,7 +63,7 @@ impl ApiClient {
     }
 
     /// The server, for messages.
-    pub(super) fn place(&self) -> String {
+    pub(in crate::kind) fn place(&self) -> String {
         self.settings.address.origin().ascii_serialization()
     }
 
@@ -70,7 +71,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// When its variable is not set.
-    pub(super) fn own(&self) -> Result<&Secret, CallError> {
+    pub(in crate::kind) fn own(&self) -> Result<&Secret, CallError> {
         self.settings.token.as_ref().ok_or_else(|| {
             let variable = &self.settings.variable;
             CallError::rejected(ErrorKind::Refused, format!("there is no token for {}", self.place()))
@@ -79,7 +80,7 @@ impl ApiClient {
     }
 
     /// Is there a token, does the server answer, do the clocks agree.
-    pub(super) async fn preflight(&self, clock: &dyn Clock) -> Vec<Check> {
+    pub(in crate::kind) async fn preflight(&self, clock: &dyn Clock) -> Vec<Check> {
         let mut checks = Vec::new();
         checks.extend(self.own().err().map(|error| error.to_check("identity")));
         let hello = Ask {
@@ -98,7 +99,7 @@ impl ApiClient {
     }
 
     /// Sends a request as the operator. Gives whatever came back.
-    pub(super) async fn reply_to(&self, ask: &Ask) -> Result<Reply, CallError> {
+    pub(in crate::kind) async fn reply_to(&self, ask: &Ask) -> Result<Reply, CallError> {
         self.exchange(ask, Some(self.own()?)).await
     }
 
@@ -108,7 +109,7 @@ impl ApiClient {
     }
 
     /// The error that an answer other than a success is, to the operator or to a token that is tried.
-    pub(super) fn fault(&self, reply: &Reply, ask: &Ask, tried: Option<&Secret>) -> CallError {
+    pub(in crate::kind) fn fault(&self, reply: &Reply, ask: &Ask, tried: Option<&Secret>) -> CallError {
         let what = format!("{} {}", self.place(), ask.what());
         let error = judge(reply, &what).err().unwrap_or_else(|| malformed(ask));
         let slow = reply.retry_after().is_some()
@@ -124,7 +125,12 @@ impl ApiClient {
             _ => error,
         };
         let error = if ask.changes { error } else { error.read_only() };
-        self.settings.token.iter().chain(tried).fold(error, without)
+        self.clean(tried.into_iter().fold(error, without))
+    }
+
+    /// The error without the operator's token, which a server may echo.
+    pub(in crate::kind) fn clean(&self, error: CallError) -> CallError {
+        self.settings.token.iter().fold(error, without)
     }
 
     async fn exchange(&self, ask: &Ask, token: Option<&Secret>) -> Result<Reply, CallError> {
@@ -142,7 +148,7 @@ impl ApiClient {
         }
         let mut request = Request::builder().method(ask.method.name()).uri(url.as_str());
         let body = match &ask.body {
-            Some(body) => serde_json::to_vec(body).map_err(|_| unsendable())?,
+            Some(body) => body.expose().as_bytes().to_vec(),
             None => Vec::new(),
         };
         if let Some(headers) = request.headers_mut() {

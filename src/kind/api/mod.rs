@@ -12,5 +12,7 @@ pub mod token;
 #[cfg(feature = "tool")]
 pub use client::ApiClient;
 #[cfg(feature = "tool")]
+pub(in crate::kind) use client::Ask;
+#[cfg(feature = "tool")]
 pub use settings::Settings;
 pub use spec::Api;

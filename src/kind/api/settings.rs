@@ -39,6 +39,18 @@ impl Settings {
     /// # Errors
     /// When there is no address, it is none or not encrypted, or something cannot be in a header.
     pub fn resolve(spec: &Api, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, CallError> {
+        Self::resolve_with(None, spec, env)
+    }
+
+    /// The same, where the service's own tools read the token from the variable `usual`, which programs do not inherit.
+    ///
+    /// # Errors
+    /// As for [`Settings::resolve`].
+    pub(in crate::kind) fn resolve_with(
+        usual: Option<&str>,
+        spec: &Api,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, CallError> {
         let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let text = spec.address.clone().or_else(|| env("STANCH_API_ADDRESS")).ok_or_else(|| {
             local("no address of the API is set")
@@ -46,7 +58,9 @@ impl Settings {
         })?;
         let variable = spec.variable.clone();
         let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if !variable.starts_with(WITHHELD) || !variable.chars().all(fits) {
+        if usual != Some(variable.as_str())
+            && (!variable.starts_with(WITHHELD) || !variable.chars().all(fits))
+        {
             return Err(local("`variable` of the connection is not the name of a variable that begins with STANCH_")
                 .hint("name it for example STANCH_GITLAB_TOKEN: programs that stanch starts do not inherit such variables"));
         }

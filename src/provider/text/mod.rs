@@ -13,6 +13,8 @@ mod yaml;
 
 use std::ops::Range;
 
+use serde_json::{Map, Value};
+
 use crate::domain::ErrorKind;
 use crate::provider::outcome::CallError;
 use crate::runbook::model::FileFormat;
@@ -31,6 +33,14 @@ pub(crate) enum Spelling {
     Single,
     /// In double quotes.
     Double,
+}
+
+/// A text, and every string in it where it is a JSON object, so that no error quotes one.
+pub(crate) fn strings(text: &Secret) -> Material {
+    let fields: Map<String, Value> = serde_json::from_str(text.expose()).unwrap_or_default();
+    let strings = fields.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
+    let whole = Material::single("the whole value", text.clone());
+    strings.fold(whole, |all, (name, value)| all.with(&format!("field {name}"), Secret::new(value)))
 }
 
 /// Where a value is in a text.

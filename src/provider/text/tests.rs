@@ -437,3 +437,10 @@ fn a_text_in_pem_keeps_the_newline_at_its_end() {
         assert!(value != new.expose() || back.expose() == text, "{back:?}");
     }
 }
+
+#[test]
+fn what_a_server_echoes_is_not_shown() {
+    let text = Secret::new(r#"{"pw":"hunter2-hunter2","n":1}"#);
+    let said = super::strings(&text).scrub(r#"Value 'hunter2-hunter2' at 'value' is refused"#);
+    assert!(!said.contains("hunter2"), "{said}");
+}

@@ -84,7 +84,7 @@ impl Issuer for ApiIssuer {
         let body = Value::Object(create.body.clone().into_iter().collect());
         let ask = Ask {
             method: create.method,
-            body: Some(values.json(&body).map_err(|name| unfilled(&name))?),
+            body: Some(Secret::new(values.json(&body).map_err(|name| unfilled(&name))?.to_string())),
             changes: true,
             ..self.get(&create.path, &create.query, &values)?
         };

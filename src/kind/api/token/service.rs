@@ -146,7 +146,7 @@ impl ApiIssuer {
         }
         let ask = Ask {
             method: call.method,
-            body: (!body.is_empty()).then_some(Value::Object(body)),
+            body: (!body.is_empty()).then(|| Secret::new(Value::Object(body).to_string())),
             changes: true,
             ..self.get(&call.path, &call.query, &values)?
         };
