@@ -145,6 +145,9 @@ fn held(state: &State, credential: usize, store: usize) -> String {
         (Some(Holds::Unreadable | Holds::Incomparable), _, _) => {
             "could not be read, or could not be compared with the sealed values of this run".into()
         }
+        (Some(Holds::Written), _, at) => {
+            format!("cannot be read; this run wrote the new {name} there (version {})", at.unwrap_or("unknown"))
+        }
         (Some(Holds::Incoming), _, at) => {
             format!(
                 "holds the new {name} (version {}); the old one was version {before}",

@@ -11,6 +11,7 @@ mod clocks;
 mod consumer;
 pub mod exec;
 pub mod file;
+pub mod github;
 pub mod http;
 pub mod jwt;
 #[cfg(feature = "tool")]
@@ -97,6 +98,7 @@ macro_rules! families {
             Redis => redis::Redis,
             Api => api::Api,
             Kubernetes => kubernetes::Kubernetes,
+            Github => github::Github,
             Sandbox => sandbox::World,
         }
     };
@@ -145,6 +147,7 @@ macro_rules! stores {
             Secretsmanager => aws::secretsmanager::Secretsmanager,
             SsmParameter => aws::ssm_parameter::SsmParameter,
             KubernetesSecret => kubernetes::secret::KubernetesSecret,
+            GithubActionsSecret => github::secret::GithubActionsSecret,
             File => file::File,
         }
     };

@@ -174,6 +174,18 @@ pub struct PlannedStore {
 }
 
 impl Planned {
+    /// The store whose value counts as a store's old one: itself, or the first that can be read where it cannot.
+    pub(crate) fn source(&self, store: usize) -> usize {
+        let reads = |s: &PlannedStore| s.traits.reads;
+        let itself = self.stores.get(store).is_none_or(reads).then_some(store);
+        itself.or_else(|| self.stores.iter().position(reads)).unwrap_or(store)
+    }
+
+    /// Whether it has a store that cannot be read: then only those who use the credential show that it arrived.
+    pub(crate) fn has_unreadable(&self) -> bool {
+        self.stores.iter().any(|store| !store.traits.reads)
+    }
+
     /// Whether outgoing is used in preflight, so that a refusal at the end means something: one that is
     /// disabled already, has few uses left, or is not in the stores cannot be.
     pub(crate) fn has_baseline(&self) -> bool {

@@ -587,6 +587,7 @@ impl Lab {
             last: self.clock.now().wall,
             siblings: Vec::new(),
             before: Default::default(),
+            expected: None,
             held: None,
             outgoing: None,
         }
@@ -913,6 +914,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         last: lab.clock.now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     };

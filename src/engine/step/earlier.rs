@@ -109,6 +109,7 @@ impl Earlier<'_> {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
             },
+            versions: self.versions(c),
             disabled: self.index.disable[c].is_some_and(|at| *self.state.status(at) == Status::Done),
         }
     }
@@ -131,6 +132,7 @@ impl Earlier<'_> {
             last: self.state.last(step).unwrap_or(now),
             siblings: Vec::new(),
             before: Versions::default(),
+            expected: None,
             held: None,
             outgoing: outgoing.map(|outgoing| outgoing.handle.clone()),
         }
@@ -147,6 +149,11 @@ impl Earlier<'_> {
         let (was, version) = (self.fact(promote, WAS), self.fact(promote, VERSION));
         // After a rollback the promotion's fact is the version that it restored.
         was.or(version).or_else(|| self.fact(self.index.capture[c][s], VERSION))
+    }
+
+    /// The version that this run wrote in a store, or that it restored since.
+    pub(super) fn wrote(&self, c: usize, s: usize) -> Option<String> {
+        self.fact(self.index.promote[c][s], VERSION)
     }
 
     /// The version that was staged in a store.

@@ -15,7 +15,7 @@ use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
 use crate::provider::{CallContext, CallError, Issued, Issuer, Use};
-use crate::rotation::{Facts, Found};
+use crate::rotation::{Facts, Found, Holds};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -209,18 +209,26 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
     if is_on(Sabotage::Outage) {
         return Ok(());
     }
-    let (_, name, credential) = job.credential()?;
+    let (c, name, credential) = job.credential()?;
+    let unreadable = job.plan.credentials[c].has_unreadable();
     // What cannot be opened any more cannot be compared.
     if let Ok(held) = job.incoming() {
         for store in 0..credential.stores.len() {
-            if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
-                let target = credential.stores[store].target();
+            let target = credential.stores[store].target();
+            if !job.reads(store) {
+                let holds = job.holds(store).await.map_err(CallError::read_only)?;
+                if !matches!(holds, Holds::Unwritten | Holds::Nothing) {
+                    let message = format!("{target} was written since, and cannot be read: it may hold the new {name}, which was not revoked");
+                    let hint = "find out which process wrote there; write the old value there by hand, then: stanch rollback; or go forward again: stanch resume --forward";
+                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+                }
+            } else if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
                 let message = format!("{target} holds the new {name}; it was not revoked");
                 let hint = "find out which process wrote there; then resume, or roll back";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
         }
-        if credential.stores.is_empty() {
+        if credential.stores.is_empty() || unreadable {
             refuse_used(job, &held.material).await?;
         }
     }

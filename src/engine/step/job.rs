@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Handler;
+use super::{Handler, OldAndNew};
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::engine::Operator;
@@ -63,6 +63,8 @@ pub(in crate::engine) struct Known {
     pub(super) orphans: Vec<String>,
     /// Whether this run disabled outgoing.
     pub(super) disabled: bool,
+    /// What tells the versions of its stores apart where no value does.
+    pub(super) versions: Vec<OldAndNew>,
 }
 
 impl Job {
@@ -115,9 +117,9 @@ impl Job {
     }
 
     pub(super) fn outgoing(&self, store: usize) -> Result<Held, CallError> {
-        let (_, name, _) = self.credential()?;
+        let (c, name, _) = self.credential()?;
         self.safe
-            .get(&safe::outgoing(name, store))
+            .get(&safe::outgoing(name, self.plan.credentials[c].source(store)))
             .ok_or_else(|| lost(format!("the old {name} is not among the sealed secrets")))
     }
 
@@ -148,6 +150,18 @@ impl Job {
             Err(_) => "cannot read the halt, so the step did not begin",
         };
         Err(CallError::rejected(ErrorKind::Cancelled, why))
+    }
+
+    /// Whether a store of the step's credential can be read.
+    pub(super) fn reads(&self, store: usize) -> bool {
+        let c = self.step().action.credential();
+        c.is_none_or(|c| self.plan.credentials[c].stores[store].traits.reads)
+    }
+
+    /// Whether a store that cannot be read has another version than this one, and which versions there are.
+    pub(super) async fn has_moved(&self, store: usize, from: &str) -> Result<(bool, Versions), CallError> {
+        let versions = self.store(store).await?.observe().await?;
+        Ok((versions.current.as_deref().is_some_and(|now| now != from), versions))
     }
 
     /// Whether a store's current version has this value, and which versions there are.

@@ -31,19 +31,24 @@ impl fmt::Debug for ApiClient {
 
 /// One request.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) method: HttpMethod,
+pub(in crate::kind) struct Ask {
+    pub(in crate::kind) method: HttpMethod,
     /// Added to the address; what is in it is encoded already.
-    pub(super) path: String,
-    pub(super) query: Vec<(String, String)>,
-    pub(super) body: Option<Value>,
+    pub(in crate::kind) path: String,
+    pub(in crate::kind) query: Vec<(String, String)>,
+    pub(in crate::kind) body: Option<Value>,
     /// Whether it changes something: what is not known of such a request is in doubt.
-    pub(super) changes: bool,
+    pub(in crate::kind) changes: bool,
 }
 
 impl Ask {
+    /// A request that changes nothing.
+    pub(in crate::kind) fn get(path: String) -> Self {
+        Self { method: HttpMethod::Get, path, query: Vec::new(), body: None, changes: false }
+    }
+
     /// The request, for messages. The query stays out of them: it is long.
-    pub(super) fn what(&self) -> String {
+    pub(in crate::kind) fn what(&self) -> String {
         format!("{} {}", self.method.name(), sanitize(&self.path))
     }
 }
@@ -62,7 +67,7 @@ impl ApiClient {
     }
 
     /// The server, for messages.
-    pub(super) fn place(&self) -> String {
+    pub(in crate::kind) fn place(&self) -> String {
         self.settings.address.origin().ascii_serialization()
     }
 
@@ -70,7 +75,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// When its variable is not set.
-    pub(super) fn own(&self) -> Result<&Secret, CallError> {
+    pub(in crate::kind) fn own(&self) -> Result<&Secret, CallError> {
         self.settings.token.as_ref().ok_or_else(|| {
             let variable = &self.settings.variable;
             CallError::rejected(ErrorKind::Refused, format!("there is no token for {}", self.place()))
@@ -79,16 +84,10 @@ impl ApiClient {
     }
 
     /// Is there a token, does the server answer, do the clocks agree.
-    pub(super) async fn preflight(&self, clock: &dyn Clock) -> Vec<Check> {
+    pub(in crate::kind) async fn preflight(&self, clock: &dyn Clock) -> Vec<Check> {
         let mut checks = Vec::new();
         checks.extend(self.own().err().map(|error| error.to_check("identity")));
-        let hello = Ask {
-            method: HttpMethod::Head,
-            path: "/".to_owned(),
-            query: Vec::new(),
-            body: None,
-            changes: false,
-        };
+        let hello = Ask { method: HttpMethod::Head, ..Ask::get("/".to_owned()) };
         match self.exchange(&hello, None).await {
             // Whatever it answers, it is there, and its certificate is trusted.
             Ok(reply) => checks.push(skew(&self.place(), reply.date(), clock.now().wall)),
@@ -98,17 +97,17 @@ impl ApiClient {
     }
 
     /// Sends a request as the operator. Gives whatever came back.
-    pub(super) async fn reply_to(&self, ask: &Ask) -> Result<Reply, CallError> {
+    pub(in crate::kind) async fn reply_to(&self, ask: &Ask) -> Result<Reply, CallError> {
         self.exchange(ask, Some(self.own()?)).await
     }
 
     /// Sends a request with this token. Gives whatever came back.
-    pub(super) async fn reply_to_as(&self, ask: &Ask, token: &Secret) -> Result<Reply, CallError> {
+    pub(in crate::kind) async fn reply_to_as(&self, ask: &Ask, token: &Secret) -> Result<Reply, CallError> {
         self.exchange(ask, Some(token)).await.map_err(|error| without(error, token))
     }
 
     /// The error that an answer other than a success is, to the operator or to a token that is tried.
-    pub(super) fn fault(&self, reply: &Reply, ask: &Ask, tried: Option<&Secret>) -> CallError {
+    pub(in crate::kind) fn fault(&self, reply: &Reply, ask: &Ask, tried: Option<&Secret>) -> CallError {
         let what = format!("{} {}", self.place(), ask.what());
         let error = judge(reply, &what).err().unwrap_or_else(|| malformed(ask));
         let slow = reply.retry_after().is_some()
@@ -169,7 +168,7 @@ fn without(error: CallError, secret: &Secret) -> CallError {
 }
 
 /// An answer that is not what the calls of the runbook say. The body is never quoted.
-pub(super) fn malformed(ask: &Ask) -> CallError {
+pub(in crate::kind) fn malformed(ask: &Ask) -> CallError {
     let error = CallError::rejected(
         ErrorKind::Invalid,
         format!("the response to {} is not JSON, or was cut short", ask.what()),
@@ -179,7 +178,7 @@ pub(super) fn malformed(ask: &Ask) -> CallError {
 }
 
 /// A success whose body is JSON.
-pub(super) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
+pub(in crate::kind) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
     serde_json::from_slice(&reply.body).map_err(|_| malformed(ask))
 }
 
@@ -187,12 +186,12 @@ pub(super) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
 ///
 /// # Errors
 /// When nothing is there: the API has changed, or is another one than the calls say.
-pub(super) fn at<'a>(document: &'a Value, pointer: &str, ask: &Ask) -> Result<&'a Value, CallError> {
+pub(in crate::kind) fn at<'a>(document: &'a Value, pointer: &str, ask: &Ask) -> Result<&'a Value, CallError> {
     document.pointer(pointer).ok_or_else(|| unexpected(ask, pointer, "has nothing"))
 }
 
 /// An answer that has something else at a pointer than the calls say.
-pub(super) fn unexpected(ask: &Ask, pointer: &str, what: &str) -> CallError {
+pub(in crate::kind) fn unexpected(ask: &Ask, pointer: &str, what: &str) -> CallError {
     let error = CallError::rejected(
         ErrorKind::Invalid,
         format!(

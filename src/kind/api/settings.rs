@@ -13,6 +13,8 @@ use crate::secret::Secret;
 
 /// What the names of the operator's variables begin with: what programs do not inherit (`provider::exec`).
 const WITHHELD: &str = "STANCH_";
+/// The one other name that they do not inherit.
+const GITHUB: &str = "GITHUB_TOKEN";
 
 /// Everything that is needed to talk to a service.
 #[derive(Debug, Clone)]
@@ -46,7 +48,8 @@ impl Settings {
         })?;
         let variable = spec.variable.clone();
         let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if !variable.starts_with(WITHHELD) || !variable.chars().all(fits) {
+        let own = variable.starts_with(WITHHELD) || variable == GITHUB;
+        if !own || !variable.chars().all(fits) {
             return Err(local("`variable` of the connection is not the name of a variable that begins with STANCH_")
                 .hint("name it for example STANCH_GITLAB_TOKEN: programs that stanch starts do not inherit such variables"));
         }

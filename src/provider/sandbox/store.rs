@@ -93,6 +93,10 @@ impl Store for SandboxStore {
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
+        if !self.traits.reads {
+            let message = format!("{}: this kind of store cannot be read", self.path);
+            return Err(CallError::rejected(ErrorKind::Unsupported, message));
+        }
         self.sandbox
             .call("read", &self.path, |world| {
                 let secrets = self.secrets(world)?;
@@ -158,8 +162,12 @@ impl Store for SandboxStore {
                 let mut secrets = self.secrets(world)?;
                 let current = secrets.labels.current.clone().unwrap_or_default();
                 let now = secrets.versions.get(&current).map(|v| world.material(v)).unwrap_or_default();
-                let done = now.same_as(value);
-                if !done && !now.same_as(from) {
+                let done = self.traits.reads && now.same_as(value);
+                let expected = match self.traits.reads {
+                    true => done || now.same_as(from),
+                    false => context.expected.as_ref().is_none_or(|expected| *expected == current),
+                };
+                if !expected {
                     let message = format!("{}: the current version {current} holds another value", self.path);
                     return Err(CallError::rejected(ErrorKind::Conflict, message));
                 }
