@@ -97,7 +97,7 @@ enum Source {
         url: String,
         secret: String,
     },
-    /// A file with a value, and an address that accepts it as a bearer token.
+    /// A file with a value (or the address where a job gets it), and an address that accepts it as a bearer token.
     Own {
         file: String,
         check: String,
@@ -304,7 +304,13 @@ impl Consumer {
                 Credential::access_key(url, body["Parameter"]["Value"].as_str().unwrap_or_default()).await
             }
             Source::Own { file, .. } => {
-                let value = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+                let value = match file.starts_with("http://") {
+                    true => {
+                        let answer = self.http.get(file).send().await.and_then(|got| got.error_for_status());
+                        answer.map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())?
+                    }
+                    false => std::fs::read_to_string(file).map_err(|e| e.to_string())?,
+                };
                 Ok(Credential { parts: json!({ "main": value }), ..Credential::default() })
             }
             Source::Kubernetes { secret, token, client, .. } => {

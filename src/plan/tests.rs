@@ -29,6 +29,7 @@ const RUNBOOKS: [(&str, &str); 20] = [
     ("runbooks/ssh-key-in-authorized-keys.yaml", "production"),
     ("runbooks/token-api-in-kv2.yaml", "production"),
     ("runbooks/token-api-in-kubernetes-secret.yaml", "production"),
+    ("runbooks/token-api-in-github-actions-secret.yaml", "production"),
     ("runbooks/vault-dev-server.yaml", "dev"),
     ("runbooks/aws-dev-server.yaml", "dev"),
     ("runbooks/postgres-dev-server.yaml", "dev"),

@@ -74,6 +74,7 @@ pub(crate) enum Kind {
     Ssh,
     Api,
     Kube,
+    Github,
     Own,
 }
 
@@ -96,6 +97,7 @@ impl Kind {
             Self::Ssh => World::ssh(),
             Self::Api => World::api(Dialect::Own).await,
             Self::Kube => World::kube().await,
+            Self::Github => World::github().await,
             Self::Own => World::own().await,
         }
     }
@@ -426,6 +428,8 @@ at_every_record! {
     an_api_survives_a_death_at_every_record_of_a_rollback: Api Back, "takes minutes: scripts/test";
     kube_survives_a_death_at_every_record: Kube Forward, "needs Kubernetes: scripts/test --all";
     kube_survives_a_death_at_every_record_of_a_rollback: Kube Back, "needs Kubernetes: scripts/test --all";
+    github_survives_a_death_at_every_record: Github Forward, "takes minutes: scripts/test";
+    github_survives_a_death_at_every_record_of_a_rollback: Github Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }
