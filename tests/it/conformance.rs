@@ -30,7 +30,7 @@ pub(crate) struct StoreCase<'a> {
 pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
     assert!(kind::named(STORES, Some(kind)).is_some(), "there is no store {kind}");
     if !case.store.traits().reads {
-        return unreadable_store_keeps_its_promises(case).await;
+        return unreadable_store_keeps_its_promises(kind, case).await;
     }
     let StoreCase { store, old, new, nowhere } = case;
     let traits = store.traits();
@@ -102,11 +102,14 @@ pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
 }
 
 /// What a store promises that never gives a value back, and is told by its version alone.
-async fn unreadable_store_keeps_its_promises(StoreCase { store, old, new, .. }: StoreCase<'_>) {
+async fn unreadable_store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
+    let StoreCase { store, old, new, .. } = case;
     assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
     let current = async || store.observe().await.expect("observe").current.expect("a current version");
     let knowing = |version: &String| CallContext { expected: Some(version.clone()), ..context() };
     let first = current().await;
+    let told = is_recent(store.written(&first).await.expect("written"));
+    assert_eq!(told, (kind != "sandbox").then_some(true), "{kind}");
     for version in [None, Some(first.as_str())] {
         let error = store.read(version).await.expect_err("it cannot be read");
         assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unsupported, false), "{error:?}");

@@ -32,6 +32,7 @@ connections:
   world: { type: sandbox }
   vault: { type: vault }
   aws: { type: aws, region: eu-west-1 }
+  github: { type: github }
 credentials:
   plain:
     issuer: { type: sandbox, connection: world, policies: [read], ttl: 1h }
@@ -50,7 +51,9 @@ credentials:
   key:
     issuer: { type: iam-access-key, connection: aws, user: app }
     scope: { policies: [p] }
-    stores: [{ type: secretsmanager, connection: aws, secret: s }]
+    stores:
+      - { type: secretsmanager, connection: aws, secret: s }
+      - { type: github-actions-secret, connection: github, repository: shop/app, name: KEY }
     consumers: [{ name: job, reload: { sandbox: {} }, attest: { sandbox: {} } }]
 phases:
   verify: { times: 2, every: 100ms }

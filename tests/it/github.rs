@@ -13,13 +13,19 @@ use stanch::secret::{Material, Secret};
 use crate::conformance::{StoreCase, store_keeps_its_promises};
 use crate::github_server::{Github, Mode};
 use crate::servers::{DEADLINE, context, failures};
+use crate::tool::Consumer;
 use crate::worlds::{GITHUB, World};
 
 const NAME: &str = "TOKEN";
 const ORG: &str = "/orgs/shop/actions/secrets";
 
 /// The store that these words name, at this address.
-fn store_at(url: &str, token: &str, words: &Value, parts: &'static [&'static str]) -> Result<ActionsSecret, CallError> {
+fn store_at(
+    url: &str,
+    token: &str,
+    words: &Value,
+    parts: &'static [&'static str],
+) -> Result<ActionsSecret, CallError> {
     let connection: Connection = serde_json::from_value(json!({ "address": url })).expect("a connection");
     let env = |name: &str| (name == "GITHUB_TOKEN").then(|| token.to_owned());
     let client = Arc::new(ApiClient::new(connection.settings(&env)?, DEADLINE)?);
@@ -70,7 +76,11 @@ async fn it_keeps_the_promises_of_a_store() {
         github.write_for(owner, NAME, "selected", &[7, 9, 11]);
         let at = |value: &str| github.value(owner, NAME) == value;
         let (store, old, new) = (store(&github, &words), token("old"), token("new"));
-        store_keeps_its_promises("github-actions-secret", StoreCase { store: &store, old, new, nowhere: "1" }).await;
+        store_keeps_its_promises(
+            "github-actions-secret",
+            StoreCase { store: &store, old, new, nowhere: "1" },
+        )
+        .await;
         assert!(at("old"), "a runner gets the old value again");
     }
 }
@@ -80,8 +90,12 @@ async fn it_keeps_the_promises_of_a_store() {
 async fn a_job_gets_what_was_sealed() {
     let github = Github::start().await;
     github.write(GITHUB, NAME, "old", 60);
-    let both = Material::single("access_key_id", Secret::new("AKIANEW")).with("secret_access_key", Secret::new("k\n"));
-    for (part, value) in [(Some("secret_access_key"), "k\n"), (None, r#"{"access_key_id":"AKIANEW","secret_access_key":"k\n"}"#)] {
+    let both = Material::single("access_key_id", Secret::new("AKIANEW"))
+        .with("secret_access_key", Secret::new("k\n"));
+    for (part, value) in [
+        (Some("secret_access_key"), "k\n"),
+        (None, r#"{"access_key_id":"AKIANEW","secret_access_key":"k\n"}"#),
+    ] {
         let mut words = of_repository();
         words.as_object_mut().expect("words").extend(part.map(|part| ("part".to_owned(), part.into())));
         let parts = &["access_key_id", "secret_access_key"];
@@ -95,7 +109,9 @@ async fn a_job_gets_what_was_sealed() {
 #[tokio::test]
 async fn who_may_use_a_secret_of_an_organization_stays() {
     let words = json!({ "organization": "shop", "name": NAME });
-    for (visibility, selected) in [("selected", &[3, 1, 2][..]), ("selected", &[]), ("all", &[]), ("private", &[])] {
+    for (visibility, selected) in
+        [("selected", &[3, 1, 2][..]), ("selected", &[]), ("all", &[]), ("private", &[])]
+    {
         let github = Github::start().await;
         github.write_for(ORG, NAME, visibility, selected);
         let store = store(&github, &words);
@@ -157,7 +173,10 @@ async fn a_permission_that_is_missing_is_named() {
         // Of a token that is not a classic one, GitHub does not tell what it may.
         let checks = store.preflight().await;
         assert_eq!(failures(&checks), Vec::<String>::new());
-        assert!(checks.iter().any(|c| c.verdict == CheckVerdict::Warn && c.detail.contains(permission)), "{checks:?}");
+        assert!(
+            checks.iter().any(|c| c.verdict == CheckVerdict::Warn && c.detail.contains(permission)),
+            "{checks:?}"
+        );
         github.mode(Mode::Forbids);
         let step = knowing(&store).await;
         let error = store.promote(&step, &token("new"), &token("old"), None).await.expect_err("forbidden");
@@ -235,7 +254,8 @@ async fn two_writes_have_two_versions() {
     let mut versions = vec![store.observe().await.expect("observe").current.expect("a version")];
     for value in ["one", "two"] {
         let step = knowing(&store).await;
-        versions.push(store.promote(&step, &token(value), &token("old"), None).await.expect("promote").version);
+        versions
+            .push(store.promote(&step, &token(value), &token("old"), None).await.expect("promote").version);
     }
     assert!(versions.is_sorted() && versions[0] != versions[1] && versions[1] != versions[2], "{versions:?}");
 }
@@ -265,7 +285,8 @@ async fn what_cannot_be_a_secret_is_refused_before_anything_is_sent() {
         json!({ "organization": "a/b", "name": NAME }),
         json!({ "repository": "shop/app", "name": NAME, "part": "password" }),
     ] {
-        let error = store_at(&github.url, &github.operator, &words, &["token"]).expect_err(&words.to_string());
+        let error =
+            store_at(&github.url, &github.operator, &words, &["token"]).expect_err(&words.to_string());
         assert_eq!((error.kind, error.in_doubt), (ErrorKind::Invalid, false), "{error:?}");
     }
     assert_eq!(github.asked().len(), asked);
@@ -324,7 +345,10 @@ async fn a_write_of_others_stops_the_run_until_a_person_decides() {
     // The runner goes on with what its job got: only the version tells.
     github.write(GITHUB, NAME, "another", -1);
     let ran = tool.done(&["resume"]).await;
-    assert!(ran.code != Some(0) && ran.stderr.contains("holds a value that this run did not write"), "{ran:?}");
+    assert!(
+        ran.code != Some(0) && ran.stderr.contains("holds a value that this run did not write"),
+        "{ran:?}"
+    );
     assert!(world.accepts(&before).await, "the old one was not touched");
     assert_eq!(github.value(GITHUB, NAME), "another", "it was not overwritten");
     tool.done(&["resume", "--rewrite", "app-key"]).await.expect(0);
@@ -351,4 +375,46 @@ async fn a_plan_says_what_cannot_be_read_and_asks_for_what_it_needs() {
     let ran = plan(text.replace(&format!("{file}\n"), "")).expect(65);
     assert!(ran.stderr.contains("no store of this credential can be read"), "{ran:?}");
     assert_eq!(github.asked(), Vec::<String>::new(), "nothing was asked");
+}
+
+/// One token in two places, each with a consumer that uses it all the time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Vault: scripts/test"]
+async fn one_token_of_vault_moves_in_kv_and_at_github_without_a_failed_request() {
+    let (world, github) = (World::vault().await, Github::start().await);
+    let World::Vault { vault, .. } = &world else { unreachable!("it is that") };
+    let before = world.current().await;
+    github.write(GITHUB, NAME, before["token"].as_str().expect("a token"), 60);
+    let app = world.consumer().await;
+    let job = Consumer::start(&[
+        ("SOURCE", "own"),
+        ("FILE", &github.job(GITHUB, NAME)),
+        ("CHECK", &format!("{}/v1/auth/token/lookup-self", vault.address)),
+    ]);
+    let text = world.runbook_of(&app, None);
+    let text = text.replacen(
+        "vault: { type: vault }",
+        &format!("vault: {{ type: vault }}\n  github: {{ type: github, address: \"{}\" }}", github.url),
+        1,
+    );
+    let text = text.replacen(
+        "field: token }",
+        "field: token }\n      - { type: github-actions-secret, connection: github, repository: shop/app, name: TOKEN }",
+        1,
+    );
+    let text = text.replacen(
+        "    consumers:\n",
+        &format!(
+            "    consumers:\n      - name: job\n        reload: {{ http: {{ url: \"{0}/-/reload\" }} }}\n        attest: {{ http: {{ url: \"{0}/-/credential\", fingerprint: /sha256 }} }}\n",
+            job.url
+        ),
+        1,
+    );
+    let tool = world.tool().with("GITHUB_TOKEN", &github.operator);
+    let runbook = tool.runbook(&text);
+    tool.run(&["run", runbook.to_str().expect("path"), "--env", "test", "--yes"]).expect(0);
+    world.is_rotated(&before).await;
+    assert_eq!(world.current().await["token"], github.value(GITHUB, NAME));
+    app.never_failed().await;
+    job.never_failed().await;
 }

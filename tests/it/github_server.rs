@@ -220,8 +220,7 @@ impl Inner {
             ("GET", None) => says(404, "Not Found"),
             ("GET", Some(kept)) => {
                 let time = |at: i64| jiff::Timestamp::from_second(at).expect("a time").to_string();
-                let mut answer =
-                    json!({ "name": kept.name.to_uppercase(), "created_at": time(0), "updated_at": time(kept.updated) });
+                let mut answer = json!({ "name": kept.name.to_uppercase(), "created_at": time(0), "updated_at": time(kept.updated) });
                 if let Some(visibility) = &kept.visibility {
                     answer["visibility"] = visibility.as_str().into();
                 }

@@ -576,7 +576,9 @@ impl World {
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
         match self {
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Github { service, .. } => service.disables(),
+            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Github { service, .. } => {
+                service.disables()
+            }
             _ => matches!(
                 self,
                 Self::Aws { .. }
@@ -1166,7 +1168,9 @@ impl World {
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
             Self::Ssh(sshd) => sshd.accepts(&part("private_key")),
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Github { service, .. } => service.accepts(&part("token")),
+            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Github { service, .. } => {
+                service.accepts(&part("token"))
+            }
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }

@@ -218,7 +218,9 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
             if !job.reads(store) {
                 let holds = job.holds(store).await.map_err(CallError::read_only)?;
                 if !matches!(holds, Holds::Unwritten | Holds::Nothing) {
-                    let message = format!("{target} was written since, and cannot be read: it may hold the new {name}, which was not revoked");
+                    let message = format!(
+                        "{target} was written since, and cannot be read: it may hold the new {name}, which was not revoked"
+                    );
                     let hint = "find out which process wrote there; write the old value there by hand, then: stanch rollback; or go forward again: stanch resume --forward";
                     return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
                 }

@@ -71,7 +71,9 @@ impl Job {
                         format!("{target} holds the old {name} again; nothing was changed")
                     }
                     Holds::Unwritten => {
-                        format!("{target} has the version again that it had without the new {name}; nothing was changed")
+                        format!(
+                            "{target} has the version again that it had without the new {name}; nothing was changed"
+                        )
                     }
                     Holds::Unreadable => {
                         return Err(lost(format!(

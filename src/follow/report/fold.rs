@@ -176,7 +176,7 @@ impl Fold {
             truth: output::credential(truth),
             new: truth.handle.clone(),
             old: plan.credentials[c].outgoing.as_ref().map(|outgoing| outgoing.handle.clone()),
-            stores: (truth.current, truth.stores),
+            stores: (truth.delivered(), truth.stores),
             attests: plan.credential(c).1.consumers.iter().any(|consumer| consumer.attest.is_some()),
             instances: (truth.adopted, truth.instances),
             milestones: milestones(&state, c, opened, &self.effects),
@@ -272,7 +272,8 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
         lines.push(said(format!("{moved} of {stored} new credentials are current in every store."), last));
     }
     if unread > 0 {
-        let text = format!("{unread} stores cannot be read: consumers alone show that the new value is there.");
+        let text =
+            format!("{unread} stores cannot be read: consumers alone show that the new value is there.");
         lines.push(said(text, last));
     }
     if let Some(reason) = reason {

@@ -90,16 +90,18 @@ fn unreadable(context: &mut Context<'_>) {
         let Some(store) = others.first() else { continue };
         if readable.is_empty() {
             let message = "no store of this credential can be read: stanch does not learn the old value, and could not write it back in a rollback";
-            context.add(Finding::error("unreadable", store.span, message).hint(
+            context.add(Finding::error("write-only", store.span, message).hint(
                 "add a store that holds the same value and can be read, such as `kv2` or a `file`; `outgoing` names the old credential, and does not tell its value",
             ));
         }
         let consumers = credential.value.get("consumers").map(Node::items).unwrap_or_default();
         if !consumers.iter().any(|consumer| consumer.get("attest").is_some()) {
             let message = "this store cannot be read, and no consumer of this credential has `attest`: nothing would show that the new value arrived";
-            context.add(Finding::error("unattested", store.span, message).hint(
-                "add a consumer that reads this store, with `attest`: it says which version it uses",
-            ));
+            context.add(
+                Finding::error("unattested", store.span, message).hint(
+                    "add a consumer that reads this store, with `attest`: it says which version it uses",
+                ),
+            );
         }
     }
 }

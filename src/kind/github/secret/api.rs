@@ -126,7 +126,8 @@ impl ActionsSecret {
         let mut ids = Vec::new();
         let mut ask = Ask::get(format!("{}/{}/repositories", self.base, self.name));
         for page in 1..=PAGES {
-            ask.query = [("per_page", PAGE), ("page", page)].map(|(k, v)| (k.to_owned(), v.to_string())).into();
+            ask.query =
+                [("per_page", PAGE), ("page", page)].map(|(k, v)| (k.to_owned(), v.to_string())).into();
             let (found, _): (Selected, _) = self.get(&ask).await?;
             let last = found.repositories.is_empty();
             ids.extend(found.repositories.iter().map(|repository| repository.id));

@@ -13,7 +13,9 @@ impl ActionsSecret {
         match &found {
             Ok(found) => {
                 checks.push(match self.rehearse() {
-                    Ok(()) => Check::pass(&name, format!("it exists, and was updated at {}", found.version())),
+                    Ok(()) => {
+                        Check::pass(&name, format!("it exists, and was updated at {}", found.version()))
+                    }
                     Err(error) => error.to_check(&name),
                 });
                 checks.push(self.may_write(found));
@@ -26,7 +28,9 @@ impl ActionsSecret {
             Err(error) => checks.push(error.to_check(&name)),
         }
         // What is wrong with both is said once.
-        if found.is_ok() && let Err(error) = key {
+        if found.is_ok()
+            && let Err(error) = key
+        {
             checks.push(error.to_check(&format!("public key for {name}")));
         }
         checks

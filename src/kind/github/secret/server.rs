@@ -74,8 +74,11 @@ impl ActionsSecret {
             text.chars().all(fits) && text.chars().next().is_some_and(|first| !first.is_ascii_digit())
         };
         if !is_name(name) || name.to_uppercase().starts_with("GITHUB_") {
-            return Err(invalid(format!("`{}` cannot be the name of a secret of GitHub Actions", sanitize(name)))
-                .hint("a name has letters, digits and `_`, and begins neither with a digit nor with GITHUB_"));
+            return Err(invalid(format!(
+                "`{}` cannot be the name of a secret of GitHub Actions",
+                sanitize(name)
+            ))
+            .hint("a name has letters, digits and `_`, and begins neither with a digit nor with GITHUB_"));
         }
         if let Some(part) = spec.part.as_ref().filter(|part| !parts.contains(&part.as_str())) {
             return Err(invalid(format!("`part` names the part `{}`", sanitize(part)))
@@ -85,10 +88,13 @@ impl ActionsSecret {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             !text.is_empty() && text.chars().all(fits) && !matches!(text, "." | "..")
         };
-        let wrong = |field: &str, hint: &str| invalid(format!("`{field}` names nothing that can be at GitHub")).hint(hint);
+        let wrong = |field: &str, hint: &str| {
+            invalid(format!("`{field}` names nothing that can be at GitHub")).hint(hint)
+        };
         let (base, owner, permission, scope) = match (&spec.repository, &spec.organization) {
             (Some(repository), None) => {
-                let both = repository.split_once('/').filter(|(owner, name)| is_owner(owner) && is_owner(name));
+                let both =
+                    repository.split_once('/').filter(|(owner, name)| is_owner(owner) && is_owner(name));
                 both.ok_or_else(|| wrong("repository", "write it as OWNER/NAME"))?;
                 match &spec.environment {
                     None => (
@@ -223,8 +229,10 @@ impl Store for ActionsSecret {
             if context.last > context.since && found.updated.as_second() >= context.since.as_second() {
                 return Ok(Promoted { version: now, was: Some(expected.clone()) });
             }
-            let message =
-                format!("{}: the secret was written at {now}, and this run knew it as of {expected}", self.shown());
+            let message = format!(
+                "{}: the secret was written at {now}, and this run knew it as of {expected}",
+                self.shown()
+            );
             return Err(CallError::rejected(ErrorKind::Conflict, message));
         }
         let version = self.write(Some(&found), &text).await?;

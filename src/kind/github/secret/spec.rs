@@ -67,11 +67,12 @@ fn owner(_: &Entry, store: &Node, found: &mut Vec<Finding>) {
     if has("repository") == has("organization") {
         let message = "a secret of GitHub Actions belongs to a repository or to an organization";
         found.push(
-            Finding::error("owner", store.span, message).hint("set either `repository` or `organization`"),
+            Finding::error("secret-owner", store.span, message)
+                .hint("set either `repository` or `organization`"),
         );
     } else if has("environment") && !has("repository") {
         let message = "an environment belongs to a repository, and not to an organization";
-        found.push(Finding::error("owner", store.span, message).hint("set `repository`"));
+        found.push(Finding::error("secret-owner", store.span, message).hint("set `repository`"));
     }
 }
 
@@ -98,7 +99,9 @@ impl StoreSpec for GithubActionsSecret {
                 format!("--repo {} --env {}", shell_word(repository), shell_word(environment))
             }
             (Some(repository), None, _) => format!("--repo {}", shell_word(repository)),
-            (None, _, organization) => format!("--org {}", shell_word(organization.as_deref().unwrap_or("ORG"))),
+            (None, _, organization) => {
+                format!("--org {}", shell_word(organization.as_deref().unwrap_or("ORG")))
+            }
         };
         format!(
             "`gh secret list {whose} --json name,updatedAt`: it took effect if {} was updated{}",
