@@ -203,11 +203,13 @@ impl Earlier<'_> {
         stores
             .map(|(store, promote)| {
                 let written = self.fact(*promote, VERSION);
-                match self.fact(*promote, WAS) {
-                    Some(was) => OldAndNew { old: Some(was), new: written },
+                let touched = promote.is_some_and(|at| self.state.may_have_landed(at));
+                let (old, new) = match self.fact(*promote, WAS) {
+                    Some(was) => (Some(was), written),
                     // After a rollback the promotion's fact is the version that it restored.
-                    None => OldAndNew { old: written.or_else(|| store.versions.current.clone()), new: None },
-                }
+                    None => (written.or_else(|| store.versions.current.clone()), None),
+                };
+                OldAndNew { old, new, touched }
             })
             .collect()
     }

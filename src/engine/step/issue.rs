@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::job::{FINGERPRINT, HANDLE, Job};
+use super::promote::WRITE_AGAIN;
 use super::{Effect, Observed, applied};
 use crate::domain::{ErrorKind, Identity, Life};
 use crate::engine::safe::{self, Held, SafeError};
@@ -217,12 +218,14 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
             let target = credential.stores[store].target();
             if !job.reads(store) {
                 let holds = job.holds(store).await.map_err(CallError::read_only)?;
-                if !matches!(holds, Holds::Unwritten | Holds::Nothing) {
+                let touched = job.known.versions.get(store).is_none_or(|versions| versions.touched);
+                if touched && !matches!(holds, Holds::Unwritten | Holds::Nothing) {
                     let message = format!(
-                        "{target} was written since, and cannot be read: it may hold the new {name}, which was not revoked"
+                        "{target} cannot be read, and was written since: it may hold the new {name}, which was not revoked"
                     );
-                    let hint = "find out which process wrote there; write the old value there by hand, then: stanch rollback; or go forward again: stanch resume --forward";
-                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(format!(
+                        "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
+                    )));
                 }
             } else if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
                 let message = format!("{target} holds the new {name}; it was not revoked");

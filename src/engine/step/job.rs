@@ -2,12 +2,14 @@
 //! returns what to record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Handler, OldAndNew};
-use crate::clock::Clock;
+use crate::clock::{Clock, add};
 use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::engine::Operator;
 use crate::engine::safe::{self, Held, Safe, SafeError};
@@ -29,6 +31,9 @@ pub(super) const VERSION: &str = "version";
 pub(super) const WAS: &str = "was";
 /// The fact that carries a keyed fingerprint.
 pub(super) const FINGERPRINT: &str = "fingerprint";
+
+/// How far two clocks may be apart.
+const SKEW: Duration = Duration::from_secs(5);
 
 /// What a step's call works with.
 #[derive(Clone)]
@@ -158,10 +163,23 @@ impl Job {
         c.is_none_or(|c| self.plan.credentials[c].stores[store].traits.reads)
     }
 
-    /// Whether a store that cannot be read has another version than this one, and which versions there are.
-    pub(super) async fn has_moved(&self, store: usize, from: &str) -> Result<(bool, Versions), CallError> {
-        let versions = self.store(store).await?.observe().await?;
-        Ok((versions.current.as_deref().is_some_and(|now| now != from), versions))
+    /// Whether a store that cannot be read has another version than this one, and which versions there are. One that is
+    /// older than the step, or was written after `until`, is another's.
+    pub(super) async fn has_moved(
+        &self,
+        store: usize,
+        from: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(bool, Versions), CallError> {
+        let stored = self.store(store).await?;
+        let versions = stored.observe().await?;
+        let Some(now) = versions.current.as_deref().filter(|now| *now != from) else {
+            return Ok((false, versions));
+        };
+        let at = stored.written(now).await?;
+        let early = |at: Timestamp| add(at, SKEW) < self.context.since;
+        let late = |at: Timestamp| until.is_some_and(|until| at > add(until, SKEW));
+        Ok((!at.is_some_and(|at| early(at) || late(at)), versions))
     }
 
     /// Whether a store's current version has this value, and which versions there are.

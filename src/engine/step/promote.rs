@@ -10,11 +10,15 @@ use uuid::Uuid;
 use super::earlier::Earlier;
 use super::job::{Job, VERSION, WAS, first_version};
 use super::{Effect, LOOK_BEFORE, Observed, applied};
+use crate::clock::add;
 use crate::domain::{ErrorKind, Versions};
 use crate::engine::yields::{Yield, facts};
 use crate::provider::{CallContext, CallError, Store};
 use crate::rotation::{Facts, Found};
 use crate::secret::Material;
+
+/// How a store that cannot be read is made this run's own again, and then taken back.
+pub(super) const WRITE_AGAIN: &str = "go forward to write the new value once more, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback";
 
 pub(super) struct Promote {
     store: usize,
@@ -110,6 +114,9 @@ impl Effect for Promote {
             .promote(&self.context(job, self.wrote.clone()), &outgoing.material, &incoming.material, was)
             .await
             .map_err(|e| match e.kind {
+                ErrorKind::Conflict if !job.reads(self.store) => e.hint(format!(
+                    "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
+                )),
                 // A new plan is refused while this run holds the place.
                 ErrorKind::NotFound => e.hint(
                     "only stanch still has the value; go forward to write the new one there, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback",
@@ -131,7 +138,10 @@ impl Effect for Promote {
         }
         let (same, versions) = match reads {
             true => job.current_is(self.store, &incoming.material).await?,
-            false => job.has_moved(self.store, &base).await?,
+            false => {
+                let until = add(job.context.last, self.limit(job.plan.runbook.limits.deadline.get()));
+                job.has_moved(self.store, &base, Some(until)).await?
+            }
         };
         if !same {
             return applied(false);
@@ -143,7 +153,7 @@ impl Effect for Promote {
         let outgoing = job.outgoing(self.store)?;
         let (same, versions) = match job.reads(self.store) {
             true => job.current_is(self.store, &outgoing.material).await?,
-            false => job.has_moved(self.store, first_version(&self.wrote)?).await?,
+            false => job.has_moved(self.store, first_version(&self.wrote)?, None).await?,
         };
         if !same {
             return applied(false);

@@ -31,6 +31,8 @@ pub(in crate::engine) struct Look {
 pub(in crate::engine) struct OldAndNew {
     pub(super) old: Option<String>,
     pub(super) new: Option<String>,
+    /// Whether the run wrote there, or may have.
+    pub(super) touched: bool,
 }
 
 impl Job {
