@@ -16,6 +16,7 @@
 //! | listable | `CreateAccessKey`, found by listing | `aws` |
 //! | readable | `POST auth/token/revoke-accessor` | `vault` |
 //! | readable | `UpdateAccessKey`, `DeleteAccessKey` | `aws` |
+//! | readable | `PUT actions/secrets` (GitHub), whose value no one can read back | `github` |
 //! | readable | an own step with `observe` | `own` |
 //! | idempotent | a reload, an own step with `class: idempotent` | `own` |
 //! | opaque | `apply` and `revoke` of a generated value | `own`, with `stanch resolve` |
@@ -315,6 +316,13 @@ async fn aws() {
 async fn jwt_in_vault() {
     let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::JwtInVault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/test"]
+async fn github() {
+    let _alone = ALONE.lock().await;
+    every_request_suffers_every_fault(Kind::Github).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

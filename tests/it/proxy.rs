@@ -276,6 +276,7 @@ fn journaled(what: &str) -> Option<&'static Steps> {
         ("DeleteAccessKey", &[("/revoke", &["do"]), ("/issue", &["undo", "discard"])]),
         ("PutSecretValue", &[("/stage/", &["do"]), ("/promote/", &["do", "undo"])]),
         ("UpdateSecretVersionStage", &[("/stage/", &["do", "undo"]), ("/promote/", &["do", "undo"])]),
+        ("POST /repos/", &[("/promote/", &["do", "undo"])]),
         ("POST /apply", &[("/issue", &["do"])]),
         ("POST /revoke", &[("/revoke", &["do"]), ("/issue", &["undo"])]),
         ("POST /-/reload", &[("/reload/", &["do", "undo"])]),
