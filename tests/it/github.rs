@@ -318,7 +318,9 @@ async fn a_lying_server_is_never_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_reply_is_settled_by_the_time_of_change() {
     let (world, tool, ran) = rotated(Mode::LosesReply, "overlap").await;
-    ran.expect(0);
+    let ran = ran.expect(0);
+    // What was not read is not called current.
+    assert!(ran.stdout.contains("current in 1 of 2 stores, written to 1 that cannot be read"), "{ran:?}");
     let World::Github { github, .. } = &world else { unreachable!("it is that") };
     assert_eq!(github.puts(), 1, "it was not written twice");
     let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
@@ -359,15 +361,24 @@ async fn a_plan_says_what_cannot_be_read_and_asks_for_what_it_needs() {
         let runbook = tool.runbook(&text);
         tool.run(&["plan", runbook.to_str().expect("path"), "--env", "test"])
     };
+    let file = text.lines().find(|line| line.contains("type: file")).expect("a file");
     let attests = text.find("        attest:").expect("a consumer");
     let end = attests + text[attests..].find('\n').expect("a line");
     let without = format!("{}{}", &text[..attests], &text[end + 1..]);
     let ran = plan(without).expect(65);
     assert!(ran.stderr.contains("no consumer of this credential has `attest`"), "{ran:?}");
-    let file = text.lines().find(|line| line.contains("type: file")).expect("a file");
     let ran = plan(text.replace(&format!("{file}\n"), "")).expect(65);
     assert!(ran.stderr.contains("no store of this credential can be read"), "{ran:?}");
     assert_eq!(github.asked(), Vec::<String>::new(), "nothing was asked");
+    let consumer = world.consumer().await;
+    let ran = plan(world.runbook(&consumer.url, None)).expect(0);
+    for said in [
+        "see the version of github-actions-secret shop/app TOKEN",
+        "TOKEN cannot be read: stanch takes it to hold",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
+    assert_eq!(github.puts(), 0);
 }
 
 /// One token in two places, each with a consumer that uses it all the time.

@@ -34,7 +34,7 @@ impl SandboxStore {
         })
     }
 
-    /// Writes a value that cannot be read: the look at the version and the write are two requests, as at GitHub.
+    /// Writes a value that cannot be read. The looks at the version and the write are requests of their own, as at GitHub.
     async fn write_over(&self, context: &CallContext, value: &Material) -> Result<Promoted, CallError> {
         let was = self.observe().await?.current;
         if context.expected.is_some() && context.expected != was {
@@ -45,11 +45,13 @@ impl SandboxStore {
             .call("promote", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;
                 let version = self.add(world, &mut secrets, context, value)?;
-                secrets.labels.current = Some(version.clone());
+                secrets.labels.current = Some(version);
                 world.put_secrets(&self.path, secrets);
-                Ok(Promoted { version, was: was.clone() })
+                Ok(())
             })
-            .await
+            .await?;
+        let version = self.observe().await.map_err(CallError::doubtful)?.current;
+        Ok(Promoted { version: version.unwrap_or_default(), was })
     }
 
     /// Adds a version; a token that was used for it before gives the same version again.
