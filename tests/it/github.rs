@@ -327,6 +327,65 @@ async fn a_lost_reply_is_settled_by_the_time_of_change() {
     assert!(journal.contains("\"found\":\"applied\""), "it was looked for");
 }
 
+/// Another's write is not taken for the run's own: not where the reply to its own was lost long before, and not where it was
+/// not sent yet. Nothing of it is written over, and the way back is open, since the new value never got there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_wrote_before_cutover_stays() {
+    for lost in [true, false] {
+        let world = World::github().await;
+        let World::Github { github, .. } = &world else { unreachable!("it is that") };
+        let (consumer, tool) = (world.consumer().await, world.tool());
+        let runbook = tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted] }")));
+        let alive = world.alive().await;
+        let path = runbook.to_str().expect("path");
+        tool.done(&["run", path, "--env", "test", "--yes", "--until", "verify"]).await.expect(0);
+        match lost {
+            true => github.mode(Mode::LosesWrite),
+            false => github.write(GITHUB, NAME, "theirs", 30),
+        }
+        let ran = tool.done(&["resume"]).await;
+        assert!(ran.code != Some(0), "{ran:?}");
+        let journal = std::fs::read_to_string(tool.journal().expect("journal")).expect("journal");
+        assert!(journal.contains("the secret was written at"), "{ran:?}");
+        if tool.status()["end"].is_null() {
+            let ran = tool.done(&["rollback", "--yes"]).await;
+            // A lost reply leaves a doubt that only a person can end.
+            assert_eq!(ran.code == Some(0), !lost, "{ran:?}");
+        }
+        assert_eq!((github.value(GITHUB, NAME).as_str(), github.puts()), ("theirs", 0));
+        assert_eq!(world.alive().await == alive, !lost, "the new one is revoked where it got nowhere");
+    }
+}
+
+/// A rollback writes over nothing of others', and takes the new credential from no one. The commands that it names lead back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_writes_over_others_only_if_a_person_says_so() {
+    let world = World::github().await;
+    let World::Github { github, .. } = &world else { unreachable!("it is that") };
+    let (consumer, tool) = (world.consumer().await, world.tool());
+    let runbook = tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted] }")));
+    let (before, alive) = (world.current().await, world.alive().await);
+    let path = runbook.to_str().expect("path");
+    tool.done(&["run", path, "--env", "test", "--yes", "--until", "overlap"]).await.expect(0);
+    github.write(GITHUB, NAME, "theirs", -1);
+    let ran = tool.done(&["rollback", "--yes"]).await.expect(14);
+    assert_eq!(github.value(GITHUB, NAME), "theirs", "{ran:?}");
+    assert_eq!(world.alive().await.len(), 2, "both are valid");
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    let commands = [
+        "stanch resume --forward --until cutover",
+        "stanch resume --rewrite app-key --until cutover",
+        "stanch rollback --yes",
+    ];
+    for command in commands {
+        let named = command.replace("app-key", "NAME").replace(" --yes", "");
+        assert!(said.contains(&named), "{named}: {said}");
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        tool.done(&words).await.expect(0);
+    }
+    world.is_as_before(&before, &alive).await;
+}
+
 /// Another's write in overlap is noticed before the old credential is touched, and overwritten only when a person says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_of_others_stops_the_run_until_a_person_decides() {

@@ -29,6 +29,8 @@ pub(crate) enum Mode {
     LiesWell,
     /// Does one write, and its answer is a failure of something else.
     LosesReply,
+    /// Does not do one write, whose answer is such a failure. An hour later another writes.
+    LosesWrite,
     /// Refuses one write for the number of requests, with the time to wait in a header.
     Limits,
     /// The same in words alone.
@@ -248,6 +250,12 @@ impl Inner {
                 let (reset, left) = ((now() + 40).to_string(), "0".to_owned());
                 let limits = [("x-ratelimit-remaining", left), ("x-ratelimit-reset", reset)];
                 return (limits, says(403, "API rate limit exceeded for user ID 1.")).into_response();
+            }
+            Mode::LosesWrite => {
+                self.mode = Mode::Honest;
+                let kept = self.secrets.get_mut(&at).expect("a secret");
+                (kept.value, kept.updated) = ("theirs".to_owned(), now() + 3600);
+                return (StatusCode::BAD_GATEWAY, "<html>").into_response();
             }
             Mode::Forbids => return says(403, "Resource not accessible by personal access token"),
             Mode::Hides => return says(404, "Not Found"),

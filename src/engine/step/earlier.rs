@@ -109,7 +109,10 @@ impl Earlier<'_> {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
             },
-            versions: self.versions(c),
+            versions: match self.state.plan().credentials[c].has_unreadable() {
+                true => self.versions(c),
+                false => Vec::new(),
+            },
             disabled: self.index.disable[c].is_some_and(|at| *self.state.status(at) == Status::Done),
         }
     }

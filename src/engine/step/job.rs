@@ -68,7 +68,7 @@ pub(in crate::engine) struct Known {
     pub(super) orphans: Vec<String>,
     /// Whether this run disabled outgoing.
     pub(super) disabled: bool,
-    /// What tells the versions of its stores apart where no value does.
+    /// What tells the versions of its stores apart, where one of them cannot be read.
     pub(super) versions: Vec<OldAndNew>,
 }
 
