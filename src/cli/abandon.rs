@@ -138,11 +138,7 @@ fn held(state: &State, credential: usize, store: usize) -> String {
         |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
     let in_doubt = ["unknown", "started"];
     // What cannot be read is told by its version.
-    let holds = if planned.stores[store].traits.reads {
-        "holds"
-    } else {
-        "cannot be read, and was last written with"
-    };
+    let holds = if planned.reads(store) { "holds" } else { "cannot be read, and was last written with" };
     let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {

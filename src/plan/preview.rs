@@ -175,7 +175,7 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
         }
         Action::Permission { credential } => format!("check that {} can be rotated", name(*credential)),
         Action::Capture { credential, store: s } => {
-            let reads = plan.credentials[*credential].stores[*s].traits.reads;
+            let reads = plan.credentials[*credential].reads(*s);
             let what = if reads { "read and seal" } else { "see the version of" };
             format!("{what} {}", store(*credential, *s))
         }

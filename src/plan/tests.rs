@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 20] = [
+const RUNBOOKS: [(&str, &str); 21] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -280,7 +280,7 @@ fn a_plan_that_a_hand_changed_is_refused() {
             },
             "its steps do not follow",
         ),
-        ("an order", &|p| p["steps"][11]["after"] = json!([]), "its steps do not follow"),
+        ("an order", &|p| p["steps"][12]["after"] = json!([]), "its steps do not follow"),
         ("the strategy", &|p| p["strategy"] = json!("contain"), "its phases do not follow"),
         ("a wait", &|p| p["phases"][5]["at_least"] = json!("0s"), "its phases do not follow"),
         (

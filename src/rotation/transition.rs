@@ -94,9 +94,7 @@ impl State {
         // what is to be restored.
         // Of a store that cannot be read no look would tell whose write it is.
         let blind = match self.plan.steps[step].action {
-            Action::Promote { credential, store } => {
-                !self.plan.credentials[credential].stores[store].traits.reads
-            }
+            Action::Promote { credential, store } => !self.plan.credentials[credential].reads(store),
             _ => false,
         };
         let observable = !blind && self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);

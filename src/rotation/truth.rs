@@ -232,7 +232,7 @@ impl State {
                 }
             }
             Action::Promote { credential, store } => {
-                match self.plan.credentials[credential].stores[store].traits.reads {
+                match self.plan.credentials[credential].reads(store) {
                     true => truth.current += usize::from(done),
                     false => truth.written += usize::from(done),
                 }

@@ -160,7 +160,7 @@ impl Job {
     /// Whether a store of the step's credential can be read.
     pub(super) fn reads(&self, store: usize) -> bool {
         let c = self.step().action.credential();
-        c.is_none_or(|c| self.plan.credentials[c].stores[store].traits.reads)
+        c.is_none_or(|c| self.plan.credentials[c].reads(store))
     }
 
     /// Whether a store that cannot be read has another version than this one, and which versions there are. One that is
