@@ -503,7 +503,10 @@ async fn a_way_back_that_is_barred_is_stuck_and_open_later() {
             .expect("session");
         assert!(matches!(state.stopped(), Some(Stop::Stuck { .. })), "{fault:?}: {:?}", state.stopped());
         let truths = state.truths();
-        assert!(truths.iter().all(|t| t.current == t.stores), "what was not taken back stands: {truths:?}");
+        assert!(
+            truths.iter().all(|t| t.delivered() == t.stores),
+            "what was not taken back stands: {truths:?}"
+        );
     }
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::job::{HANDLE, Known, VERSION, WAS};
-use super::sight::OldAndNew;
+use super::job::{HANDLE, Known, OldAndNew, VERSION, WAS};
 use crate::domain::Versions;
 use crate::plan::{Action, Plan};
 use crate::provider::{self, CallContext};

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Handler, OldAndNew};
+use super::Handler;
 use crate::clock::{Clock, add};
 use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::engine::Operator;
@@ -53,6 +53,15 @@ pub(in crate::engine) struct Job {
     pub(in crate::engine) context: CallContext,
     pub(in crate::engine) known: Known,
     pub(in crate::engine) handler: Handler,
+}
+
+/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct OldAndNew {
+    pub(super) old: Option<String>,
+    pub(super) new: Option<String>,
+    /// Whether the run wrote there, or may have.
+    pub(super) touched: bool,
 }
 
 /// What earlier steps found of the step's credential.

@@ -1,6 +1,6 @@
 //! What the world shows of a credential at a session's end, and between sessions. Read-only.
 
-use super::job::Job;
+use super::job::{Job, OldAndNew};
 use super::last_look::nothing_is_an_answer;
 use crate::domain::{ErrorKind, Life, Observation};
 use crate::gate::{self, Adoption};
@@ -24,15 +24,6 @@ pub(in crate::engine) struct Asked {
 pub(in crate::engine) struct Look {
     pub(in crate::engine) seen: Seen,
     pub(in crate::engine) used: Vec<Adoption>,
-}
-
-/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
-#[derive(Debug, Clone)]
-pub(in crate::engine) struct OldAndNew {
-    pub(super) old: Option<String>,
-    pub(super) new: Option<String>,
-    /// Whether the run wrote there, or may have.
-    pub(super) touched: bool,
 }
 
 impl Job {
