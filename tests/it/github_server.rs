@@ -264,7 +264,9 @@ impl Inner {
         let sealed = sent["encrypted_value"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let opened = sealed.and_then(|sealed| self.key.unseal(&sealed).ok());
         let value = opened.and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some(value) = value.filter(|_| sent["key_id"] == self.key_id.to_string()) else {
+        let Some(value) =
+            value.filter(|_| sent["key_id"].as_str().and_then(|id| id.parse().ok()) == Some(self.key_id))
+        else {
             return says(422, "Improperly encrypted secret");
         };
         self.puts += 1;

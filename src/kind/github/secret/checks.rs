@@ -1,6 +1,6 @@
 //! What can be known of a secret of GitHub Actions before a run.
 
-use super::api::Found;
+use super::found::Found;
 use super::server::ActionsSecret;
 use crate::domain::{Check, ErrorKind};
 

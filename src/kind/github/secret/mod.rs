@@ -5,6 +5,8 @@ mod api;
 #[cfg(feature = "tool")]
 mod checks;
 #[cfg(feature = "tool")]
+mod found;
+#[cfg(feature = "tool")]
 mod server;
 mod spec;
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::api::Found;
+use super::found::Found;
 use super::spec::GithubActionsSecret;
 use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
