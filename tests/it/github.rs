@@ -335,7 +335,8 @@ async fn what_others_wrote_before_cutover_stays() {
         let world = World::github().await;
         let World::Github { github, .. } = &world else { unreachable!("it is that") };
         let (consumer, tool) = (world.consumer().await, world.tool());
-        let runbook = tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted] }")));
+        let runbook =
+            tool.runbook(&world.runbook(&consumer.url, Some("overlap: { until: [adopted], at_most: 3s }")));
         let alive = world.alive().await;
         let path = runbook.to_str().expect("path");
         tool.done(&["run", path, "--env", "test", "--yes", "--until", "verify"]).await.expect(0);
