@@ -345,6 +345,7 @@ async fn bare_rotation(
         last: SystemClock::new().now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     };

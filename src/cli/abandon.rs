@@ -137,6 +137,8 @@ fn held(state: &State, credential: usize, store: usize) -> String {
     let is =
         |at: Option<usize>, wanted: &[&str]| at.is_some_and(|at| wanted.contains(&state.status(at).word()));
     let in_doubt = ["unknown", "started"];
+    // What cannot be read is told by its version.
+    let holds = if planned.reads(store) { "holds" } else { "cannot be read, and was last written with" };
     let before = planned.stores[store].versions.current.as_deref().unwrap_or("unknown");
     let seen = state.seen(name).and_then(|(_, seen)| seen.stores.get(store));
     let mut text = match (seen, is(promoted, &["done", "undoing", "failed"]), version(promoted)) {
@@ -145,24 +147,24 @@ fn held(state: &State, credential: usize, store: usize) -> String {
         (Some(Holds::Unreadable | Holds::Incomparable), _, _) => {
             "could not be read, or could not be compared with the sealed values of this run".into()
         }
-        (Some(Holds::Incoming), _, at) => {
+        (Some(Holds::Incoming | Holds::Written), _, at) => {
             format!(
-                "holds the new {name} (version {}); the old one was version {before}",
+                "{holds} the new {name} (version {}); the old one was version {before}",
                 at.unwrap_or("unknown")
             )
         }
         // It was to be written once more, over what others wrote.
         (None, _, Some(new)) if promoted.is_some_and(|at| state.overwrites(at)) => {
-            format!("holds the new {name} (version {new}), or what another client wrote over it")
+            format!("{holds} the new {name} (version {new}), or what another client wrote over it")
         }
         _ if is(promoted, &in_doubt) => {
-            format!("holds the old {name} (version {before}) or the new one: the outcome is unknown")
+            format!("{holds} the old {name} (version {before}) or the new one: the outcome is unknown")
         }
         (None, true, Some(new)) => {
-            format!("holds the new {name} (version {new}); the old one was version {before}")
+            format!("{holds} the new {name} (version {new}); the old one was version {before}")
         }
         // What a way back wrote is a version of its own.
-        (_, _, restored) => format!("holds the old {name} (version {})", restored.unwrap_or(before)),
+        (_, _, restored) => format!("{holds} the old {name} (version {})", restored.unwrap_or(before)),
     };
     if is(staged, &["done", "undoing"]) && !is(promoted, &["done", "undoing", "failed"]) {
         let _ = write!(text, "; the new one is staged as version {}", version(staged).unwrap_or("unknown"));

@@ -185,6 +185,11 @@ fn observed(plan: &Plan, step: &Step, op: Op) -> String {
                 observe.map(argv_words).unwrap_or_default()
             );
         }
+        (Some(Observation::Readable), Action::Promote { credential, store })
+            if !plan.credentials[*credential].reads(*store) =>
+        {
+            "looks whether the version is another one than before the write"
+        }
         (Some(Observation::Idempotent), _) => "repeats the step, which is harmless",
         (Some(Observation::Token), _) => "reads the store; a repeated request carries the same token",
         (Some(Observation::Conditional), _) => "reads the version back and compares it",

@@ -126,7 +126,7 @@ fn holds_still(state: &State) -> Exit {
 /// What is to be said of a run that is done where that does not hold any more, or cannot be told.
 fn since_done(state: &State) -> &'static str {
     let sure = |truth: &Truth| {
-        let known = truth.current + truth.incomparable + truth.unread;
+        let known = truth.delivered() + truth.incomparable + truth.unread;
         truth.incoming == Incoming::Dead
             || known < truth.stores
             || matches!(truth.outgoing, Outgoing::Accepted | Outgoing::Disabled | Outgoing::Deleted)

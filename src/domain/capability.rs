@@ -69,6 +69,14 @@ pub struct StoreTraits {
     pub stages: bool,
     /// Whether the outgoing version is to be destroyed in `revoke`.
     pub destroys: bool,
+    /// Whether it gives back what was written. One that does not is told by its version alone, and only who uses it shows
+    /// what it holds. Plans of earlier versions know of no such store.
+    #[serde(default = "reads", skip_serializing_if = "Clone::clone")]
+    pub reads: bool,
     /// How a lost reply is settled.
     pub change: Observation,
+}
+
+fn reads() -> bool {
+    true
 }

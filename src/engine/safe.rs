@@ -169,7 +169,10 @@ pub fn has_captured(entries: &[SealedEntry], state: &State) -> bool {
     let plan = state.plan();
     let sealed: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     plan.steps.iter().enumerate().all(|(at, step)| match step.action {
-        Action::Capture { credential, store } if *state.status(at) == Status::Done => {
+        // What cannot be read is captured with a store that can.
+        Action::Capture { credential, store }
+            if *state.status(at) == Status::Done && plan.credentials[credential].source(store) == store =>
+        {
             sealed.contains(outgoing(&plan.credentials[credential].name, store).as_str())
         }
         _ => true,

@@ -119,6 +119,7 @@ fn context() -> CallContext {
         last: Timestamp::UNIX_EPOCH,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     }

@@ -11,6 +11,7 @@ mod clocks;
 mod consumer;
 pub mod exec;
 pub mod file;
+pub mod github;
 pub mod gitlab;
 pub mod http;
 pub mod jwt;
@@ -99,6 +100,7 @@ macro_rules! families {
             Api => api::Api,
             Kubernetes => kubernetes::Kubernetes,
             Gitlab => gitlab::Gitlab,
+            Github => github::Github,
             Sandbox => sandbox::World,
         }
     };
@@ -148,6 +150,7 @@ macro_rules! stores {
             SsmParameter => aws::ssm_parameter::SsmParameter,
             KubernetesSecret => kubernetes::secret::KubernetesSecret,
             GitlabCiVariable => gitlab::variable::GitlabCiVariable,
+            GithubActionsSecret => github::secret::GithubActionsSecret,
             File => file::File,
         }
     };

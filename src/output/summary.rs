@@ -136,7 +136,7 @@ fn rank(truth: &Truth) -> (u8, u8) {
     let first = match truth {
         _ if unknown => 0,
         _ if truth.adopted < truth.instances => 1,
-        _ if truth.current < truth.stores => 2,
+        _ if truth.delivered() < truth.stores => 2,
         _ if truth.outgoing != Outgoing::Dead => 3,
         _ => return FINISHED,
     };
@@ -187,6 +187,9 @@ pub(super) fn short_summary(truth: &Truth) -> String {
         Outgoing::Unknown => "UNKNOWN",
     };
     let mut line = format!("new {incoming}  stores {}/{}", truth.current, truth.stores);
+    if truth.written > 0 {
+        let _ = write!(line, "  sent {}", truth.written);
+    }
     if truth.instances > 0 {
         let _ = write!(line, "  used {}/{}", truth.adopted, truth.instances);
     }
@@ -212,6 +215,9 @@ pub(crate) fn credential(truth: &Truth) -> String {
         n => format!("current in {} of {n} store{}", truth.current, if n == 1 { "" } else { "s" }),
     };
     let mut line = format!("{}: new {incoming}, {stores}", truth.credential);
+    if truth.written > 0 {
+        let _ = write!(line, ", written to {} that cannot be read", truth.written);
+    }
     if truth.instances > 0 {
         let _ = write!(line, ", used by {} of {} instances", truth.adopted, truth.instances);
     }
@@ -242,6 +248,7 @@ pub fn summary_json(run: &str, state: &State, around: Around) -> serde_json::Val
                 "incoming": <&str>::from(t.incoming),
                 "handle": t.handle,
                 "current_in": t.current,
+                "written_to": t.written,
                 "held_by_others": t.strange - t.nothing,
                 "nothing_in": t.nothing,
                 "later_version_in": t.incomparable,

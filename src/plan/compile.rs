@@ -359,6 +359,14 @@ fn gaps(
             "{name}: stanch cannot tell its issuer to refuse the old value; its consumers must stop accepting it"
         ));
     }
+    for store in credential.stores.iter().filter(|store| !store.traits().reads) {
+        let source = credential.stores.iter().find(|store| store.traits().reads);
+        unchecked.push(format!(
+            "{name}: {} cannot be read: stanch takes it to hold the value of {}, and only consumers that attest show that the new value arrived",
+            store.target(),
+            source.map_or_else(|| "no other store".to_owned(), |store| store.target())
+        ));
+    }
     if credential.stores.is_empty() {
         unchecked.push(format!(
             "{name}: no store holds the credential, so stanch cannot see whether the new one arrived where it is used"

@@ -174,6 +174,22 @@ pub struct PlannedStore {
 }
 
 impl Planned {
+    /// The store whose value counts as a store's old one: itself, or the first that can be read where it cannot.
+    pub(crate) fn source(&self, store: usize) -> usize {
+        let itself = self.reads(store).then_some(store);
+        itself.or_else(|| self.stores.iter().position(|s| s.traits.reads)).unwrap_or(store)
+    }
+
+    /// Whether a store gives back what was written.
+    pub(crate) fn reads(&self, store: usize) -> bool {
+        self.stores.get(store).is_none_or(|store| store.traits.reads)
+    }
+
+    /// Whether it has a store that cannot be read: then only those who use the credential show that it arrived.
+    pub(crate) fn has_unreadable(&self) -> bool {
+        self.stores.iter().any(|store| !store.traits.reads)
+    }
+
     /// Whether outgoing is used in preflight, so that a refusal at the end means something: one that is
     /// disabled already, has few uses left, or is not in the stores cannot be.
     pub(crate) fn has_baseline(&self) -> bool {

@@ -174,7 +174,11 @@ pub(crate) fn describe(plan: &Plan, step: &Step) -> String {
             format!("check that stanch does not use {} itself", name(*credential))
         }
         Action::Permission { credential } => format!("check that {} can be rotated", name(*credential)),
-        Action::Capture { credential, store: s } => format!("read and seal {}", store(*credential, *s)),
+        Action::Capture { credential, store: s } => {
+            let reads = plan.credentials[*credential].reads(*s);
+            let what = if reads { "read and seal" } else { "see the version of" };
+            format!("{what} {}", store(*credential, *s))
+        }
         Action::Baseline { credential, probe, rejects } => {
             let list = if *rejects { " of `rejects`" } else { "" };
             let place = probe.map_or("its issuer".into(), |p| format!("check {}{list}", p + 1));

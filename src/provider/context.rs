@@ -27,6 +27,9 @@ pub struct CallContext {
     pub siblings: Vec<Uuid>,
     /// What the plan saw of the step's store; empty for steps without one. The way back restores it.
     pub before: Versions,
+    /// The version that the step's store had when this run last saw or wrote it: what a store goes by that cannot be
+    /// read. `None` for steps without one, and where a person wants it written over, whatever it holds.
+    pub expected: Option<String>,
     /// What this run sealed of the credential that is looked for, where it did: the value that was made here before it
     /// was sent, or all of the credential. Given to `Issuer::find` and `Issuer::twins` alone.
     pub held: Option<Arc<Material>>,

@@ -31,7 +31,7 @@ const LAST_LINES: usize = 4096;
 const GRACE: Duration = Duration::from_secs(1);
 /// What a child must not inherit: the operator's own keys. Programs that need Vault or AWS use a
 /// login of their own (a profile, a role, an agent, a file of passwords).
-const WITHHELD: [&str; 11] = [
+const WITHHELD: [&str; 12] = [
     "VAULT_TOKEN",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -40,6 +40,7 @@ const WITHHELD: [&str; 11] = [
     "MYSQL_PWD",
     "REDISCLI_AUTH",
     "GITLAB_TOKEN",
+    "GITHUB_TOKEN",
     // It may hold a password.
     "REDIS_URL",
     // Keys of the collector that traces are sent to.

@@ -198,6 +198,7 @@ impl State {
                 }
                 Status::Started { op, attempt } => {
                     self.changed = true;
+                    known.doubted |= *op == Op::Do;
                     *status = Status::Unknown { op: *op, attempt: *attempt, looks: 0, not_before: settled };
                 }
                 Status::Unknown { looks, not_before, .. } => (*looks, *not_before) = (0, settled),

@@ -21,6 +21,10 @@ pub enum Holds {
     Incoming,
     /// The old credential.
     Outgoing,
+    /// It cannot be read, and has the version that this run wrote with the new credential.
+    Written,
+    /// It cannot be read, and has the version of before the run, or the one that a way back wrote.
+    Unwritten,
     /// Neither: somebody else wrote there.
     Other,
     /// Nothing: it has no such secret, or no current version of it.

@@ -250,6 +250,11 @@ impl State {
         self.steps[step].begun
     }
 
+    /// Whether a step took effect, or a try to do it may have.
+    pub fn may_have_landed(&self, step: usize) -> bool {
+        self.steps[step].doubted || !self.steps[step].facts.is_empty()
+    }
+
     /// When the first intent of a step's present round was recorded.
     pub fn since(&self, step: usize) -> Option<Timestamp> {
         self.steps[step].since

@@ -101,6 +101,8 @@ pub(super) struct StepState {
     pub(super) refusals: u16,
     /// It is to be done once more, and an earlier try took effect, or may have.
     pub(super) touched: bool,
+    /// A try to do it in the present round may have taken effect, whatever was found since.
+    pub(super) doubted: bool,
     /// It cannot be taken back, and has, or may have, been done.
     pub(super) irrevocable: bool,
     /// A promotion that a person wants done over whatever its store holds.
@@ -123,6 +125,7 @@ impl StepState {
             told: None,
             refusals: 0,
             touched: false,
+            doubted: false,
             irrevocable: false,
             overwrites: false,
             verified: None,
@@ -142,7 +145,7 @@ impl StepState {
     /// Another value, or another try from the start, needs another idempotency token.
     pub(super) fn next_round(&mut self) {
         self.round += 1;
-        (self.since, self.last) = (None, None);
+        (self.since, self.last, self.doubted) = (None, None, false);
     }
 }
 

@@ -1008,13 +1008,13 @@ fn runs_end_as_they_should() {
         assert_eq!(end(name), Some(wanted), "{name}");
         for truth in ends[name].state.truths() {
             assert_eq!(truth.incoming, Incoming::Issued, "{name}");
-            assert_eq!(truth.current, truth.stores, "{name}");
+            assert_eq!(truth.delivered(), truth.stores, "{name}");
         }
     }
     for name in ["killed-first-when-the-new-one-is-late", "forward-again", "issued-anew", "overruled"] {
         assert_eq!(end(name), Some(End::Done), "{name}");
         let truths = ends[name].state.truths();
-        assert!(truths.iter().all(|t| t.outgoing == Outgoing::Dead && t.current == t.stores), "{name}");
+        assert!(truths.iter().all(|t| t.outgoing == Outgoing::Dead && t.delivered() == t.stores), "{name}");
     }
     let before = |name: &str, first: &str, second: &str| {
         let trace = &ends[name].trace;

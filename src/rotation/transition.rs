@@ -92,7 +92,12 @@ impl State {
         // A mismatch may be our own write: an earlier try's, an earlier session's, or this one's, when
         // something on the way repeats requests. On the way back somebody may have restored by hand
         // what is to be restored.
-        let observable = self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
+        // Of a store that cannot be read no look would tell whose write it is.
+        let blind = match self.plan.steps[step].action {
+            Action::Promote { credential, store } => !self.plan.credentials[credential].reads(store),
+            _ => false,
+        };
+        let observable = !blind && self.plan.steps[step].class.is_some_and(|c| c != Observation::Opaque);
         // And so may be the credential that leaves no room for another one.
         let full =
             failure.kind == ErrorKind::Limit && matches!(self.plan.steps[step].action, Action::Issue { .. });
@@ -198,6 +203,7 @@ impl State {
             return;
         }
         self.changed |= self.plan.steps[step].is_effect();
+        self.steps[step].doubted |= op == Op::Do;
         self.steps[step].status = Status::Unknown { op, attempt, looks, not_before };
         self.work.unknown.insert(step);
     }

@@ -21,6 +21,8 @@ pub struct Truth {
     pub incoming: Incoming,
     /// In how many stores incoming is current. Where there was a look, only what was seen counts.
     pub current: usize,
+    /// How many stores cannot be read, and have the version that this run wrote. None of them counts as `current`.
+    pub written: usize,
     /// Of how many.
     pub stores: usize,
     /// How many instances of its consumers use the wanted version.
@@ -46,9 +48,14 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// In how many stores incoming was put, as far as each can tell.
+    pub fn delivered(&self) -> usize {
+        self.current + self.written
+    }
+
     /// Whether a store was just seen to hold something else than the new credential.
     pub fn is_displaced(&self) -> bool {
-        self.strange > 0 || (self.seen.is_some() && self.current < self.stores)
+        self.strange > 0 || (self.seen.is_some() && self.delivered() < self.stores)
     }
 
     /// Whether others have undone what a run whose steps are all done has left: a store holds something else, or
@@ -141,6 +148,7 @@ impl State {
         let holding = |what: Holds| seen.stores.iter().filter(|s| **s == what).count();
         // A look that could not read every store does not count as one; nor does what it could not read.
         truth.current = holding(Holds::Incoming);
+        truth.written = holding(Holds::Written);
         truth.unread = holding(Holds::Unreadable);
         truth.incomparable = holding(Holds::Incomparable);
         // Where nothing was asked, nothing was checked.
@@ -182,6 +190,7 @@ impl State {
             replaced: self.plan.strategy != Strategy::Revoke,
             incoming: Incoming::None,
             current: 0,
+            written: 0,
             stores: planned.stores.len(),
             adopted,
             instances,
@@ -222,8 +231,11 @@ impl State {
                     };
                 }
             }
-            Action::Promote { .. } => {
-                truth.current += usize::from(done);
+            Action::Promote { credential, store } => {
+                match self.plan.credentials[credential].reads(store) {
+                    true => truth.current += usize::from(done),
+                    false => truth.written += usize::from(done),
+                }
                 // The way back uses the old credential before it makes it current again. A readable issuer is
                 // looked at in the end, which tells more.
                 if truth.outgoing == Outgoing::Accepted

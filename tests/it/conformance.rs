@@ -29,6 +29,9 @@ pub(crate) struct StoreCase<'a> {
 /// Everything that a store promises. `kind` is its name in the runbook: `kinds` looks for a call with each.
 pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
     assert!(kind::named(STORES, Some(kind)).is_some(), "there is no store {kind}");
+    if !case.store.traits().reads {
+        return unreadable_store_keeps_its_promises(kind, case).await;
+    }
     let StoreCase { store, old, new, nowhere } = case;
     let traits = store.traits();
     assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
@@ -96,6 +99,42 @@ pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
         let error = store.destroy(&step, &second, &old).await.expect_err("does not destroy");
         assert_eq!(error.kind, ErrorKind::Unsupported);
     }
+}
+
+/// What a store promises that never gives a value back, and is told by its version alone.
+async fn unreadable_store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
+    let StoreCase { store, old, new, .. } = case;
+    assert_eq!(failures(&store.preflight().await), Vec::<String>::new());
+    let current = async || store.observe().await.expect("observe").current.expect("a current version");
+    let knowing = |version: &String| CallContext { expected: Some(version.clone()), ..context() };
+    let first = current().await;
+    let told = is_recent(store.written(&first).await.expect("written"));
+    assert_eq!(told, (kind != "sandbox").then_some(true), "{kind}");
+    for version in [None, Some(first.as_str())] {
+        let error = store.read(version).await.expect_err("it cannot be read");
+        assert_eq!((error.kind, error.in_doubt), (ErrorKind::Unsupported, false), "{error:?}");
+    }
+    let step = knowing(&first);
+    assert_eq!(store.stage(&step, &new).await.expect_err("no stages").kind, ErrorKind::Unsupported);
+    assert_eq!(store.destroy(&step, &first, &old).await.expect_err("destroy").kind, ErrorKind::Unsupported);
+    let blank = Material::single("token", Secret::new(" "));
+    assert!(!store.promote(&step, &blank, &old, None).await.expect_err("blank").in_doubt);
+    let another = knowing(&"another version".to_owned());
+    let error = store.promote(&another, &new, &old, None).await.expect_err("another version is expected");
+    assert_eq!((error.kind, error.in_doubt), (ErrorKind::Conflict, false), "{error:?}");
+    assert!(!store.refill(&step, &new).await.expect_err("it is there").in_doubt);
+    assert_eq!(current().await, first, "nothing was changed so far");
+
+    let Promoted { version: second, was } = store.promote(&step, &new, &old, None).await.expect("promote");
+    assert_eq!((was.as_ref(), &current().await), (Some(&first), &second));
+    assert_ne!(second, first);
+    let error = store.promote(&step, &new, &old, None).await.expect_err("the version is another one now");
+    assert_eq!(error.kind, ErrorKind::Conflict, "{error:?}");
+    let third = store.promote(&knowing(&second), &old, &new, Some(&first)).await.expect("back").version;
+    assert!(![&first, &second].contains(&&third), "each write has a version of its own");
+    assert_eq!(current().await, third);
+    let anyhow = store.promote(&context(), &old, &new, None).await.expect("whatever is there").version;
+    assert_eq!(current().await, anyhow);
 }
 
 /// What stores with stages promise on top. Returns the version that is staged in the end.

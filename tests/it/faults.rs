@@ -32,6 +32,7 @@ connections:
   world: { type: sandbox }
   vault: { type: vault }
   aws: { type: aws, region: eu-west-1 }
+  github: { type: github }
 credentials:
   plain:
     issuer: { type: sandbox, connection: world, policies: [read], ttl: 1h }
@@ -50,7 +51,9 @@ credentials:
   key:
     issuer: { type: iam-access-key, connection: aws, user: app }
     scope: { policies: [p] }
-    stores: [{ type: secretsmanager, connection: aws, secret: s }]
+    stores:
+      - { type: secretsmanager, connection: aws, secret: s }
+      - { type: github-actions-secret, connection: github, repository: shop/app, name: KEY }
     consumers: [{ name: job, reload: { sandbox: {} }, attest: { sandbox: {} } }]
 phases:
   verify: { times: 2, every: 100ms }
@@ -500,7 +503,10 @@ async fn a_way_back_that_is_barred_is_stuck_and_open_later() {
             .expect("session");
         assert!(matches!(state.stopped(), Some(Stop::Stuck { .. })), "{fault:?}: {:?}", state.stopped());
         let truths = state.truths();
-        assert!(truths.iter().all(|t| t.current == t.stores), "what was not taken back stands: {truths:?}");
+        assert!(
+            truths.iter().all(|t| t.delivered() == t.stores),
+            "what was not taken back stands: {truths:?}"
+        );
     }
     let (journal, state) = lab.resume();
     let state = lab.session(Box::new(journal), state, no_faults(), back).await.expect("session");
@@ -587,6 +593,7 @@ impl Lab {
             last: self.clock.now().wall,
             siblings: Vec::new(),
             before: Default::default(),
+            expected: None,
             held: None,
             outgoing: None,
         }
@@ -913,6 +920,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         last: lab.clock.now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     };

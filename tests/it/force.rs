@@ -75,6 +75,7 @@ pub(crate) enum Kind {
     Api,
     Kube,
     Gitlab,
+    Github,
     Own,
 }
 
@@ -98,6 +99,7 @@ impl Kind {
             Self::Api => World::api(Dialect::Own).await,
             Self::Kube => World::kube().await,
             Self::Gitlab => World::gitlab().await,
+            Self::Github => World::github().await,
             Self::Own => World::own().await,
         }
     }
@@ -430,6 +432,8 @@ at_every_record! {
     kube_survives_a_death_at_every_record_of_a_rollback: Kube Back, "needs Kubernetes: scripts/test --all";
     gitlab_survives_a_death_at_every_record: Gitlab Forward, "takes minutes: scripts/test";
     gitlab_survives_a_death_at_every_record_of_a_rollback: Gitlab Back, "takes minutes: scripts/test";
+    github_survives_a_death_at_every_record: Github Forward, "takes minutes: scripts/test";
+    github_survives_a_death_at_every_record_of_a_rollback: Github Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

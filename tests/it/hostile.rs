@@ -359,6 +359,17 @@ async fn gitlab(url: &str) -> Vec<(&'static str, Result)> {
     ]
 }
 
+/// Every call to GitHub.
+async fn github(url: &str) -> Vec<(&'static str, Result)> {
+    let (store, context) = (crate::github::hostile(url), context());
+    vec![
+        ("a secret of Actions", checked(store.preflight().await)),
+        ("observe a secret of Actions", shown(store.observe().await)),
+        ("promote in a secret of Actions", shown(store.promote(&context, &token(), &token(), None).await)),
+        ("refill a secret of Actions", shown(store.refill(&context, &token()).await)),
+    ]
+}
+
 /// Every request of the runbook's own. A call's and a probe's success is the status alone, by
 /// contract, so these are asked only where the reply is not whole.
 async fn own(url: &str, whole: bool) -> Vec<(&'static str, Result)> {
@@ -429,14 +440,17 @@ async fn no_answer_of_a_hostile_server_is_a_success() {
                 || name.starts_with("invalid")
                 || name == "an empty token";
             let server = server(answer).await;
-            let (vault, aws, own, kubernetes, gitlab) = tokio::join!(
+            let (vault, aws, own, kubernetes, gitlab, github) = tokio::join!(
                 vault(&server.url),
                 aws(&server.url),
                 own(&server.url, whole),
                 kubernetes(&server.url),
-                gitlab(&server.url)
+                gitlab(&server.url),
+                github(&server.url)
             );
-            for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab) {
+            for (call, result) in
+                vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab).chain(github)
+            {
                 failed(name, call, result);
             }
             let (asked, sent) = (server.asked.load(Ordering::SeqCst), server.sent.load(Ordering::SeqCst));
@@ -459,14 +473,17 @@ async fn no_redirect_is_followed() {
             elsewhere.url
         );
         let here = server(answer("a redirect", head)).await;
-        let (vault, aws, own, kubernetes, gitlab) = tokio::join!(
+        let (vault, aws, own, kubernetes, gitlab, github) = tokio::join!(
             vault(&here.url),
             aws(&here.url),
             own(&here.url, false),
             kubernetes(&here.url),
-            gitlab(&here.url)
+            gitlab(&here.url),
+            github(&here.url)
         );
-        for (call, result) in vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab) {
+        for (call, result) in
+            vault.into_iter().chain(aws).chain(own).chain(kubernetes).chain(gitlab).chain(github)
+        {
             failed("a redirect", call, result);
         }
     }

@@ -28,6 +28,8 @@ mod faults;
 mod file_exec_http;
 mod files;
 mod force;
+mod github;
+mod github_server;
 mod gitlab;
 mod gitlab_server;
 mod hostile;

@@ -17,6 +17,7 @@
 //! | readable | `POST auth/token/revoke-accessor` | `vault` |
 //! | readable | `UpdateAccessKey`, `DeleteAccessKey` | `aws` |
 //! | readable | `PUT variables/KEY` of GitLab | `gitlab` |
+//! | readable | `PUT actions/secrets` (GitHub), whose value no one can read back | `github` |
 //! | readable | an own step with `observe` | `own` |
 //! | idempotent | a reload, an own step with `class: idempotent` | `own` |
 //! | opaque | `apply` and `revoke` of a generated value | `own`, with `stanch resolve` |
@@ -323,6 +324,13 @@ async fn jwt_in_vault() {
 async fn gitlab() {
     let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Gitlab).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/test"]
+async fn github() {
+    let _alone = ALONE.lock().await;
+    every_request_suffers_every_fault(Kind::Github).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -233,6 +233,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::gitlab().await).await;
             })*
         }
+        mod github {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::github().await).await;
+            })*
+        }
         mod gitlab {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "takes a while: scripts/test"]

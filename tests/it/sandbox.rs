@@ -18,6 +18,7 @@ connections:
   world: { type: sandbox }
   vault: { type: vault }
   aws: { type: aws }
+  github: { type: github }
 credentials:
   plain:
     issuer: { type: sandbox, connection: world, policies: [read], ttl: 1h }
@@ -31,7 +32,10 @@ credentials:
     stores: [{ type: kv2, connection: vault, mount: secret, path: t, field: token, destroy_outgoing: true }]
   key:
     issuer: { type: iam-access-key, connection: aws, user: app }
-    stores: [{ type: secretsmanager, connection: aws, secret: s }]
+    stores:
+      - { type: secretsmanager, connection: aws, secret: s }
+      - { type: github-actions-secret, connection: github, repository: shop/app, name: KEY }
+    consumers: [{ name: job, attest: { sandbox: {} } }]
   generated:
     issuer: { type: random, apply: { exec: [tell] }, revoke: { exec: [tell] } }
     accepts: [{ exec: [ask] }]
@@ -54,7 +58,9 @@ async fn its_stores_conform() {
         sandbox.seed(name, credential).expect("seed");
         for index in 0..credential.stores.len() {
             let store = sandbox.store(name, credential, index).await.expect("store");
-            let old = store.read(None).await.expect("the seeded value");
+            // All hold one value, and the first of them can be read.
+            let first = sandbox.store(name, credential, 0).await.expect("store");
+            let old = first.read(None).await.expect("the seeded value");
             let new = Material::single("value", Secret::new("a-new-value-from-outside"));
             store_keeps_its_promises(
                 "sandbox",

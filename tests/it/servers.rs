@@ -48,6 +48,7 @@ pub(crate) fn context() -> CallContext {
         last: SystemClock::new().now().wall,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::api_server::{Dialect, Service};
+use crate::github_server::Github;
 use crate::gitlab_server::{Gitlab, PROJECT};
 use crate::jwt_server::{Keys, Place};
 use crate::kube_server::Namespace;
@@ -106,11 +107,20 @@ pub(crate) enum World {
         service: Arc<Service>,
         gitlab: Arc<Gitlab>,
     },
+    /// The same in a secret of GitHub Actions, which cannot be read, beside the file.
+    Github {
+        service: Arc<Service>,
+        github: Arc<Github>,
+        folder: tempfile::TempDir,
+    },
     Own {
         url: String,
         authority: Arc<Authority>,
     },
 }
+
+/// Where the secrets of its repository are.
+pub(crate) const GITHUB: &str = "/repos/shop/app/actions/secrets";
 
 /// An authority of the user's own, and the consumer of what it accepts: a generated value in a file,
 /// and everything else over HTTP.
@@ -523,6 +533,15 @@ impl World {
         Self::Gitlab { service, gitlab }
     }
 
+    /// The same in a secret of GitHub Actions, whose consumer is a runner, and in a file.
+    pub(crate) async fn github() -> Self {
+        let Self::Api { service, folder } = Self::api(Dialect::Own).await else { unreachable!("it is that") };
+        let github = Github::start().await;
+        let old = std::fs::read_to_string(folder.path().join("token")).expect("file");
+        github.write(GITHUB, "TOKEN", &old, 60);
+        Self::Github { service, github, folder }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -550,6 +569,7 @@ impl World {
             }
             Self::Api { service, .. } | Self::Kube { service, .. } => &service.url,
             Self::Gitlab { gitlab, .. } => &gitlab.url,
+            Self::Github { github, .. } => &github.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -571,6 +591,7 @@ impl World {
             Self::Api { service, .. } => Some(service.operator.clone()),
             Self::Kube { operator, .. } => Some(operator.clone()),
             Self::Gitlab { gitlab, .. } => Some(gitlab.operator.clone()),
+            Self::Github { github, .. } => Some(github.operator.clone()),
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => None,
         }
     }
@@ -578,9 +599,10 @@ impl World {
     /// Whether its issuer can disable a credential.
     pub(crate) fn disables(&self) -> bool {
         match self {
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
-                service.disables()
-            }
+            Self::Api { service, .. }
+            | Self::Kube { service, .. }
+            | Self::Gitlab { service, .. }
+            | Self::Github { service, .. } => service.disables(),
             _ => matches!(
                 self,
                 Self::Aws { .. }
@@ -662,6 +684,11 @@ impl World {
                 let job = gitlab.job(SCOPE, true, "TOKEN");
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &job), ("CHECK", &service.itself())])
             }
+            Self::Github { service, github, .. } => Consumer::start(&[
+                ("SOURCE", "own"),
+                ("FILE", &github.job(GITHUB, "TOKEN")),
+                ("CHECK", &service.itself()),
+            ]),
             Self::Own { url, authority } => {
                 let file = authority.file().display().to_string();
                 Consumer::start(&[("SOURCE", "own"), ("FILE", &file), ("CHECK", &format!("{url}/check"))])
@@ -752,6 +779,11 @@ impl World {
                 let tool = Tool::new().with("STANCH_API_ADDRESS", &api);
                 let tool = tool.with("STANCH_API_TOKEN", &service.operator);
                 tool.with("GITLAB_HOST", address).with("GITLAB_TOKEN", &gitlab.operator)
+            }
+            Self::Github { service, github, .. } => {
+                let api = format!("{}{}", service.url, service.base());
+                let tool = Tool::new().with("STANCH_API_ADDRESS", &api).with("GITHUB_API_URL", address);
+                tool.with("STANCH_API_TOKEN", &service.operator).with("GITHUB_TOKEN", &github.operator)
             }
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
@@ -903,6 +935,19 @@ impl World {
                     PROJECT.0
                 ),
             ),
+            Self::Github { service, folder, .. } => (
+                "api: { type: api }\n  github: { type: github }".to_owned(),
+                format!(
+                    "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                    service.issuer(),
+                    service.scope()
+                ),
+                format!(
+                    "{{ type: file, path: {}, format: text }}\n      - \
+                     {{ type: github-actions-secret, connection: github, repository: shop/app, name: TOKEN }}",
+                    folder.path().join("token").display()
+                ),
+            ),
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -986,7 +1031,10 @@ impl World {
                 existing.extend(sshd.valid());
                 existing.extend(sshd.retired());
             }
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
+            Self::Api { service, .. }
+            | Self::Kube { service, .. }
+            | Self::Gitlab { service, .. }
+            | Self::Github { service, .. } => {
                 existing.extend(service.tokens().into_iter().map(|token| token.id));
             }
             Self::Own { authority, .. } => {
@@ -1019,7 +1067,11 @@ impl World {
                 }
             }
         }
-        if let Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } = self {
+        if let Self::Api { service, .. }
+        | Self::Kube { service, .. }
+        | Self::Gitlab { service, .. }
+        | Self::Github { service, .. } = self
+        {
             alive = service
                 .tokens()
                 .into_iter()
@@ -1087,6 +1139,10 @@ impl World {
                 let other = gitlab.get(PROJECTS, "TOKEN", "*");
                 json!({ "token": token, "note": [fields, other] })
             }
+            Self::Github { github, folder, .. } => {
+                let file = std::fs::read_to_string(folder.path().join("token")).expect("file");
+                json!({ "token": github.value(GITHUB, "TOKEN"), "file": file })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -1116,6 +1172,7 @@ impl World {
                 ssm(url, "GetParameter", json!({ "Name": name })).await["Parameter"]["Version"].as_u64()
             }
             Self::Gitlab { gitlab, .. } => Some(gitlab.writes()),
+            Self::Github { github, .. } => Some(github.puts()),
             _ => None,
         }
     }
@@ -1172,9 +1229,10 @@ impl World {
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
             Self::Ssh(sshd) => sshd.accepts(&part("private_key")),
-            Self::Api { service, .. } | Self::Kube { service, .. } | Self::Gitlab { service, .. } => {
-                service.accepts(&part("token"))
-            }
+            Self::Api { service, .. }
+            | Self::Kube { service, .. }
+            | Self::Gitlab { service, .. }
+            | Self::Github { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
@@ -1216,6 +1274,9 @@ impl World {
             assert_eq!(sshd.retired(), Vec::<String>::new(), "nothing is kept of the old key");
             // The page and the plan say so.
             assert!(sshd.session_is_alive(), "sshd ended a session with its key");
+        }
+        if let Self::Github { .. } = self {
+            assert_eq!(after["token"], after["file"], "both stores hold the new value");
         }
         if let Self::Own { authority, .. } = self {
             assert_eq!(authority.observed.load(Ordering::SeqCst), 1, "an observed step is done once");

@@ -55,6 +55,8 @@ fn held(holds: Holds) -> &'static str {
     match holds {
         Holds::Incoming => "the new value",
         Holds::Outgoing => "the old value",
+        Holds::Written => "the version that this run wrote (it cannot be read)",
+        Holds::Unwritten => "the version that it had without the new value (it cannot be read)",
         Holds::Other => "another value",
         Holds::Nothing => "no value",
         Holds::Incomparable => "a later version, which could not be compared",

@@ -28,20 +28,30 @@ impl Look for Capture {
         let mut out = checked(store.preflight().await)?;
         let versions = store.observe().await?;
         let planned = &job.plan.credentials[c];
-        let material = store.read(versions.current.as_deref()).await?;
+        let reads = job.reads(self.store);
+        let material = if reads { Some(store.read(versions.current.as_deref()).await?) } else { None };
         let known = &planned.stores[self.store].versions.current;
         // A neighbour in the same secret may have been written since; another credential may not.
-        if versions.current != *known && !is_the_planned_one(job, c, &material).await? {
+        let same = match &material {
+            _ if versions.current == *known => true,
+            Some(material) => is_the_planned_one(job, c, material).await?,
+            None => false,
+        };
+        if !same {
             let (was, is) = (shown(known), shown(&versions.current));
             let message = format!("the plan saw version {was} as current; the current version is now {is}");
             let hint = "another process has changed it since; make a new plan";
             return Err(CallError::rejected(ErrorKind::Conflict, message).hint(hint));
         }
+        let version = versions.current.unwrap_or_default();
+        let Some(material) = material else {
+            out.facts = facts([(VERSION, version)]).facts;
+            return Ok(out);
+        };
         let fingerprint = job.safe.fingerprint(&material).to_string();
         let place = safe::outgoing(name, self.store);
         let sealed = job.safe.put(&place, material, planned.outgoing.clone()).map_err(|e| unsealed(&e))?;
-        out.facts =
-            facts([(VERSION, versions.current.unwrap_or_default()), (FINGERPRINT, fingerprint)]).facts;
+        out.facts = facts([(VERSION, version), (FINGERPRINT, fingerprint)]).facts;
         out.sealed.push(sealed);
         Ok(out)
     }

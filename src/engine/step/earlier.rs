@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::job::{HANDLE, Known, VERSION, WAS};
-use super::sight::OldAndNew;
+use super::job::{HANDLE, Known, OldAndNew, VERSION, WAS};
 use crate::domain::Versions;
 use crate::plan::{Action, Plan};
 use crate::provider::{self, CallContext};
@@ -110,6 +109,10 @@ impl Earlier<'_> {
                 Status::Orphaned { handles, .. } => handles.clone(),
                 _ => Vec::new(),
             },
+            versions: match self.state.plan().credentials[c].has_unreadable() {
+                true => self.versions(c),
+                false => Vec::new(),
+            },
             disabled: self.index.disable[c].is_some_and(|at| *self.state.status(at) == Status::Done),
         }
     }
@@ -140,6 +143,7 @@ impl Earlier<'_> {
             last: self.state.last(step).unwrap_or(now),
             siblings: Vec::new(),
             before: Versions::default(),
+            expected: None,
             held: None,
             outgoing: outgoing.map(|outgoing| outgoing.handle.clone()),
         }
@@ -156,6 +160,11 @@ impl Earlier<'_> {
         let (was, version) = (self.fact(promote, WAS), self.fact(promote, VERSION));
         // After a rollback the promotion's fact is the version that it restored.
         was.or(version).or_else(|| self.fact(self.index.capture[c][s], VERSION))
+    }
+
+    /// The version that this run wrote in a store, or that it restored since.
+    pub(super) fn wrote(&self, c: usize, s: usize) -> Option<String> {
+        self.fact(self.index.promote[c][s], VERSION)
     }
 
     /// The version that was staged in a store.
@@ -205,11 +214,13 @@ impl Earlier<'_> {
         stores
             .map(|(store, promote)| {
                 let written = self.fact(*promote, VERSION);
-                match self.fact(*promote, WAS) {
-                    Some(was) => OldAndNew { old: Some(was), new: written },
+                let touched = promote.is_some_and(|at| self.state.may_have_landed(at));
+                let (old, new) = match self.fact(*promote, WAS) {
+                    Some(was) => (Some(was), written),
                     // After a rollback the promotion's fact is the version that it restored.
-                    None => OldAndNew { old: written.or_else(|| store.versions.current.clone()), new: None },
-                }
+                    None => (written.or_else(|| store.versions.current.clone()), None),
+                };
+                OldAndNew { old, new, touched }
             })
             .collect()
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::job::{FINGERPRINT, HANDLE, Job};
+use super::promote::WRITE_AGAIN;
 use super::{Effect, Observed, applied};
 use crate::domain::{ErrorKind, Identity, Life};
 use crate::engine::safe::{self, Held, SafeError};
@@ -15,7 +16,7 @@ use crate::gate;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
 use crate::provider::{CallContext, CallError, Issued, Issuer, Use};
-use crate::rotation::{Facts, Found};
+use crate::rotation::{Facts, Found, Holds};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
 
@@ -209,18 +210,30 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
     if is_on(Sabotage::Outage) {
         return Ok(());
     }
-    let (_, name, credential) = job.credential()?;
+    let (c, name, credential) = job.credential()?;
+    let unreadable = job.plan.credentials[c].has_unreadable();
     // What cannot be opened any more cannot be compared.
     if let Ok(held) = job.incoming() {
         for store in 0..credential.stores.len() {
-            if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
-                let target = credential.stores[store].target();
+            let target = credential.stores[store].target();
+            if !job.reads(store) {
+                let holds = job.holds(store).await.map_err(CallError::read_only)?;
+                let touched = job.known.versions.get(store).is_none_or(|versions| versions.touched);
+                if touched && !matches!(holds, Holds::Unwritten | Holds::Nothing) {
+                    let message = format!(
+                        "{target} cannot be read, and was written since: it may hold the new {name}, which was not revoked"
+                    );
+                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(format!(
+                        "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
+                    )));
+                }
+            } else if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
                 let message = format!("{target} holds the new {name}; it was not revoked");
                 let hint = "find out which process wrote there; then resume, or roll back";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
         }
-        if credential.stores.is_empty() {
+        if credential.stores.is_empty() || unreadable {
             refuse_used(job, &held.material).await?;
         }
     }

@@ -2,12 +2,14 @@
 //! returns what to record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Handler;
-use crate::clock::Clock;
+use crate::clock::{Clock, add};
 use crate::domain::{Check, ErrorKind, Life, Versions};
 use crate::engine::Operator;
 use crate::engine::safe::{self, Held, Safe, SafeError};
@@ -30,6 +32,9 @@ pub(super) const WAS: &str = "was";
 /// The fact that carries a keyed fingerprint.
 pub(super) const FINGERPRINT: &str = "fingerprint";
 
+/// How far two clocks may be apart.
+const SKEW: Duration = Duration::from_secs(5);
+
 /// What a step's call works with.
 #[derive(Clone)]
 pub(in crate::engine) struct Job {
@@ -50,6 +55,15 @@ pub(in crate::engine) struct Job {
     pub(in crate::engine) handler: Handler,
 }
 
+/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct OldAndNew {
+    pub(super) old: Option<String>,
+    pub(super) new: Option<String>,
+    /// Whether the run wrote there, or may have.
+    pub(super) touched: bool,
+}
+
 /// What earlier steps found of the step's credential.
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) struct Known {
@@ -65,6 +79,8 @@ pub(in crate::engine) struct Known {
     pub(super) orphans: Vec<String>,
     /// Whether this run disabled outgoing.
     pub(super) disabled: bool,
+    /// What tells the versions of its stores apart, where one of them cannot be read.
+    pub(super) versions: Vec<OldAndNew>,
 }
 
 impl Job {
@@ -117,9 +133,9 @@ impl Job {
     }
 
     pub(super) fn outgoing(&self, store: usize) -> Result<Held, CallError> {
-        let (_, name, _) = self.credential()?;
+        let (c, name, _) = self.credential()?;
         self.safe
-            .get(&safe::outgoing(name, store))
+            .get(&safe::outgoing(name, self.plan.credentials[c].source(store)))
             .ok_or_else(|| lost(format!("the old {name} is not among the sealed secrets")))
     }
 
@@ -150,6 +166,31 @@ impl Job {
             Err(_) => "cannot read the halt, so the step did not begin",
         };
         Err(CallError::rejected(ErrorKind::Cancelled, why))
+    }
+
+    /// Whether a store of the step's credential can be read.
+    pub(super) fn reads(&self, store: usize) -> bool {
+        let c = self.step().action.credential();
+        c.is_none_or(|c| self.plan.credentials[c].reads(store))
+    }
+
+    /// Whether a store that cannot be read has another version than this one, and which versions there are. One that is
+    /// older than the step, or was written after `until`, is another's.
+    pub(super) async fn has_moved(
+        &self,
+        store: usize,
+        from: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(bool, Versions), CallError> {
+        let stored = self.store(store).await?;
+        let versions = stored.observe().await?;
+        let Some(now) = versions.current.as_deref().filter(|now| *now != from) else {
+            return Ok((false, versions));
+        };
+        let at = stored.written(now).await?;
+        let early = |at: Timestamp| add(at, SKEW) < self.context.since;
+        let late = |at: Timestamp| until.is_some_and(|until| at > add(until, SKEW));
+        Ok((!at.is_some_and(|at| early(at) || late(at)), versions))
     }
 
     /// Whether a store's current version has this value, and which versions there are.

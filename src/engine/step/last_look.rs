@@ -32,7 +32,7 @@ impl Job {
         if bare || (contain && self.step().phase == Phase::Sunset) || is_on(Sabotage::LastLook) {
             return self.refuse_stopped();
         }
-        let (_, name, credential) = self.credential()?;
+        let (c, name, credential) = self.credential()?;
         let incoming = self.incoming()?;
         self.is_accepted(&incoming.material, "new").await.map_err(|e| {
             let message = format!("the old {name} was not changed: {}", e.message);
@@ -45,7 +45,8 @@ impl Job {
             };
             CallError { message, ..e }.hint(hint)
         })?;
-        if !contain {
+        // Of a store that cannot be read, nothing else shows that the new value arrived.
+        if !contain || self.plan.credentials[c].has_unreadable() {
             for at in 0..credential.consumers.len() {
                 self.still_adopted(at, &incoming.material).await?;
             }
@@ -63,11 +64,16 @@ impl Job {
         // Last: a check may take its time, and somebody else may write meanwhile.
         for store in 0..credential.stores.len() {
             let holds = self.holds(store).await?;
-            if holds != Holds::Incoming {
+            if !matches!(holds, Holds::Incoming | Holds::Written) {
                 let target = credential.stores[store].target();
                 let message = match holds {
                     Holds::Outgoing => {
                         format!("{target} holds the old {name} again; nothing was changed")
+                    }
+                    Holds::Unwritten => {
+                        format!(
+                            "{target} has the version again that it had without the new {name}; nothing was changed"
+                        )
                     }
                     Holds::Unreadable => {
                         return Err(lost(format!(
@@ -198,7 +204,10 @@ impl Job {
 
     /// What a store hands out.
     pub(super) async fn holds(&self, store: usize) -> Result<Holds, CallError> {
-        nothing_is_an_answer(self.compare(store).await)
+        nothing_is_an_answer(match self.known.versions.get(store).filter(|_| !self.reads(store)) {
+            Some(versions) => self.holds_version(store, versions).await,
+            None => self.compare(store).await,
+        })
     }
 
     async fn compare(&self, store: usize) -> Result<Holds, CallError> {

@@ -55,8 +55,8 @@ use crate::rotation::{Facts, Found};
 
 pub use self::earlier::resolved;
 pub(super) use self::earlier::{Earlier, Index};
-pub(super) use self::job::Job;
-pub(super) use self::sight::{Asked, Look as Sighted, OldAndNew};
+pub(super) use self::job::{Job, OldAndNew};
+pub(super) use self::sight::{Asked, Look as Sighted};
 
 /// The limit of steps that have a patience of their own: they ask until they are sure, or wait for people,
 /// programs, or consumers on their way back.

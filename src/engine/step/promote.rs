@@ -10,15 +10,22 @@ use uuid::Uuid;
 use super::earlier::Earlier;
 use super::job::{Job, VERSION, WAS, first_version};
 use super::{Effect, LOOK_BEFORE, Observed, applied};
+use crate::clock::add;
 use crate::domain::{ErrorKind, Versions};
 use crate::engine::yields::{Yield, facts};
-use crate::provider::{CallContext, CallError};
-use crate::rotation::Found;
+use crate::provider::{CallContext, CallError, Store};
+use crate::rotation::{Facts, Found};
+use crate::secret::Material;
+
+/// How a store that cannot be read is made this run's own again, and then taken back.
+pub(super) const WRITE_AGAIN: &str = "go forward to write the new value once more, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback";
 
 pub(super) struct Promote {
     store: usize,
     /// The version that was current when the run began, or was restored since.
     base: Option<String>,
+    /// The version that this run wrote, or that it restored since.
+    wrote: Option<String>,
     /// The version that was staged.
     staged: Option<String>,
     /// Whether a person wants the store written over whatever it holds.
@@ -35,6 +42,7 @@ impl Promote {
         Self {
             store,
             base: earlier.base(credential, store),
+            wrote: earlier.wrote(credential, store),
             staged: earlier.staged(credential, store),
             overwrites: earlier.overwrites(credential, store),
             verified: earlier.verified(credential),
@@ -43,9 +51,26 @@ impl Promote {
         }
     }
 
-    fn context(&self, job: &Job) -> CallContext {
+    fn context(&self, job: &Job, expected: Option<String>) -> CallContext {
         let (siblings, before) = (self.siblings.clone(), self.before.clone());
-        CallContext { siblings, before, ..job.context.clone() }
+        CallContext { siblings, before, expected, ..job.context.clone() }
+    }
+
+    /// What a store is to be written over with, where a person wants that: the value in it; `None` where it holds none.
+    /// Of one that cannot be read, the old value stands for it.
+    async fn theirs(&self, job: &Job, store: &dyn Store) -> Result<Option<Arc<Material>>, CallError> {
+        let found = match job.reads(self.store) {
+            true => store.read(None).await.map(Arc::new),
+            false => store.observe().await.and_then(|_| Ok(job.outgoing(self.store)?.material)),
+        };
+        match found {
+            Ok(theirs) => {
+                job.safe.learn(&theirs);
+                Ok(Some(theirs))
+            }
+            Err(e) if e.kind == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.read_only()),
+        }
     }
 }
 
@@ -63,17 +88,10 @@ impl Effect for Promote {
         job.look_before_cutover(&incoming.material, self.verified, self.overwrites).await?;
         let theirs = match self.overwrites {
             false => Some(outgoing.material),
-            true => match store.read(None).await {
-                Ok(theirs) => {
-                    job.safe.learn(&theirs);
-                    Some(Arc::new(theirs))
-                }
-                Err(e) if e.kind == ErrorKind::NotFound => None,
-                Err(e) => return Err(e.read_only()),
-            },
+            true => self.theirs(job, store.as_ref()).await?,
         };
         job.refuse_stopped()?;
-        let context = self.context(job);
+        let context = self.context(job, self.base.clone().filter(|_| !self.overwrites));
         let done = match theirs {
             Some(from) => store.promote(&context, &incoming.material, &from, staged).await,
             None => store.refill(&context, &incoming.material).await,
@@ -94,9 +112,12 @@ impl Effect for Promote {
         job.look_before_return().await?;
         job.refuse_stopped()?;
         let done = store
-            .promote(&self.context(job), &outgoing.material, &incoming.material, was)
+            .promote(&self.context(job, self.wrote.clone()), &outgoing.material, &incoming.material, was)
             .await
             .map_err(|e| match e.kind {
+                ErrorKind::Conflict if !job.reads(self.store) => e.hint(format!(
+                    "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
+                )),
                 // A new plan is refused while this run holds the place.
                 ErrorKind::NotFound => e.hint(
                     "only stanch still has the value; go forward to write the new one there, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback",
@@ -112,7 +133,17 @@ impl Effect for Promote {
     async fn observe(&self, job: &Job) -> Observed {
         let incoming = job.incoming()?;
         let base = first_version(&self.base)?.to_owned();
-        let (same, versions) = job.current_is(self.store, &incoming.material).await?;
+        let reads = job.reads(self.store);
+        if !reads && self.overwrites {
+            return Ok((Found::Repeatable, Facts::new()));
+        }
+        let (same, versions) = match reads {
+            true => job.current_is(self.store, &incoming.material).await?,
+            false => {
+                let until = add(job.context.last, self.limit(job.plan.runbook.limits.deadline.get()));
+                job.has_moved(self.store, &base, Some(until)).await?
+            }
+        };
         if !same {
             return applied(false);
         }
@@ -121,7 +152,10 @@ impl Effect for Promote {
 
     async fn observe_undo(&self, job: &Job) -> Observed {
         let outgoing = job.outgoing(self.store)?;
-        let (same, versions) = job.current_is(self.store, &outgoing.material).await?;
+        let (same, versions) = match job.reads(self.store) {
+            true => job.current_is(self.store, &outgoing.material).await?,
+            false => job.has_moved(self.store, first_version(&self.wrote)?, None).await?,
+        };
         if !same {
             return applied(false);
         }

@@ -1,6 +1,6 @@
 //! What the world shows of a credential at a session's end, and between sessions. Read-only.
 
-use super::job::Job;
+use super::job::{Job, OldAndNew};
 use super::last_look::nothing_is_an_answer;
 use crate::domain::{ErrorKind, Life, Observation};
 use crate::gate::{self, Adoption};
@@ -24,13 +24,6 @@ pub(in crate::engine) struct Asked {
 pub(in crate::engine) struct Look {
     pub(in crate::engine) seen: Seen,
     pub(in crate::engine) used: Vec<Adoption>,
-}
-
-/// The versions of one store that a run knows: the one that it found there, and the one that it wrote.
-#[derive(Debug)]
-pub(in crate::engine) struct OldAndNew {
-    pub(super) old: Option<String>,
-    pub(super) new: Option<String>,
 }
 
 impl Job {
@@ -118,11 +111,14 @@ impl Job {
     }
 
     /// What a store hands out, told by the version that this run wrote, and by the one that it found there.
-    async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
+    pub(super) async fn holds_version(&self, store: usize, known: &OldAndNew) -> Result<Holds, CallError> {
         let stored = self.store(store).await?;
         let current = self.read(|| stored.observe()).await?.current;
         Ok(match &current {
             None => Holds::Nothing,
+            Some(_) if !self.reads(store) && current == known.new => Holds::Written,
+            Some(_) if !self.reads(store) && current == known.old => Holds::Unwritten,
+            Some(_) if !self.reads(store) => Holds::Other,
             Some(_) if current == known.new => Holds::Incoming,
             Some(_) if current == known.old => Holds::Outgoing,
             Some(version) => self.holds_identity(store, version).await?,

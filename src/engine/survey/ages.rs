@@ -44,9 +44,11 @@ async fn one(provider: &dyn Provider, name: &str, credential: &Credential, learn
         let target = store.target();
         match patiently(&Places::new(1), || stored(provider, name, credential, index)).await {
             Ok((material, at)) => {
-                learnt.lock().unwrap_or_else(PoisonError::into_inner).add(name, &material);
+                if let Some(material) = &material {
+                    learnt.lock().unwrap_or_else(PoisonError::into_inner).add(name, material);
+                }
                 age.written.extend(at.map(|at| (target, at)));
-                value = value.or(Some(material));
+                value = value.or(material);
             }
             Err(error) => age.unseen.push(format!("could not ask {target}: {}", error.message)),
         }
@@ -58,16 +60,19 @@ async fn one(provider: &dyn Provider, name: &str, credential: &Credential, learn
     age
 }
 
-/// What a store hands out, and when it was written.
+/// What a store hands out, where it can be read, and when it was written.
 async fn stored(
     provider: &dyn Provider,
     name: &str,
     credential: &Credential,
     index: usize,
-) -> Result<(Material, Option<Timestamp>), CallError> {
+) -> Result<(Option<Material>, Option<Timestamp>), CallError> {
     let store = provider.store(name, credential, index).await?;
     let current = store.observe().await?.current;
-    let material = store.read(current.as_deref()).await?;
+    let material = match store.traits().reads {
+        true => Some(store.read(current.as_deref()).await?),
+        false => None,
+    };
     let at = match &current {
         Some(version) => store.written(version).await?,
         None => None,

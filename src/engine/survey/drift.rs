@@ -9,7 +9,8 @@ pub fn drift(plan: &Plan, now: &Observed) -> Option<String> {
         for (at, (was, is)) in planned.stores.iter().zip(&seen.stores).enumerate() {
             // A neighbour in the same secret may have been written. Where the issuer can name the credential,
             // it is compared below.
-            if was.versions.current != is.versions.current && !planned.issuer.tries {
+            let told = planned.issuer.tries && was.traits.reads;
+            if was.versions.current != is.versions.current && !told {
                 let word = |v: &Option<String>| v.clone().unwrap_or_else(|| "none".into());
                 return Some(format!(
                     "credential `{}`, store {}: the plan saw version {} as current; the current version is now {}",

@@ -358,8 +358,8 @@ async fn look_at_all(
 async fn look(store: &dyn Store) -> Result<(ObservedStore, Option<Material>), CallError> {
     let versions = store.observe().await?;
     let material = match versions.current.as_deref() {
-        None => None,
-        current => Some(store.read(current).await?),
+        current if current.is_some() && store.traits().reads => Some(store.read(current).await?),
+        _ => None,
     };
     let place = store.place().await?;
     Ok((ObservedStore { traits: store.traits(), versions, place }, material))

@@ -176,7 +176,7 @@ impl Fold {
             truth: output::credential(truth),
             new: truth.handle.clone(),
             old: plan.credentials[c].outgoing.as_ref().map(|outgoing| outgoing.handle.clone()),
-            stores: (truth.current, truth.stores),
+            stores: (truth.delivered(), truth.stores),
             attests: plan.credential(c).1.consumers.iter().any(|consumer| consumer.attest.is_some()),
             instances: (truth.adopted, truth.instances),
             milestones: milestones(&state, c, opened, &self.effects),
@@ -264,11 +264,17 @@ fn summary(state: &State, truths: &[Truth], reason: Option<&str>, opened: &Line,
     let of = truths.len();
     let dead = truths.iter().filter(|truth| truth.outgoing == Outgoing::Dead).count();
     let stored = truths.iter().filter(|truth| truth.stores > 0).count();
-    let moved = truths.iter().filter(|truth| truth.stores > 0 && truth.current == truth.stores).count();
+    let moved = truths.iter().filter(|truth| truth.stores > 0 && truth.delivered() == truth.stores).count();
+    let unread: usize = truths.iter().map(|truth| truth.written).sum();
     let mut lines =
         vec![said(end, last), said(format!("{dead} of {of} old credentials are proved dead."), last)];
     if stored > 0 {
         lines.push(said(format!("{moved} of {stored} new credentials are current in every store."), last));
+    }
+    if unread > 0 {
+        let text =
+            format!("{unread} stores cannot be read: consumers alone show that the new value is there.");
+        lines.push(said(text, last));
     }
     if let Some(reason) = reason {
         lines.push(said(format!("Reason given: {reason}"), opened));

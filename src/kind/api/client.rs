@@ -43,6 +43,11 @@ pub(in crate::kind) struct Ask {
 }
 
 impl Ask {
+    /// A request that changes nothing.
+    pub(in crate::kind) fn get(path: String) -> Self {
+        Self { method: HttpMethod::Get, path, query: Vec::new(), body: None, changes: false }
+    }
+
     /// The request, for messages. The query stays out of them: it is long.
     pub(in crate::kind) fn what(&self) -> String {
         format!("{} {}", self.method.name(), sanitize(&self.path))
@@ -83,13 +88,7 @@ impl ApiClient {
     pub(in crate::kind) async fn preflight(&self, clock: &dyn Clock) -> Vec<Check> {
         let mut checks = Vec::new();
         checks.extend(self.own().err().map(|error| error.to_check("identity")));
-        let hello = Ask {
-            method: HttpMethod::Head,
-            path: "/".to_owned(),
-            query: Vec::new(),
-            body: None,
-            changes: false,
-        };
+        let hello = Ask { method: HttpMethod::Head, ..Ask::get("/".to_owned()) };
         match self.exchange(&hello, None).await {
             // Whatever it answers, it is there, and its certificate is trusted.
             Ok(reply) => checks.push(skew(&self.place(), reply.date(), clock.now().wall)),
@@ -104,7 +103,7 @@ impl ApiClient {
     }
 
     /// Sends a request with this token. Gives whatever came back.
-    pub(super) async fn reply_to_as(&self, ask: &Ask, token: &Secret) -> Result<Reply, CallError> {
+    pub(in crate::kind) async fn reply_to_as(&self, ask: &Ask, token: &Secret) -> Result<Reply, CallError> {
         self.exchange(ask, Some(token)).await.map_err(|error| without(error, token))
     }
 
@@ -175,7 +174,7 @@ fn without(error: CallError, secret: &Secret) -> CallError {
 }
 
 /// An answer that is not what the calls of the runbook say. The body is never quoted.
-pub(super) fn malformed(ask: &Ask) -> CallError {
+pub(in crate::kind) fn malformed(ask: &Ask) -> CallError {
     let error = CallError::rejected(
         ErrorKind::Invalid,
         format!("the response to {} is not JSON, or was cut short", ask.what()),
@@ -185,7 +184,7 @@ pub(super) fn malformed(ask: &Ask) -> CallError {
 }
 
 /// A success whose body is JSON.
-pub(super) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
+pub(in crate::kind) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
     serde_json::from_slice(&reply.body).map_err(|_| malformed(ask))
 }
 
@@ -193,12 +192,12 @@ pub(super) fn json(reply: &Reply, ask: &Ask) -> Result<Value, CallError> {
 ///
 /// # Errors
 /// When nothing is there: the API has changed, or is another one than the calls say.
-pub(super) fn at<'a>(document: &'a Value, pointer: &str, ask: &Ask) -> Result<&'a Value, CallError> {
+pub(in crate::kind) fn at<'a>(document: &'a Value, pointer: &str, ask: &Ask) -> Result<&'a Value, CallError> {
     document.pointer(pointer).ok_or_else(|| unexpected(ask, pointer, "has nothing"))
 }
 
 /// An answer that has something else at a pointer than the calls say.
-pub(super) fn unexpected(ask: &Ask, pointer: &str, what: &str) -> CallError {
+pub(in crate::kind) fn unexpected(ask: &Ask, pointer: &str, what: &str) -> CallError {
     let error = CallError::rejected(
         ErrorKind::Invalid,
         format!(

@@ -1,7 +1,7 @@
 //! Services with a JSON API over HTTPS, and the tokens that they issue.
 
 #[cfg(feature = "tool")]
-mod client;
+pub(in crate::kind) mod client;
 #[cfg(feature = "tool")]
 mod server;
 #[cfg(feature = "tool")]

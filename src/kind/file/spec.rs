@@ -38,7 +38,7 @@ pub enum FileFormat {
 
 impl File {
     pub(super) const TRAITS: StoreTraits =
-        StoreTraits { stages: false, destroys: false, change: Observation::Conditional };
+        StoreTraits { stages: false, destroys: false, reads: true, change: Observation::Conditional };
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "file",

@@ -151,7 +151,7 @@ impl StoreSpec for SandboxStore {
 
     fn traits(&self) -> StoreTraits {
         let change = if self.labels { Observation::Token } else { Observation::Conditional };
-        StoreTraits { stages: self.labels, destroys: false, change }
+        StoreTraits { stages: self.labels, destroys: false, reads: true, change }
     }
 
     fn target(&self) -> String {

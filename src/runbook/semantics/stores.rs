@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Context;
 use super::phases::{DELIVERS, steps};
 use crate::kind::spec::IssuerKind;
-use crate::kind::{self, ISSUERS, STORES};
+use crate::kind::{self, ISSUERS, STORES, Store};
 use crate::runbook::read::finding::Finding;
 use crate::runbook::read::tree::{Entry, Node, Value};
 use crate::runbook::read::words::quote_or;
@@ -15,6 +15,7 @@ type Field = Option<Vec<String>>;
 
 pub(super) fn check(context: &mut Context<'_>) {
     without(context);
+    unreadable(context);
     // Per target, who writes which field.
     let mut written: HashMap<Vec<String>, Vec<(Field, &Entry)>> = HashMap::new();
     for (credential, store) in context.lists("stores") {
@@ -73,6 +74,33 @@ fn without(context: &mut Context<'_>) {
                     "no store holds the old credential, and nothing names it",
                 )
                 .hint("add `outgoing: HANDLE`, or pass --outgoing NAME=HANDLE to `plan` and `run`"),
+            );
+        }
+    }
+}
+
+/// A store that cannot be read: another one tells the old value, for the way back, and a consumer that the new one arrived.
+fn unreadable(context: &mut Context<'_>) {
+    for credential in context.section("credentials") {
+        let stores = credential.value.get("stores").map(Node::items).unwrap_or_default();
+        let reads = |store: &Node| {
+            serde_json::from_value::<Store>(store.to_json()).map_or(true, |store| store.traits().reads)
+        };
+        let (readable, others): (Vec<&Node>, Vec<&Node>) = stores.iter().partition(|store| reads(store));
+        let Some(store) = others.first() else { continue };
+        if readable.is_empty() {
+            let message = "no store of this credential can be read: stanch does not learn the old value, and could not write it back in a rollback";
+            context.add(Finding::error("write-only", store.span, message).hint(
+                "add a store that holds the same value and can be read, such as `kv2` or a `file`; `outgoing` names the old credential, and does not tell its value",
+            ));
+        }
+        let consumers = credential.value.get("consumers").map(Node::items).unwrap_or_default();
+        if !consumers.iter().any(|consumer| consumer.get("attest").is_some()) {
+            let message = "this store cannot be read, and no consumer of this credential has `attest`: nothing would show that the new value arrived";
+            context.add(
+                Finding::error("unattested", store.span, message).hint(
+                    "add a consumer that reads this store, with `attest`: it says which version it uses",
+                ),
             );
         }
     }

@@ -28,6 +28,7 @@ pub(super) async fn run(
         last: message.at,
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     };

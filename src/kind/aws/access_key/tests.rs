@@ -83,6 +83,7 @@ fn tries() -> CallContext {
         last: at("10:01:00"),
         siblings: Vec::new(),
         before: Default::default(),
+        expected: None,
         held: None,
         outgoing: None,
     }

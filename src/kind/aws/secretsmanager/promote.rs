@@ -232,6 +232,7 @@ mod tests {
             last: jiff::Timestamp::UNIX_EPOCH,
             siblings: Vec::new(),
             before: Default::default(),
+            expected: None,
             held: None,
             outgoing: None,
         };

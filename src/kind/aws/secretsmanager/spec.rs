@@ -30,7 +30,7 @@ pub struct Secretsmanager {
 impl Secretsmanager {
     /// AWS removes a version that carries no label automatically.
     pub(super) const TRAITS: StoreTraits =
-        StoreTraits { stages: true, destroys: false, change: Observation::Token };
+        StoreTraits { stages: true, destroys: false, reads: true, change: Observation::Token };
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "secretsmanager",

@@ -33,7 +33,7 @@ impl SsmParameter {
     /// A version is current as soon as it is there. A write has no condition: stanch reads right before and right
     /// after it, and the versions are numbered without a gap, so that one of another writer shows.
     pub(super) const TRAITS: StoreTraits =
-        StoreTraits { stages: false, destroys: false, change: Observation::Conditional };
+        StoreTraits { stages: false, destroys: false, reads: true, change: Observation::Conditional };
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "ssm-parameter",

@@ -48,7 +48,7 @@ impl GitlabCiVariable {
     /// A variable has one value, which a write replaces at once. A write has no condition and a variable no version, so
     /// that what a lost reply did is learned by reading the value alone.
     pub(super) const TRAITS: StoreTraits =
-        StoreTraits { stages: false, destroys: false, change: Observation::Readable };
+        StoreTraits { stages: false, destroys: false, reads: true, change: Observation::Readable };
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "gitlab-ci-variable",

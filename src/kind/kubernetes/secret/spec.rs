@@ -37,7 +37,7 @@ pub struct KubernetesSecret {
 impl KubernetesSecret {
     /// A Secret has one value, which a write replaces at once. `resourceVersion` is the condition of a write.
     pub(super) const TRAITS: StoreTraits =
-        StoreTraits { stages: false, destroys: false, change: Observation::Conditional };
+        StoreTraits { stages: false, destroys: false, reads: true, change: Observation::Conditional };
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "kubernetes-secret",

@@ -35,7 +35,7 @@ pub struct Kv2 {
 
 impl Kv2 {
     pub(super) const fn traits_of(destroys: bool) -> StoreTraits {
-        StoreTraits { stages: false, destroys, change: Observation::Conditional }
+        StoreTraits { stages: false, destroys, reads: true, change: Observation::Conditional }
     }
 
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
