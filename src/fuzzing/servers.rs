@@ -120,6 +120,7 @@ fn context() -> CallContext {
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: crate::provider::Ahead::default(),
         held: None,
         outgoing: None,
     }

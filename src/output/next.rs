@@ -185,10 +185,16 @@ fn resume_commands(
             let id = shell_word(&state.plan().steps[step].id);
             next.push(("kill again", format!("stanch resolve {run} {id} --as not-applied --evidence \"…\"")));
         }
-        for (c, truth) in state.truths().iter().enumerate() {
-            if truth.is_displaced() && state.may_rewrite(c) {
-                next.push(("rewrite", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
-            }
+    }
+    for (c, truth) in state.truths().iter().enumerate() {
+        let displaced = match state.stopped() {
+            Some(Stop::Failed { .. } | Stop::Overtaken { .. } | Stop::LetIn { .. }) => truth.is_displaced(),
+            // A gate may wait for consumers that another's value keeps away.
+            Some(Stop::Inconclusive { .. }) => truth.strange > 0,
+            _ => false,
+        };
+        if displaced && state.may_rewrite(c) {
+            next.push(("rewrite", format!("{lift}stanch resume {run} --rewrite {}", truth.credential)));
         }
     }
 }

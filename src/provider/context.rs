@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::outcome::CallError;
 use crate::domain::Versions;
 use crate::secret::Material;
 
@@ -30,11 +31,38 @@ pub struct CallContext {
     /// The version that the step's store had when this run last saw or wrote it: what a store goes by that cannot be
     /// read. `None` for steps without one, and where a person wants it written over, whatever it holds.
     pub expected: Option<String>,
+    /// Whether the effect may still begin, for what looks before it writes.
+    pub ahead: Ahead,
     /// What this run sealed of the credential that is looked for, where it did: the value that was made here before it
     /// was sent, or all of the credential. Given to `Issuer::find` and `Issuer::twins` alone.
     pub held: Option<Arc<Material>>,
     /// The handle of the outgoing version of the step's credential; `None` where none is known.
     pub outgoing: Option<String>,
+}
+
+/// Whether an effect may still begin: a store that looks at a server before it writes asks once more in between.
+#[derive(Clone, Default)]
+pub struct Ahead(Option<Arc<dyn Fn() -> Result<(), CallError> + Send + Sync>>);
+
+impl Ahead {
+    /// One that asks like this.
+    pub fn asking(ask: impl Fn() -> Result<(), CallError> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(ask)))
+    }
+
+    /// Asks, right before the request that changes something.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`](crate::domain::ErrorKind::Cancelled) when a person stopped the run meanwhile.
+    pub fn may_begin(&self) -> Result<(), CallError> {
+        self.0.as_ref().map_or(Ok(()), |ask| ask())
+    }
+}
+
+impl std::fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ahead")
+    }
 }
 
 /// The name of a credential whose value was made here, by the idempotency token of its `issue`: it differs between

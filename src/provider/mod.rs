@@ -54,7 +54,7 @@ use crate::domain::{Check, Judgement};
 use crate::runbook::model;
 use crate::secret::{Material, Secret};
 
-pub use context::{CallContext, handle};
+pub use context::{Ahead, CallContext, handle};
 pub use issuer::{Grant, Issued, Issuer, Use};
 pub use outcome::CallError;
 pub use store::{Promoted, Store};

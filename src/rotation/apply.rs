@@ -245,6 +245,9 @@ impl State {
             let known = &mut self.steps[step];
             known.begun.get_or_insert(at);
             known.since.get_or_insert(at);
+            if op == Op::Undo {
+                known.last_undo = Some(at);
+            }
             if op == Op::Do {
                 known.last = Some(at);
                 known.irrevocable |= self.plan.steps[step].irreversible;

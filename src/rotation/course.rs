@@ -325,7 +325,7 @@ impl State {
                     self.steps[at].next_round();
                 }
                 // A repeated request may make two of the next one as well.
-                Action::Sweep { credential } if credential == c && takes_back => {
+                Action::Sweep { credential } if takes_back && self.sweeps(credential, c) => {
                     self.steps[at].status = Status::pending();
                 }
                 _ => {}
@@ -432,6 +432,15 @@ impl State {
             && (0..self.plan.steps.len()).any(|at| tried(&at))
     }
 
+    /// Whether the sweep for a credential looks for what was made of another one as well.
+    fn sweeps(&self, credential: usize, other: usize) -> bool {
+        let issuer = |c: usize| &self.plan.credential(c).1.issuer;
+        let shared = issuer(credential).finds_by_run()
+            && issuer(other).finds_by_run()
+            && issuer(credential).connection() == issuer(other).connection();
+        credential == other || shared
+    }
+
     /// Whether a custom step delivers the new version of this credential.
     fn delivers(&self, step: &str, credential: usize) -> bool {
         let own = self.plan.runbook.phases.own_step(step);
@@ -446,8 +455,11 @@ impl State {
             && self.end.is_none()
             && self.plan.steps.iter().zip(&self.steps).all(|(step, known)| match step.action {
                 Action::Issue { credential: c } if c == credential => known.status == Status::Done,
-                Action::Promote { credential: c, .. } if c == credential => {
+                Action::Promote { credential: c, store } if c == credential => {
+                    // Where it cannot be read, a try whose reply was lost may have written it all the same.
+                    let doubted = known.doubted && !self.plan.credentials[c].reads(store);
                     !known.touched
+                        && !doubted
                         && matches!(known.status, Status::Pending { .. } | Status::Failed { op: Op::Do, .. })
                 }
                 Action::Own { ref name } if self.delivers(name, credential) => {

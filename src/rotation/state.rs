@@ -265,6 +265,11 @@ impl State {
         self.steps[step].last
     }
 
+    /// When the last intent to take a step back was recorded.
+    pub fn last_undo(&self, step: usize) -> Option<Timestamp> {
+        self.steps[step].last_undo
+    }
+
     /// The gates' last verdicts in this session.
     pub fn judged(&self) -> &BTreeMap<String, (Verdict, String)> {
         &self.judged

@@ -93,6 +93,8 @@ pub(super) struct StepState {
     pub(super) since: Option<Timestamp>,
     /// When the last intent to do it in the present round was recorded.
     pub(super) last: Option<Timestamp>,
+    /// When the last intent to take it back was recorded.
+    pub(super) last_undo: Option<Timestamp>,
     /// Its last try met a version that may be its own, and was told this. Boxed: it is rare, and plans are long.
     pub(super) conflict: Option<Box<Failure>>,
     /// What its tries were told that did not take effect for certain: the last word that is definite, else the last.
@@ -121,6 +123,7 @@ impl StepState {
             begun: None,
             since: None,
             last: None,
+            last_undo: None,
             conflict: None,
             told: None,
             refusals: 0,

@@ -25,6 +25,9 @@ const LAST_DOUBLING: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait that doubling leads to.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The longest wait that a server may ask for. A limit that is hit again and again may become a ban; but a kill does not wait
+/// an hour for one answer.
+const MAX_ASKED: Duration = Duration::from_secs(120);
 
 impl State {
     pub(super) fn succeed(&mut self, step: usize, op: Op, facts: Facts) {
@@ -296,7 +299,7 @@ fn exhausted(message: &str) -> Failure {
 /// The wait before the try after this one, which the server may want to be longer.
 fn wait(attempt: u32, failure: &Failure) -> Duration {
     let asked = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
-    backoff(attempt).max(asked).min(MAX_BACKOFF)
+    backoff(attempt).max(asked.min(MAX_ASKED))
 }
 
 /// The wait before the try after this one.

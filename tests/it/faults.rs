@@ -594,6 +594,7 @@ impl Lab {
             siblings: Vec::new(),
             before: Default::default(),
             expected: None,
+            ahead: stanch::provider::Ahead::default(),
             held: None,
             outgoing: None,
         }
@@ -921,6 +922,7 @@ async fn a_discard_that_ends_halfway_is_in_doubt() {
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: stanch::provider::Ahead::default(),
         held: None,
         outgoing: None,
     };

@@ -49,6 +49,7 @@ pub(crate) fn context() -> CallContext {
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: stanch::provider::Ahead::default(),
         held: None,
         outgoing: None,
     }

@@ -105,8 +105,8 @@ impl Session {
         let jobs = self.index.looks().map(|(c, step)| (c, self.job(step), None)).collect();
         let found = sights(&self.plan, jobs, LAST_LOOK, asked).await;
         // What is not seen stays unseen: the summary then tells what the steps did.
-        let missed: Vec<&str> = (self.plan.credentials.iter().zip(&found))
-            .filter_map(|(planned, seen)| seen.is_none().then_some(planned.name.as_str()))
+        let missed: Vec<String> = (self.plan.credentials.iter().zip(&found))
+            .filter_map(|(planned, seen)| seen.is_none().then(|| planned.name.clone()))
             .collect();
         if !missed.is_empty() {
             let text = format!(
@@ -115,8 +115,13 @@ impl Session {
             );
             self.hold(Event::Noted { text })?;
         }
-        self.fell_back.clear();
-        self.silent.clear();
+        // What an earlier look saw of a consumer counts until a later one sees it.
+        let missed = |consumer: &String| {
+            let credential = consumer.rsplit_once('/').map(|(credential, _)| credential);
+            missed.iter().any(|missed| Some(missed.as_str()) == credential)
+        };
+        self.fell_back.retain(missed);
+        self.silent.retain(missed);
         for (c, seen) in found.into_iter().enumerate() {
             let Some(Sighted { seen: Seen { stores, outgoing, incoming }, used }) = seen else { continue };
             let credential = self.plan.credentials[c].name.clone();

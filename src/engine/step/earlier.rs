@@ -144,6 +144,7 @@ impl Earlier<'_> {
             siblings: Vec::new(),
             before: Versions::default(),
             expected: None,
+            ahead: provider::Ahead::default(),
             held: None,
             outgoing: outgoing.map(|outgoing| outgoing.handle.clone()),
         }
@@ -165,6 +166,11 @@ impl Earlier<'_> {
     /// The version that this run wrote in a store, or that it restored since.
     pub(super) fn wrote(&self, c: usize, s: usize) -> Option<String> {
         self.fact(self.index.promote[c][s], VERSION)
+    }
+
+    /// When the last try to take back what was written in a store began.
+    pub(super) fn returned(&self, c: usize, s: usize) -> Option<Timestamp> {
+        self.state.last_undo(self.index.promote[c][s]?)
     }
 
     /// The version that was staged in a store.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::job::{FINGERPRINT, HANDLE, Job};
-use super::promote::WRITE_AGAIN;
+use super::promote::write_again;
 use super::{Effect, Observed, applied};
 use crate::domain::{ErrorKind, Identity, Life};
 use crate::engine::safe::{self, Held, SafeError};
@@ -126,6 +126,15 @@ impl Effect for Issue {
 }
 
 impl Job {
+    /// What to do about a consumer that does not go back; a store that cannot be read may hold the new value still.
+    pub(super) fn or_write_again(&self, hint: String) -> Result<String, CallError> {
+        let (c, name, _) = self.credential()?;
+        Ok(match self.plan.credentials[c].has_unreadable() {
+            false => hint,
+            true => format!("{hint}; or, if what it reads holds the new value still: {}", write_again(name)),
+        })
+    }
+
     /// Some issuers return what is there already when they are asked for a new credential: revoked as the old one, it
     /// would be the end of both. Nothing is looked for and revoked after such an answer.
     fn refuse_the_old_one(&self, issued: &Issued) -> Result<(), CallError> {
@@ -212,22 +221,26 @@ async fn refuse_handed_out(job: &Job) -> Result<(), CallError> {
     }
     let (c, name, credential) = job.credential()?;
     let unreadable = job.plan.credentials[c].has_unreadable();
+    for store in (0..credential.stores.len()).filter(|store| !job.reads(*store)) {
+        let holds = job.holds(store).await.map_err(CallError::read_only)?;
+        let touched = job.known.versions.get(store).is_none_or(|versions| versions.touched);
+        // Who lost the permission to look is told that there is nothing, too.
+        if touched && holds != Holds::Unwritten {
+            let message = format!(
+                "{} cannot be read, and was written since: it may hold the new {name}, which was not revoked",
+                credential.stores[store].target()
+            );
+            return Err(CallError::rejected(ErrorKind::Declined, message).hint(format!(
+                "find out which process wrote there, and stop it; then {}",
+                write_again(name)
+            )));
+        }
+    }
     // What cannot be opened any more cannot be compared.
     if let Ok(held) = job.incoming() {
-        for store in 0..credential.stores.len() {
+        for store in (0..credential.stores.len()).filter(|store| job.reads(*store)) {
             let target = credential.stores[store].target();
-            if !job.reads(store) {
-                let holds = job.holds(store).await.map_err(CallError::read_only)?;
-                let touched = job.known.versions.get(store).is_none_or(|versions| versions.touched);
-                if touched && !matches!(holds, Holds::Unwritten | Holds::Nothing) {
-                    let message = format!(
-                        "{target} cannot be read, and was written since: it may hold the new {name}, which was not revoked"
-                    );
-                    return Err(CallError::rejected(ErrorKind::Declined, message).hint(format!(
-                        "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
-                    )));
-                }
-            } else if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
+            if job.current_is(store, &held.material).await.map_err(CallError::read_only)?.0 {
                 let message = format!("{target} holds the new {name}; it was not revoked");
                 let hint = "find out which process wrote there; then resume, or roll back";
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
@@ -260,8 +273,8 @@ async fn refuse_used(job: &Job, incoming: &Arc<Material>) -> Result<(), CallErro
                     spec.name,
                     found.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default()
                 );
-                let hint = "give it the old value again, then roll back again";
-                return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
+                let hint = "give it the old value again, then roll back again".to_owned();
+                return Err(CallError::rejected(ErrorKind::Declined, message).hint(job.or_write_again(hint)?));
             }
             job.clock.sleep(Duration::from_millis(500)).await;
         }

@@ -174,13 +174,14 @@ impl Job {
         c.is_none_or(|c| self.plan.credentials[c].reads(store))
     }
 
-    /// Whether a store that cannot be read has another version than this one, and which versions there are. One that is
-    /// older than the step, or was written after `until`, is another's.
+    /// Whether a store that cannot be read has another version than this one, written from the moment `asked` of the last
+    /// try on, for as long as it may take; and which versions there are. An earlier or later one is another's.
     pub(super) async fn has_moved(
         &self,
         store: usize,
         from: &str,
-        until: Option<Timestamp>,
+        asked: Timestamp,
+        limit: Duration,
     ) -> Result<(bool, Versions), CallError> {
         let stored = self.store(store).await?;
         let versions = stored.observe().await?;
@@ -188,9 +189,8 @@ impl Job {
             return Ok((false, versions));
         };
         let at = stored.written(now).await?;
-        let early = |at: Timestamp| add(at, SKEW) < self.context.since;
-        let late = |at: Timestamp| until.is_some_and(|until| at > add(until, SKEW));
-        Ok((!at.is_some_and(|at| early(at) || late(at)), versions))
+        let ours = |at: Timestamp| add(at, SKEW) >= asked && at <= add(add(asked, limit), SKEW);
+        Ok((at.is_none_or(ours), versions))
     }
 
     /// Whether a store's current version has this value, and which versions there are.

@@ -22,6 +22,9 @@ const VERIFIED: Duration = Duration::from_millis(500);
 /// How often one question may be refused for the number of requests: with the waits between, 23 s.
 const REFUSALS: u32 = 6;
 
+/// The longest wait for a server that refuses the number of requests, in the middle of a look.
+const SHORT: Duration = Duration::from_secs(10);
+
 impl Job {
     /// Looks once more, right before a credential dies: every store hands out the one that is to stay,
     /// that one is accepted everywhere, consumers use it, and what was disabled still is. Under `contain`
@@ -195,9 +198,10 @@ impl Job {
         F: Future<Output = Result<T, CallError>>,
     {
         let mut refusals = 0;
-        let may_wait = |_| {
+        // A longer wait is the step's own: within this one it would end as an outcome that is not known.
+        let may_wait = |asked| {
             refusals += 1;
-            refusals <= REFUSALS
+            refusals <= REFUSALS && asked <= SHORT
         };
         unthrottled(self.clock.as_ref(), &self.cancel, may_wait, call).await
     }

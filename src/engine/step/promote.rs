@@ -10,15 +10,18 @@ use uuid::Uuid;
 use super::earlier::Earlier;
 use super::job::{Job, VERSION, WAS, first_version};
 use super::{Effect, LOOK_BEFORE, Observed, applied};
-use crate::clock::add;
 use crate::domain::{ErrorKind, Versions};
 use crate::engine::yields::{Yield, facts};
-use crate::provider::{CallContext, CallError, Store};
+use crate::provider::{Ahead, CallContext, CallError, Store};
 use crate::rotation::{Facts, Found};
 use crate::secret::Material;
 
 /// How a store that cannot be read is made this run's own again, and then taken back.
-pub(super) const WRITE_AGAIN: &str = "go forward to write the new value once more, then back: stanch resume --forward --until cutover, stanch resume --rewrite NAME --until cutover, stanch rollback";
+pub(super) fn write_again(name: &str) -> String {
+    format!(
+        "go forward to write the new value once more, then back: stanch resume --forward --until cutover, stanch resume --rewrite {name} --until cutover, stanch rollback"
+    )
+}
 
 pub(super) struct Promote {
     store: usize,
@@ -26,6 +29,8 @@ pub(super) struct Promote {
     base: Option<String>,
     /// The version that this run wrote, or that it restored since.
     wrote: Option<String>,
+    /// When the last try to take it back began.
+    returned: Option<Timestamp>,
     /// The version that was staged.
     staged: Option<String>,
     /// Whether a person wants the store written over whatever it holds.
@@ -43,6 +48,7 @@ impl Promote {
             store,
             base: earlier.base(credential, store),
             wrote: earlier.wrote(credential, store),
+            returned: earlier.returned(credential, store),
             staged: earlier.staged(credential, store),
             overwrites: earlier.overwrites(credential, store),
             verified: earlier.verified(credential),
@@ -51,9 +57,17 @@ impl Promote {
         }
     }
 
+    /// The version that the way back meets, where nobody else wrote.
+    fn met(&self) -> Option<&String> {
+        // Written over without a version on record, it may be another's.
+        self.wrote.as_ref().or(self.base.as_ref())
+    }
+
     fn context(&self, job: &Job, expected: Option<String>) -> CallContext {
         let (siblings, before) = (self.siblings.clone(), self.before.clone());
-        CallContext { siblings, before, expected, ..job.context.clone() }
+        let asked = job.clone();
+        let ahead = Ahead::asking(move || asked.refuse_stopped());
+        CallContext { siblings, before, expected, ahead, ..job.context.clone() }
     }
 
     /// What a store is to be written over with, where a person wants that: the value in it; `None` where it holds none.
@@ -107,16 +121,18 @@ impl Effect for Promote {
 
     async fn undo(&self, job: &Job) -> Result<Yield, CallError> {
         let (outgoing, incoming) = (job.outgoing(self.store)?, job.incoming()?);
+        let (_, name, _) = job.credential()?;
         let was = self.base.as_deref();
         let store = job.store(self.store).await?;
         job.look_before_return().await?;
         job.refuse_stopped()?;
         let done = store
-            .promote(&self.context(job, self.wrote.clone()), &outgoing.material, &incoming.material, was)
+            .promote(&self.context(job, self.met().cloned()), &outgoing.material, &incoming.material, was)
             .await
             .map_err(|e| match e.kind {
                 ErrorKind::Conflict if !job.reads(self.store) => e.hint(format!(
-                    "find out which process wrote there, and stop it; then {WRITE_AGAIN}"
+                    "find out which process wrote there, and stop it; then {}",
+                    write_again(name)
                 )),
                 // A new plan is refused while this run holds the place.
                 ErrorKind::NotFound => e.hint(
@@ -140,8 +156,8 @@ impl Effect for Promote {
         let (same, versions) = match reads {
             true => job.current_is(self.store, &incoming.material).await?,
             false => {
-                let until = add(job.context.last, self.limit(job.plan.runbook.limits.deadline.get()));
-                job.has_moved(self.store, &base, Some(until)).await?
+                let limit = self.limit(job.plan.runbook.limits.deadline.get());
+                job.has_moved(self.store, &base, job.context.last, limit).await?
             }
         };
         if !same {
@@ -154,7 +170,11 @@ impl Effect for Promote {
         let outgoing = job.outgoing(self.store)?;
         let (same, versions) = match job.reads(self.store) {
             true => job.current_is(self.store, &outgoing.material).await?,
-            false => job.has_moved(self.store, first_version(&self.wrote)?, None).await?,
+            false => {
+                let asked = self.returned.unwrap_or(job.context.last);
+                let limit = self.limit(job.plan.runbook.limits.deadline.get());
+                job.has_moved(self.store, first_version(&self.met().cloned())?, asked, limit).await?
+            }
         };
         if !same {
             return applied(false);

@@ -72,7 +72,8 @@ impl Reload {
                     found.consumer,
                     found.behind().unwrap_or_default()
                 );
-                let hint = "restart the other instances, then roll back again";
+                let hint = "restart the other instances, then roll back again".to_owned();
+                let hint = job.or_write_again(hint)?;
                 return Err(CallError::rejected(ErrorKind::Declined, message).hint(hint));
             }
             job.clock.sleep(Duration::from_millis(500)).await;

@@ -62,7 +62,7 @@ impl Settings {
             && (!variable.starts_with(WITHHELD) || !variable.chars().all(fits))
         {
             return Err(local("`variable` of the connection is not the name of a variable that begins with STANCH_")
-                .hint("name it for example STANCH_GITLAB_TOKEN: programs that stanch starts do not inherit such variables"));
+                .hint("name it for example STANCH_OPERATOR_TOKEN: programs that stanch starts do not inherit such variables"));
         }
         let name = |text: &str, field: &str| {
             text.parse::<HeaderName>().map_err(|_| {

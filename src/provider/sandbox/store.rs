@@ -41,6 +41,7 @@ impl SandboxStore {
             let message = format!("{}: the version is another one than this run knew", self.path);
             return Err(CallError::rejected(ErrorKind::Conflict, message));
         }
+        context.ahead.may_begin()?;
         self.sandbox
             .call("promote", &self.path, |world| {
                 let mut secrets = self.secrets(world)?;

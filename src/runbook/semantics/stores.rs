@@ -95,13 +95,19 @@ fn unreadable(context: &mut Context<'_>) {
             ));
         }
         let consumers = credential.value.get("consumers").map(Node::items).unwrap_or_default();
-        if !consumers.iter().any(|consumer| consumer.get("attest").is_some()) {
-            let message = "this store cannot be read, and no consumer of this credential has `attest`: nothing would show that the new value arrived";
-            context.add(
-                Finding::error("unattested", store.span, message).hint(
-                    "add a consumer that reads this store, with `attest`: it says which version it uses",
+        // Which of them reads which store is not known; fewer than stores cannot show it of each.
+        let attesting = consumers.iter().filter(|consumer| consumer.get("attest").is_some()).count();
+        if let Some(store) = others.get(attesting) {
+            let message = match attesting {
+                0 => "this store cannot be read, and no consumer of this credential has `attest`: nothing would show that the new value arrived".to_owned(),
+                _ => format!(
+                    "{} stores of this credential cannot be read, and {attesting} of its consumers have `attest`: nothing would show that the new value arrived in this one",
+                    others.len()
                 ),
-            );
+            };
+            context.add(Finding::error("unattested", store.span, message).hint(
+                "for each store that cannot be read, add a consumer that reads it, with `attest`: it says which version it uses",
+            ));
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) async fn run(
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: crate::provider::Ahead::default(),
         held: None,
         outgoing: None,
     };

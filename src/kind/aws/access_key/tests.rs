@@ -84,6 +84,7 @@ fn tries() -> CallContext {
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: crate::provider::Ahead::default(),
         held: None,
         outgoing: None,
     }

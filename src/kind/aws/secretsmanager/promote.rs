@@ -233,6 +233,7 @@ mod tests {
             siblings: Vec::new(),
             before: Default::default(),
             expected: None,
+            ahead: crate::provider::Ahead::default(),
             held: None,
             outgoing: None,
         };

@@ -39,7 +39,7 @@ impl ActionsSecret {
     /// Whether the token may write. Of a classic one GitHub tells the scopes.
     fn may_write(&self, found: &Found) -> Check {
         let name = format!("permission to write {}", self.shown());
-        match &found.scopes {
+        match found.scopes.as_ref().filter(|scopes| !scopes.trim().is_empty()) {
             None => Check {
                 hint: Some(format!("give it {}", self.permission)),
                 ..Check::warn(

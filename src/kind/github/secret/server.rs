@@ -231,6 +231,7 @@ impl Store for ActionsSecret {
             );
             return Err(CallError::rejected(ErrorKind::Conflict, message));
         }
+        context.ahead.may_begin()?;
         let version = self.write(Some(&found), &text).await?;
         Ok(Promoted { version, was: Some(now) })
     }

@@ -94,7 +94,7 @@ impl Store for VariableStore {
 
     async fn promote(
         &self,
-        _: &CallContext,
+        context: &CallContext,
         value: &Material,
         from: &Material,
         _: Option<&str>,
@@ -111,6 +111,7 @@ impl Store for VariableStore {
         }
         let text = self.encode(&found, value)?;
         self.refuse_unfit(&found, &text, value)?;
+        context.ahead.may_begin()?;
         self.put(&text, &found).await?;
         let after = self.find().await.map_err(CallError::doubtful)?;
         if after.text.same_as(&text) && after.is_kept(&found) {
