@@ -258,7 +258,7 @@ impl Model {
                 }
                 Outgoing::Refused | Outgoing::Waived | Outgoing::Unknown => true,
             };
-            if !fits || holding != truth.current + truth.written {
+            if !fits || holding != truth.current {
                 let what = format!(
                     "the summary says {truth:?}; {holding} stores hold the new one, the old one is {life:?}"
                 );
