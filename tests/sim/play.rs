@@ -964,9 +964,13 @@ impl Run {
                 let made = snapshot.credentials.iter().filter(|(principal, handle, life)| {
                     *principal == planned.name && Some(handle.as_str()) != old && *life != Life::Gone
                 });
-                let mut made = made.filter(|(_, handle, _)| handle.starts_with("random:")).peekable();
+                let made = made.filter(|(_, handle, _)| handle.starts_with("random:"));
                 if !planned.issuer.mints {
-                    return Some(made.peek().is_some());
+                    // The value of this try, and not one that was issued before another one was wanted.
+                    let word = stanch::engine::resolved(state, &self.id, at, true, String::new());
+                    let Event::Resolved { facts, .. } = word else { return None };
+                    let mut made = made.map(|(_, handle, _)| handle);
+                    return Some(made.any(|handle| Some(handle) == facts.get("handle")));
                 }
                 for (_, handle, _) in made {
                     self.shared.fate().count("operator: revoked by hand");
