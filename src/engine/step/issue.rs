@@ -193,6 +193,8 @@ impl Job {
 
     /// Revokes what an attempt left behind.
     pub(in crate::engine) async fn discard(&self) -> Result<Yield, CallError> {
+        // What a person wants replaced may have been written by another since.
+        refuse_handed_out(self).await?;
         let issuer = self.issuer().await?;
         let orphans = &self.known.orphans;
         for (revoked, handle) in orphans.iter().enumerate() {
