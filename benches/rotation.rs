@@ -346,6 +346,7 @@ async fn bare_rotation(
         siblings: Vec::new(),
         before: Default::default(),
         expected: None,
+        ahead: stanch::provider::Ahead::default(),
         held: None,
         outgoing: None,
     };

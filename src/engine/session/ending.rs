@@ -106,7 +106,8 @@ impl Session {
         let found = sights(&self.plan, jobs, LAST_LOOK, asked).await;
         // What is not seen stays unseen: the summary then tells what the steps did.
         let missed: Vec<String> = (self.plan.credentials.iter().zip(&found))
-            .filter_map(|(planned, seen)| seen.is_none().then(|| planned.name.clone()))
+            .filter(|(_, seen)| seen.is_none())
+            .map(|(planned, _)| planned.name.clone())
             .collect();
         if !missed.is_empty() {
             let text = format!(
