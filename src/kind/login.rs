@@ -1,14 +1,12 @@
 //! A login to a database server: a user name and a password, in two parts or in a URI.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
 use super::spec::{PASSWORD, RANDOM, URI, USERNAME};
 use crate::domain::ErrorKind;
+use crate::provider::http::RESERVED;
 use crate::provider::outcome::CallError;
 use crate::secret::{Alphabet, Material, Recipe, Secret};
-
-/// What needs no escape in the user information of a URI (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A user name and a password.
 pub(super) struct Login {
@@ -70,7 +68,7 @@ impl Form {
                 self.schemes[0]
             ))
         })?;
-        let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+        let escaped = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
         let (user, password) =
             (escaped(&login.user), zeroize::Zeroizing::new(escaped(login.password.expose())));
         Ok(Secret::new(format!("{scheme}://{user}:{}@{rest}", *password)))

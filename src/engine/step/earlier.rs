@@ -103,7 +103,7 @@ impl Earlier<'_> {
         Known {
             incoming: self.fact(issue, HANDLE),
             round: self.round(c),
-            issue: issue.and_then(|at| Some(self.context(at, self.state.since(at)?))),
+            issued: issue.and_then(|at| self.state.since(at)),
             rounds: issue.map_or_else(Vec::new, |at| self.rounds(at)),
             orphans: match self.state.status(step) {
                 Status::Orphaned { handles, .. } => handles.clone(),
@@ -125,8 +125,9 @@ impl Earlier<'_> {
     /// What each round's requests of a step carried: a server may have repeated, or held back, one of any.
     fn rounds(&self, step: usize) -> Vec<CallContext> {
         let Some(since) = self.state.begun(step) else { return Vec::new() };
-        let (id, latest) = (&self.state.plan().steps[step].id, self.context(step, since));
-        let of = |round| CallContext { token: token(self.run, id, round), since, ..latest.clone() };
+        let id = &self.state.plan().steps[step].id;
+        let of =
+            |round| CallContext { token: token(self.run, id, round), since, ..self.context(step, since) };
         (0..=self.state.round(step)).map(of).collect()
     }
 
@@ -297,7 +298,7 @@ mod tests {
         let index = Index::of(&plan);
         let earlier = Earlier { index: &index, state: &state, run: "r" };
         let known = earlier.known(plan.steps.len() - 1);
-        assert!(known.incoming.is_none() && known.issue.is_none(), "{known:?}");
+        assert!(known.incoming.is_none() && known.issued.is_none(), "{known:?}");
         assert_eq!((earlier.base(0, 0), earlier.kept().len(), earlier.overwrites(0, 0)), (None, 0, false));
         assert_eq!(index.looks().count(), plan.credentials.len(), "it is looked at all the same");
     }

@@ -71,8 +71,8 @@ pub(in crate::engine) struct Known {
     pub(super) incoming: Option<String>,
     /// In which round incoming was, or is being, issued.
     pub(super) round: u32,
-    /// The context of the call that issued incoming.
-    pub(super) issue: Option<CallContext>,
+    /// When the first try of that round began.
+    pub(super) issued: Option<Timestamp>,
     /// The contexts of every round in which one was issued, or was to be, from the first on.
     pub(super) rounds: Vec<CallContext>,
     /// What an attempt to issue it left behind.

@@ -58,9 +58,25 @@ impl Promote {
     }
 
     /// The version that the way back meets, where nobody else wrote.
-    fn met(&self) -> Option<&String> {
+    fn met(&self) -> Option<String> {
         // Written over without a version on record, it may be another's.
-        self.wrote.as_ref().or(self.base.as_ref())
+        self.wrote.clone().or_else(|| self.base.clone())
+    }
+
+    /// Whether what was written shows, after a try that began at `asked`: by its value, or by another version than
+    /// `from` where the store cannot be read.
+    async fn shows(
+        &self,
+        job: &Job,
+        value: &Material,
+        from: Option<String>,
+        asked: Timestamp,
+    ) -> Result<(bool, Versions), CallError> {
+        if job.reads(self.store) {
+            return job.current_is(self.store, value).await;
+        }
+        let limit = self.limit(job.plan.runbook.limits.deadline.get());
+        job.has_moved(self.store, first_version(&from)?, asked, limit).await
     }
 
     fn context(&self, job: &Job, expected: Option<String>) -> CallContext {
@@ -127,7 +143,7 @@ impl Effect for Promote {
         job.look_before_return().await?;
         job.refuse_stopped()?;
         let done = store
-            .promote(&self.context(job, self.met().cloned()), &outgoing.material, &incoming.material, was)
+            .promote(&self.context(job, self.met()), &outgoing.material, &incoming.material, was)
             .await
             .map_err(|e| match e.kind {
                 ErrorKind::Conflict if !job.reads(self.store) => e.hint(format!(
@@ -149,17 +165,11 @@ impl Effect for Promote {
     async fn observe(&self, job: &Job) -> Observed {
         let incoming = job.incoming()?;
         let base = first_version(&self.base)?.to_owned();
-        let reads = job.reads(self.store);
-        if !reads && self.overwrites {
+        if self.overwrites && !job.reads(self.store) {
             return Ok((Found::Repeatable, Facts::new()));
         }
-        let (same, versions) = match reads {
-            true => job.current_is(self.store, &incoming.material).await?,
-            false => {
-                let limit = self.limit(job.plan.runbook.limits.deadline.get());
-                job.has_moved(self.store, &base, job.context.last, limit).await?
-            }
-        };
+        let last = job.context.last;
+        let (same, versions) = self.shows(job, &incoming.material, Some(base.clone()), last).await?;
         if !same {
             return applied(false);
         }
@@ -168,14 +178,8 @@ impl Effect for Promote {
 
     async fn observe_undo(&self, job: &Job) -> Observed {
         let outgoing = job.outgoing(self.store)?;
-        let (same, versions) = match job.reads(self.store) {
-            true => job.current_is(self.store, &outgoing.material).await?,
-            false => {
-                let asked = self.returned.unwrap_or(job.context.last);
-                let limit = self.limit(job.plan.runbook.limits.deadline.get());
-                job.has_moved(self.store, first_version(&self.met().cloned())?, asked, limit).await?
-            }
-        };
+        let asked = self.returned.unwrap_or(job.context.last);
+        let (same, versions) = self.shows(job, &outgoing.material, self.met(), asked).await?;
         if !same {
             return applied(false);
         }

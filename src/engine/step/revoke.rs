@@ -95,7 +95,7 @@ impl Job {
         let outgoing =
             self.credential().ok().and_then(|(c, _, _)| self.plan.credentials[c].outgoing.as_ref());
         let known = outgoing.is_some_and(|outgoing| outgoing.handle == handle);
-        let since = self.known.issue.as_ref().map_or(self.context.since, |issue| issue.since);
+        let since = self.known.issued.unwrap_or(self.context.since);
         !known && clock::since(self.clock.now().wall, since) < SETTLE
     }
 }

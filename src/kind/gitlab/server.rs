@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::spec::{Gitlab, TOKEN};
-use crate::domain::{Check, ErrorKind, HttpMethod};
+use crate::domain::{Check, ErrorKind};
 use crate::kind::api::{Api, ApiClient, Ask, Settings};
 use crate::kind::real::{Client, Environment, FamilyServer, RealProvider};
 use crate::provider::CallError;
@@ -61,13 +61,7 @@ impl FamilyServer for Gitlab {
 /// Whether the operator's token may write.
 async fn token(client: &ApiClient) -> Check {
     const NAME: &str = "token";
-    let ask = Ask {
-        method: HttpMethod::Get,
-        path: "/personal_access_tokens/self".to_owned(),
-        query: Vec::new(),
-        body: None,
-        changes: false,
-    };
+    let ask = Ask::get("/personal_access_tokens/self".to_owned());
     let reply = match client.reply_to(&ask).await {
         Ok(reply) => reply,
         Err(error) => return error.to_check(NAME),

@@ -7,12 +7,16 @@ pub mod transport;
 pub use call::HttpCaller;
 
 use http::header::{HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::outcome::CallError;
 use crate::domain::ErrorKind;
 use crate::secret::{Material, Secret};
 use crate::text::sanitize;
 use transport::Reply;
+
+/// What is encoded in a part of an address: all but what RFC 3986 calls unreserved.
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A header whose value is a secret: marked so that no `Debug` of the request shows it.
 ///

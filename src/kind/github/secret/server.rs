@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::found::Found;
 use super::spec::GithubActionsSecret;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::api::ApiClient;
 use crate::kind::real::{RealProvider, StoreServer};
+use crate::provider::http::RESERVED;
 use crate::provider::layout::Layout;
 use crate::provider::outcome::CallError;
 use crate::provider::{CallContext, Promoted, Store};
@@ -31,8 +32,6 @@ const MAX_SIZE: usize = 48 << 10;
 /// How often a write is looked for that GitHub has taken, and after how long.
 const LOOKS: u32 = 3;
 const LAG: Duration = Duration::from_millis(500);
-/// What stays as it is in a part of a path.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// One secret.
 pub struct ActionsSecret {
@@ -106,7 +105,7 @@ impl ActionsSecret {
                     Some(environment) => (
                         format!(
                             "/repos/{repository}/environments/{}/secrets",
-                            utf8_percent_encode(environment, IN_PATH)
+                            utf8_percent_encode(environment, RESERVED)
                         ),
                         format!("{repository} ({})", sanitize(environment)),
                         "the permission `Environments: write` of the repository (a classic token: the scope `repo`)",

@@ -1,26 +1,24 @@
 //! The requests about one variable, and what an answer that is not a success means.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
 use super::found::{Answer, Found};
 use super::server::VariableStore;
 use crate::domain::{ErrorKind, HttpMethod};
 use crate::kind::api::Ask;
+use crate::provider::http::RESERVED;
 use crate::provider::http::transport::Reply;
 use crate::provider::outcome::CallError;
 use crate::provider::text::strings;
 use crate::secret::Secret;
 use crate::text::sanitize;
 
-/// What need not be encoded in a segment of a path (RFC 3986, unreserved). A slash in a path of GitLab's is encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 impl VariableStore {
-    /// The path of what the variable belongs to.
+    /// The path of what the variable belongs to. A slash in its own path is encoded.
     fn owner_path(&self) -> String {
         let (what, name) = self.spec.owner();
-        format!("/{what}s/{}", utf8_percent_encode(name, SEGMENT))
+        format!("/{what}s/{}", utf8_percent_encode(name, RESERVED))
     }
 
     fn ask(&self, method: HttpMethod, body: Option<Secret>) -> Ask {
@@ -61,8 +59,7 @@ impl VariableStore {
 
     /// The number of what the variable belongs to: its path is another spelling.
     pub(super) async fn owner_id(&self) -> Result<u64, CallError> {
-        let path = self.owner_path();
-        let ask = Ask { method: HttpMethod::Get, path, query: Vec::new(), body: None, changes: false };
+        let ask = Ask::get(self.owner_path());
         let reply = self.answer(&ask).await?;
         let found: Option<Value> = serde_json::from_slice(&reply.body).ok();
         found.and_then(|found| found["id"].as_u64()).ok_or_else(|| self.strange(&ask))

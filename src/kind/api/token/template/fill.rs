@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
 use super::spec::{Piece, pieces};
-
-/// What need not be encoded in a segment of a path (RFC 3986, unreserved).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::provider::http::RESERVED;
 
 /// The values of the variables.
 #[derive(Debug, Clone)]
@@ -55,7 +53,7 @@ impl Values<'_> {
     pub(in crate::kind::api::token) fn path(&self, text: &str) -> Result<String, String> {
         self.join(text, |value| {
             let fits = !matches!(value, "" | "." | "..");
-            fits.then(|| utf8_percent_encode(value, SEGMENT).to_string())
+            fits.then(|| utf8_percent_encode(value, RESERVED).to_string())
         })
     }
 
