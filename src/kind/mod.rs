@@ -121,6 +121,7 @@ macro_rules! issuers {
             ApproleSecretId => vault::approle::ApproleSecretId,
             VaultUserpass => vault::userpass::VaultUserpass,
             VaultPki => vault::pki::VaultPki,
+            VaultDatabase => vault::database::VaultDatabase,
             IamAccessKey => aws::access_key::IamAccessKey,
             PostgresRole => postgres::role::PostgresRole,
             MysqlUser => mysql::user::MysqlUser,

@@ -12,7 +12,7 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 22] = [
+const RUNBOOKS: [(&str, &str); 23] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
@@ -22,6 +22,7 @@ const RUNBOOKS: [(&str, &str); 22] = [
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
     ("runbooks/vault-userpass-in-kv2.yaml", "production"),
     ("runbooks/vault-pki-in-kv2.yaml", "production"),
+    ("runbooks/vault-database-in-kv2.yaml", "production"),
     ("runbooks/postgres-role-in-kv2.yaml", "production"),
     ("runbooks/mysql-user-in-kv2.yaml", "production"),
     ("runbooks/jwt-signing-key-in-jwks.yaml", "production"),

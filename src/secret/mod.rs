@@ -55,8 +55,8 @@ impl fmt::Debug for Secret {
 }
 
 /// The parts of credentials that are no secrets.
-const PUBLIC_PARTS: [&str; 7] =
-    ["access_key_id", "ca_chain", "certificate", "fingerprint", "kid", "public_key", "username"];
+const PUBLIC_PARTS: [&str; 8] =
+    ["access_key_id", "ca_chain", "certificate", "fingerprint", "kid", "lease", "public_key", "username"];
 
 /// Everything that makes up one version of a credential, as named parts: a token has one part,
 /// an AWS access key has two.

@@ -178,7 +178,8 @@ pub(crate) async fn issuer_keeps_its_promises(kind: &str, issuer: &dyn Issuer, n
 
     let incoming = issuer.issue(&step, candidate.as_ref()).await.expect("issue");
     let tells =
-        ["vault-token", "approle-secret-id", "vault-pki", "iam-access-key", "token-api"].contains(&kind);
+        ["vault-token", "approle-secret-id", "vault-pki", "vault-database", "iam-access-key", "token-api"]
+            .contains(&kind);
     let created = issuer.created(&incoming.identity.handle).await.expect("created");
     assert_eq!(is_recent(created), tells.then_some(true), "{kind}: {created:?}");
     let handle = incoming.identity.handle.as_str();

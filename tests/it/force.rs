@@ -63,6 +63,7 @@ pub(crate) enum Kind {
     Approle,
     Userpass,
     Pki,
+    Database,
     Aws,
     Ssm,
     Moto,
@@ -86,6 +87,7 @@ impl Kind {
             Self::Approle => World::approle().await,
             Self::Userpass => World::userpass().await,
             Self::Pki => World::pki().await,
+            Self::Database => World::database().await,
             Self::Aws => World::aws().await,
             Self::Ssm => World::ssm().await,
             Self::Moto => World::moto().await,
@@ -408,6 +410,8 @@ at_every_record! {
     userpass_survives_a_death_at_every_record_of_a_rollback: Userpass Back, "needs Vault: scripts/test";
     pki_survives_a_death_at_every_record: Pki Forward, "needs Vault: scripts/test";
     pki_survives_a_death_at_every_record_of_a_rollback: Pki Back, "needs Vault: scripts/test";
+    database_survives_a_death_at_every_record: Database Forward, "needs Vault and PostgreSQL: scripts/test";
+    database_survives_a_death_at_every_record_of_a_rollback: Database Back, "needs Vault and PostgreSQL: scripts/test";
     aws_survives_a_death_at_every_record: Aws Forward, "needs ministack: scripts/test";
     aws_survives_a_death_at_every_record_of_a_rollback: Aws Back, "needs ministack: scripts/test";
     ssm_survives_a_death_at_every_record: Ssm Forward, "needs ministack: scripts/test";

@@ -15,6 +15,7 @@ use stanch::kind::aws::secretsmanager::SecretsManagerStore;
 use stanch::kind::aws::ssm_parameter::ParameterStore;
 use stanch::kind::real::RealProvider;
 use stanch::kind::vault::VaultClient;
+use stanch::kind::vault::database::LeaseIssuer;
 use stanch::kind::vault::kv2::{Kv2Place, Kv2Store};
 use stanch::kind::vault::pki::CertificateIssuer;
 use stanch::kind::vault::token::{TokenIssuer, TokenSpec};
@@ -266,6 +267,23 @@ async fn vault(url: &str) -> Vec<(&'static str, Result)> {
         ("inspect a certificate", shown(certificates.inspect("5e:7b").await)),
         ("life of a certificate", shown(certificates.life("5e:7b").await)),
         ("revoke a certificate", shown(certificates.revoke(&context, "5e:7b", None).await)),
+    ]);
+    let text = "{connection: vault, role: app, policies: [app], token_role: app, ttl: 1h}";
+    let leases = LeaseIssuer::new(Arc::clone(&client), "app", words(text), None).expect("leases");
+    let lease = "database/creds/app/x";
+    let login = Material::single("username", Secret::new("app"))
+        .with("password", Secret::new(VALUE))
+        .with("lease", Secret::new(lease));
+    results.extend([
+        ("leases", checked(leases.preflight(None).await)),
+        ("get a lease", shown(leases.issue(&context, None).await)),
+        ("find leases", shown(leases.find(&context, &[]).await)),
+        ("identify a lease", shown(leases.identify(&login).await)),
+        ("inspect a lease", shown(leases.inspect("database/creds/app/x@y").await)),
+        ("life of a lease", shown(leases.life(lease).await)),
+        ("life of a lost lease", shown(leases.life("@y").await)),
+        ("revoke a lease", shown(leases.revoke(&context, lease, None).await)),
+        ("revoke a lost lease", shown(leases.revoke(&context, "@y", None).await)),
     ]);
     results.extend([
         ("connection", checked(stanch::kind::vault::preflight(&client, &SystemClock::new()).await)),

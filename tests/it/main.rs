@@ -20,6 +20,7 @@ mod capacity;
 mod ci;
 mod cli;
 mod conformance;
+mod database;
 mod docs;
 mod drill;
 mod ending;

@@ -137,6 +137,14 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::pki().await).await;
             })*
         }
+        mod database {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs Vault and PostgreSQL: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::database().await).await;
+            })*
+        }
         mod aws {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "needs ministack: scripts/test"]

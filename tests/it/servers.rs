@@ -14,6 +14,8 @@ use stanch::provider::CallContext;
 use stanch::secret::Secret;
 use uuid::Uuid;
 
+use crate::postgres_server::Pg;
+
 /// How long one call may take in tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -141,6 +143,47 @@ impl Vault {
     /// The same for users with a password.
     pub(crate) async fn with_userpass(&self) {
         self.with_method("userpass").await;
+    }
+
+    /// A database secrets engine with the shared PostgreSQL, as its superuser.
+    pub(crate) async fn with_database(&self, pg: &Pg) {
+        let request = plain_http().post(format!("{}/v1/sys/mounts/database", self.address));
+        let request =
+            request.header("x-vault-token", &self.root).body(json!({ "type": "database" }).to_string());
+        let response = request.send().await.expect("Vault answers");
+        let (status, text) = (response.status(), response.text().await.expect("body"));
+        assert!(status.is_success() || text.contains("already in use"), "{status} {text}");
+        let body = json!({
+            "plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "username": "postgres", "password": pg.password,
+            "connection_url": format!("postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable", pg.place()),
+        });
+        // Written once: the server closes its connections to the database when it is written again.
+        static WRITTEN: tokio::sync::Mutex<bool> = tokio::sync::Mutex::const_new(false);
+        let mut written = WRITTEN.lock().await;
+        if !*written {
+            self.api("POST", "database/config/pg", body).await;
+            *written = true;
+        }
+    }
+
+    /// The names in a list, which may be empty.
+    pub(crate) async fn listed(&self, path: &str) -> Vec<String> {
+        let request =
+            plain_http().request("LIST".parse().expect("method"), format!("{}/v1/{path}", self.address));
+        let response = request.header("x-vault-token", &self.root).send().await.expect("Vault answers");
+        let (status, text) = (response.status().as_u16(), response.text().await.expect("body"));
+        if status == 404 {
+            assert_eq!(text.trim(), r#"{"errors":[]}"#);
+            return Vec::new();
+        }
+        assert_eq!(status, 200, "LIST {path}: {text}");
+        let list: Value = serde_json::from_str(&text).expect("JSON");
+        list["data"]["keys"]
+            .as_array()
+            .expect("keys")
+            .iter()
+            .map(|key| key.as_str().expect("text").to_owned())
+            .collect()
     }
 
     async fn with_method(&self, kind: &str) {

@@ -51,6 +51,16 @@ pub(crate) enum World {
         operator: String,
         folder: tempfile::TempDir,
     },
+    /// A login of PostgreSQL that a lease of the same Vault makes, in a file. A session of the old one is under way.
+    Database {
+        vault: Vault,
+        pg: Pg,
+        role: String,
+        operator: String,
+        monitor: (String, String),
+        session: tokio_postgres::Client,
+        folder: tempfile::TempDir,
+    },
     Aws {
         url: String,
         user: String,
@@ -377,6 +387,43 @@ impl World {
         Self::Pki { vault, party, path, operator, folder }
     }
 
+    /// In the shared Vault and the shared PostgreSQL: a login of a dynamic role, in a file.
+    pub(crate) async fn database() -> Self {
+        let (vault, pg, role) = (Vault::shared(), Pg::shared(), unique("app"));
+        vault.with_database(&pg).await;
+        let monitor = (unique("monitor"), unique("Monitors-Password"));
+        pg.execute(&format!(
+            "create role \"{role}_owner\" nologin; create role \"{}\" login password '{}'",
+            monitor.0, monitor.1
+        ))
+        .await;
+        let body = json!({
+            "db_name": "pg", "default_ttl": "1h", "max_ttl": "2h",
+            "creation_statements": [format!(
+                "create role \"{{{{name}}}}\" login password '{{{{password}}}}' valid until '{{{{expiration}}}}' in role \"{role}_owner\""
+            )],
+            "revocation_statements": [
+                "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{{name}}'",
+                "drop role if exists \"{{name}}\"",
+            ],
+        });
+        vault.api("POST", &format!("database/roles/{role}"), body).await;
+        let rules = format!("path \"database/creds/{role}\" {{ capabilities = [\"read\"] }}");
+        vault.api("PUT", &format!("sys/policies/acl/{role}"), json!({ "policy": rules })).await;
+        let spec = json!({ "allowed_policies": [role], "orphan": true });
+        vault.api("POST", &format!("auth/token/roles/{role}"), spec).await;
+        let made = vault.api("GET", &format!("database/creds/{role}"), Value::Null).await;
+        let part = |name: &str| made["data"][name].as_str().expect("text").to_owned();
+        let first =
+            json!({ "username": part("username"), "password": part("password"), "lease": made["lease_id"] });
+        let session = pg.log_in(&part("username"), &part("password"), "postgres").await.expect("a session");
+        let folder = tempfile::tempdir().expect("folder");
+        let mut file = std::fs::File::create(folder.path().join("login.json")).expect("file");
+        std::io::Write::write_all(&mut file, first.to_string().as_bytes()).expect("file");
+        let operator = vault.token(&lease_rules(&role)).await;
+        Self::Database { vault, pg, role, operator, monitor, session, folder }
+    }
+
     /// In ministack: an access key in Secrets Manager.
     pub(crate) async fn aws() -> Self {
         let secret = unique("secret");
@@ -561,9 +608,10 @@ impl World {
     /// The server's address.
     pub(crate) fn server(&self) -> &str {
         match self {
-            Self::Vault { vault, .. } | Self::Userpass { vault, .. } | Self::Pki { vault, .. } => {
-                &vault.address
-            }
+            Self::Vault { vault, .. }
+            | Self::Userpass { vault, .. }
+            | Self::Pki { vault, .. }
+            | Self::Database { vault, .. } => &vault.address,
             Self::Postgres { address, .. } | Self::Mysql { address, .. } | Self::Redis { address, .. } => {
                 address
             }
@@ -580,9 +628,10 @@ impl World {
     /// The operator's secret, which must not be seen anywhere.
     pub(crate) fn operator_secret(&self) -> Option<String> {
         match self {
-            Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => {
-                Some(operator.clone())
-            }
+            Self::Vault { operator, .. }
+            | Self::Userpass { operator, .. }
+            | Self::Pki { operator, .. }
+            | Self::Database { operator, .. } => Some(operator.clone()),
             Self::Aws { operator: (_, secret), .. }
             | Self::Postgres { operator: (_, secret), .. }
             | Self::Mysql { operator: (_, secret), .. }
@@ -658,7 +707,7 @@ impl World {
                 let label = format!("{name}:live");
                 Consumer::start(&[("SOURCE", "aws"), ("AWS_URL", url), ("PARAMETER", &label)])
             }
-            Self::Postgres { pg, folder, .. } => {
+            Self::Postgres { pg, folder, .. } | Self::Database { pg, folder, .. } => {
                 let (file, port) =
                     (folder.path().join("login.json").display().to_string(), pg.port.to_string());
                 Consumer::start(&[("SOURCE", "postgres"), ("FILE", &file), ("PORT", &port)])
@@ -743,6 +792,12 @@ impl World {
             Self::Vault { operator, .. } | Self::Userpass { operator, .. } | Self::Pki { operator, .. } => {
                 Tool::new().with("VAULT_ADDR", address).with("VAULT_TOKEN", operator)
             }
+            Self::Database { pg, operator, monitor: (user, password), .. } => Tool::new()
+                .with("VAULT_ADDR", address)
+                .with("VAULT_TOKEN", operator)
+                .with("PGPORT", &pg.port.to_string())
+                .with("PGUSER", user)
+                .with("PGPASSWORD", password),
             Self::Aws { operator: (id, key), .. } => Tool::new()
                 .with("AWS_ENDPOINT_URL", address)
                 .with("AWS_REGION", "us-east-1")
@@ -834,6 +889,18 @@ impl World {
                     party.mount
                 ),
                 format!("{{ connection: vault, type: kv2, mount: secret, path: {path} }}"),
+            ),
+            Self::Database { role, folder, .. } => (
+                "vault: { type: vault }\n  db: { type: postgres, host: 127.0.0.1, sslmode: disable }"
+                    .to_owned(),
+                format!(
+                    "issuer: {{ type: vault-database, connection: vault, role: {role}, policies: [{role}], token_role: {role}, ttl: 1h, login: db }}\n    \
+                     scope: {{ max_ttl: 1h }}"
+                ),
+                format!(
+                    "{{ type: file, path: {}, format: text }}",
+                    folder.path().join("login.json").display()
+                ),
             ),
             Self::Aws { user, store, .. } => {
                 let (account, store) = match store {
@@ -966,34 +1033,8 @@ impl World {
                 let keys = list["data"]["keys"].as_array().expect("accessors");
                 existing.extend(keys.iter().map(|accessor| accessor.as_str().expect("text").to_owned()));
             }
-            Self::Vault { vault, role, .. } => {
-                let list = vault.api("LIST", "auth/token/accessors", Value::Null).await;
-                let (http, places) = (plain_http(), Arc::new(Semaphore::new(8)));
-                let mut lookups = JoinSet::new();
-                for accessor in list["data"]["keys"].as_array().expect("accessors") {
-                    let accessor = accessor.as_str().expect("text").to_owned();
-                    let lookup = http
-                        .post(format!("{}/v1/auth/token/lookup-accessor", vault.address))
-                        .header("x-vault-token", &vault.root)
-                        .body(json!({ "accessor": accessor }).to_string());
-                    let places = Arc::clone(&places);
-                    lookups.spawn(async move {
-                        let _place = places.acquire().await.expect("open");
-                        let text = lookup.send().await.expect("Vault answers").text().await.expect("body");
-                        (accessor, text)
-                    });
-                }
-                while let Some(done) = lookups.join_next().await {
-                    let (accessor, text) = done.expect("lookup");
-                    // Other tests' tokens come and go meanwhile.
-                    let found: Value = serde_json::from_str(&text).unwrap_or_default();
-                    if found["data"]["role"] == **role
-                        || found["data"]["path"] == format!("auth/token/create/{role}")
-                    {
-                        existing.push(accessor);
-                    }
-                }
-            }
+            Self::Vault { vault, role, .. } => existing.extend(tokens_of(vault, role).await),
+            Self::Database { pg, role, .. } => existing.extend(logins_of(pg, role).await),
             Self::Userpass { vault, name, .. } => {
                 let list = vault.api("LIST", "auth/userpass/users", Value::Null).await;
                 let users = list["data"]["keys"].as_array().expect("users").iter();
@@ -1119,7 +1160,7 @@ impl World {
             Self::Aws { store: AwsStore::File { path, .. }, .. } => {
                 serde_json::from_str(&std::fs::read_to_string(path).expect("file")).expect("JSON")
             }
-            Self::Postgres { folder, .. } | Self::Mysql { folder, .. } => {
+            Self::Postgres { folder, .. } | Self::Mysql { folder, .. } | Self::Database { folder, .. } => {
                 let text = std::fs::read_to_string(folder.path().join("login.json")).expect("file");
                 serde_json::from_str(&text).expect("JSON")
             }
@@ -1224,7 +1265,9 @@ impl World {
             Self::Aws { store: AwsStore::File { .. }, .. } => {
                 self.alive().await.contains(&part("access_key_id"))
             }
-            Self::Postgres { pg, .. } => pg.accepts(&part("username"), &part("password")).await,
+            Self::Postgres { pg, .. } | Self::Database { pg, .. } => {
+                pg.accepts(&part("username"), &part("password")).await
+            }
             Self::Mysql { maria, .. } => maria.accepts(&part("username"), &part("password")),
             Self::Redis { redis, name, .. } => redis.log_in(name, &part("password")).await.is_some(),
             Self::Jwt(keys) => keys.accepts(value).await,
@@ -1253,6 +1296,11 @@ impl World {
         }
         if let Self::Userpass { vault, session, .. } = self {
             assert!(!vault.accepts(session).await, "a login of the old user lives on");
+        }
+        if let Self::Database { vault, role, session, .. } = self {
+            assert!(session.simple_query("select 1").await.is_err(), "a session of the old login lives on");
+            assert_eq!(leases_of(vault, role).await.len(), 1, "one lease is left");
+            assert_eq!(tokens_of(vault, role).await.len(), 1, "and the token that holds it");
         }
         if let Self::Postgres { session, .. } = self {
             assert!(session.simple_query("select 1").await.is_err(), "a session of the old role lives on");
@@ -1309,8 +1357,12 @@ impl World {
         if let Self::Userpass { vault, session, .. } = self {
             assert!(vault.accepts(session).await, "a login of the old user was revoked");
         }
-        if let Self::Postgres { session, .. } = self {
-            session.simple_query("select 1").await.expect("a session of the old role was ended");
+        if let Self::Postgres { session, .. } | Self::Database { session, .. } = self {
+            session.simple_query("select 1").await.expect("a session of the old login was ended");
+        }
+        if let Self::Database { vault, role, .. } = self {
+            assert_eq!(leases_of(vault, role).await.len(), 1, "the old lease is left");
+            assert_eq!(tokens_of(vault, role).await, Vec::<String>::new(), "no token holds a lease");
         }
         if let Self::Mysql { maria, name, session, .. } = self {
             assert!(session.is_alive(), "a session of the old user was ended");
@@ -1359,6 +1411,19 @@ impl World {
             vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
             return;
         }
+        if let Self::Database { vault, pg, role, operator, monitor, .. } = &self {
+            for token in tokens_of(vault, role).await {
+                vault.api("POST", "auth/token/revoke-accessor", json!({ "accessor": token })).await;
+            }
+            vault.api("POST", &format!("sys/leases/revoke-force/database/creds/{role}"), json!({})).await;
+            for login in self.existing().await {
+                pg.execute(&format!("drop role if exists \"{login}\"")).await;
+            }
+            pg.execute(&format!("drop role \"{role}_owner\", \"{}\"", monitor.0)).await;
+            vault.api("DELETE", &format!("database/roles/{role}"), Value::Null).await;
+            vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
+            return;
+        }
         if let Self::Pki { vault, party, operator, .. } = &self {
             vault.api("DELETE", &format!("sys/mounts/{}", party.mount), Value::Null).await;
             vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
@@ -1392,5 +1457,70 @@ fn tokens_and_secret(path: &str) -> String {
            path "auth/token/accessors/" {{ capabilities = ["list", "sudo"] }}
            path "secret/data/{path}" {{ capabilities = ["read", "create", "update"] }}
            path "secret/metadata/{path}" {{ capabilities = ["read"] }}"#
+    )
+}
+
+/// The accessors of the tokens that were made by a token role.
+pub(crate) async fn tokens_of(vault: &Vault, role: &str) -> Vec<String> {
+    let list = vault.api("LIST", "auth/token/accessors", Value::Null).await;
+    let (http, places) = (plain_http(), Arc::new(Semaphore::new(8)));
+    let mut found = Vec::new();
+    let mut lookups = JoinSet::new();
+    for accessor in list["data"]["keys"].as_array().expect("accessors") {
+        let accessor = accessor.as_str().expect("text").to_owned();
+        let lookup = http
+            .post(format!("{}/v1/auth/token/lookup-accessor", vault.address))
+            .header("x-vault-token", &vault.root)
+            .body(json!({ "accessor": accessor }).to_string());
+        let places = Arc::clone(&places);
+        lookups.spawn(async move {
+            let _place = places.acquire().await.expect("open");
+            let text = lookup.send().await.expect("Vault answers").text().await.expect("body");
+            (accessor, text)
+        });
+    }
+    while let Some(done) = lookups.join_next().await {
+        let (accessor, text) = done.expect("lookup");
+        // Other tests' tokens come and go meanwhile.
+        let told: Value = serde_json::from_str(&text).unwrap_or_default();
+        if told["data"]["role"] == *role || told["data"]["path"] == format!("auth/token/create/{role}") {
+            found.push(accessor);
+        }
+    }
+    found
+}
+
+/// The logins that a dynamic role has made and not removed, as the database knows them.
+pub(crate) async fn logins_of(pg: &Pg, role: &str) -> Vec<String> {
+    pg.column(&format!(
+        "select m.rolname::text from pg_auth_members a join pg_roles m on m.oid = a.member \
+         join pg_roles r on r.oid = a.roleid where r.rolname = '{role}_owner'"
+    ))
+    .await
+}
+
+/// The leases of a dynamic role.
+pub(crate) async fn leases_of(vault: &Vault, role: &str) -> Vec<String> {
+    let path = format!("database/creds/{role}");
+    vault
+        .listed(&format!("sys/leases/lookup/{path}"))
+        .await
+        .iter()
+        .map(|key| format!("{path}/{key}"))
+        .collect()
+}
+
+/// What the operator needs for leases of this role, and no more.
+pub(crate) fn lease_rules(role: &str) -> String {
+    format!(
+        r#"path "database/roles/{role}" {{ capabilities = ["read"] }}
+           path "sys/leases/lookup" {{ capabilities = ["update"] }}
+           path "sys/leases/revoke" {{ capabilities = ["update"] }}
+           path "sys/leases/lookup/database/creds/{role}" {{ capabilities = ["list", "sudo"] }}
+           path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
+           path "auth/token/create/{role}" {{ capabilities = ["update"] }}
+           path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+           path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+           path "auth/token/accessors" {{ capabilities = ["list", "sudo"] }}"#
     )
 }

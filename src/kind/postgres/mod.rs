@@ -8,6 +8,8 @@ mod fault;
 #[cfg(feature = "tool")]
 mod handle;
 #[cfg(feature = "tool")]
+mod login;
+#[cfg(feature = "tool")]
 mod password_file;
 #[cfg(feature = "tool")]
 mod preflight;

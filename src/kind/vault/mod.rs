@@ -5,6 +5,7 @@ mod acl;
 pub mod approle;
 #[cfg(feature = "tool")]
 mod client;
+pub mod database;
 #[cfg(feature = "tool")]
 mod facts;
 #[cfg(feature = "tool")]
@@ -12,6 +13,8 @@ mod fault;
 pub mod kv2;
 #[cfg(feature = "tool")]
 mod kv2_secret;
+#[cfg(feature = "tool")]
+mod leases;
 #[cfg(feature = "tool")]
 mod logins;
 #[cfg(feature = "tool")]

@@ -7,14 +7,14 @@ use tokio::sync::OnceCell;
 
 use super::compare::role;
 use super::remove::{end_sessions, remove};
-use super::shape::{FORM, checked_prefix};
+use super::shape::checked_prefix;
 use super::spec::{EndSessions, LENGTH, PostgresRole};
 use super::statement::{alter_login, create, leave, tag};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::login::new_login;
 use crate::kind::postgres::client::PgClient;
-use crate::kind::postgres::fault;
 use crate::kind::postgres::handle::Handle;
+use crate::kind::postgres::login::FORM;
 use crate::kind::postgres::sessions::sessions;
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::provider::outcome::CallError;
@@ -213,25 +213,7 @@ impl Issuer for RoleIssuer {
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        let found = FORM.login(material)?;
-        let database = self.spec.database.as_deref().unwrap_or(&self.client.settings().dbname);
-        let Err(error) = self.client.log_in(&found.user, &found.password, database).await? else {
-            return Ok(Use::Accepted);
-        };
-        let place = self.client.place();
-        match error.as_db_error() {
-            Some(said) => match said.code().code() {
-                "28000" | "28P01" => Ok(Use::Refused(format!("{place}: {}", fault::words(said)))),
-                // The password was accepted first: it may not use this database, or there is none.
-                "42501" | "3D000" => Ok(Use::Accepted),
-                // Too many sessions, a start, a stop: neither acceptance nor refusal.
-                _ => Err(CallError {
-                    kind: ErrorKind::NoAnswer,
-                    ..fault::connecting(&error, &place, &found.user, database).read_only()
-                }),
-            },
-            None => Err(fault::connecting(&error, &place, &found.user, database).read_only()),
-        }
+        self.client.attempt(material, self.spec.database.as_deref()).await
     }
 }
 

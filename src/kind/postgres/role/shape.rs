@@ -1,14 +1,9 @@
-//! What PostgreSQL takes as a login, and as the name of a role.
+//! What PostgreSQL takes as the name of a role.
 
 use crate::domain::ErrorKind;
-use crate::kind::login::{self, Form};
+use crate::kind::login;
+use crate::kind::postgres::login::LONGEST_NAME;
 use crate::provider::outcome::CallError;
-
-/// PostgreSQL cuts longer names off.
-const LONGEST_NAME: usize = 63;
-
-pub(super) const FORM: Form =
-    Form { product: "PostgreSQL", schemes: &["postgresql", "postgres"], longest: LONGEST_NAME };
 
 /// Whether the names of new roles may begin with this.
 ///

@@ -2,8 +2,6 @@
 //! `stanch revoke` knows these kinds: nothing replaces what they revoke.
 
 #[cfg(feature = "tool")]
-mod leases;
-#[cfg(feature = "tool")]
 mod server;
 mod spec;
 

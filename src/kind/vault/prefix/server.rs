@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::leases::{irrevocable, list, lookup_path, revoke, revoke_path};
 use super::spec::{LeasePrefix, TRAITS, VaultPrefix};
 use crate::domain::{Check, CheckVerdict, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::real::{IssuerServer, RealProvider};
 use crate::kind::spec::On;
 use crate::kind::vault::Vault;
 use crate::kind::vault::client::VaultClient;
+use crate::kind::vault::leases::{irrevocable, list, lookup_path, revoke, revoke_path};
 use crate::kind::vault::lookup::{ACCESSORS, LOOKUP, accessors, each, lookup};
 use crate::kind::vault::permissions::{self, Need};
 use crate::kind::vault::preflight::known_own_token;

@@ -70,7 +70,9 @@ impl TokenIssuer {
         };
         checks.extend(self.life(found.as_deref(), mount));
         checks.extend(self.uses());
-        checks.extend(self.fixed(found.as_deref()));
+        if self.given_out {
+            checks.extend(self.fixed(found.as_deref()));
+        }
         checks.push(self.own_check(&own, outgoing).await);
         checks
     }
@@ -93,16 +95,20 @@ impl TokenIssuer {
         )
     }
 
-    fn needs(&self) -> [Need; 4] {
+    pub(in crate::kind::vault) fn needs(&self) -> Vec<Need> {
         const SENDS: &[&str] = &["policies", "ttl", "meta", "display_name"];
         const WITH_MAX: &[&str] = &["policies", "ttl", "meta", "display_name", "explicit_max_ttl"];
         let sends = if self.spec.max_ttl.is_some() { WITH_MAX } else { SENDS };
-        [
+        let mut needs = vec![
             Need::new(self.create_path(), &["update", "create"], "create the token").sending(sends),
-            Need::new(LOOKUP_TOKEN, &["update"], "look at the old token").sending(&["token"]),
             Need::new(LOOKUP, &["update"], "look at tokens by accessor").sending(&["accessor"]),
             Need::new(REVOKE, &["update"], "revoke tokens by accessor").sending(&["accessor"]),
-        ]
+        ];
+        if self.given_out {
+            needs
+                .insert(1, Need::new(LOOKUP_TOKEN, &["update"], "look at the old token").sending(&["token"]));
+        }
+        needs
     }
 
     async fn listing(&self) -> Option<Check> {

@@ -129,7 +129,7 @@ impl TokenIssuer {
                 &format!("token_num_uses={uses}"),
             );
         }
-        let asks_for_default = spec.policies.iter().any(|p| p == "default");
+        let asks_for_default = !self.given_out || spec.policies.iter().any(|p| p == "default");
         let blind = || {
             "its tokens lack the policy `default` and cannot look themselves up, so stanch could never see the \
              new one accepted"
@@ -189,7 +189,7 @@ impl TokenIssuer {
                 };
             }
         }
-        if self.is_fixed(Some(role)) {
+        if self.given_out && self.is_fixed(Some(role)) {
             return Check {
                 hint: self.spec.role.as_ref().map(|name| {
                     let max = self.spec.max_ttl.unwrap_or(self.spec.ttl).as_secs();

@@ -37,12 +37,19 @@ const LONGEST_TOKEN: usize = 8192;
 pub struct TokenIssuer {
     pub(in crate::kind::vault) client: Arc<VaultClient>,
     pub(in crate::kind::vault) spec: TokenSpec,
+    /// Whether others are given its tokens. Those that are not need not look themselves up, and no store holds an old one.
+    pub(super) given_out: bool,
 }
 
 impl TokenIssuer {
     /// Tokens as `spec` says.
     pub fn new(client: Arc<VaultClient>, spec: TokenSpec) -> Self {
-        Self { client, spec }
+        Self { client, spec, given_out: true }
+    }
+
+    /// Tokens that hold leases and are shown to no one: their values are forgotten.
+    pub(in crate::kind::vault) fn for_leases(client: Arc<VaultClient>, spec: TokenSpec) -> Self {
+        Self { given_out: false, ..Self::new(client, spec) }
     }
 
     pub(in crate::kind::vault) fn create_path(&self) -> String {

@@ -1,10 +1,10 @@
-//! Lists and revokes leases by their prefix, as the operator.
+//! Lists, looks up and revokes leases, as the operator: one by one, and by their prefix.
 
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
 
+use super::client::{Effect, VaultClient, data, malformed_response};
 use crate::domain::ErrorKind;
-use crate::kind::vault::client::{Effect, VaultClient, data, malformed_response};
 use crate::provider::CallError;
 use crate::text::{is_name, sanitize};
 
@@ -16,6 +16,54 @@ pub(super) fn lookup_path(prefix: &str) -> String {
 
 pub(super) fn revoke_path(prefix: &str) -> String {
     format!("sys/leases/revoke-prefix/{prefix}")
+}
+
+/// Where a lease is looked up, and where one is revoked:
+/// <https://developer.hashicorp.com/vault/api-docs/system/leases>.
+pub(super) const LOOKUP: &str = "sys/leases/lookup";
+pub(super) const REVOKE: &str = "sys/leases/revoke";
+
+/// A lease that the server knows.
+#[derive(Deserialize)]
+pub(super) struct Lease {
+    id: String,
+    pub(super) issue_time: String,
+    /// `None` of one without an end.
+    pub(super) expire_time: Option<String>,
+    #[serde(default)]
+    pub(super) renewable: bool,
+    /// Seconds until its end. One that has come to it, and is still known, is not revoked yet.
+    pub(super) ttl: i64,
+}
+
+impl Lease {
+    /// Whether its end has come, and the server has not revoked it yet.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.expire_time.is_some() && self.ttl <= 0
+    }
+}
+
+/// What the server knows under a lease's id; `None` when it knows no such lease.
+///
+/// # Errors
+/// When the server cannot be asked, or something else answers.
+pub(super) async fn lookup(client: &VaultClient, lease: &str) -> Result<Option<Lease>, CallError> {
+    let body = serde_json::json!({ "lease_id": lease }).to_string().into_bytes();
+    let reply = client.plain_reply(RequestMethod::POST, LOOKUP, Some(body), Effect::Read).await?;
+    if reply.status.as_u16() == 200 {
+        let found: Lease = data(&reply, LOOKUP)?;
+        return if found.id == lease { Ok(Some(found)) } else { Err(malformed_response(LOOKUP).read_only()) };
+    }
+    if reply.status.as_u16() == 400 && client.said(&reply) == "invalid lease" {
+        return Ok(None);
+    }
+    Err(client.fault(&reply, &format!("POST {LOOKUP}"), Effect::Read).await)
+}
+
+/// Revokes one lease. The server does it before it answers, and says yes of a lease that it does not know.
+pub(super) async fn revoke_one(client: &VaultClient, lease: &str) -> Result<(), CallError> {
+    let body = serde_json::json!({ "lease_id": lease, "sync": true }).to_string().into_bytes();
+    client.plain(RequestMethod::POST, REVOKE, Some(body), Effect::Write).await.map(drop)
 }
 
 #[derive(Deserialize)]
@@ -85,10 +133,10 @@ pub(super) async fn irrevocable(client: &VaultClient, prefix: &str) -> Result<Ve
     #[derive(Deserialize)]
     struct Listed {
         #[serde(default)]
-        leases: Option<Vec<Lease>>,
+        leases: Option<Vec<GivenUp>>,
     }
     #[derive(Deserialize)]
-    struct Lease {
+    struct GivenUp {
         lease_id: String,
         #[serde(default)]
         error: String,
