@@ -894,7 +894,7 @@ impl World {
                 "vault: { type: vault }\n  db: { type: postgres, host: 127.0.0.1, sslmode: disable }"
                     .to_owned(),
                 format!(
-                    "issuer: {{ type: vault-database, connection: vault, role: {role}, policies: [{role}], token_role: {role}, ttl: 1h, login: db }}\n    \
+                    "issuer: {{ type: vault-database, connection: vault, role: {role}, policies: [{role}], token_role: {role}, ttl: 1h, login: {{ connection: db }} }}\n    \
                      scope: {{ max_ttl: 1h }}"
                 ),
                 format!(

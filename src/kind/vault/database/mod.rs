@@ -8,4 +8,4 @@ mod spec;
 
 #[cfg(feature = "tool")]
 pub use server::LeaseIssuer;
-pub use spec::VaultDatabase;
+pub use spec::{LoginAt, VaultDatabase};

@@ -205,9 +205,11 @@ fn handle(material: &Material) -> Result<&str, CallError> {
     if is_name(lease.expose()) { Ok(lease.expose()) } else { Err(invalid("the lease is not one")) }
 }
 
-/// The same step, as the tokens that hold leases are tagged.
+/// The same step, as the tokens that hold leases are tagged: each round has tokens of its own, since only the last round
+/// knows which lease one of them holds.
 fn tagged(context: &CallContext) -> CallContext {
-    CallContext { run: tag(&context.run), ..context.clone() }
+    let step = format!("{}/{}", context.step, context.token);
+    CallContext { run: tag(&context.run), step, ..context.clone() }
 }
 
 /// The handles of the credentials that these tokens hold: with the lease, where the run knows it.
@@ -373,7 +375,10 @@ impl Issuer for LeaseIssuer {
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
         match &self.login {
-            Some(server) => server.attempt(material, self.spec.database.as_deref()).await,
+            Some(server) => {
+                let database = self.spec.login.as_ref().and_then(|login| login.database.as_deref());
+                server.attempt(material, database).await
+            }
             None => Err(CallError::rejected(
                 ErrorKind::Unsupported,
                 "stanch does not know where to log in: `login` of the issuer is not set",
@@ -396,7 +401,7 @@ impl IssuerServer for VaultDatabase {
         at: &RealProvider,
     ) -> Result<Arc<dyn Issuer>, CallError> {
         let login = match &self.login {
-            Some(on) => Some(at.client(on).await?),
+            Some(login) => Some(at.client(&login.connection).await?),
             None => None,
         };
         Ok(Arc::new(LeaseIssuer::new(at.client(&self.connection).await?, name, self.clone(), login)?))

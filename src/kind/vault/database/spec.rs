@@ -32,10 +32,18 @@ pub struct VaultDatabase {
     pub token_role: Option<String>,
     /// How long that token lives. The new lease ends with it, whoever renews the lease.
     pub ttl: Period,
-    /// A connection of type `postgres` to the database server. stanch tries the credential by a login there.
+    /// Where stanch tries the credential: by a login to PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login: Option<On<Postgres>>,
-    /// The database that it tries to log in to; else the one of that connection.
+    pub login: Option<LoginAt>,
+}
+
+/// A database that a credential is tried at.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginAt {
+    /// A connection of type `postgres` to the database server.
+    pub connection: On<Postgres>,
+    /// The database to log in to; else the one of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
 }
@@ -105,7 +113,7 @@ impl IssuerSpec for VaultDatabase {
         IssuerTraits { tries: self.login.is_some(), ..IssuerTraits::MINTING }
     }
 
-    /// A token that holds a lease is told by run and step, and by which credential's kind it is of.
+    /// A token that holds a lease is told by run, step and round.
     fn finds_by_run(&self) -> bool {
         false
     }
@@ -114,7 +122,7 @@ impl IssuerSpec for VaultDatabase {
         match look.about {
             IssuerDoubt::Issued { .. } => format!(
                 "`vault list auth/token/accessors`, then `vault token lookup -accessor ACCESSOR` for each: the token of this step has \
-                 `stanch-run:{}` and `stanch-step:{}` in its meta; its lease ends when it is revoked (`vault token revoke -accessor ACCESSOR`)",
+                 `stanch-run:{}` in its meta, and a `stanch-step` that begins with `{}`; its lease ends when it is revoked (`vault token revoke -accessor ACCESSOR`)",
                 tag(look.run),
                 look.step
             ),
