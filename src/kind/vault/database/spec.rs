@@ -30,7 +30,7 @@ pub struct VaultDatabase {
     /// The token role that makes that token; without one the token is made as an orphan (`create-orphan`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_role: Option<String>,
-    /// How long that token lives. The new lease ends with it, whoever renews the lease.
+    /// How long that token lives. The new lease ends with it, renewed or not.
     pub ttl: Period,
     /// Where stanch tries the credential: by a login to PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
