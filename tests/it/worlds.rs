@@ -1034,7 +1034,7 @@ impl World {
                 existing.extend(keys.iter().map(|accessor| accessor.as_str().expect("text").to_owned()));
             }
             Self::Vault { vault, role, .. } => existing.extend(tokens_of(vault, role).await),
-            Self::Database { pg, role, .. } => existing.extend(logins_of(pg, role).await),
+            Self::Database { vault, role, .. } => existing.extend(leases_of(vault, role).await),
             Self::Userpass { vault, name, .. } => {
                 let list = vault.api("LIST", "auth/userpass/users", Value::Null).await;
                 let users = list["data"]["keys"].as_array().expect("users").iter();
@@ -1297,9 +1297,9 @@ impl World {
         if let Self::Userpass { vault, session, .. } = self {
             assert!(!vault.accepts(session).await, "a login of the old user lives on");
         }
-        if let Self::Database { vault, role, session, .. } = self {
+        if let Self::Database { vault, pg, role, session, .. } = self {
             assert!(session.simple_query("select 1").await.is_err(), "a session of the old login lives on");
-            assert_eq!(leases_of(vault, role).await.len(), 1, "one lease is left");
+            assert_eq!(logins_of(pg, role).await, [after["username"].as_str().expect("text")]);
             assert_eq!(tokens_of(vault, role).await.len(), 1, "and the token that holds it");
         }
         if let Self::Postgres { session, .. } = self {
@@ -1360,8 +1360,8 @@ impl World {
         if let Self::Postgres { session, .. } | Self::Database { session, .. } = self {
             session.simple_query("select 1").await.expect("a session of the old login was ended");
         }
-        if let Self::Database { vault, role, .. } = self {
-            assert_eq!(leases_of(vault, role).await.len(), 1, "the old lease is left");
+        if let Self::Database { vault, pg, role, .. } = self {
+            assert_eq!(logins_of(pg, role).await, [before["username"].as_str().expect("text")]);
             assert_eq!(tokens_of(vault, role).await, Vec::<String>::new(), "no token holds a lease");
         }
         if let Self::Mysql { maria, name, session, .. } = self {
@@ -1416,7 +1416,7 @@ impl World {
                 vault.api("POST", "auth/token/revoke-accessor", json!({ "accessor": token })).await;
             }
             vault.api("POST", &format!("sys/leases/revoke-force/database/creds/{role}"), json!({})).await;
-            for login in self.existing().await {
+            for login in logins_of(pg, role).await {
                 pg.execute(&format!("drop role if exists \"{login}\"")).await;
             }
             pg.execute(&format!("drop role \"{role}_owner\", \"{}\"", monitor.0)).await;
