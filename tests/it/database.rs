@@ -103,13 +103,15 @@ async fn leases_conform() {
 async fn a_new_login_outlives_the_token_that_stanch_used() {
     let world = World::database().await;
     let (vault, pg, role) = parts(&world);
-    let operator = vault.token(&lease_rules(role)).await;
+    // It may read the role itself as well.
+    let reads = format!("path \"database/creds/{role}\" {{ capabilities = [\"read\"] }}");
+    let operator = vault.token(&format!("{}\n{reads}", lease_rules(role))).await;
     let one = issuer_with(vault.client_as(&operator), pg, role, json!({}));
     let issued = one.issue(&context(), None).await.expect("issue");
     vault.api("POST", "auth/token/revoke", json!({ "token": operator })).await;
     let root = issuer(vault, pg, role);
     // The server ends leases a moment after their token: one that stanch's own token holds is gone by then.
-    let held = vault.token(&format!("path \"database/creds/{role}\" {{ capabilities = [\"read\"] }}")).await;
+    let held = vault.token(&reads).await;
     let as_held = Vault { root: held.clone(), ..vault.clone() };
     let theirs = as_held.api("GET", &format!("database/creds/{role}"), Value::Null).await;
     vault.api("POST", "auth/token/revoke", json!({ "token": held })).await;
