@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
 
-use super::spec::{VaultDatabase, joined, split, tag};
+use super::spec::{VaultDatabase, split, tag};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::postgres::PgClient;
 use crate::kind::real::{IssuerServer, RealProvider};
@@ -28,6 +28,23 @@ use crate::provider::{CallContext, Grant, Issued, Issuer, Use};
 use crate::runbook::model::Credential;
 use crate::secret::{Material, Secret};
 use crate::text::{is_name, sanitize};
+
+impl VaultDatabase {
+    /// A path below the secrets engine.
+    pub(super) fn path(&self, below: &str) -> String {
+        format!("{}/{below}/{}", self.mount.trim_matches('/'), self.role)
+    }
+
+    /// What the ids of the role's leases begin with, without the slash that follows.
+    pub(super) fn prefix(&self) -> String {
+        self.path("creds")
+    }
+}
+
+/// The handle that [`split`] takes apart.
+fn joined(lease: &str, holder: &str) -> String {
+    format!("{lease}@{holder}")
+}
 
 /// Issues logins of databases.
 pub struct LeaseIssuer {

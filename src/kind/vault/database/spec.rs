@@ -71,27 +71,12 @@ impl VaultDatabase {
         }),
         check: no_findings,
     };
-
-    /// A path below the secrets engine.
-    pub(super) fn path(&self, below: &str) -> String {
-        format!("{}/{below}/{}", self.mount.trim_matches('/'), self.role)
-    }
-
-    /// What the ids of the role's leases begin with, without the slash that follows.
-    pub(super) fn prefix(&self) -> String {
-        self.path("creds")
-    }
 }
 
 /// The id of the lease in a handle, and the accessor of the token that holds it. Either may be empty: stanch does not
 /// know who holds a lease that it did not get, and which lease a token holds whose response was lost.
 pub(super) fn split(handle: &str) -> (&str, &str) {
     handle.split_once('@').unwrap_or((handle, ""))
-}
-
-/// The handle that [`split`] takes apart.
-pub(super) fn joined(lease: &str, holder: &str) -> String {
-    format!("{lease}@{holder}")
 }
 
 /// The tag of the tokens that hold a run's leases. It is another than that of the run's own credentials: a look for
@@ -179,7 +164,7 @@ mod tests {
     fn a_handle_names_a_lease_or_its_holder_or_both() {
         assert_eq!(split("database/creds/app/abc"), ("database/creds/app/abc", ""));
         assert_eq!(split("@accessor"), ("", "accessor"));
-        assert_eq!(split(&joined("database/creds/app/abc", "x")), ("database/creds/app/abc", "x"));
+        assert_eq!(split("database/creds/app/abc@x"), ("database/creds/app/abc", "x"));
         assert_ne!(tag("r"), "r");
     }
 }
