@@ -121,10 +121,11 @@ impl Context {
     /// The world of the sandbox.
     pub(super) fn world(&self) -> Result<Sandbox, CliError> {
         let folder = &self.sandbox;
-        Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
+        let world = Sandbox::open(folder, self.sealing.sealer()?).map_err(|e| {
             CliError::new(Exit::Failed, format!("cannot open the sandbox in {}: {e}", folder.display()))
                 .hint("remove the directory to start with an empty sandbox")
-        })
+        })?;
+        Ok(world.with_clock(Arc::clone(&self.clock)))
     }
 
     pub(super) fn who(&self) -> (&str, &str) {

@@ -11,7 +11,7 @@ use super::doubt::{self, Doubt};
 use super::{CliError, Exit, Global, drive, notify, print, print_json, windows};
 use crate::domain::{ADOPTED, Observation};
 use crate::plan::Planned;
-use crate::rotation::{End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
+use crate::rotation::{Direction, End, Holds, Incoming, Outgoing, Sight, State, Status, Truth};
 use crate::text::sanitize;
 use crate::{engine, output};
 
@@ -167,7 +167,13 @@ async fn text(
     if state.end().is_none() {
         let phase = state.phase().map_or_else(|| "not started".to_owned(), |p| p.to_string());
         let who = if live { "a process is working on it" } else { "no process is working on it" };
-        text.push_str(&format!("  phase {phase}; {who}\n"));
+        // What resumes it goes on that way.
+        let way = match state.direction() {
+            Direction::Forward => String::new(),
+            Direction::Back { to: None, .. } => ", rolling back".to_owned(),
+            Direction::Back { to: Some(to), .. } => format!(", rolling back to the end of {to}"),
+        };
+        text.push_str(&format!("  phase {phase}{way}; {who}\n"));
         if let Some(halted) = state.halted() {
             text.push_str(&format!("  halted by {halted}\n"));
         }

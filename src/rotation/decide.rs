@@ -188,7 +188,7 @@ impl State {
         let blocked: Vec<usize> = self.work.unknown.iter().copied().filter(|s| self.is_blocked(*s)).collect();
         if let (Some(at), false) = (delayed, self.failure_holds()) {
             // The kill does not wait for the next try.
-            let kill = self.kills_at().filter(|kill| !self.deferred && *kill > now);
+            let kill = self.kills_at().filter(|kill| *kill > now);
             return Next::Sleep(kill.map_or(at, |kill| kill.min(at)));
         }
         if !blocked.is_empty() {

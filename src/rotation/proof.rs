@@ -21,7 +21,7 @@ pub(crate) const ACCEPTED_AT: &str = "accepted_at";
 pub(crate) const BEFORE: &str = "before";
 
 /// Plans of this format know of no proof but that outgoing was refused.
-const WITHOUT_CONTROLS: u32 = 1;
+pub(super) const WITHOUT_CONTROLS: u32 = 1;
 
 /// A place where the old credential is used in the end, and what it answered so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

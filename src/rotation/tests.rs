@@ -18,6 +18,7 @@ use crate::plan::tests::planned;
 
 mod again;
 mod approved;
+mod kept;
 mod told;
 
 /// How a call, or a look, ends.
@@ -33,6 +34,8 @@ enum Reply {
     Dies,
     /// A refusal that proves nothing.
     Inconclusive,
+    /// It worked, and no fact is told of it.
+    Bare,
 }
 
 /// One run, its clock, and what has happened in it so far.
@@ -333,7 +336,7 @@ impl Run {
         let looks = matches!(task, Task::Observe { .. });
         let reply = match self.reply(&step, op) {
             Reply::Found(_) if !looks => Reply::Unknown,
-            Reply::Ok | Reply::Unknown | Reply::Doubt(_) | Reply::Inconclusive if looks => {
+            Reply::Ok | Reply::Unknown | Reply::Doubt(_) | Reply::Inconclusive | Reply::Bare if looks => {
                 Reply::Found(Found::Applied)
             }
             reply => reply,
@@ -358,6 +361,9 @@ impl Run {
             facts.insert(super::PROVED.into(), "no".into());
             facts.insert(super::WHY.into(), "it refuses everybody".into());
         }
+        if let Reply::Bare = reply {
+            facts.clear();
+        }
         let (result, kind) = match reply {
             Reply::Dies => return false,
             Reply::Found(found) => {
@@ -365,7 +371,7 @@ impl Run {
                 self.apply(&Event::Settled { step, op, attempt, found, facts, detail: String::new() });
                 return true;
             }
-            Reply::Ok | Reply::Inconclusive => (Ended::Succeeded, None),
+            Reply::Ok | Reply::Inconclusive | Reply::Bare => (Ended::Succeeded, None),
             Reply::Unknown => (Ended::Unknown, Some(ErrorKind::NoAnswer)),
             Reply::Doubt(kind) => (Ended::Unknown, Some(kind)),
             Reply::Fail(kind) => (Ended::Rejected, Some(kind)),

@@ -202,6 +202,8 @@ fn rollback_to_a_phase_and_forward_again() {
         (&"verify".into(), &0.into()),
         "{status}"
     );
+    let shown = tool.run(&["status"]).expect(0);
+    assert!(shown.stdout.contains("phase verify; no process"), "{shown:?}");
     let wrong = tool.run(&["rollback", "--to", "overlap", "--yes"]).expect(2);
     assert!(wrong.stderr.contains("has not passed"), "{wrong:?}");
     tool.run(&["resume"]).expect(0);

@@ -143,7 +143,8 @@ fn hints_of_stuck_and_older_runs_name_no_command_that_is_refused() {
     let path = files(&tool, "prepare", "{ name: tell, exec: [\"true\"], undo: { exec: [\"false\"] } }");
     begin(&tool, &path, "test", &["--until", "cutover"]).expect(0);
     tool.run(&["rollback", "--yes"]).expect(14);
-    assert!(walk(&tool, "stuck").contains("--forward"));
+    let text = walk(&tool, "stuck");
+    assert!(text.contains("--forward") && text.contains("phase prepare, rolling back; no process"), "{text}");
     walk_halted(&tool, "stuck");
 
     let book = Book::new();

@@ -239,8 +239,13 @@ impl Model {
             let planned = &state.plan().credentials[c];
             let Some((_, seen)) = state.seen(&planned.name) else { continue };
             let incoming = books.record.incoming.get(&planned.name).cloned();
-            let current = |path: &&String| incoming.is_some() && books.stores[*path].current == incoming;
-            let holding = paths[c].iter().filter(current).count();
+            let holding = |reads: bool| {
+                let stores = paths[c].iter().zip(&planned.stores).filter(|(_, s)| s.traits.reads == reads);
+                stores.filter(|(p, _)| incoming.is_some() && books.stores[*p].current == incoming).count()
+            };
+            let (shown, hidden) = (holding(true), holding(false));
+            // What was written where nothing can be read, and by whom, only this run's own record tells.
+            let fits_hidden = (truth.written..=truth.written + truth.strange).contains(&hidden);
             let told = |c: &Credential| match c.life {
                 // What it made lives on, and so its issuer does not call it gone.
                 Some(Life::Gone) if c.logins > 0 => Some(Life::Deleted),
@@ -258,9 +263,9 @@ impl Model {
                 }
                 Outgoing::Refused | Outgoing::Waived | Outgoing::Unknown => true,
             };
-            if !fits || holding != truth.current {
+            if !fits || shown != truth.current || !fits_hidden {
                 let what = format!(
-                    "the summary says {truth:?}; {holding} stores hold the new one, the old one is {life:?}"
+                    "the summary says {truth:?}; {shown} and {hidden} stores hold the new one, the old one is {life:?}"
                 );
                 books.blame(2, what);
             }

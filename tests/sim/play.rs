@@ -575,7 +575,10 @@ fn play(script: Script, drawing: Option<(StdRng, Weather)>, traced: bool) -> Pla
 }
 
 async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bool) -> Played {
-    let world = Sandbox::in_memory(script.seed);
+    let (wall, began) = ("2026-01-01T00:00:00Z".parse().expect("moment"), tokio::time::Instant::now());
+    // No server's clock jumps when the operator's does.
+    let clock = Arc::new(Virtual { wall, start: began });
+    let world = Sandbox::in_memory(script.seed).with_clock(clock);
     let model = Arc::new(Model::default());
     world.watched_by(Arc::clone(&model) as Arc<dyn stanch::provider::sandbox::Witness>);
     let runbook = script.runbook();
@@ -642,15 +645,8 @@ async fn schedule(script: Script, drawing: Option<(StdRng, Weather)>, traced: bo
         interrupt: Arc::new(interrupt),
         ledger,
     };
-    let mut run = Run {
-        shared: shared.clone(),
-        state,
-        paths: paths(&plan),
-        plan,
-        id: String::new(),
-        began: tokio::time::Instant::now(),
-        wall: "2026-01-01T00:00:00Z".parse().expect("moment"),
-    };
+    let mut run =
+        Run { shared: shared.clone(), state, paths: paths(&plan), plan, id: String::new(), began, wall };
     // The world as it stood before is long flushed.
     tokio::time::sleep(UNFLUSHED * 10).await;
     run.sessions().await;
@@ -728,8 +724,9 @@ impl Run {
             }
             tokio::time::sleep(Duration::from_millis(session.pause_ms)).await;
             let clock = self.clock(session.jump_ms);
-            let stuck = state.as_ref().is_some_and(|s| matches!(s.stopped(), Some(Stop::Stuck { .. })));
-            let opened = if number == 1 { self.open(&clock) } else { self.resume(&clock, session, stuck) };
+            let stopped = state.as_ref().and_then(|s| s.stopped().cloned());
+            let opened =
+                if number == 1 { self.open(&clock) } else { self.resume(&clock, session, stopped.as_ref()) };
             let Some((journal, begun)) = opened else { continue };
             if begun.end().is_some() {
                 self.over(&begun);
@@ -827,7 +824,12 @@ impl Run {
     }
 
     /// Takes the run up again: from the durable record, and from nothing else. `None` when that failed.
-    fn resume(&mut self, clock: &Arc<Virtual>, session: Session, stuck: bool) -> Option<(Journaled, State)> {
+    fn resume(
+        &mut self,
+        clock: &Arc<Virtual>,
+        session: Session,
+        stopped: Option<&Stop>,
+    ) -> Option<(Journaled, State)> {
         let now = clock.now();
         let (inner, mut state) = match poll_now(self.shared.ledger.resume(&self.id, WHO, now)) {
             Ok(resumed) => resumed,
@@ -851,13 +853,20 @@ impl Run {
                 }
             }
             let forward = Event::Forward { why: "asked".into() };
-            if stuck && self.has_hands() && state.clone().apply(&forward, now.wall).is_ok() {
+            let stuck = matches!(stopped, Some(Stop::Stuck { .. }));
+            // What another wrote in a store that cannot be read can only be written over, and that is forward.
+            let unreadable = stopped.and_then(|stopped| self.unreadable(stopped));
+            if stuck
+                && (unreadable.is_some() || self.has_hands())
+                && state.clone().apply(&forward, now.wall).is_ok()
+            {
                 let _ = state.apply(&forward, now.wall);
                 self.shared.fate().count("operator: forward again");
                 events.push(forward);
             }
             let name = |at: usize| self.plan.credentials[at % self.plan.credentials.len()].name.clone();
-            let rewrite = session.rewrite.map(|at| Event::Rewrite { credential: name(at), takes_back: true });
+            let rewrite = session.rewrite.map(name).or(unreadable);
+            let rewrite = rewrite.map(|credential| Event::Rewrite { credential, takes_back: true });
             let reissue = session.reissue.map(|at| Event::Reissue { credential: name(at), takes_back: true });
             for (event, what) in [(rewrite, "had it written again"), (reissue, "had another one issued")] {
                 if let Some(event) = event
@@ -872,6 +881,19 @@ impl Run {
             journal.commit(now, &events).ok()?;
         }
         Some((journal, state))
+    }
+
+    /// The credential that stopped a run and has a store that cannot be read.
+    fn unreadable(&self, stopped: &Stop) -> Option<String> {
+        let named: Vec<&str> = match stopped {
+            Stop::Overtaken { credentials } => credentials.iter().map(String::as_str).collect(),
+            Stop::Failed { step } | Stop::Stuck { step } => step.split('/').nth(1).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        let mut credentials = self.plan.credentials.iter();
+        let found = credentials
+            .find(|c| named.contains(&c.name.as_str()) && c.stores.iter().any(|store| !store.traits.reads));
+        found.map(|c| c.name.clone())
     }
 
     /// One process' life. `None`: it died.

@@ -127,12 +127,13 @@ pub(crate) enum IssuerKind {
     Replacing,
 }
 
-/// The stores: with labels (token) and without (conditional).
+/// The stores: with labels (token), without (conditional), and one that cannot be read.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum StoreKind {
     Sandbox { labels: bool },
     Kv2 { destroys: bool },
     SecretsManager,
+    GithubActionsSecret,
 }
 
 /// A consumer: whether it caches until it is told to reload, and how many instances say what they use.
@@ -402,6 +403,14 @@ impl Script {
                         endpoint_url: None,
                     }),
                 ),
+                (
+                    "github".to_owned(),
+                    model::Connection::Github(kind::github::Github {
+                        address: None,
+                        variable: "GITHUB_TOKEN".into(),
+                        ca_cert: None,
+                    }),
+                ),
             ]
             .into(),
             credentials,
@@ -555,6 +564,16 @@ impl StoreKind {
                 field,
                 fields,
             }),
+            Self::GithubActionsSecret => {
+                model::Store::GithubActionsSecret(kind::github::secret::GithubActionsSecret {
+                    connection: "github".into(),
+                    repository: Some("shop/app".into()),
+                    environment: None,
+                    organization: None,
+                    name: place,
+                    part: None,
+                })
+            }
         }
     }
 }
@@ -590,7 +609,7 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
         5..=6 => IssuerKind::Iam,
         _ => IssuerKind::Random,
     };
-    let stores: Vec<StoreKind> = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
+    let mut stores: Vec<StoreKind> = (0..[1, 1, 1, 2, 3][rng.gen_range(0..5)])
         .map(|_| match rng.gen_range(0..4) {
             0 => StoreKind::Sandbox { labels: true },
             1 => StoreKind::Sandbox { labels: false },
@@ -605,6 +624,10 @@ fn spec(rng: &mut StdRng, at: usize) -> Spec {
             ConsumerKind { reloads: instances.is_none() || rng.gen_bool(0.8), instances }
         })
         .collect();
+    // Another store tells the old value, and a consumer that the new one arrived.
+    if consumers.iter().any(|consumer| consumer.instances.is_some()) && rng.gen_ratio(1, 4) {
+        stores.push(StoreKind::GithubActionsSecret);
+    }
     // Known by its name alone, and told by its issuer alone.
     let told = !matches!(issuer, IssuerKind::Random);
     let (stores, consumers) =

@@ -127,12 +127,7 @@ impl Sandbox {
             let value = world.credential(handle).map(|c| c.value.clone());
             let (Some(value), Some(mut secrets)) = (value, world.secrets(path).cloned()) else { return };
             let known = secrets.versions.iter().find(|(_, v)| **v == value).map(|(n, _)| n.clone());
-            let version = known.unwrap_or_else(|| {
-                let version = secrets.next.to_string();
-                secrets.next += 1;
-                secrets.versions.insert(version.clone(), value.clone());
-                version
-            });
+            let version = known.unwrap_or_else(|| secrets.add(value.clone(), self.now()));
             secrets.labels.previous = secrets.labels.current.replace(version);
             world.put_secrets(path, secrets);
             for name in consumers {

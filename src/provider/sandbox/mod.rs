@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 pub use fault::{Fault, Faults};
 #[cfg(feature = "simulation")]
@@ -30,7 +31,8 @@ use self::outside::{ErrorRate, RelyingParty, Simulated};
 use self::store::SandboxStore;
 use self::world::{Client, Credential, Secrets, World};
 use super::{Call, CallError, Consumer, Gate, Issuer, Probe, Provider, Store};
-use crate::domain::{Check, ErrorKind, Life, Versions};
+use crate::clock::{Clock, SystemClock};
+use crate::domain::{Check, ErrorKind, Life};
 use crate::runbook::model;
 use crate::secret::Sealer;
 use crate::text::shell_word;
@@ -63,6 +65,7 @@ pub struct Sandbox {
     world: Arc<Mutex<World>>,
     latency: Duration,
     faults: Arc<dyn Faults>,
+    clock: Arc<dyn Clock>,
     /// What sets a credential's issuer and stores apart from another one's of the same words, by its name.
     apart: Arc<BTreeMap<String, String>>,
     /// Where its world is kept, if not in memory.
@@ -79,6 +82,7 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::open(folder, sealer)?)),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            clock: Arc::new(SystemClock::new()),
             apart: Arc::default(),
             folder: Some(Arc::from(folder)),
         })
@@ -100,6 +104,7 @@ impl Sandbox {
             world: Arc::new(Mutex::new(World::in_memory(number))),
             latency: Duration::ZERO,
             faults: Arc::new(fault::NoFaults),
+            clock: Arc::new(SystemClock::new()),
             apart: Arc::default(),
             folder: None,
         }
@@ -138,6 +143,17 @@ impl Sandbox {
     pub fn with_latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
+    }
+
+    /// With the clock that tells when something was written.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().wall
     }
 
     /// With faults that calls suffer.
@@ -219,13 +235,8 @@ impl Sandbox {
             for store in &credential.stores {
                 let path = self.place_of(name, store);
                 if world.secrets(&path).is_none() {
-                    let version = "1".to_owned();
-                    let secrets = Secrets {
-                        versions: [(version.clone(), value.clone())].into(),
-                        labels: Versions { current: Some(version), ..Versions::default() },
-                        next: 2,
-                        tokens: Default::default(),
-                    };
+                    let mut secrets = Secrets { next: 1, ..Secrets::default() };
+                    secrets.labels.current = Some(secrets.add(value.clone(), self.now()));
                     world.put_secrets(&path, secrets);
                 }
             }

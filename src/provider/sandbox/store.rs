@@ -1,6 +1,7 @@
 //! The sandbox's store.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::Sandbox;
 use super::world::{Secrets, World};
@@ -77,9 +78,7 @@ impl SandboxStore {
                 Err(CallError::rejected(ErrorKind::Conflict, message))
             };
         }
-        let version = secrets.next.to_string();
-        secrets.next += 1;
-        secrets.versions.insert(version.clone(), world.value_of(value));
+        let version = secrets.add(world.value_of(value), self.sandbox.now());
         if self.traits.stages {
             secrets.tokens.insert(token, version.clone());
         }
@@ -109,6 +108,18 @@ impl Store for SandboxStore {
     async fn observe(&self) -> Result<Versions, CallError> {
         self.sandbox
             .call("observe", &self.path, |world| Ok(self.secrets(world)?.labels))
+            .await
+            .map_err(CallError::read_only)
+    }
+
+    /// Of what cannot be read alone: a version that can be is known by its value, and a plan that tells how old it
+    /// is would be another one every day.
+    async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
+        if self.traits.reads {
+            return Ok(None);
+        }
+        self.sandbox
+            .call("written", &self.path, |world| Ok(self.secrets(world)?.written.get(version).copied()))
             .await
             .map_err(CallError::read_only)
     }

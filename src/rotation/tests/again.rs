@@ -153,6 +153,32 @@ fn another_one_may_have_been_made_twice_as_well() {
     assert_eq!((sweeps(true), sweeps(false)), (2, 1));
 }
 
+/// What a run made of one credential may be found among another one's only where both are found by the run's tag at one
+/// server.
+#[test]
+fn another_one_is_looked_for_where_it_can_be() {
+    let mut run = Run::of(EVERY_KIND, Strategy::Overlap);
+    let mut plan = (**run.state.plan()).clone();
+    plan.steps.iter_mut().for_each(|step| step.after.clear());
+    plan.steps.retain(|step| !["/promote/", "/reload/", "/own/"].iter().any(|part| step.id.contains(part)));
+    run.state = State::new(Arc::new(plan), Timestamp::UNIX_EPOCH);
+    let run = run.wishing(|w| w.until = Some(Phase::Proof)).go();
+    let run = run.wishing(|w| w.until = None).resume();
+    let again = |credential: &str| {
+        let mut after = run.state.clone();
+        let event = Event::Reissue { credential: credential.into(), takes_back: true };
+        after.apply(&event, run.now).unwrap_or_else(|e| panic!("{e}: {}", run.trace));
+        let steps = after.plan().steps.iter().enumerate();
+        let sweeps = steps.filter(|(_, step)| matches!(step.action, crate::plan::Action::Sweep { .. }));
+        let open = sweeps.filter(|(at, _)| *after.status(*at) != crate::rotation::Status::Done);
+        open.map(|(_, step)| step.id.split('/').nth(1).expect("a credential").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(again("bot-token"), ["bot-token"]);
+    assert_eq!(again("user"), ["bot-token"], "at the same server");
+    assert_eq!(again("shopper"), ["shopper"], "at a server of its own");
+    assert_eq!(again("exporter"), ["exporter"], "found without the tag");
+}
+
 /// A run of several credentials, of which one promotion is refused.
 fn several() -> (Run, String, Vec<String>) {
     let run = Run::of(EVERY_KIND, Strategy::Overlap);

@@ -73,7 +73,7 @@ async fn play_in(setting: &Setting, folder: &std::path::Path) -> Result<Played, 
     let (runbook, apart) = many(&setting.runbook, setting.credentials);
     let global = Global { state: Some(folder.to_owned()), ..setting.global.clone() };
     let context = Context::unstaged(&global, Access::Writes)?;
-    let world = context.world()?.with_apart(apart);
+    let world = context.world()?.with_clock(Arc::clone(&clock)).with_apart(apart);
     for (name, credential) in &runbook.credentials {
         world.seed(name, credential)?;
     }

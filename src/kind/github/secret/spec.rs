@@ -43,7 +43,7 @@ impl GithubActionsSecret {
     pub(in crate::kind) const KIND: StoreKind = StoreKind {
         name: "github-actions-secret",
         page: include_str!("page.md"),
-        check: owner,
+        check,
         // GitHub's names are the same in capital letters.
         place: |store, on| {
             let text = |key: &str| store.text_of(key).unwrap_or_default().to_lowercase();
@@ -61,8 +61,44 @@ impl GithubActionsSecret {
     }
 }
 
-/// A secret belongs to a repository or to an organization.
-fn owner(_: &Entry, store: &Node, found: &mut Vec<Finding>) {
+/// What GitHub takes as a name: letters, digits and these signs.
+fn is_word(text: &str, signs: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+}
+
+/// Whether GitHub has secrets of such a name ("Naming your secrets" in its documentation of Actions).
+fn is_name(text: &str) -> bool {
+    is_word(text, "_")
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.to_ascii_uppercase().starts_with("GITHUB_")
+}
+
+/// A secret belongs to a repository or to an organization, and its name is one that GitHub takes.
+fn check(_: &Entry, store: &Node, found: &mut Vec<Finding>) {
+    owner(store, found);
+    let mut refuse = |key: &str, fits: fn(&str) -> bool, message: &str, hint: &str| {
+        if let Some(entry) = store.entry(key)
+            && entry.value.text().is_some_and(|text| !text.contains("${") && !fits(text))
+        {
+            found.push(Finding::error("github-name", entry.value.span, message).hint(hint));
+        }
+    };
+    let repository = |text: &str| {
+        text.split_once('/').is_some_and(|(owner, name)| is_word(owner, "-_") && is_word(name, "-_."))
+    };
+    refuse("repository", repository, "GitHub has no repository of such a name", "write OWNER/NAME");
+    let organization = |text: &str| is_word(text, "-_");
+    refuse("organization", organization, "GitHub has no organization of such a name", "write its short name");
+    refuse(
+        "name",
+        is_name,
+        "GitHub has no secret of such a name",
+        "a name has letters, digits and `_`; it begins with no digit, and not with `GITHUB_`",
+    );
+}
+
+/// Whose secret it is.
+fn owner(store: &Node, found: &mut Vec<Finding>) {
     let has = |key: &str| store.get(key).is_some();
     if has("repository") == has("organization") {
         let message = "a secret of GitHub Actions belongs to a repository or to an organization";

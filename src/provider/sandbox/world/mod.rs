@@ -22,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac as _};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -85,6 +86,20 @@ pub(super) struct Secrets {
     /// The version that each idempotency token made.
     #[serde(default)]
     pub(super) tokens: BTreeMap<String, String>,
+    /// When each version was written; worlds of earlier versions do not say.
+    #[serde(default)]
+    pub(super) written: BTreeMap<String, Timestamp>,
+}
+
+impl Secrets {
+    /// Adds a version, which is not yet current. Returns its name.
+    pub(super) fn add(&mut self, value: Value, now: Timestamp) -> String {
+        let version = self.next.to_string();
+        self.next += 1;
+        self.versions.insert(version.clone(), value);
+        self.written.insert(version.clone(), now);
+        version
+    }
 }
 
 /// A consumer: what each of its instances holds, and how it fared.
@@ -411,6 +426,7 @@ impl World {
             secrets.versions.remove(&oldest);
         }
         secrets.tokens.retain(|_, version| secrets.versions.contains_key(version));
+        secrets.written.retain(|version, _| secrets.versions.contains_key(version));
         self.write(Line::Secrets(path.to_owned(), secrets));
     }
 
