@@ -69,8 +69,8 @@ impl TokenIssuer {
             }
         };
         checks.extend(self.life(found.as_deref(), mount));
-        checks.extend(self.uses());
         if self.given_out {
+            checks.extend(self.uses());
             checks.extend(self.fixed(found.as_deref()));
         }
         checks.push(self.own_check(&own, outgoing).await);
