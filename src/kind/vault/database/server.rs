@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustify::enums::RequestMethod;
 use serde::Deserialize;
 
-use super::spec::{VaultDatabase, is_tag, split, tag};
+use super::spec::{VaultDatabase, split, tag};
 use crate::domain::{Check, ErrorKind, Identity, IssuerTraits, Life, Standing};
 use crate::kind::postgres::PgClient;
 use crate::kind::real::{IssuerServer, RealProvider};
@@ -135,7 +135,7 @@ impl LeaseIssuer {
     /// When it was not made to hold a lease: whoever can write the secret could name any token there.
     async fn is_held(&self, holder: &str) -> Result<bool, CallError> {
         let Some(token) = lookup(&self.client, holder).await? else { return Ok(false) };
-        match token.meta.as_ref().and_then(|meta| meta.get(RUN)).is_some_and(|run| is_tag(run)) {
+        match token.meta.as_ref().and_then(|meta| meta.get(RUN)).is_some_and(|run| run.ends_with(&tag(""))) {
             true => Ok(true),
             false => Err(CallError::rejected(
                 ErrorKind::Invalid,
