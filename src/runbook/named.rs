@@ -69,11 +69,14 @@ impl Runbook {
 
 impl AllNamed {
     fn credential(&mut self, name: &str, credential: &Credential) {
-        let Credential { issuer, scope: _, stores: _, outgoing: _, consumers, accepts, rejects, after: _ } =
+        let Credential { issuer, scope: _, stores, outgoing: _, consumers, accepts, rejects, after: _ } =
             credential;
         let at = |what: &str| format!("credential {name}, {what}");
         for (what, names) in issuer.names() {
             self.names(names, &at(what));
+        }
+        for store in stores {
+            store.names().into_iter().for_each(|names| self.names(names, &at(store.kind().name)));
         }
         for Consumer { name, reload, attest } in consumers {
             if let Some(call) = reload {

@@ -1,0 +1,219 @@
+//! A program of the user's own as a store.
+//!
+//! It is asked right before each write and right after it: that the program says yes to a write proves nothing. A write is
+//! never repeated here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::ask::Found;
+use super::spec::PassThrough;
+use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
+use crate::kind::Issuer;
+use crate::kind::real::{RealProvider, StoreServer, invalid};
+use crate::kind::spec::StoreSpec as _;
+use crate::provider::exec::Program;
+use crate::provider::layout::Layout;
+use crate::provider::text::refuse_unclear;
+use crate::provider::{CallContext, CallError, Promoted, Store};
+use crate::runbook::model::Credential;
+use crate::secret::{Material, Secret};
+use crate::text::sanitize;
+
+/// One place, by the program that knows it.
+#[derive(Debug)]
+pub struct PassThroughStore {
+    pub(super) program: Program,
+    pub(super) spec: PassThrough,
+    layout: Layout,
+    /// Whether the value is generated here: then `stanch validate` knows whether it fits.
+    generated: bool,
+}
+
+impl PassThroughStore {
+    pub(super) fn about(&self, error: CallError, operation: &str) -> CallError {
+        CallError { message: format!("{}: `{operation}`: {}", self.spec.target(), error.message), ..error }
+    }
+
+    fn conflict(&self, message: &str) -> CallError {
+        CallError::rejected(ErrorKind::Conflict, format!("{}: {message}", self.spec.target()))
+    }
+
+    fn decode(&self, text: &Secret) -> Result<Material, CallError> {
+        self.layout.decode(text).map_err(|error| self.about(error, "read"))
+    }
+
+    /// Refuses a text that the place does not take, before it is sent.
+    fn refuse_unfit(&self, text: &Secret) -> Result<(), CallError> {
+        match self.spec.unfit(text.expose().len(), text.expose()) {
+            None => Ok(()),
+            Some(why) => Err(invalid(format!("{}: the value {why}", self.spec.target()))
+                .hint("have the issuer make a value that fits, or correct what the runbook declares of the place")),
+        }
+    }
+
+    /// What is to be written: in a text that can be read, only the credential changes.
+    fn encode(&self, held: Option<&Secret>, value: &Material) -> Result<Secret, CallError> {
+        let text = match held {
+            Some(held) => self.layout.encode(held, value),
+            None => self.layout.whole(value),
+        };
+        let text = text.map_err(|error| self.about(error, "write"))?;
+        self.refuse_unfit(&text).map(|()| text)
+    }
+
+    /// Has the value written, and looks for what came of it. Returns the new version.
+    async fn write(
+        &self,
+        context: &CallContext,
+        before: Option<&str>,
+        text: &Secret,
+        known: &[&Material],
+    ) -> Result<String, CallError> {
+        context.ahead.may_begin()?;
+        let answered = self.put(context, before, text, known).await?;
+        let unknown = |message: String| {
+            Err(CallError::unknown(format!("{}: {message}", self.spec.target()))
+                .hint("look at the system itself, and find out what the program did"))
+        };
+        if before == Some(answered.as_str()) {
+            return unknown(format!("the program took the write, and names the version {answered}, as before"));
+        }
+        let found = self.find().await.map_err(CallError::doubtful)?;
+        if found.version != answered {
+            return unknown(format!(
+                "the program took the write as version {answered}, and version {} is there right after it",
+                found.version
+            ));
+        }
+        if found.text.is_some_and(|held| !held.same_as(text)) {
+            return unknown(format!("the program took the write, and version {answered} holds another value"));
+        }
+        Ok(answered)
+    }
+
+    /// Looks, read-only, at what a run would meet.
+    fn check(&self, found: &Found) -> Result<Option<String>, CallError> {
+        match &found.text {
+            Some(text) => {
+                refuse_unclear(&self.decode(text)?).map_err(|error| self.about(error, "read"))?;
+                self.refuse_unfit(text)?;
+                Ok(None)
+            }
+            None if self.spec.has_limits() && !self.generated => {
+                Ok(Some("whether a new value fits `max_bytes` and `characters` shows when it is written".to_owned()))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PassThroughStore {
+    fn traits(&self) -> StoreTraits {
+        self.spec.traits()
+    }
+
+    async fn preflight(&self) -> Vec<Check> {
+        let name = self.spec.target();
+        let look = async {
+            let found = self.find().await?;
+            Ok((self.check(&found)?, found.version))
+        };
+        vec![match look.await {
+            Ok((None, version)) => Check::pass(&*name, format!("the program answered: version {version} is there")),
+            Ok((Some(warning), _)) => Check::warn(&*name, warning),
+            Err(error) => CallError::to_check(&error, &name),
+        }]
+    }
+
+    async fn observe(&self) -> Result<Versions, CallError> {
+        let current = Some(PassThroughStore::observe(self).await?.version);
+        Ok(Versions { current, ..Versions::default() })
+    }
+
+    async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
+        let found = PassThroughStore::observe(self).await?;
+        Ok(found.written.filter(|_| found.version == version))
+    }
+
+    async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
+        if !self.spec.reads {
+            let message = format!("{}: the program cannot read the value back", self.spec.target());
+            return Err(CallError::rejected(ErrorKind::Unsupported, message));
+        }
+        let found = self.find().await?;
+        match &found.text {
+            Some(text) if version.is_none_or(|wanted| wanted == found.version) => self.decode(text),
+            _ => {
+                let message = format!("{}: no earlier versions are kept, and another one is there", self.spec.target());
+                Err(CallError::rejected(ErrorKind::NotFound, message))
+            }
+        }
+    }
+
+    async fn promote(
+        &self,
+        context: &CallContext,
+        value: &Material,
+        from: &Material,
+        _: Option<&str>,
+    ) -> Result<Promoted, CallError> {
+        let found = self.find().await?;
+        let version = found.version;
+        let held = found.text.as_ref().map(|text| self.decode(text)).transpose()?;
+        match held {
+            Some(held) if held.same_as(value) => return Ok(Promoted { version, was: None }),
+            Some(held) if !held.same_as(from) => {
+                return Err(self
+                    .conflict("the place holds another value than this run's")
+                    .hint("find out who wrote it, and which value is right"));
+            }
+            None if context.expected.as_ref().is_some_and(|expected| *expected != version) => {
+                return Err(self.conflict(&format!(
+                    "version {version} is there, and this run knew {}",
+                    context.expected.as_deref().unwrap_or_default()
+                )));
+            }
+            Some(_) | None => {}
+        }
+        let text = self.encode(found.text.as_ref(), value)?;
+        let new = self.write(context, Some(&version), &text, &[value, from]).await?;
+        Ok(Promoted { version: new, was: Some(version) })
+    }
+
+    async fn refill(&self, context: &CallContext, value: &Material) -> Result<Promoted, CallError> {
+        let text = self.encode(None, value)?;
+        match self.find().await {
+            Ok(_) => Err(self.conflict("a value is there again")),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                Ok(Promoted { version: self.write(context, None, &text, &[value]).await?, was: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
+        Err(CallError::rejected(ErrorKind::Unsupported, "stanch knows of no earlier versions there"))
+    }
+
+    async fn place(&self) -> Result<String, CallError> {
+        Ok(self.spec.target())
+    }
+}
+
+#[async_trait]
+impl StoreServer for PassThrough {
+    async fn connect(&self, credential: &Credential, at: &RealProvider) -> Result<Arc<dyn Store>, CallError> {
+        if self.place.trim().is_empty() || sanitize(&self.place) != self.place {
+            return Err(invalid("`place` of a store is empty, or has characters that cannot be shown"));
+        }
+        let layout = Layout::new(credential.issuer.parts(), None, &BTreeMap::new())?;
+        let generated = matches!(credential.issuer, Issuer::Random(_));
+        let program = Program::plain(&self.argv, at.deadline);
+        Ok(Arc::new(PassThroughStore { program, spec: self.clone(), layout, generated }))
+    }
+}
