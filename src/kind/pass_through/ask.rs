@@ -119,7 +119,8 @@ impl PassThroughStore {
     }
 
     fn answer(&self, ended: Ended, operation: &str) -> Result<Found, CallError> {
-        let wrong = |why: &str| Err(CallError::rejected(ErrorKind::Invalid, format!("the program answered {why}")));
+        let wrong =
+            |why: &str| Err(CallError::rejected(ErrorKind::Invalid, format!("the program answered {why}")));
         if ended.stdout.len() >= MAX_OUTPUT {
             return wrong("with 64 KiB or more");
         }
@@ -130,14 +131,17 @@ impl PassThroughStore {
             return wrong("with something else than a JSON object of `version`, `written` and `value`");
         };
         let text = value.map(Secret::new);
-        let is_word = (1..=MAX_VERSION).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic());
+        let is_word =
+            (1..=MAX_VERSION).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic());
         if !is_word {
             return wrong("with a version that is not a word of at most 128 printable ASCII characters");
         }
         match (operation, &text) {
             ("read", None) => return wrong("to `read` without a `value`"),
             ("read", Some(text)) => refuse_telling(&version, text)?,
-            (_, Some(_)) => return wrong(&format!("to `{operation}` with a `value`, which only `read` asks for")),
+            (_, Some(_)) => {
+                return wrong(&format!("to `{operation}` with a `value`, which only `read` asks for"));
+            }
             (_, None) => {}
         }
         Ok(Found { version, written, text })

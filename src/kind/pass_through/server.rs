@@ -50,8 +50,9 @@ impl PassThroughStore {
     fn refuse_unfit(&self, text: &Secret) -> Result<(), CallError> {
         match self.spec.unfit(text.expose().len(), text.expose()) {
             None => Ok(()),
-            Some(why) => Err(invalid(format!("{}: the value {why}", self.spec.target()))
-                .hint("have the issuer make a value that fits, or correct what the runbook declares of the place")),
+            Some(why) => Err(invalid(format!("{}: the value {why}", self.spec.target())).hint(
+                "have the issuer make a value that fits, or correct what the runbook declares of the place",
+            )),
         }
     }
 
@@ -80,7 +81,9 @@ impl PassThroughStore {
                 .hint("look at the system itself, and find out what the program did"))
         };
         if before == Some(answered.as_str()) {
-            return unknown(format!("the program took the write, and names the version {answered}, as before"));
+            return unknown(format!(
+                "the program took the write, and names the version {answered}, as before"
+            ));
         }
         let found = self.find().await.map_err(CallError::doubtful)?;
         if found.version != answered {
@@ -90,7 +93,9 @@ impl PassThroughStore {
             ));
         }
         if found.text.is_some_and(|held| !held.same_as(text)) {
-            return unknown(format!("the program took the write, and version {answered} holds another value"));
+            return unknown(format!(
+                "the program took the write, and version {answered} holds another value"
+            ));
         }
         Ok(answered)
     }
@@ -103,9 +108,9 @@ impl PassThroughStore {
                 self.refuse_unfit(text)?;
                 Ok(None)
             }
-            None if self.spec.has_limits() && !self.generated => {
-                Ok(Some("whether a new value fits `max_bytes` and `characters` shows when it is written".to_owned()))
-            }
+            None if self.spec.has_limits() && !self.generated => Ok(Some(
+                "whether a new value fits `max_bytes` and `characters` shows when it is written".to_owned(),
+            )),
             None => Ok(None),
         }
     }
@@ -124,7 +129,9 @@ impl Store for PassThroughStore {
             Ok((self.check(&found)?, found.version))
         };
         vec![match look.await {
-            Ok((None, version)) => Check::pass(&*name, format!("the program answered: version {version} is there")),
+            Ok((None, version)) => {
+                Check::pass(&*name, format!("the program answered: version {version} is there"))
+            }
             Ok((Some(warning), _)) => Check::warn(&*name, warning),
             Err(error) => CallError::to_check(&error, &name),
         }]
@@ -149,7 +156,8 @@ impl Store for PassThroughStore {
         match &found.text {
             Some(text) if version.is_none_or(|wanted| wanted == found.version) => self.decode(text),
             _ => {
-                let message = format!("{}: no earlier versions are kept, and another one is there", self.spec.target());
+                let message =
+                    format!("{}: no earlier versions are kept, and another one is there", self.spec.target());
                 Err(CallError::rejected(ErrorKind::NotFound, message))
             }
         }

@@ -90,7 +90,9 @@ fn check(credential: &Entry, store: &Node, found: &mut Vec<Finding>) {
     else {
         return;
     };
-    let Some(recipe) = crate::kind::spec::IssuerSpec::stand_in(&random, &Scope::default()).recipe else { return };
+    let Some(recipe) = crate::kind::spec::IssuerSpec::stand_in(&random, &Scope::default()).recipe else {
+        return;
+    };
     if let Some(why) = spec.unfit(recipe.length(), &recipe.characters()) {
         found.push(
             Finding::error("unfit-value", store.span, format!("a generated value {why}"))
