@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::server::PassThroughStore;
+use super::spec::PassThrough;
 use crate::domain::ErrorKind;
-use crate::provider::exec::{Ended, MAX_OUTPUT, REFUSED, TRY_AGAIN};
+use crate::kind::spec::StoreSpec as _;
+use crate::provider::exec::{Ended, MAX_OUTPUT, Program, REFUSED, TRY_AGAIN};
 use crate::provider::text::strings;
 use crate::provider::{CallContext, CallError};
 use crate::secret::{Material, Secret};
@@ -53,7 +54,19 @@ pub(super) struct Found {
     pub(super) text: Option<Secret>,
 }
 
-impl PassThroughStore {
+/// The program, and what the runbook says of it.
+#[derive(Debug)]
+pub(super) struct Dialogue {
+    pub(super) program: Program,
+    pub(super) spec: PassThrough,
+}
+
+impl Dialogue {
+    /// An error, with the place that it is about.
+    pub(super) fn about(&self, error: CallError, operation: &str) -> CallError {
+        CallError { message: format!("{}: `{operation}`: {}", self.spec.target(), error.message), ..error }
+    }
+
     /// The version that is there, without the value.
     pub(super) async fn observe(&self) -> Result<Found, CallError> {
         self.look("observe").await
@@ -68,14 +81,18 @@ impl PassThroughStore {
         let request = Request { place: &self.spec.place, write: None };
         let look = async {
             let ended = self.program.ask(operation, None, json(&request), &[]).await?;
-            let name = self.program.name();
+            let said = ended.how(&self.program.name());
             match ended.code {
                 Some(0) => self.answer(ended, operation),
-                Some(ABSENT) => Err(CallError::rejected(ErrorKind::NotFound, ended.how(&name))
-                    .hint("make the place by hand, with any value, then type the command again")),
-                Some(TRY_AGAIN) => Err(CallError::rejected(ErrorKind::NotReady, ended.how(&name))),
-                Some(REFUSED) => Err(CallError::rejected(ErrorKind::Denied, ended.how(&name))),
-                _ => Err(CallError::rejected(ErrorKind::NoAnswer, ended.how(&name))),
+                Some(ABSENT) => {
+                    Err(absent(&said)
+                        .hint("make the place by hand, with any value, then type the command again"))
+                }
+                Some(TRY_AGAIN) => Err(not_now(&said)),
+                Some(REFUSED) => {
+                    Err(CallError::rejected(ErrorKind::Denied, format!("it is refused: {said}")))
+                }
+                _ => Err(CallError::rejected(ErrorKind::NoAnswer, said)),
             }
             // What it printed may be the value, which this run need not know yet.
             .map_err(|error| match &error.hint {
@@ -106,12 +123,19 @@ impl PassThroughStore {
                     refuse_telling(&found.version, text).map_err(CallError::doubtful)?;
                     Ok(found.version)
                 }
-                Some(ABSENT) => Err(CallError::rejected(ErrorKind::NotFound, said)),
-                Some(TRY_AGAIN) => Err(CallError::rejected(ErrorKind::NotReady, said)),
-                // Read once more, it shows whether the value is another one, or only the version.
-                Some(OVERTAKEN) if self.spec.reads => Err(CallError::rejected(ErrorKind::NotReady, said)),
-                Some(OVERTAKEN) => Err(CallError::rejected(ErrorKind::Conflict, said)),
-                Some(REFUSED) => Err(CallError::rejected(ErrorKind::Declined, said)),
+                Some(ABSENT) => Err(absent(&said)),
+                Some(TRY_AGAIN) => Err(not_now(&said)),
+                Some(OVERTAKEN) => {
+                    // A look shows whether the value is another one, or only the version.
+                    let kind = if self.spec.reads { ErrorKind::NotReady } else { ErrorKind::Conflict };
+                    Err(CallError::rejected(
+                        kind,
+                        format!("another version is there, and nothing was written: {said}"),
+                    ))
+                }
+                Some(REFUSED) => {
+                    Err(CallError::rejected(ErrorKind::Declined, format!("it is refused: {said}")))
+                }
                 _ => Err(CallError::unknown(said)),
             }
         };
@@ -120,32 +144,38 @@ impl PassThroughStore {
 
     fn answer(&self, ended: Ended, operation: &str) -> Result<Found, CallError> {
         let wrong =
-            |why: &str| Err(CallError::rejected(ErrorKind::Invalid, format!("the program answered {why}")));
+            |why: &str| Err(CallError::rejected(ErrorKind::Invalid, format!("the program's answer {why}")));
         if ended.stdout.len() >= MAX_OUTPUT {
-            return wrong("with 64 KiB or more");
+            return wrong("has 64 KiB or more");
         }
         // Wiped when it is dropped. What serde says of a mistake may quote it.
         let answer = String::from_utf8(ended.stdout).map(Secret::new);
         let answer = answer.ok().and_then(|text| serde_json::from_str::<Answer>(text.expose()).ok());
         let Some(Answer { version, written, value }) = answer else {
-            return wrong("with something else than a JSON object of `version`, `written` and `value`");
+            return wrong("is not a JSON object of `version`, `written` and `value`");
         };
         let text = value.map(Secret::new);
         let is_word =
             (1..=MAX_VERSION).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic());
         if !is_word {
-            return wrong("with a version that is not a word of at most 128 printable ASCII characters");
+            return wrong("has a version that is not one word of at most 128 printable ASCII characters");
         }
         match (operation, &text) {
-            ("read", None) => return wrong("to `read` without a `value`"),
+            ("read", None) => return wrong("has no `value`"),
             ("read", Some(text)) => refuse_telling(&version, text)?,
-            (_, Some(_)) => {
-                return wrong(&format!("to `{operation}` with a `value`, which only `read` asks for"));
-            }
+            (_, Some(_)) => return wrong("has a `value`, which stanch did not ask for"),
             (_, None) => {}
         }
         Ok(Found { version, written, text })
     }
+}
+
+fn absent(said: &str) -> CallError {
+    CallError::rejected(ErrorKind::NotFound, format!("there is no such place: {said}"))
+}
+
+fn not_now(said: &str) -> CallError {
+    CallError::rejected(ErrorKind::NotReady, format!("it cannot be done now: {said}"))
 }
 
 fn json(request: &Request<'_>) -> Secret {

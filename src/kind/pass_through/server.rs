@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::ask::Found;
+use super::ask::{Dialogue, Found};
 use super::spec::PassThrough;
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::Issuer;
@@ -26,31 +26,26 @@ use crate::text::sanitize;
 /// One place, by the program that knows it.
 #[derive(Debug)]
 pub struct PassThroughStore {
-    pub(super) program: Program,
-    pub(super) spec: PassThrough,
+    dialogue: Dialogue,
     layout: Layout,
     /// Whether the value is generated here: then `stanch validate` knows whether it fits.
     generated: bool,
 }
 
 impl PassThroughStore {
-    pub(super) fn about(&self, error: CallError, operation: &str) -> CallError {
-        CallError { message: format!("{}: `{operation}`: {}", self.spec.target(), error.message), ..error }
-    }
-
     fn conflict(&self, message: &str) -> CallError {
-        CallError::rejected(ErrorKind::Conflict, format!("{}: {message}", self.spec.target()))
+        CallError::rejected(ErrorKind::Conflict, format!("{}: {message}", self.dialogue.spec.target()))
     }
 
     fn decode(&self, text: &Secret) -> Result<Material, CallError> {
-        self.layout.decode(text).map_err(|error| self.about(error, "read"))
+        self.layout.decode(text).map_err(|error| self.dialogue.about(error, "read"))
     }
 
     /// Refuses a text that the place does not take, before it is sent.
     fn refuse_unfit(&self, text: &Secret) -> Result<(), CallError> {
-        match self.spec.unfit(text.expose().len(), text.expose()) {
+        match self.dialogue.spec.unfit(text.expose().len(), text.expose()) {
             None => Ok(()),
-            Some(why) => Err(invalid(format!("{}: the value {why}", self.spec.target())).hint(
+            Some(why) => Err(invalid(format!("{}: the value {why}", self.dialogue.spec.target())).hint(
                 "have the issuer make a value that fits, or correct what the runbook declares of the place",
             )),
         }
@@ -62,7 +57,7 @@ impl PassThroughStore {
             Some(held) => self.layout.encode(held, value),
             None => self.layout.whole(value),
         };
-        let text = text.map_err(|error| self.about(error, "write"))?;
+        let text = text.map_err(|error| self.dialogue.about(error, "write"))?;
         self.refuse_unfit(&text).map(|()| text)
     }
 
@@ -75,9 +70,9 @@ impl PassThroughStore {
         known: &[&Material],
     ) -> Result<String, CallError> {
         context.ahead.may_begin()?;
-        let answered = self.put(context, before, text, known).await?;
+        let answered = self.dialogue.put(context, before, text, known).await?;
         let unknown = |message: String| {
-            Err(CallError::unknown(format!("{}: {message}", self.spec.target()))
+            Err(CallError::unknown(format!("{}: {message}", self.dialogue.spec.target()))
                 .hint("look at the system itself, and find out what the program did"))
         };
         if before == Some(answered.as_str()) {
@@ -85,7 +80,7 @@ impl PassThroughStore {
                 "the program took the write, and names the version {answered}, as before"
             ));
         }
-        let found = self.find().await.map_err(CallError::doubtful)?;
+        let found = self.dialogue.find().await.map_err(CallError::doubtful)?;
         if found.version != answered {
             return unknown(format!(
                 "the program took the write as version {answered}, and version {} is there right after it",
@@ -104,11 +99,11 @@ impl PassThroughStore {
     fn check(&self, found: &Found) -> Result<Option<String>, CallError> {
         match &found.text {
             Some(text) => {
-                refuse_unclear(&self.decode(text)?).map_err(|error| self.about(error, "read"))?;
+                refuse_unclear(&self.decode(text)?).map_err(|error| self.dialogue.about(error, "read"))?;
                 self.refuse_unfit(text)?;
                 Ok(None)
             }
-            None if self.spec.has_limits() && !self.generated => Ok(Some(
+            None if self.dialogue.spec.has_limits() && !self.generated => Ok(Some(
                 "whether a new value fits `max_bytes` and `characters` shows when it is written".to_owned(),
             )),
             None => Ok(None),
@@ -119,13 +114,13 @@ impl PassThroughStore {
 #[async_trait]
 impl Store for PassThroughStore {
     fn traits(&self) -> StoreTraits {
-        self.spec.traits()
+        self.dialogue.spec.traits()
     }
 
     async fn preflight(&self) -> Vec<Check> {
-        let name = self.spec.target();
+        let name = self.dialogue.spec.target();
         let look = async {
-            let found = self.find().await?;
+            let found = self.dialogue.find().await?;
             Ok((self.check(&found)?, found.version))
         };
         vec![match look.await {
@@ -138,26 +133,28 @@ impl Store for PassThroughStore {
     }
 
     async fn observe(&self) -> Result<Versions, CallError> {
-        let current = Some(PassThroughStore::observe(self).await?.version);
+        let current = Some(self.dialogue.observe().await?.version);
         Ok(Versions { current, ..Versions::default() })
     }
 
     async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
-        let found = PassThroughStore::observe(self).await?;
+        let found = self.dialogue.observe().await?;
         Ok(found.written.filter(|_| found.version == version))
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
-        if !self.spec.reads {
-            let message = format!("{}: the program cannot read the value back", self.spec.target());
+        if !self.dialogue.spec.reads {
+            let message = format!("{}: the program cannot read the value back", self.dialogue.spec.target());
             return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
-        let found = self.find().await?;
+        let found = self.dialogue.find().await?;
         match &found.text {
             Some(text) if version.is_none_or(|wanted| wanted == found.version) => self.decode(text),
             _ => {
-                let message =
-                    format!("{}: no earlier versions are kept, and another one is there", self.spec.target());
+                let message = format!(
+                    "{}: no earlier versions are kept, and another one is there",
+                    self.dialogue.spec.target()
+                );
                 Err(CallError::rejected(ErrorKind::NotFound, message))
             }
         }
@@ -170,19 +167,19 @@ impl Store for PassThroughStore {
         from: &Material,
         _: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let found = self.find().await?;
+        let found = self.dialogue.find().await?;
         let version = found.version;
         let held = found.text.as_ref().map(|text| self.decode(text)).transpose()?;
         match held {
             Some(held) if held.same_as(value) => return Ok(Promoted { version, was: None }),
             Some(held) if !held.same_as(from) => {
                 return Err(self
-                    .conflict("the place holds another value than this run's")
-                    .hint("find out who wrote it, and which value is right"));
+                    .conflict("the value there is neither the old credential nor the new one; stanch left it as it is")
+                    .hint("find out which person or program wrote it, then make a new plan"));
             }
             None if context.expected.as_ref().is_some_and(|expected| *expected != version) => {
                 return Err(self.conflict(&format!(
-                    "version {version} is there, and this run knew {}",
+                    "version {version} is there, and this run knew version {}",
                     context.expected.as_deref().unwrap_or_default()
                 )));
             }
@@ -195,7 +192,7 @@ impl Store for PassThroughStore {
 
     async fn refill(&self, context: &CallContext, value: &Material) -> Result<Promoted, CallError> {
         let text = self.encode(None, value)?;
-        match self.find().await {
+        match self.dialogue.find().await {
             Ok(_) => Err(self.conflict("a value is there again")),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 Ok(Promoted { version: self.write(context, None, &text, &[value]).await?, was: None })
@@ -205,11 +202,11 @@ impl Store for PassThroughStore {
     }
 
     async fn destroy(&self, _: &CallContext, _: &str, _: &Material) -> Result<(), CallError> {
-        Err(CallError::rejected(ErrorKind::Unsupported, "stanch knows of no earlier versions there"))
+        Err(CallError::rejected(ErrorKind::Unsupported, "no earlier versions are kept there"))
     }
 
     async fn place(&self) -> Result<String, CallError> {
-        Ok(self.spec.target())
+        Ok(self.dialogue.spec.target())
     }
 }
 
@@ -222,6 +219,10 @@ impl StoreServer for PassThrough {
         let layout = Layout::new(credential.issuer.parts(), None, &BTreeMap::new())?;
         let generated = matches!(credential.issuer, Issuer::Random(_));
         let program = Program::plain(&self.argv, at.deadline);
-        Ok(Arc::new(PassThroughStore { program, spec: self.clone(), layout, generated }))
+        Ok(Arc::new(PassThroughStore {
+            dialogue: Dialogue { program, spec: self.clone() },
+            layout,
+            generated,
+        }))
     }
 }
