@@ -285,12 +285,17 @@ async fn a_program_that_cannot_be_started_changes_nothing_and_one_that_hangs_lea
     let hangs = "printf %s \"$in\" | jq -j .value > value; echo 2 > version; echo $$ > pid; sleep 600";
     let script = Script::new(&[("write", hangs)]);
     let words = json!({ "argv": [script.at("program")] });
-    let store = store_within(Duration::from_secs(2), words).await.expect("a store");
+    let store = store_within(Duration::from_secs(8), words).await.expect("a store");
     let error = promote(store.as_ref()).await.expect_err("it hangs");
     assert!(error.in_doubt && error.message.contains("was killed"), "{error:?}");
-    let pid = script.text("pid");
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-    assert!(stat.is_ok_and(|stat| stat.contains(") Z ")) || !Path::new("/proc").join(pid.trim()).exists());
+    let stat = PathBuf::from(format!("/proc/{}/stat", script.text("pid").trim()));
+    let gone = async || {
+        // Killed, and perhaps not yet waited for.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone()).await.expect("it was killed");
     // What became of it is found by reading.
     assert!(store.read(None).await.expect("read").same_as(&value(NEW)));
     let again = promote(store.as_ref()).await.expect("it is current");
