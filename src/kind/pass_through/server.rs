@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::ask::{Dialogue, Found};
-use super::spec::PassThrough;
+use super::spec::{Characters, PassThrough};
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::Issuer;
 use crate::kind::real::{RealProvider, StoreServer, invalid};
@@ -95,6 +95,12 @@ impl PassThroughStore {
         Ok(answered)
     }
 
+    /// Whether the place takes only some values.
+    fn has_limits(&self) -> bool {
+        let PassThrough { max_bytes, characters, .. } = &self.dialogue.spec;
+        max_bytes.is_some() || *characters != Characters::Any
+    }
+
     /// Looks, read-only, at what a run would meet.
     fn check(&self, found: &Found) -> Result<Option<String>, CallError> {
         match &found.text {
@@ -103,7 +109,7 @@ impl PassThroughStore {
                 self.refuse_unfit(text)?;
                 Ok(None)
             }
-            None if self.dialogue.spec.has_limits() && !self.generated => Ok(Some(
+            None if self.has_limits() && !self.generated => Ok(Some(
                 "whether a new value fits `max_bytes` and `characters` shows when it is written".to_owned(),
             )),
             None => Ok(None),

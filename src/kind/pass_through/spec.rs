@@ -63,11 +63,6 @@ impl PassThrough {
         format!("echo {} | {} {operation}", shell_word(&input), argv.join(" "))
     }
 
-    /// Whether it takes only some values.
-    pub(super) fn has_limits(&self) -> bool {
-        self.max_bytes.is_some() || self.characters != Characters::Any
-    }
-
     /// Why it does not take a value with this many bytes and these characters; `None` where it does.
     pub(super) fn unfit(&self, bytes: usize, text: &str) -> Option<String> {
         let wrong = |c: char| match self.characters {
