@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use stanch::clock::{Clock as _, SystemClock};
+use stanch::secret::Secret;
 
 use crate::servers::unique;
 
@@ -28,6 +29,13 @@ pub(crate) enum Mode {
     LosesReply,
     /// Another writes right before the next write.
     Overtaken,
+    /// Its version is the value.
+    ShowsValue,
+    /// Its version is the SHA-256 of the value.
+    ShowsDigest,
+    /// The same, from the next write on.
+    ShowsValueLater,
+    ShowsDigestLater,
 }
 
 struct Inner {
@@ -98,6 +106,14 @@ impl Inner {
         (self.value, self.version, self.changed) = (value.to_owned(), self.version + 1, now());
     }
 
+    fn etag(&self) -> String {
+        match self.mode {
+            Mode::ShowsValue => self.value.clone(),
+            Mode::ShowsDigest => Secret::new(self.value.as_str()).sha256_hex(),
+            _ => format!("\"{}\"", self.version),
+        }
+    }
+
     fn answer(&mut self, method: &Method, headers: &HeaderMap, body: &Bytes) -> Response {
         if method == Method::PUT {
             if self.mode == Mode::Overtaken {
@@ -108,7 +124,7 @@ impl Inner {
             let sent: Value = serde_json::from_slice(body).unwrap_or_default();
             let Some(value) = sent["value"].as_str() else { return StatusCode::BAD_REQUEST.into_response() };
             let wanted = headers.get("if-match").and_then(|etag| etag.to_str().ok());
-            if wanted != Some(format!("\"{}\"", self.version).as_str()) {
+            if wanted != Some(self.etag().as_str()) {
                 return StatusCode::PRECONDITION_FAILED.into_response();
             }
             self.writes += 1;
@@ -117,13 +133,18 @@ impl Inner {
                 Mode::LiesWell => self.version += 1,
                 _ => self.write(value),
             }
+            self.mode = match self.mode {
+                Mode::ShowsValueLater => Mode::ShowsValue,
+                Mode::ShowsDigestLater => Mode::ShowsDigest,
+                mode => mode,
+            };
             if self.mode == Mode::LosesReply {
                 self.mode = Mode::Honest;
                 return StatusCode::BAD_GATEWAY.into_response();
             }
         }
         let changed = self.changed.strftime("%a, %d %b %Y %T GMT").to_string();
-        let about = [("etag", format!("\"{}\"", self.version)), ("last-modified", changed)];
+        let about = [("etag", self.etag()), ("last-modified", changed)];
         let body =
             if method == Method::GET { json!({ "value": self.value }).to_string() } else { String::new() };
         (about, body).into_response()

@@ -17,6 +17,7 @@ use stanch::secret::{Material, Secret};
 use crate::appliance_server::{Appliance, Mode, example};
 use crate::conformance::{StoreCase, store_keeps_its_promises};
 use crate::servers::{context, failures};
+use crate::tool::holds;
 use crate::worlds::World;
 
 const OLD: &str = "the-old-value-8Zk2";
@@ -470,6 +471,32 @@ async fn a_system_that_lies_is_never_done() {
             world.existing().await.contains(&old[0]),
             "{reads} {mode:?}: the old one was revoked: {ran:?}"
         );
+    }
+}
+
+/// A version that tells the value is shown and recorded nowhere. `observe` has no value to hold it against: the run has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_tells_the_value_is_never_recorded() {
+    for (reads, mode) in [true, false].into_iter().flat_map(|reads| {
+        [Mode::ShowsValue, Mode::ShowsDigest, Mode::ShowsValueLater, Mode::ShowsDigestLater]
+            .map(|mode| (reads, mode))
+    }) {
+        let (world, tool, ran, _) = rotated(reads, mode, "overlap").await;
+        let World::PassThrough { appliance, .. } = &world else { unreachable!("it is that") };
+        assert!(ran.code != Some(0) && !ran.stdout.contains("DONE"), "{reads} {mode:?}: {ran:?}");
+        assert!(ran.stderr.contains("made from the value"), "{reads} {mode:?}: {ran:?}");
+        let began = matches!(mode, Mode::ShowsValueLater | Mode::ShowsDigestLater);
+        assert_eq!(
+            (tool.journal().is_some(), appliance.writes()),
+            (began, began.into()),
+            "{mode:?}: {ran:?}"
+        );
+        let value = appliance.value();
+        let digest = Secret::new(value.as_str()).sha256_hex();
+        for told in [&value, &digest] {
+            assert!(!format!("{ran:?}").contains(told), "{reads} {mode:?}: {ran:?}");
+            assert!(!holds(&tool.state(), told), "{reads} {mode:?}: the state has it");
+        }
     }
 }
 

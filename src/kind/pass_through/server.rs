@@ -37,6 +37,15 @@ impl PassThroughStore {
         CallError::rejected(ErrorKind::Conflict, format!("{}: {message}", self.dialogue.spec.target()))
     }
 
+    /// What is there. A version that tells one of these values is refused before it is quoted or sent.
+    async fn find(&self, known: &[&Material]) -> Result<Found, CallError> {
+        let found = self.dialogue.find().await?;
+        match known.iter().any(|material| material.tells(&found.version)) {
+            true => Err(self.dialogue.about(CallError::telling().read_only(), "observe")),
+            false => Ok(found),
+        }
+    }
+
     fn decode(&self, text: &Secret) -> Result<Material, CallError> {
         self.layout.decode(text).map_err(|error| self.dialogue.about(error, "read"))
     }
@@ -80,7 +89,7 @@ impl PassThroughStore {
                 "the program took the write, and names the version {answered}, as before"
             ));
         }
-        let found = self.dialogue.find().await.map_err(CallError::doubtful)?;
+        let found = self.find(known).await.map_err(CallError::doubtful)?;
         if found.version != answered {
             return unknown(format!(
                 "the program took the write as version {answered}, and version {} is there right after it",
@@ -173,7 +182,7 @@ impl Store for PassThroughStore {
         from: &Material,
         _: Option<&str>,
     ) -> Result<Promoted, CallError> {
-        let found = self.dialogue.find().await?;
+        let found = self.find(&[value, from]).await?;
         let version = found.version;
         let held = found.text.as_ref().map(|text| self.decode(text)).transpose()?;
         match held {
