@@ -2,7 +2,7 @@
 //!
 //! A program is a list of arguments, never a shell's line. A credential goes to its standard input
 //! and nowhere else. It runs in its own process group: the terminal's Ctrl-C, which stops new steps,
-//! must not cut one short that is under way; and on a time-out its children end with it.
+//! must not cut one short that is under way; and on a time-out, or when it fails, its children end with it.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -176,7 +176,11 @@ impl Program {
                 .hint("give it a longer `timeout`, or find out what it waits for"));
             }
         };
-        group.keep();
+        // What a program leaves behind that did its work may be meant to stay. What one leaves that failed could still
+        // write when a look has settled what became of it.
+        if status.success() {
+            group.keep();
+        }
         call.end(&status.to_string());
         // The last line of a dump holds less of a value than counts as one; with the lines before it, it does.
         let stderr = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(LAST_LINES)..]);
@@ -204,8 +208,8 @@ impl Ended {
     }
 }
 
-/// Kills the process group when dropped before the program has ended: on a time-out, and when the
-/// engine gives up waiting.
+/// Kills the process group when dropped, unless it is kept: on a time-out, when the engine gives up waiting, and when
+/// the program failed.
 pub(crate) struct Group(Option<Pid>);
 
 impl Group {
