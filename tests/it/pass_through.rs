@@ -35,11 +35,16 @@ fn write(path: &Path, text: &str) {
 
 /// The store that these words name, of a generated value. No program may take longer than `deadline`.
 async fn store_within(deadline: Duration, words: Value) -> Result<Arc<dyn Store>, CallError> {
+    store_of(json!({ "type": "random" }), deadline, words).await
+}
+
+/// The same, of a credential of this issuer.
+async fn store_of(issuer: Value, deadline: Duration, words: Value) -> Result<Arc<dyn Store>, CallError> {
     let mut store = json!({ "type": "pass-through", "place": "app-key", "reads": true, "conditional": true });
     for (key, value) in words.as_object().expect("words") {
         store[key] = value.clone();
     }
-    let credential = json!({ "issuer": { "type": "random" }, "stores": [store] });
+    let credential = json!({ "issuer": issuer, "stores": [store] });
     let credential: Credential = serde_json::from_value(credential).expect("a credential");
     let provider = RealProvider::new(Default::default(), Arc::new(SystemClock::new()), deadline);
     provider.store("app-key", &credential, 0).await
@@ -269,6 +274,81 @@ async fn every_odd_end_of_a_look_is_a_clear_one() {
     }
 }
 
+/// Waits until a process ended: killed, and perhaps not yet waited for.
+async fn ends(pid: &str) {
+    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    let gone = async || {
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone()).await.expect("it was killed");
+}
+
+/// What a program left behind cannot write once stanch has looked.
+#[tokio::test]
+async fn the_children_of_a_program_that_failed_end_with_it() {
+    for end in ["kill -9 $$", "exit 1"] {
+        let leaves = format!("( sleep 600; echo late > value ) & echo $! > pid\n{end}");
+        let script = Script::new(&[("write", &leaves)]);
+        let error = promote(script.store(json!({})).await.as_ref()).await.expect_err(end);
+        assert!(error.in_doubt, "{end}: {error:?}");
+        ends(&script.text("pid")).await;
+    }
+}
+
+/// A system that honours the key answers the same again to the same write, and does another one.
+#[tokio::test]
+async fn each_write_has_a_key_of_its_own_and_a_retry_the_same() {
+    let keys = "echo \"$STANCH_IDEMPOTENCY_KEY\" >> keys\n";
+    let script = Script::new(&[("write", &format!("{keys}exit 75"))]);
+    let store = script.store(json!({})).await;
+    let step = context();
+    for _ in 0..2 {
+        store.promote(&step, &value(NEW), &value(OLD), None).await.expect_err("not now");
+    }
+    // The way back may meet the version that the write met.
+    write(&script.at("value"), NEW);
+    store.promote(&step, &value(OLD), &value(NEW), Some("1")).await.expect_err("not now");
+    script.becomes(&[("write", &format!("{keys}{WRITE}"))]);
+    write(&script.at("value"), OLD);
+    store.promote(&step, &value(NEW), &value(OLD), None).await.expect("written");
+    store.promote(&step, &value(OLD), &value(NEW), Some("1")).await.expect("taken back");
+    store.promote(&step, &value(NEW), &value(OLD), None).await.expect("written again");
+    let seen = script.text("keys");
+    let keys: Vec<&str> = seen.lines().collect();
+    let [first, retry, early, done, undo, again] = keys[..] else { panic!("{keys:?}") };
+    assert!(first == retry && first == done, "a retry: {keys:?}");
+    let mut different = vec![first, early, undo, again];
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), 4, "{keys:?}");
+}
+
+/// Neighbours in the same object are secrets, too.
+#[tokio::test]
+async fn a_neighbour_of_the_credential_is_not_shown() {
+    const NEIGHBOUR: &str = "a-neighbour-7Wp4-canary";
+    let pair = |id: &str, secret: &str| {
+        Material::single("access_key_id", Secret::new(id)).with("secret_access_key", Secret::new(secret))
+    };
+    let (old, new) = (pair("AKIAOLD", OLD), pair("AKIANEW", NEW));
+    let script = Script::new(&[("write", "printf %s \"$in\" | jq -r '.value | fromjson | .other' >&2; exit 77")]);
+    let object = json!({ "access_key_id": "AKIAOLD", "secret_access_key": OLD, "other": NEIGHBOUR }).to_string();
+    write(&script.at("value"), &object);
+    let words = json!({ "argv": [script.at("program")] });
+    let issuer = json!({ "type": "iam-access-key", "connection": "aws", "user": "u" });
+    let store = store_of(issuer, Duration::from_secs(20), words).await.expect("a store");
+    let error = store.promote(&context(), &new, &old, None).await.expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Declined, "{error:?}");
+    assert!(error.message.contains("[redacted]") && !format!("{error:?}").contains(NEIGHBOUR), "{error:?}");
+    script.becomes(&[]);
+    store.promote(&context(), &new, &old, None).await.expect("written");
+    let held: Value = serde_json::from_str(&script.text("value")).expect("JSON");
+    let wanted = json!({ "access_key_id": "AKIANEW", "secret_access_key": NEW, "other": NEIGHBOUR });
+    assert_eq!(held, wanted, "only the credential changed");
+}
+
 /// A program that is not there, may not be executed, or does not end.
 #[tokio::test]
 async fn a_program_that_cannot_be_started_changes_nothing_and_one_that_hangs_leaves_doubt() {
@@ -289,14 +369,7 @@ async fn a_program_that_cannot_be_started_changes_nothing_and_one_that_hangs_lea
     let store = store_within(Duration::from_secs(8), words).await.expect("a store");
     let error = promote(store.as_ref()).await.expect_err("it hangs");
     assert!(error.in_doubt && error.message.contains("was killed"), "{error:?}");
-    let stat = PathBuf::from(format!("/proc/{}/stat", script.text("pid").trim()));
-    let gone = async || {
-        // Killed, and perhaps not yet waited for.
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), gone()).await.expect("it was killed");
+    ends(&script.text("pid")).await;
     // What became of it is found by reading.
     assert!(store.read(None).await.expect("read").same_as(&value(NEW)));
     let again = promote(store.as_ref()).await.expect("it is current");
@@ -398,9 +471,9 @@ async fn what_the_place_cannot_hold_is_refused() {
     }
 }
 
-/// In a value of several parts, what is beside the credential stays as it is.
+/// A write that was overtaken is tried again if the old value is still there, and another's value stays.
 #[tokio::test]
-async fn only_the_credential_changes_in_what_can_be_read() {
+async fn a_write_that_was_overtaken_is_tried_again_and_never_over_another_value() {
     let script = Script::new(&[]);
     let store = script.store(json!({})).await;
     write(&script.at("version"), "5\n");
@@ -477,10 +550,14 @@ async fn a_system_that_lies_is_never_done() {
 /// A version that tells the value is shown and recorded nowhere. `observe` has no value to hold it against: the run has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_tells_the_value_is_never_recorded() {
-    for (reads, mode) in [true, false].into_iter().flat_map(|reads| {
-        [Mode::ShowsValue, Mode::ShowsDigest, Mode::ShowsValueLater, Mode::ShowsDigestLater]
-            .map(|mode| (reads, mode))
-    }) {
+    for (reads, mode) in [
+        (true, Mode::ShowsValue),
+        (true, Mode::ShowsDigest),
+        (false, Mode::ShowsValue),
+        (false, Mode::ShowsDigest),
+        (false, Mode::ShowsValueLater),
+        (false, Mode::ShowsDigestLater),
+    ] {
         let (world, tool, ran, _) = rotated(reads, mode, "overlap").await;
         let World::PassThrough { appliance, .. } = &world else { unreachable!("it is that") };
         assert!(ran.code != Some(0) && !ran.stdout.contains("DONE"), "{reads} {mode:?}: {ran:?}");

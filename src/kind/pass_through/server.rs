@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::ask::{Dialogue, Found};
 use super::spec::{Characters, PassThrough};
@@ -17,7 +18,7 @@ use crate::kind::real::{RealProvider, StoreServer, invalid};
 use crate::kind::spec::StoreSpec as _;
 use crate::provider::exec::Program;
 use crate::provider::layout::Layout;
-use crate::provider::text::refuse_unclear;
+use crate::provider::text::{refuse_unclear, strings};
 use crate::provider::{CallContext, CallError, Promoted, Store};
 use crate::runbook::model::Credential;
 use crate::secret::{Material, Secret};
@@ -35,6 +36,13 @@ pub struct PassThroughStore {
 impl PassThroughStore {
     fn conflict(&self, message: &str) -> CallError {
         CallError::rejected(ErrorKind::Conflict, format!("{}: {message}", self.dialogue.spec.target()))
+    }
+
+    /// For a version that is not the current one.
+    fn superseded(&self) -> CallError {
+        let message =
+            format!("{}: no earlier versions are kept, and another one is there", self.dialogue.spec.target());
+        CallError::rejected(ErrorKind::NotFound, message)
     }
 
     /// What is there. A version that tells one of these values is refused before it is quoted or sent.
@@ -126,6 +134,13 @@ impl PassThroughStore {
     }
 }
 
+/// The same step with a key for one write: the same for a retry, and another one for the way back, even where that meets
+/// the version `before` that the write met. A system that honours keys would answer the same again, and do nothing.
+fn keyed(context: &CallContext, before: Option<&str>, to: Option<&str>) -> CallContext {
+    let write = serde_json::json!([before, to]).to_string();
+    CallContext { token: Uuid::new_v5(&context.token, write.as_bytes()), ..context.clone() }
+}
+
 #[async_trait]
 impl Store for PassThroughStore {
     fn traits(&self) -> StoreTraits {
@@ -154,7 +169,10 @@ impl Store for PassThroughStore {
 
     async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
         let found = self.dialogue.observe().await?;
-        Ok(found.written.filter(|_| found.version == version))
+        if found.version != version {
+            return Err(self.superseded());
+        }
+        Ok(found.written)
     }
 
     async fn read(&self, version: Option<&str>) -> Result<Material, CallError> {
@@ -165,13 +183,7 @@ impl Store for PassThroughStore {
         let found = self.dialogue.find().await?;
         match &found.text {
             Some(text) if version.is_none_or(|wanted| wanted == found.version) => self.decode(text),
-            _ => {
-                let message = format!(
-                    "{}: no earlier versions are kept, and another one is there",
-                    self.dialogue.spec.target()
-                );
-                Err(CallError::rejected(ErrorKind::NotFound, message))
-            }
+            _ => Err(self.superseded()),
         }
     }
 
@@ -180,7 +192,7 @@ impl Store for PassThroughStore {
         context: &CallContext,
         value: &Material,
         from: &Material,
-        _: Option<&str>,
+        to: Option<&str>,
     ) -> Result<Promoted, CallError> {
         let found = self.find(&[value, from]).await?;
         let version = found.version;
@@ -201,7 +213,9 @@ impl Store for PassThroughStore {
             Some(_) | None => {}
         }
         let text = self.encode(found.text.as_ref(), value)?;
-        let new = self.write(context, Some(&version), &text, &[value, from]).await?;
+        let held = found.text.as_ref().map(strings).unwrap_or_default();
+        let known = [value, from, &strings(&text), &held];
+        let new = self.write(&keyed(context, Some(&version), to), Some(&version), &text, &known).await?;
         Ok(Promoted { version: new, was: Some(version) })
     }
 
@@ -210,7 +224,9 @@ impl Store for PassThroughStore {
         match self.dialogue.find().await {
             Ok(_) => Err(self.conflict("a value is there again")),
             Err(error) if error.kind == ErrorKind::NotFound => {
-                Ok(Promoted { version: self.write(context, None, &text, &[value]).await?, was: None })
+                let known = [value, &strings(&text)];
+                let version = self.write(&keyed(context, None, None), None, &text, &known).await?;
+                Ok(Promoted { version, was: None })
             }
             Err(error) => Err(error),
         }
