@@ -173,7 +173,7 @@ impl Program {
                     "`{name}` did not end within {} s and was killed",
                     self.timeout.as_secs_f32()
                 ))
-                .hint("give it a longer `timeout`, or find out what it waits for"));
+                .hint("give it more time (`timeout`, or `limits.deadline` where it has none), or find out what it waits for"));
             }
         };
         // What a program leaves behind that did its work may be meant to stay. What one leaves that failed could still

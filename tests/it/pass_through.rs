@@ -125,8 +125,9 @@ async fn the_example_keeps_the_promises_of_a_store() {
         let appliance = Appliance::start(OLD).await;
         let folder = tempfile::tempdir().expect("folder");
         write(&folder.path().join("token"), &appliance.operator);
-        let argv = json!([example(), format!("{}/secrets", appliance.url), folder.path().join("token")]);
-        let store = store(json!({ "argv": argv, "reads": reads })).await;
+        let argv = json!([example(), folder.path().join("token")]);
+        let place = |name: &str| format!("{}/secrets/{name}", appliance.url);
+        let store = store(json!({ "argv": argv, "reads": reads, "place": place("app-key") })).await;
         let case = StoreCase { store: store.as_ref(), old: value(OLD), new: value(NEW), nowhere: "\"0\"" };
         store_keeps_its_promises("pass-through", case).await;
         assert_eq!(appliance.value(), OLD, "the old value is back");
@@ -135,7 +136,7 @@ async fn the_example_keeps_the_promises_of_a_store() {
         write(&folder.path().join("token"), "another");
         let failed = failures(&store.preflight().await);
         assert!(failed.len() == 1 && failed[0].contains("Denied"), "{failed:?}");
-        let elsewhere = json!({ "argv": argv, "reads": reads, "place": "none" });
+        let elsewhere = json!({ "argv": argv, "reads": reads, "place": place("none") });
         write(&folder.path().join("token"), &appliance.operator);
         let failed = failures(&crate::pass_through::store(elsewhere).await.preflight().await);
         assert!(failed.len() == 1 && failed[0].contains("NotFound"), "{failed:?}");
@@ -255,6 +256,7 @@ async fn every_odd_end_of_a_look_is_a_clear_one() {
         }
     }
     for (why, operation, answer) in [
+        ("a time to come", "observe", "{\"version\":\"1\",\"written\":\"9999-01-01T00:00:00Z\"}".to_owned()),
         ("no value", "read", "{\"version\":\"1\"}".to_owned()),
         ("a value that was not asked for", "observe", format!("{{\"version\":\"1\",\"value\":\"{OLD}\"}}")),
         (
@@ -333,8 +335,10 @@ async fn a_neighbour_of_the_credential_is_not_shown() {
         Material::single("access_key_id", Secret::new(id)).with("secret_access_key", Secret::new(secret))
     };
     let (old, new) = (pair("AKIAOLD", OLD), pair("AKIANEW", NEW));
-    let script = Script::new(&[("write", "printf %s \"$in\" | jq -r '.value | fromjson | .other' >&2; exit 77")]);
-    let object = json!({ "access_key_id": "AKIAOLD", "secret_access_key": OLD, "other": NEIGHBOUR }).to_string();
+    let script =
+        Script::new(&[("write", "printf %s \"$in\" | jq -r '.value | fromjson | .other' >&2; exit 77")]);
+    let object =
+        json!({ "access_key_id": "AKIAOLD", "secret_access_key": OLD, "other": NEIGHBOUR }).to_string();
     write(&script.at("value"), &object);
     let words = json!({ "argv": [script.at("program")] });
     let issuer = json!({ "type": "iam-access-key", "connection": "aws", "user": "u" });

@@ -559,7 +559,9 @@ impl World {
         let at = |name: &str| folder.path().join(name);
         // What a person would write in the runbook; here the address is another one where a proxy is in between.
         let (program, operator) = (example().display().to_string(), at("operator").display().to_string());
-        let script = format!("#!/bin/sh\nexec '{program}' \"$APPLIANCE/secrets\" '{operator}' \"$@\"\n");
+        let script = format!(
+            "#!/bin/sh\njq -c --arg at \"$APPLIANCE/secrets/\" '.place = $at + .place' | '{program}' '{operator}' \"$@\"\n"
+        );
         for (name, text) in [("operator", &appliance.operator), ("program", &script)] {
             let mut file = std::fs::File::create(at(name)).expect("file");
             std::io::Write::write_all(&mut file, text.as_bytes()).expect("file");

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::ask::{Dialogue, Found};
 use super::spec::{Characters, PassThrough};
+use crate::clock::Clock;
 use crate::domain::{Check, ErrorKind, StoreTraits, Versions};
 use crate::kind::Issuer;
 use crate::kind::real::{RealProvider, StoreServer, invalid};
@@ -24,11 +25,14 @@ use crate::runbook::model::Credential;
 use crate::secret::{Material, Secret};
 use crate::text::sanitize;
 
+/// How far a time of the system may be ahead of this machine's clock.
+const MOST_AHEAD: SignedDuration = SignedDuration::from_secs(60);
+
 /// One place, by the program that knows it.
-#[derive(Debug)]
 pub struct PassThroughStore {
     dialogue: Dialogue,
     layout: Layout,
+    clock: Arc<dyn Clock>,
     /// Whether the value is generated here: then `stanch validate` knows whether it fits.
     generated: bool,
 }
@@ -40,8 +44,10 @@ impl PassThroughStore {
 
     /// For a version that is not the current one.
     fn superseded(&self) -> CallError {
-        let message =
-            format!("{}: no earlier versions are kept, and another one is there", self.dialogue.spec.target());
+        let message = format!(
+            "{}: no earlier versions are kept, and another one is there",
+            self.dialogue.spec.target()
+        );
         CallError::rejected(ErrorKind::NotFound, message)
     }
 
@@ -120,6 +126,17 @@ impl PassThroughStore {
 
     /// Looks, read-only, at what a run would meet.
     fn check(&self, found: &Found) -> Result<Option<String>, CallError> {
+        // By this time stanch tells its own writes.
+        let ahead = found.written.map(|at| at.duration_since(self.clock.now().wall));
+        if let Some(ahead) = ahead.filter(|ahead| *ahead > MOST_AHEAD) {
+            let message = format!(
+                "{}: `written` is {} s ahead of this machine's clock",
+                self.dialogue.spec.target(),
+                ahead.as_secs()
+            );
+            return Err(invalid(message)
+                .hint("set the clocks of the system and of this machine (NTP), then plan again"));
+        }
         match &found.text {
             Some(text) => {
                 refuse_unclear(&self.decode(text)?).map_err(|error| self.dialogue.about(error, "read"))?;
@@ -253,6 +270,7 @@ impl StoreServer for PassThrough {
         Ok(Arc::new(PassThroughStore {
             dialogue: Dialogue { program, spec: self.clone() },
             layout,
+            clock: Arc::clone(&at.clock),
             generated,
         }))
     }

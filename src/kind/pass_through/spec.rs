@@ -135,6 +135,11 @@ impl StoreSpec for PassThrough {
                 "{name}: a write to {target} has no condition: what another program writes there between stanch's look and its write is lost"
             ));
         }
+        if !self.reads {
+            gaps.push(format!(
+                "{name}: stanch cannot read {target} and writes the whole value there: what else it holds is lost"
+            ));
+        }
         gaps
     }
 
