@@ -51,3 +51,10 @@ pub struct Versions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }
+
+impl Versions {
+    /// Each that there is.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.current, &self.previous, &self.pending].into_iter().filter_map(Option::as_deref)
+    }
+}

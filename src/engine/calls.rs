@@ -37,13 +37,14 @@ pub(super) async fn carry_out(task: Task, job: Job, limit: Duration) -> Message 
         Task::Observe { step, op, attempt } => {
             let this = job.clone();
             let look = catch_panic(async move {
-                this.read(|| async {
+                let seen = this.read(|| async {
                     match op {
                         Op::Undo => this.observe_undo().await,
                         Op::Do | Op::Discard => this.observe().await,
                     }
-                })
-                .await
+                });
+                let (found, facts) = seen.await?;
+                this.refuse_telling(&facts).map(|()| (found, facts))
             });
             let late = || Err(CallError::unknown("no answer in time"));
             let result = within(limit, look).await.unwrap_or_else(late).map_err(|mut e| {
@@ -64,11 +65,12 @@ async fn perform(job: &Job, op: Op, limit: Duration) -> Result<Yield, CallError>
         if is_effect {
             this.refuse_stopped()?;
         }
-        match op {
+        let done = match op {
             Op::Do => this.perform().await,
             Op::Undo => this.undo().await,
             Op::Discard => this.discard().await,
-        }
+        }?;
+        this.refuse_telling(&done.facts).map(|()| done).map_err(CallError::doubtful)
     });
     let late = || CallError::unknown(format!("no answer within {}s", limit.as_secs()));
     let result = within(limit, call).await.unwrap_or_else(|| Err(late()));

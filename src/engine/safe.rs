@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Identity;
 use crate::journal::SealedEntry;
 use crate::plan::Action;
+use crate::provider::CallError;
 use crate::rotation::{Event, State, Status};
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::{
@@ -134,6 +135,11 @@ impl Safe {
             return text.to_owned();
         }
         self.scrubber().clean(text)
+    }
+
+    /// Refuses a version that tells a secret of the run, or lets one be guessed, before it is recorded.
+    pub(super) fn refuse_telling(&self, version: &str) -> Result<(), CallError> {
+        if self.scrubber().tells(version) { Err(CallError::telling()) } else { Ok(()) }
     }
 
     fn scrubber(&self) -> MutexGuard<'_, Scrubber> {

@@ -21,6 +21,7 @@ pub mod kubernetes;
 #[cfg(feature = "tool")]
 mod login;
 pub mod mysql;
+pub mod pass_through;
 pub mod postgres;
 pub mod prometheus;
 pub mod random;
@@ -153,6 +154,7 @@ macro_rules! stores {
             GitlabCiVariable => gitlab::variable::GitlabCiVariable,
             GithubActionsSecret => github::secret::GithubActionsSecret,
             File => file::File,
+            PassThrough => pass_through::PassThrough,
         }
     };
 }

@@ -400,6 +400,11 @@ pub trait StoreSpec: Debug + Send + Sync {
     fn local_path(&self) -> Option<&str> {
         None
     }
+
+    /// What it names outside of the runbook.
+    fn names(&self) -> Vec<Names<'_>> {
+        Vec::new()
+    }
 }
 
 /// A condition between phases, as a runbook describes it.

@@ -12,12 +12,13 @@ use crate::runbook::model::Store;
 use crate::runbook::{Source, check};
 
 /// The runbooks whose plans are approved, each with an environment of its own.
-const RUNBOOKS: [(&str, &str); 23] = [
+const RUNBOOKS: [(&str, &str); 24] = [
     ("runbooks/quickstart.yaml", "sandbox"),
     ("runbooks/payments-api-key.yaml", "staging"),
     ("runbooks/iam-access-key-in-secrets-manager.yaml", "production"),
     ("runbooks/iam-access-key-in-parameter-store.yaml", "production"),
     ("runbooks/random-secret-in-file.yaml", "production"),
+    ("runbooks/random-secret-in-pass-through.yaml", "production"),
     ("runbooks/vault-token-in-kv2.yaml", "production"),
     ("runbooks/approle-secret-id-in-kv2.yaml", "production"),
     ("runbooks/vault-userpass-in-kv2.yaml", "production"),

@@ -24,7 +24,7 @@ use crate::text::sanitize;
 
 /// More output than this is read and thrown away, so that a talkative program neither fills our
 /// memory nor blocks on a full pipe.
-const MAX_OUTPUT: usize = 64 * 1024;
+pub(crate) const MAX_OUTPUT: usize = 64 * 1024;
 /// How much of the end of its standard error is looked at together.
 const LAST_LINES: usize = 4096;
 /// How long a program that has ended may keep its output open through a child that it left behind.
@@ -61,14 +61,17 @@ pub struct Program {
     argv: Vec<String>,
     timeout: Duration,
     input: ExecInput,
+    /// Whether what it left behind ends with it when it fails.
+    ends_children: bool,
 }
 
 /// How a program ended.
-struct Ended {
+pub(crate) struct Ended {
     /// Its exit status; `None` when a signal ended it.
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
     signal: Option<i32>,
-    stdout: Vec<u8>,
+    /// What it printed, and no more than [`MAX_OUTPUT`] of it.
+    pub(crate) stdout: Vec<u8>,
     /// The last line of its standard error, sanitized and without the credential.
     complaint: String,
 }
@@ -80,16 +83,17 @@ impl Program {
             argv: exec.argv().to_vec(),
             timeout: exec.timeout().map_or(deadline, |period| period.get()),
             input: exec.input(),
+            ends_children: false,
         }
     }
 
     /// A program that gets no credential.
     pub fn plain(argv: &[String], timeout: Duration) -> Self {
-        Self { argv: argv.to_vec(), timeout, input: ExecInput::Value }
+        Self { argv: argv.to_vec(), timeout, input: ExecInput::Value, ends_children: false }
     }
 
     /// The program's name, for messages. Arguments stay out of them: they are long.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         sanitize(self.argv.first().map_or("(no program)", String::as_str))
     }
 
@@ -108,15 +112,32 @@ impl Program {
         }
     }
 
+    /// Runs it with one more argument, and this on its standard input. Nothing of `known` is in what is said of its end.
+    /// What it leaves behind when it fails is killed: it could still write when a look has settled what became of it.
+    ///
+    /// # Errors
+    /// When it could not be started: then nothing happened. When it did not end in time: then anything may have happened.
+    pub(crate) async fn ask(
+        &self,
+        argument: &str,
+        context: Option<&CallContext>,
+        input: Secret,
+        known: &[&Material],
+    ) -> Result<Ended, CallError> {
+        let mut asked = Self { ends_children: true, ..self.clone() };
+        asked.argv.push(argument.to_owned());
+        asked.run(context, Some(input), known).await
+    }
+
     /// Runs it to its end. `Err` when it could not be started (nothing happened), or did not end in
     /// time (anything may have happened).
     async fn run(
         &self,
         context: Option<&CallContext>,
-        material: Option<&Material>,
+        input: Option<Secret>,
+        known: &[&Material],
     ) -> Result<Ended, CallError> {
         let name = self.name();
-        let input = self.stdin(material)?;
         let Some((program, arguments)) = self.argv.split_first() else {
             return Err(CallError::rejected(ErrorKind::Invalid, "there is no program to run"));
         };
@@ -156,14 +177,17 @@ impl Program {
                     "`{name}` did not end within {} s and was killed",
                     self.timeout.as_secs_f32()
                 ))
-                .hint("give it a longer `timeout`, or find out what it waits for"));
+                .hint("give it more time (`timeout`, or `limits.deadline` where it has none), or find out what it waits for"));
             }
         };
-        group.keep();
+        // What it leaves behind may be meant to stay: a service that it started again.
+        if status.success() || !self.ends_children {
+            group.keep();
+        }
         call.end(&status.to_string());
         // The last line of a dump holds less of a value than counts as one; with the lines before it, it does.
         let stderr = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(LAST_LINES)..]);
-        let stderr = material.map_or_else(|| stderr.clone().into_owned(), |m| m.scrub(&stderr));
+        let stderr = known.iter().fold(stderr.into_owned(), |text, material| material.scrub(&text));
         let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         let complaint = sanitize(last);
         Ok(Ended { code: status.code(), signal: status.signal(), stdout, complaint })
@@ -171,18 +195,24 @@ impl Program {
 }
 
 impl Ended {
-    fn describe(&self, name: &str) -> String {
-        let how = match (self.code, self.signal) {
+    /// How it ended, in words.
+    pub(crate) fn how(&self, name: &str) -> String {
+        match (self.code, self.signal) {
             (Some(code), _) => format!("`{name}` ended with status {code}"),
             (None, Some(signal)) => format!("`{name}` was ended by signal {signal}"),
             (None, None) => format!("`{name}` ended without a status"),
-        };
+        }
+    }
+
+    /// The same, with the last line of its standard error.
+    pub(crate) fn describe(&self, name: &str) -> String {
+        let how = self.how(name);
         if self.complaint.is_empty() { how } else { format!("{how}: {}", self.complaint) }
     }
 }
 
-/// Kills the process group when dropped before the program has ended: on a time-out, and when the
-/// engine gives up waiting.
+/// Kills the process group when dropped, unless it is kept: on a time-out, when the engine gives up waiting, and when
+/// a program fails whose children must not outlive it.
 pub(crate) struct Group(Option<Pid>);
 
 impl Group {
@@ -263,16 +293,16 @@ async fn drain(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 
 /// The exit status of a program that changed nothing and may be started again later: `EX_TEMPFAIL` of
 /// `sysexits.h`.
-const TRY_AGAIN: i32 = 75;
+pub(crate) const TRY_AGAIN: i32 = 75;
 /// The exit status of a program that changed nothing and will not: `EX_NOPERM` of `sysexits.h`.
-const REFUSED: i32 = 77;
+pub(crate) const REFUSED: i32 = 77;
 
 /// Runs a program as a call. Exit status 0 is success; 75 and 77 say that nothing was changed. Any other end is
 /// *unknown*: a script that did its work and then failed at its last line ends like one that failed at its first.
 #[async_trait]
 impl Call for Program {
     async fn perform(&self, context: &CallContext, material: Option<&Material>) -> Result<(), CallError> {
-        let ended = self.run(Some(context), material).await?;
+        let ended = self.run(Some(context), self.stdin(material)?, material.as_slice()).await?;
         match ended.code {
             Some(0) => Ok(()),
             Some(TRY_AGAIN) => Err(CallError::rejected(ErrorKind::NotReady, ended.describe(&self.name()))),
@@ -292,7 +322,8 @@ impl Probe for Program {
     }
 
     async fn attempt(&self, material: &Material) -> Result<Use, CallError> {
-        let ended = self.run(None, Some(material)).await.map_err(CallError::read_only)?;
+        let input = self.stdin(Some(material))?;
+        let ended = self.run(None, input, &[material]).await.map_err(CallError::read_only)?;
         let name = self.name();
         match ended.code {
             Some(0) => Ok(Use::Accepted),
@@ -308,7 +339,7 @@ impl Probe for Program {
 impl Program {
     /// Runs it as a condition: exit status 0 passes, 1 fails, anything else is an error.
     pub async fn judge(&self) -> Judgement {
-        match self.run(None, None).await {
+        match self.run(None, None, &[]).await {
             Ok(ended) => {
                 let verdict = match ended.code {
                     Some(0) => Verdict::Pass,
@@ -325,7 +356,7 @@ impl Program {
     /// no fingerprint is an instance that gave no answer; no line at all is one, too.
     pub async fn attest(&self) -> Vec<Result<Attestation, CallError>> {
         let name = self.name();
-        let ended = match self.run(None, None).await {
+        let ended = match self.run(None, None, &[]).await {
             Ok(ended) => ended,
             Err(error) => return vec![Err(error.read_only())],
         };

@@ -55,6 +55,13 @@ impl CallError {
         self
     }
 
+    /// For a version from which a value can be read or guessed. It is not quoted.
+    pub(crate) fn telling() -> Self {
+        let message = "the version is made from the value; versions are shown and recorded, so stanch takes none of these";
+        Self::rejected(ErrorKind::Invalid, message)
+            .hint("have the program answer with a revision or a time of change, which tells nothing about the value")
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -69,11 +69,14 @@ impl Runbook {
 
 impl AllNamed {
     fn credential(&mut self, name: &str, credential: &Credential) {
-        let Credential { issuer, scope: _, stores: _, outgoing: _, consumers, accepts, rejects, after: _ } =
+        let Credential { issuer, scope: _, stores, outgoing: _, consumers, accepts, rejects, after: _ } =
             credential;
         let at = |what: &str| format!("credential {name}, {what}");
         for (what, names) in issuer.names() {
             self.names(names, &at(what));
+        }
+        for store in stores {
+            store.names().into_iter().for_each(|names| self.names(names, &at(store.kind().name)));
         }
         for Consumer { name, reload, attest } in consumers {
             if let Some(call) = reload {
@@ -162,7 +165,9 @@ connections:
 credentials:
   pw:
     issuer: {type: random, length: 40, apply: {exec: [p1, x]}, revoke: {http: {url: 'https://h1/'}}}
-    stores: [{type: file, path: f, format: text}]
+    stores:
+      - {type: file, path: f, format: text}
+      - {type: pass-through, argv: [p11, x], place: p, reads: true, conditional: true}
     consumers:
       - {name: a, reload: {exec: {argv: [p2]}}, attest: {http: {urls: ['https://h2/', 'https://h3/'], fingerprint: /f}}}
       - {name: b, reload: {http: {url: 'https://h4/'}}, attest: {exec: {argv: [p3]}}}
@@ -187,11 +192,11 @@ phases:
         let runbook = checked.runbook.expect("a good runbook").instantiate("production").expect("filled in");
         let named = runbook.named();
         let words = |of: &[super::Named]| of.iter().map(|n| n.what.clone()).collect::<Vec<_>>().join(" ");
-        assert_eq!(words(&named.programs), "p1 p2 p3 p4 p5 p7 p8 p9 p10 p6");
+        assert_eq!(words(&named.programs), "p1 p11 p2 p3 p4 p5 p7 p8 p9 p10 p6");
         let hosts = "c2 c1 h1 h2 h3 h4 h5 h6 h7 h9 h10 h8";
         assert_eq!(words(&named.addresses).replace("https://", "").replace('/', ""), hosts);
-        assert_eq!(named.programs[1].place, "credential pw, reload of a");
-        assert_eq!(named.programs[6].place, "step s1, undo");
+        assert_eq!(named.programs[2].place, "credential pw, reload of a");
+        assert_eq!(named.programs[7].place, "step s1, undo");
         // A program in the text that the list does not have would be a field that nobody looked at.
         assert_eq!(text.matches("[p").count(), named.programs.len());
         assert_eq!(text.matches("https://").count(), named.addresses.len());

@@ -72,6 +72,11 @@ impl Recipe {
         characters(self.alphabet).iter().copied().map(char::from).collect::<String>() + separator
     }
 
+    /// How many characters, each of one byte, a secret of this recipe has.
+    pub fn length(self) -> usize {
+        if self.alphabet == Alphabet::Uuid { uuid::fmt::Hyphenated::LENGTH } else { self.length }
+    }
+
     /// Makes one secret from the operating system's generator.
     pub fn generate(self) -> Secret {
         if self.alphabet == Alphabet::Uuid {

@@ -145,6 +145,13 @@ impl Material {
         scrubber.add(self);
         scrubber.clean(text)
     }
+
+    /// Whether a short text tells a secret part, or lets one be guessed: see [`Scrubber::tells`].
+    pub fn tells(&self, text: &str) -> bool {
+        let mut scrubber = Scrubber::default();
+        scrubber.add(self);
+        scrubber.tells(text)
+    }
 }
 
 /// A text that should have been a JSON object of strings is not.

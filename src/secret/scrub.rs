@@ -32,6 +32,8 @@ const WINDOW: usize = 4;
 const SKIP: usize = 4;
 /// How many harmless texts are remembered, and how long they may be.
 const REMEMBERED: (usize, usize) = (1024, 256);
+/// How many hexadecimal digits a SHA-256 has.
+const SHA256_DIGITS: usize = 64;
 /// How many encodings may stand in each other.
 const DEPTH: usize = 3;
 
@@ -63,6 +65,8 @@ pub struct Scrubber {
     heads: Vec<u32>,
     /// Texts in which none of the needles stands. A run says most of its sentences once a credential.
     harmless: Mutex<HashSet<Box<str>>>,
+    /// The SHA-256 of what was learnt, in hex. `clean` leaves it: consumers attest with it, and servers name users by it.
+    digests: HashSet<String>,
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -74,7 +78,20 @@ impl std::fmt::Debug for Scrubber {
 impl Scrubber {
     /// Learns the secret parts of a credential; public ones, such as an access key's id, may be shown.
     pub fn add(&mut self, material: &Material) {
-        material.secret_parts().for_each(|secret| self.learn(secret));
+        material.secret_parts().for_each(|secret| {
+            self.learn(secret);
+            self.digests.insert(secret.sha256_hex());
+        });
+        // As a store holds a credential of several parts.
+        self.digests.insert(material.to_json().sha256_hex());
+    }
+
+    /// Whether a short text tells one of the secrets, or lets one be guessed: it has a part of one, or its SHA-256 in hex.
+    pub fn tells(&self, text: &str) -> bool {
+        let lower = text.to_ascii_lowercase();
+        let mut runs = lower.as_bytes().windows(SHA256_DIGITS);
+        runs.any(|run| std::str::from_utf8(run).is_ok_and(|run| self.digests.contains(run)))
+            || self.clean(text) != text
     }
 
     fn learn(&mut self, secret: &Secret) {

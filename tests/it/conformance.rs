@@ -39,7 +39,8 @@ pub(crate) async fn store_keeps_its_promises(kind: &str, case: StoreCase<'_>) {
     let first = store.observe().await.expect("observe").current.expect("a current version");
     assert!(store.read(None).await.expect("read").same_as(&old), "the current value is the old one");
     assert!(store.read(Some(&first)).await.expect("read").same_as(&old));
-    let tells = ["kv2", "secretsmanager", "ssm-parameter", "kubernetes-secret", "file"].contains(&kind);
+    let tells = ["kv2", "secretsmanager", "ssm-parameter", "kubernetes-secret", "file", "pass-through"]
+        .contains(&kind);
     assert_eq!(is_recent(store.written(&first).await.expect("written")), tells.then_some(true), "{kind}");
     let error = store.read(Some(nowhere)).await.expect_err("there is no such version");
     assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");

@@ -77,6 +77,8 @@ pub(crate) enum Kind {
     Kube,
     Gitlab,
     Github,
+    PassThrough,
+    WriteOnly,
     Own,
 }
 
@@ -102,6 +104,8 @@ impl Kind {
             Self::Kube => World::kube().await,
             Self::Gitlab => World::gitlab().await,
             Self::Github => World::github().await,
+            Self::PassThrough => World::pass_through(true).await,
+            Self::WriteOnly => World::pass_through(false).await,
             Self::Own => World::own().await,
         }
     }
@@ -438,6 +442,10 @@ at_every_record! {
     gitlab_survives_a_death_at_every_record_of_a_rollback: Gitlab Back, "takes minutes: scripts/test";
     github_survives_a_death_at_every_record: Github Forward, "takes minutes: scripts/test";
     github_survives_a_death_at_every_record_of_a_rollback: Github Back, "takes minutes: scripts/test";
+    a_program_survives_a_death_at_every_record: PassThrough Forward, "takes minutes: scripts/test";
+    a_program_survives_a_death_at_every_record_of_a_rollback: PassThrough Back, "takes minutes: scripts/test";
+    a_program_that_cannot_read_survives_a_death_at_every_record: WriteOnly Forward, "takes minutes: scripts/test";
+    a_program_that_cannot_read_survives_a_death_at_every_record_of_a_rollback: WriteOnly Back, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record: Own Forward, "takes minutes: scripts/test";
     own_calls_survive_a_death_at_every_record_of_a_rollback: Own Back, "takes minutes: scripts/test";
 }

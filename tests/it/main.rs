@@ -3,6 +3,7 @@
 
 mod anchors;
 mod api_server;
+mod appliance_server;
 mod approle;
 mod approve;
 mod architecture;
@@ -50,6 +51,7 @@ mod mysql_server;
 mod network;
 mod notify;
 mod outside;
+mod pass_through;
 mod pki;
 mod policy;
 mod postgres;

@@ -18,6 +18,8 @@
 //! | readable | `UpdateAccessKey`, `DeleteAccessKey` | `aws` |
 //! | readable | `PUT variables/KEY` of GitLab | `gitlab` |
 //! | readable | `PUT actions/secrets` (GitHub), whose value no one can read back | `github` |
+//! | conditional | `PUT` with `If-Match`, by a program (`pass-through`) | `pass_through` |
+//! | conditional | the same, whose value is not read back | `write_only` |
 //! | readable | an own step with `observe` | `own` |
 //! | idempotent | a reload, an own step with `class: idempotent` | `own` |
 //! | opaque | `apply` and `revoke` of a generated value | `own`, with `stanch resolve` |
@@ -331,6 +333,21 @@ async fn gitlab() {
 async fn github() {
     let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Github).await;
+}
+
+/// Between a program of the user's own and the system that it writes to.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/test"]
+async fn pass_through() {
+    let _alone = ALONE.lock().await;
+    every_request_suffers_every_fault(Kind::PassThrough).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/test"]
+async fn write_only() {
+    let _alone = ALONE.lock().await;
+    every_request_suffers_every_fault(Kind::WriteOnly).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

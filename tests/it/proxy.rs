@@ -278,6 +278,7 @@ fn journaled(what: &str) -> Option<&'static Steps> {
         ("UpdateSecretVersionStage", &[("/stage/", &["do", "undo"]), ("/promote/", &["do", "undo"])]),
         ("POST /api/v4/projects/", &[("/promote/", &["do", "undo"])]),
         ("POST /repos/", &[("/promote/", &["do", "undo"])]),
+        ("POST /secrets/app-key", &[("/promote/", &["do", "undo"])]),
         ("POST /apply", &[("/issue", &["do"])]),
         ("POST /revoke", &[("/revoke", &["do"]), ("/issue", &["undo"])]),
         ("POST /-/reload", &[("/reload/", &["do", "undo"])]),

@@ -249,6 +249,22 @@ macro_rules! on_each {
                 super::$check(crate::worlds::World::github().await).await;
             })*
         }
+        mod pass_through {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::pass_through(true).await).await;
+            })*
+        }
+        mod write_only {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "takes a while: scripts/test"]
+            async fn $name() {
+                let _alone = super::ALONE.lock().await;
+                super::$check(crate::worlds::World::pass_through(false).await).await;
+            })*
+        }
         mod gitlab {
             $(#[tokio::test(flavor = "multi_thread")]
             #[ignore = "takes a while: scripts/test"]

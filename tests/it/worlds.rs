@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::api_server::{Dialect, Service};
+use crate::appliance_server::{Appliance, example};
 use crate::github_server::Github;
 use crate::gitlab_server::{Gitlab, PROJECT};
 use crate::jwt_server::{Keys, Place};
@@ -122,6 +123,14 @@ pub(crate) enum World {
         service: Arc<Service>,
         github: Arc<Github>,
         folder: tempfile::TempDir,
+    },
+    /// The same in a place that stanch does not know, by the program that is shipped as an example; where it is not said to read, beside
+    /// the file.
+    PassThrough {
+        service: Arc<Service>,
+        appliance: Arc<Appliance>,
+        folder: tempfile::TempDir,
+        reads: bool,
     },
     Own {
         url: String,
@@ -589,6 +598,25 @@ impl World {
         Self::Github { service, github, folder }
     }
 
+    /// The same in an appliance, and in a file where that cannot be read.
+    pub(crate) async fn pass_through(reads: bool) -> Self {
+        let Self::Api { service, folder } = Self::api(Dialect::Own).await else { unreachable!("it is that") };
+        let old = std::fs::read_to_string(folder.path().join("token")).expect("file");
+        let appliance = Appliance::start(&old).await;
+        let at = |name: &str| folder.path().join(name);
+        // What a person would write in the runbook; here the address is another one where a proxy is in between.
+        let (program, operator) = (example().display().to_string(), at("operator").display().to_string());
+        let script = format!(
+            "#!/bin/sh\njq -c --arg at \"$APPLIANCE/secrets/\" '.place = $at + .place' | '{program}' '{operator}' \"$@\"\n"
+        );
+        for (name, text) in [("operator", &appliance.operator), ("program", &script)] {
+            let mut file = std::fs::File::create(at(name)).expect("file");
+            std::io::Write::write_all(&mut file, text.as_bytes()).expect("file");
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("mode");
+        }
+        Self::PassThrough { service, appliance, folder, reads }
+    }
+
     /// An authority of the test's own.
     pub(crate) async fn own() -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -618,6 +646,7 @@ impl World {
             Self::Api { service, .. } | Self::Kube { service, .. } => &service.url,
             Self::Gitlab { gitlab, .. } => &gitlab.url,
             Self::Github { github, .. } => &github.url,
+            Self::PassThrough { appliance, .. } => &appliance.url,
             Self::Aws { url, .. } | Self::Own { url, .. } => url,
             Self::Jwt(Keys { place: Place::Vault { vault, .. }, .. }) => &vault.address,
             Self::Jwt(keys) => &keys.url,
@@ -641,6 +670,7 @@ impl World {
             Self::Kube { operator, .. } => Some(operator.clone()),
             Self::Gitlab { gitlab, .. } => Some(gitlab.operator.clone()),
             Self::Github { github, .. } => Some(github.operator.clone()),
+            Self::PassThrough { appliance, .. } => Some(appliance.operator.clone()),
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => None,
         }
     }
@@ -651,7 +681,8 @@ impl World {
             Self::Api { service, .. }
             | Self::Kube { service, .. }
             | Self::Gitlab { service, .. }
-            | Self::Github { service, .. } => service.disables(),
+            | Self::Github { service, .. }
+            | Self::PassThrough { service, .. } => service.disables(),
             _ => matches!(
                 self,
                 Self::Aws { .. }
@@ -736,6 +767,11 @@ impl World {
             Self::Github { service, github, .. } => Consumer::start(&[
                 ("SOURCE", "own"),
                 ("FILE", &github.job(GITHUB, "TOKEN")),
+                ("CHECK", &service.itself()),
+            ]),
+            Self::PassThrough { service, appliance, .. } => Consumer::start(&[
+                ("SOURCE", "own"),
+                ("FILE", &appliance.shown()),
                 ("CHECK", &service.itself()),
             ]),
             Self::Own { url, authority } => {
@@ -839,6 +875,11 @@ impl World {
                 let api = format!("{}{}", service.url, service.base());
                 let tool = Tool::new().with("STANCH_API_ADDRESS", &api).with("GITHUB_API_URL", address);
                 tool.with("STANCH_API_TOKEN", &service.operator).with("GITHUB_TOKEN", &github.operator)
+            }
+            Self::PassThrough { service, .. } => {
+                let api = format!("{}{}", service.url, service.base());
+                let tool = Tool::new().with("STANCH_API_ADDRESS", &api).with("APPLIANCE", address);
+                tool.with("STANCH_API_TOKEN", &service.operator)
             }
             Self::Own { .. } | Self::Jwt(_) | Self::Ssh(_) => Tool::new(),
         }
@@ -1015,6 +1056,23 @@ impl World {
                     folder.path().join("token").display()
                 ),
             ),
+            Self::PassThrough { service, folder, reads, .. } => {
+                let [file, program] =
+                    ["token", "program"].map(|name| folder.path().join(name).display().to_string());
+                let beside = format!("{{ type: file, path: {file}, format: text }}\n      - ");
+                (
+                    "api: { type: api }".to_owned(),
+                    format!(
+                        "issuer: {{ type: token-api, connection: api, {} }}\n    scope: {}",
+                        service.issuer(),
+                        service.scope()
+                    ),
+                    format!(
+                        "{}{{ type: pass-through, argv: [{program}], place: app-key, reads: {reads}, conditional: true }}",
+                        if *reads { "" } else { &beside }
+                    ),
+                )
+            }
             Self::Own { authority, .. } => return own_runbook(url, url, authority, phases.unwrap_or(USUAL)),
         };
         let connections = format!("connections:\n  {connections}");
@@ -1075,7 +1133,8 @@ impl World {
             Self::Api { service, .. }
             | Self::Kube { service, .. }
             | Self::Gitlab { service, .. }
-            | Self::Github { service, .. } => {
+            | Self::Github { service, .. }
+            | Self::PassThrough { service, .. } => {
                 existing.extend(service.tokens().into_iter().map(|token| token.id));
             }
             Self::Own { authority, .. } => {
@@ -1111,7 +1170,8 @@ impl World {
         if let Self::Api { service, .. }
         | Self::Kube { service, .. }
         | Self::Gitlab { service, .. }
-        | Self::Github { service, .. } = self
+        | Self::Github { service, .. }
+        | Self::PassThrough { service, .. } = self
         {
             alive = service
                 .tokens()
@@ -1184,6 +1244,11 @@ impl World {
                 let file = std::fs::read_to_string(folder.path().join("token")).expect("file");
                 json!({ "token": github.value(GITHUB, "TOKEN"), "file": file })
             }
+            Self::PassThrough { appliance, reads: true, .. } => json!({ "token": appliance.value() }),
+            Self::PassThrough { appliance, folder, .. } => {
+                let file = std::fs::read_to_string(folder.path().join("token")).expect("file");
+                json!({ "token": appliance.value(), "file": file })
+            }
             Self::Own { authority, .. } => json!({ "value": authority.value() }),
         }
     }
@@ -1214,6 +1279,7 @@ impl World {
             }
             Self::Gitlab { gitlab, .. } => Some(gitlab.writes()),
             Self::Github { github, .. } => Some(github.puts()),
+            Self::PassThrough { appliance, .. } => Some(appliance.writes()),
             _ => None,
         }
     }
@@ -1275,7 +1341,8 @@ impl World {
             Self::Api { service, .. }
             | Self::Kube { service, .. }
             | Self::Gitlab { service, .. }
-            | Self::Github { service, .. } => service.accepts(&part("token")),
+            | Self::Github { service, .. }
+            | Self::PassThrough { service, .. } => service.accepts(&part("token")),
             Self::Own { authority, .. } => authority.accepts(&part("value")),
         }
     }
@@ -1323,7 +1390,7 @@ impl World {
             // The page and the plan say so.
             assert!(sshd.session_is_alive(), "sshd ended a session with its key");
         }
-        if let Self::Github { .. } = self {
+        if let Self::Github { .. } | Self::PassThrough { reads: false, .. } = self {
             assert_eq!(after["token"], after["file"], "both stores hold the new value");
         }
         if let Self::Own { authority, .. } = self {

@@ -27,6 +27,7 @@ impl Look for Capture {
         let store = job.store(self.store).await?;
         let mut out = checked(store.preflight().await)?;
         let versions = store.observe().await?;
+        versions.all().try_for_each(|version| job.safe.refuse_telling(version))?;
         let planned = &job.plan.credentials[c];
         let reads = job.reads(self.store);
         let material = if reads { Some(store.read(versions.current.as_deref()).await?) } else { None };

@@ -19,6 +19,7 @@ use crate::gate::Watched;
 use crate::journal::Latches;
 use crate::plan::{Plan, Step};
 use crate::provider::{CallContext, CallError, Issuer, Provider, Store};
+use crate::rotation::Facts;
 use crate::runbook::model;
 use crate::sabotage::{Sabotage, is_on};
 use crate::secret::Material;
@@ -151,6 +152,14 @@ impl Job {
     /// What may stand in this step's messages and must not.
     pub(in crate::engine) fn scrub(&self, text: &str) -> String {
         self.safe.clean(text)
+    }
+
+    /// Refuses facts with a version that tells a secret of the run, before they are recorded.
+    pub(in crate::engine) fn refuse_telling(&self, facts: &Facts) -> Result<(), CallError> {
+        [VERSION, WAS]
+            .iter()
+            .filter_map(|name| facts.get(*name))
+            .try_for_each(|v| self.safe.refuse_telling(v))
     }
 
     /// Refuses, right before an effect and after whatever was looked at for it, when the latch is set or

@@ -90,6 +90,7 @@ pub async fn survey_and_learn(
     let clean = |text: &str| learnt.lock().unwrap_or_else(PoisonError::into_inner).clean(text);
     let found = observe(provider, runbook, choices, &learnt).await;
     let mut observed = found.map_err(|e| SurveyError { source: e.source.scrubbed(&clean), ..e })?;
+    refuse_telling(runbook, &observed, &learnt.lock().unwrap_or_else(PoisonError::into_inner))?;
     observed.checks.iter_mut().for_each(|check| check.scrub(&clean));
     for credential in &mut observed.credentials {
         // A person's reason, which becomes a part of the plan.
@@ -99,6 +100,21 @@ pub async fn survey_and_learn(
     }
     let learnt = std::mem::take(&mut *learnt.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((observed, learnt))
+}
+
+/// Refuses a version that tells a secret: the plan would show it. It may be a value that another store holds, so all are
+/// read first.
+fn refuse_telling(runbook: &Runbook, observed: &Observed, learnt: &Learnt) -> Result<(), SurveyError> {
+    for (name, seen) in runbook.credentials.keys().zip(&observed.credentials) {
+        let told =
+            |store: &&ObservedStore| store.versions.all().any(|version| learnt.scrubber.tells(version));
+        if let Some(store) = seen.stores.iter().find(told) {
+            let told = CallError::telling();
+            let source = CallError { message: format!("{}: {}", store.place, told.message), ..told };
+            return Err(SurveyError { target: format!("credential `{name}`"), source });
+        }
+    }
+    Ok(())
 }
 
 async fn observe(
