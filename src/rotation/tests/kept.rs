@@ -47,6 +47,10 @@ fn a_try_in_doubt_may_have_landed() {
     let reply = [Reply::Unknown, Reply::Found(Found::Absent), Reply::Fail(ErrorKind::Denied)];
     let lost = Run::overlap().when(PROMOTE, Op::Do, &reply).go();
     assert!(lost.state.may_have_landed(at(&lost, PROMOTE)), "{}", lost.trace);
+    // As well as one in which the process died.
+    let died = Run::overlap().when(PROMOTE, Op::Do, &[Reply::Dies]).go().resume();
+    let died = died.when(PROMOTE, Op::Do, &reply[1..]).go();
+    assert!(died.state.may_have_landed(at(&died, PROMOTE)), "{}", died.trace);
     let refused = Run::overlap().when(PROMOTE, Op::Do, &[Reply::Fail(ErrorKind::Denied)]).go();
     assert!(!refused.state.may_have_landed(at(&refused, PROMOTE)), "{}", refused.trace);
 }
@@ -210,4 +214,35 @@ fn nothing_is_put_off_where_nothing_is_open() {
     assert_eq!(run.state.phase(), Some(Phase::Prepare));
     let next = run.state.decide(run.now, &run.wishes).next;
     assert!(matches!(next, Next::Record(Event::Entered { phase: Phase::Sunset })), "{next:?}");
+}
+
+/// Another's value where nothing can be read: no look tells whose it is, and so none is taken.
+#[test]
+fn a_conflict_is_looked_into_where_the_store_can_be_read() {
+    let conflict = |reads: bool| {
+        let run = over(Strategy::Overlap, |plan| {
+            for store in &mut plan.credentials[0].stores {
+                store.traits.reads = reads;
+            }
+        });
+        run.when(PROMOTE, Op::Do, &[Reply::Fail(ErrorKind::Conflict), Reply::Found(Found::Applied)]).go()
+    };
+    let looked = |run: &Run| run.trace.contains(&format!("found Applied Do {PROMOTE}"));
+    let (read, unread) = (conflict(true), conflict(false));
+    assert!(looked(&read), "{}", read.trace);
+    assert!(
+        !looked(&unread) && matches!(unread.state.stopped(), Some(Stop::Failed { .. })),
+        "{}",
+        unread.trace
+    );
+}
+
+/// What a person has written again is written over whatever is there, in that credential's stores alone.
+#[test]
+fn writing_again_is_writing_over() {
+    let run = Run::overlap().wishing(|w| w.until = Some(Phase::Overlap)).go().resume();
+    assert!(!run.state.overwrites(at(&run, PROMOTE)));
+    let again = run.then(&Event::Rewrite { credential: "demo-key".into(), takes_back: true });
+    assert!(again.state.overwrites(at(&again, PROMOTE)), "{}", again.trace);
+    assert!(!again.state.overwrites(at(&again, "verify/demo-key/accept/issuer")));
 }
