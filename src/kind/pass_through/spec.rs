@@ -60,7 +60,7 @@ impl PassThrough {
     pub(super) fn by_hand(&self, operation: &str) -> String {
         let input = serde_json::json!({ "place": self.place }).to_string();
         let argv: Vec<String> = self.argv.iter().map(|word| shell_word(word)).collect();
-        format!("echo {} | {} {operation}", shell_word(&input), argv.join(" "))
+        format!("printf '%s' {} | {} {operation}", shell_word(&input), argv.join(" "))
     }
 
     /// Why it does not take a value with this many bytes and these characters; `None` where it does.
