@@ -297,7 +297,11 @@ impl Looking<'_> {
         let plan = self.state.plan();
         let c = plan.steps[self.at].action.credential();
         let capture = |s: &Step| matches!(s.action, Action::Capture { credential, store } if Some(credential) == c && store == index);
-        let before = plan.steps.iter().position(capture).and_then(|at| self.state.fact(at, "version"));
+        let before = match (self.op, &change) {
+            // What this run wrote, and now takes back.
+            (Op::Undo, StoreChange::Promote) => self.state.fact(self.at, "version"),
+            _ => plan.steps.iter().position(capture).and_then(|at| self.state.fact(at, "version")),
+        };
         store.look(&StoreLook { since: self.since, before: before.filter(|v| !v.is_empty()), change })
     }
 }

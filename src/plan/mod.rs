@@ -21,6 +21,7 @@ use crate::approve::{Approvals, Signed};
 use crate::domain::{
     Check, Freeze, Identity, IssuerTraits, Period, Phase, StoreTraits, Strategy, Versions, Window,
 };
+use crate::kind::spec::Names;
 use crate::runbook::model::{Credential, Runbook};
 
 pub use approvals::{SignersError, requirements};
@@ -238,6 +239,13 @@ impl Plan {
             Strategy::Revoke => &[Phase::Revoke],
         };
         if settling.contains(&phase) { self.lags() } else { Period::default() }
+    }
+
+    /// Whether a store is written by a program, which goes on when the process that started it dies.
+    pub(crate) fn runs_program(&self, step: &Step) -> bool {
+        let Action::Promote { credential, store } = step.action else { return false };
+        let names = self.credential(credential).1.stores[store].names();
+        names.iter().any(|name| matches!(name, Names::Program(_) | Names::Exec(_)))
     }
 
     /// For how long somebody may go by what they read at an issuer before.

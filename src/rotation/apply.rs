@@ -191,7 +191,12 @@ impl State {
             // Another process may have another clock.
             known.verified = None;
             let status = &mut known.status;
-            let settled = Some(add(at, settling(step)));
+            let mut wait = settling(step);
+            if plan.runs_program(step) {
+                // It was left running, and may write for as long as a call may take.
+                wait += plan.runbook.limits.deadline.get();
+            }
+            let settled = Some(add(at, wait));
             match status {
                 Status::Started { .. } if !step.is_effect() => {
                     *status = Status::pending();

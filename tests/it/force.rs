@@ -150,7 +150,12 @@ impl Case {
     async fn new(kind: Kind) -> Self {
         let world = Arc::new(kind.world().await);
         let (url, tool) = (consumer(&world).await, world.tool());
-        Self::with(kind, world, tool, &url, "").await
+        // A program that was left running is waited for.
+        let limits = match kind {
+            Kind::PassThrough | Kind::WriteOnly => "limits: { deadline: 10s }\n",
+            _ => "",
+        };
+        Self::with(kind, world, tool, &url, limits).await
     }
 
     /// With a proxy between the program and the server, and a deadline that a stall can outlast.

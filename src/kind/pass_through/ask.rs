@@ -96,6 +96,10 @@ impl Dialogue {
             }
             // What it printed may be the value, which this run need not know yet.
             .map_err(|error| match &error.hint {
+                None if operation == "read" => error.hint(format!(
+                    "type `{} >/dev/null` to see its errors; without the end of it, you would see the value",
+                    self.spec.by_hand(operation)
+                )),
                 None => error.hint(format!("type `{}` to see what it prints", self.spec.by_hand(operation))),
                 Some(_) => error,
             })

@@ -43,12 +43,14 @@ impl PassThroughStore {
     }
 
     /// For a version that is not the current one.
-    fn superseded(&self) -> CallError {
+    fn superseded(&self, wanted: &str, there: &str) -> CallError {
         let message = format!(
-            "{}: no earlier versions are kept, and another one is there",
+            "{}: the version {wanted} was there, and now it is {there}; no earlier versions are kept",
             self.dialogue.spec.target()
         );
-        CallError::rejected(ErrorKind::NotFound, message)
+        CallError::rejected(ErrorKind::NotFound, message).hint(
+            "try again; if nothing else writes there, correct the program: `observe` and `read` must name the same version",
+        )
     }
 
     /// What is there. A version that tells one of these values is refused before it is quoted or sent.
@@ -187,7 +189,7 @@ impl Store for PassThroughStore {
     async fn written(&self, version: &str) -> Result<Option<Timestamp>, CallError> {
         let found = self.dialogue.observe().await?;
         if found.version != version {
-            return Err(self.superseded());
+            return Err(self.superseded(version, &found.version));
         }
         Ok(found.written)
     }
@@ -198,10 +200,11 @@ impl Store for PassThroughStore {
             return Err(CallError::rejected(ErrorKind::Unsupported, message));
         }
         let found = self.dialogue.find().await?;
-        match &found.text {
-            Some(text) if version.is_none_or(|wanted| wanted == found.version) => self.decode(text),
-            _ => Err(self.superseded()),
+        if let Some(wanted) = version.filter(|wanted| *wanted != found.version) {
+            return Err(self.superseded(wanted, &found.version));
         }
+        // `read` is refused without a value.
+        self.decode(&found.text.unwrap_or_else(|| Secret::new("")))
     }
 
     async fn promote(

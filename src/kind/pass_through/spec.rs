@@ -118,7 +118,8 @@ impl StoreSpec for PassThrough {
     fn look(&self, look: &StoreLook<'_>) -> String {
         let before = look.before.map(|version| format!(", which was {version} before")).unwrap_or_default();
         format!(
-            "`{}` prints the version that is there now{before}; or look at the system itself: it took effect if the value was changed{}",
+            "make sure that no `{}` of this step runs any more, since it may still write; then `{}` prints the version that is there now{before}; or look at the system itself: it took effect if the value was changed{}",
+            self.argv.first().map_or("", String::as_str),
             self.by_hand("observe"),
             after(look.since)
         )

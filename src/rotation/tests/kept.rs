@@ -246,3 +246,26 @@ fn writing_again_is_writing_over() {
     assert!(again.state.overwrites(at(&again, PROMOTE)), "{}", again.trace);
     assert!(!again.state.overwrites(at(&again, "verify/demo-key/accept/issuer")));
 }
+
+/// A program that was writing when stanch died may still write: it is waited for before a look settles what became of it.
+#[test]
+fn a_program_that_was_left_running_is_waited_for() {
+    let waits = |program: bool| {
+        let run = over(Strategy::Overlap, |plan| {
+            let credential = plan.runbook.credentials.get_mut("demo-key").expect("a credential");
+            if program {
+                let store = serde_json::json!({
+                    "type": "pass-through", "argv": ["./store"], "place": "p", "reads": true, "conditional": true,
+                });
+                credential.stores[0] = serde_json::from_value(store).expect("a store");
+            }
+        });
+        let deadline = run.state.plan().runbook.limits.deadline.get().as_secs();
+        let run = run.when(PROMOTE, Op::Do, &[Reply::Dies]).go().resume();
+        let Status::Unknown { not_before: Some(look), .. } = run.state.status(at(&run, PROMOTE)) else {
+            panic!("{}", run.trace)
+        };
+        u64::try_from(look.duration_since(run.now).as_secs()).expect("later") >= deadline
+    };
+    assert_eq!((waits(false), waits(true)), (false, true));
+}
