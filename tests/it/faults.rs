@@ -191,8 +191,11 @@ impl Lab {
     async fn new(text: &str, strategy: Strategy) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let state = StateDir::open(&folder.path().join("state")).expect("state folder");
+        let wall = "2026-01-01T00:00:00Z".parse().expect("moment");
+        let clock = Arc::new(Paused { wall, mono: tokio::time::Instant::now() });
         let world =
             Sandbox::open(Path::new(&state.sandbox()), state.sealer().expect("sealer")).expect("world");
+        let world = world.with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let source = Source { name: "test".into(), text: text.into() };
         let checked = check(&source);
         let template = checked.runbook.unwrap_or_else(|| panic!("{:?}", checked.findings));
@@ -212,8 +215,6 @@ impl Lab {
             directory: None,
         };
         let plan = Arc::new(compile(runbook, &request, observed).expect("plan"));
-        let wall = "2026-01-01T00:00:00Z".parse().expect("moment");
-        let clock = Arc::new(Paused { wall, mono: tokio::time::Instant::now() });
         Self { _folder: folder, state, world, clock, plan, before }
     }
 
