@@ -170,8 +170,7 @@ async fn text(
         // What resumes it goes on that way.
         let way = match state.direction() {
             Direction::Forward => String::new(),
-            Direction::Back { to: None, .. } => ", rolling back".to_owned(),
-            Direction::Back { to: Some(to), .. } => format!(", rolling back to the end of {to}"),
+            Direction::Back { to, .. } => format!(", {}", output::rolling_back(*to)),
         };
         text.push_str(&format!("  phase {phase}{way}; {who}\n"));
         if let Some(halted) = state.halted() {

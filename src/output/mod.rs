@@ -26,7 +26,7 @@ pub use summary::{summary, summary_json};
 pub use terminal::Screen;
 pub use vantage::vantages;
 pub(crate) use vantage::{fine, place};
-pub(crate) use words::describe_op;
+pub(crate) use words::{describe_op, rolling_back};
 pub use words::{end_word, line, sentence};
 
 /// How to show.

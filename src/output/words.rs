@@ -1,6 +1,7 @@
 //! Events in words.
 
 use super::wait;
+use crate::domain::Phase;
 use crate::plan::{Action, Plan, Step, describe, describe_undo};
 use crate::rotation::{End, Ended, Event, Found, Op, State, Stop};
 
@@ -51,10 +52,7 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Adopted { credential, consumer, instances, of } => {
             format!("{credential}: {instances} of {of} instances of {consumer} use the new one")
         }
-        Event::Turned { to, why, .. } => match to {
-            Some(phase) => format!("rolling back to the end of {phase}: {why}"),
-            None => format!("rolling back: {why}"),
-        },
+        Event::Turned { to, why, .. } => format!("{}: {why}", rolling_back(*to)),
         Event::Returned { phase } => format!("rolled back to the end of {phase}"),
         Event::Forward { why } => format!("going forward again: {why}"),
         Event::Deferred {} => {
@@ -96,6 +94,14 @@ pub fn line(event: &Event, state: &State) -> Option<String> {
         Event::Stopped { reason } => format!("stopped: {}", sentence(reason)),
         Event::Closed { end } => format!("closed: {}", end_word(*end)),
     })
+}
+
+/// Where a rollback leads, in words.
+pub(crate) fn rolling_back(to: Option<Phase>) -> String {
+    match to {
+        Some(phase) => format!("rolling back to the end of {phase}"),
+        None => "rolling back".to_owned(),
+    }
 }
 
 /// A reason, with where it is written down.
