@@ -99,8 +99,12 @@ async fn undisturbed(kind: Kind) -> Vec<Seen> {
     calm
 }
 
+/// One kind of server at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// Every request, every fault.
 async fn every_request_suffers_every_fault(kind: Kind) {
+    let _alone = ALONE.lock().await;
     let calm = rotation(kind, None).await;
     let all = std::env::var_os("STANCH_TEST_ALL_FAULTS").is_some();
     let mut aims = Vec::new();
@@ -297,41 +301,33 @@ async fn vault_may_go_away_at_any_moment() {
     assert!(went * 10 >= all * 9, "it went away in {went} of {all} only");
 }
 
-/// One kind of server at a time.
-static ALONE: Mutex<()> = Mutex::const_new(());
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Vault: scripts/test"]
 async fn vault() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Vault).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs ministack: scripts/test"]
 async fn aws() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Aws).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Vault: scripts/test"]
 async fn jwt_in_vault() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::JwtInVault).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn gitlab() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Gitlab).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn github() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Github).await;
 }
 
@@ -339,20 +335,17 @@ async fn github() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn pass_through() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::PassThrough).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn write_only() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::WriteOnly).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: scripts/test"]
 async fn own() {
-    let _alone = ALONE.lock().await;
     every_request_suffers_every_fault(Kind::Own).await;
 }

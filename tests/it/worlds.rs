@@ -24,7 +24,7 @@ use crate::redis_server::{Redis, Session};
 use crate::relying_party::{RelyingParty, is_revoked, serials};
 use crate::servers::{Vault, ministack, moto, plain_http, serve, ssm, unique};
 use crate::ssh_server::Sshd;
-use crate::tool::{Consumer, Tool};
+use crate::tool::{Consumer, Ran, Tool, search};
 
 /// One place where a credential is rotated: how it is set up, asked, and described in a runbook.
 pub(crate) enum World {
@@ -652,6 +652,14 @@ impl World {
             Self::Jwt(keys) => &keys.url,
             Self::Ssh(_) => "",
         }
+    }
+
+    /// Canaries: no secret of either version, nor the operator's, is left in a file or was printed.
+    pub(crate) async fn is_silent(&self, tool: &Tool, ran: &Ran, before: &Value) {
+        let mut secrets = vec![Self::secret(before), Self::secret(&self.current().await)];
+        secrets.extend(self.operator_secret());
+        search(&tool.state(), &secrets);
+        assert!(secrets.iter().all(|s| !ran.stdout.contains(s) && !ran.stderr.contains(s)), "in the output");
     }
 
     /// The operator's secret, which must not be seen anywhere.
